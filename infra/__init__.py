@@ -1,0 +1,1 @@
+"""What carries it: Ray, DeepSpeed, MLflow, storage."""

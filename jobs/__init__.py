@@ -1,0 +1,1 @@
+"""What a person starts: one file a verb; `jobs/presets/` holds configurations that work as they are."""

@@ -1,0 +1,25 @@
+"""The one error family: each names what went wrong, where, and what to do about it."""
+
+
+class SllmError(Exception):
+    """Base of all errors that a user can mend; the console prints its message without a traceback."""
+
+
+class ConfigError(SllmError):
+    """A configuration that cannot be used: unknown key, bad value, missing file."""
+
+
+class CorpusError(SllmError):
+    """Input text that cannot be read, or too much of which had to be rejected."""
+
+
+class ShardError(SllmError):
+    """Shards that are damaged, incomplete, or made with another tokenizer, segmenter or format."""
+
+
+class ModelError(SllmError):
+    """A model folder that is missing, or does not fit the shards or the configuration."""
+
+
+class TrainingError(SllmError):
+    """A training run that cannot go on: diverged, or a checkpoint that does not fit."""

@@ -1,0 +1,58 @@
+"""What every segmenter promises."""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ends = NDArray[np.int64]
+"""End offsets of the sentences of one text: characters, exclusive, strictly increasing, the last `len(text)`."""
+
+
+class SegmenterError(Exception):
+    """A segmenter that cannot be built or used: the message says what, why and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Segmenter(ABC):
+    """A frozen dataclass of its options. Subclasses are `@dataclass(frozen=True)` and set `name`.
+
+    `name` ends in `_vN`; N rises whenever the same text may be split in another place than before.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def split(self, texts: list[str]) -> list[Ends]:
+        """For each text the ends of its sentences (see `Ends`); an empty text has none.
+
+        So `"".join(sentences) == text`, always: white space stays, with the sentence before it.
+        """
+
+    @property
+    def weights_digest(self) -> str | None:
+        """SHA-256 (hex) of the weights that the splits depend on, for a segmenter that has some."""
+        return None
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What the splits depend on: name, options, digest of weights. Equal fingerprints, equal splits."""
+        return {
+            "name": self.name,
+            "options": dataclasses.asdict(self),
+            "weights": self.weights_digest,
+        }
+
+
+def check_ends(text: str, ends: Ends) -> None:
+    """Raise `SegmenterError` unless `ends` keeps the contract for `text`."""
+    if len(text) == 0:
+        kept = len(ends) == 0
+    else:
+        kept = len(ends) > 0 and ends[0] > 0 and ends[-1] == len(text) and bool(np.all(np.diff(ends) > 0))
+    if not kept:
+        raise SegmenterError(
+            f"a segmenter broke its contract on a text of {len(text)} characters: ends must be strictly "
+            f"increasing, start above 0 and end with {len(text)}; got {ends[:5].tolist()}...{ends[-2:].tolist()}"
+        )
