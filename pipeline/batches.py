@@ -22,10 +22,21 @@ IGNORED = -100
 class DocumentSource(Protocol):
     """What a batch reads of shards (`pipeline.shards.Documents`)."""
 
-    num_bytes_N: Int64
-    sentence_lengths: NDArray[np.int32]
-    sentence_starts_N1: Int64
-    token_starts_N1: Int64
+    @property
+    def num_bytes_N(self) -> Int64:
+        """UTF-8 bytes of each document."""
+
+    @property
+    def sentence_lengths(self) -> NDArray[np.int32]:
+        """Tokens of each sentence, document after document."""
+
+    @property
+    def sentence_starts_N1(self) -> Int64:
+        """First sentence of each document, and the end."""
+
+    @property
+    def token_starts_N1(self) -> Int64:
+        """First token of each document, and the end."""
 
     def tokens(self, start: int, end: int) -> NDArray[np.int32]:
         """Tokens `start` to `end` of the corpus, inside one document."""
