@@ -48,5 +48,7 @@ def load(name: str, **options: Any) -> Segmenter:
     except TypeError as error:
         raise SegmenterError(f"segmenter {name!r} does not take these options: {error}") from error
     if not isinstance(segmenter, Segmenter):
-        raise SegmenterError(f"{target} is not a segmenters.Segmenter; subclass it (see segmenters/contract.py)")
+        raise SegmenterError(
+            f"{target} is not a segmenters.Segmenter; subclass it (see segmenters/contract.py)"
+        )
     return segmenter

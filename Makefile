@@ -1,0 +1,35 @@
+# make install | demo | test | check
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+help: ## show this
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
+
+install: $(INSTALLED) ## make .venv with sllm and all it needs, at the tested versions
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@python=$$(for name in python3 python3.11 python3.12 python3.13 python; do \
+	  $$name -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; \
+	done); \
+	[ -n "$$python" ] || { echo "make install: needs Python 3.11 or newer (with venv) on the PATH" >&2; exit 2; }; \
+	[ -x $(BIN)/python ] || $$python -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(INSTALLED)
+
+demo: install ## run the whole path on this machine: corpus, shards, three models, evaluation, text
+	$(BIN)/sllm run jobs/presets/demo.yaml
+
+test: install ## run the tests
+	$(BIN)/python -m pytest
+
+check: install ## formatting, lint, types, direction of imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: help install demo test check

@@ -1,0 +1,392 @@
+"""MLflow: one run a job, with its inputs, configuration, metrics and output.
+
+`mlflow` itself is imported where it is needed, never at the top: it takes seconds.
+"""
+
+import json
+import logging
+import os
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
+
+from pipeline.config import TrackingConfig
+from pipeline.errors import ConfigError
+from pipeline.lineage import Artifact
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+logger = logging.getLogger(__name__)
+
+DIGEST_CHARACTERS = 36
+"""MLflow rejects a longer digest of a dataset; the full one stands in the profile and in our tags."""
+OUTPUT_CONTEXT = "output"
+"""Context of a dataset that a run wrote: MLflow has outputs for models only, so shards stand with inputs."""
+
+_SQLITE = "sqlite:///"
+_PARAM_CHARACTERS = 6000
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_\-. :/]")
+_PARAMS_A_BATCH = 100
+_METRICS_A_BATCH = 1000
+_FLUSH_SECONDS = 2.0
+_CLOSE_TRIES = 3
+
+_SECRET_KEY = re.compile(
+    r"(^|_)(password|passwd|secret|token|api_key|access_key|credentials?)$", re.IGNORECASE
+)
+_USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
+_SECRET_QUERY = re.compile(
+    r"([?&][^=&\s]*(?:sig|signature|token|key|secret|password|credential)=)[^&\s]+", re.IGNORECASE
+)
+_MASK = "***"
+
+
+def resolve_uri(uri: str) -> str:
+    """The tracking URI with an SQLite path made absolute, so that every process of the job means one file."""
+    if not uri.startswith(_SQLITE) or uri == "sqlite:///:memory:":
+        return uri
+    return _SQLITE + str(Path(uri.removeprefix(_SQLITE)).absolute())
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of an SQLite tracking store; none for a server or another database."""
+    return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
+
+
+def masked(value: Any, key: str = "") -> Any:
+    """`value` with passwords, tokens and signatures in it replaced by `***`, through mappings and lists."""
+    if isinstance(value, Mapping):
+        return {name: masked(child, str(name)) for name, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [masked(child, key) for child in value]
+    if isinstance(value, str) and value:
+        if _SECRET_KEY.search(key):
+            return _MASK
+        return _SECRET_QUERY.sub(rf"\1{_MASK}", _USER_INFO.sub(f"{_MASK}@", value))
+    return value
+
+
+def client_of(uri: str) -> "MlflowClient":
+    """A client of the store, which is made or brought up to date here, before any other process opens it."""
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    for chatty in ("alembic", "mlflow"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    if (file := sqlite_path(uri)) is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+class MetricsLogger:
+    """Sends the metrics of one run in batches from a thread of its own, so that a training step never waits.
+
+    A store that cannot be reached for a while costs nothing but memory: metrics wait and go out later.
+    Steps of a key that the run holds already (it was resumed) are left out.
+    """
+
+    def __init__(self, tracking_uri: str, run_id: str) -> None:
+        self._client = client_of(tracking_uri)
+        self._run_id = run_id
+        self._last_steps: dict[str, int] = {}
+        self._waiting: list[Any] = []
+        self._lock = threading.Lock()
+        self._sending = threading.Lock()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._send_now_and_then, name="metrics", daemon=True)
+        self._thread.start()
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Queue these values; `step` counts optimizer steps, none for what has no step."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        for key, value in metrics.items():
+            if step is None or step > self._last_step(key):
+                with self._lock:
+                    self._waiting.append(Metric(key, float(value), now, step or 0))
+            if step is not None:
+                self._last_steps[key] = max(step, self._last_steps[key])
+
+    def close(self) -> None:
+        """Send what waits and end the thread; what the store still refuses is given up with a warning."""
+        self._closed.set()
+        self._thread.join()
+        for attempt in range(_CLOSE_TRIES):
+            if self._flush():
+                return
+            time.sleep(2**attempt)
+        logger.warning("%d metric values of run %s could not be stored", len(self._waiting), self._run_id)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _last_step(self, key: str) -> int:
+        if key not in self._last_steps:
+            history = self._client.get_metric_history(self._run_id, key)
+            self._last_steps[key] = max((metric.step for metric in history), default=-1)
+        return self._last_steps[key]
+
+    def _send_now_and_then(self) -> None:
+        while not self._closed.wait(_FLUSH_SECONDS):
+            self._flush()
+
+    def _flush(self) -> bool:
+        with self._sending:
+            while True:
+                with self._lock:
+                    batch = self._waiting[:_METRICS_A_BATCH]
+                if not batch:
+                    return True
+                try:
+                    self._client.log_batch(self._run_id, metrics=batch, synchronous=True)
+                except Exception as error:
+                    logger.warning(
+                        "metrics wait, the tracking store does not take them: %s", _first_line(error)
+                    )
+                    return False
+                with self._lock:
+                    del self._waiting[: len(batch)]
+
+
+def attach(tracking_uri: str, run_id: str) -> MetricsLogger:
+    """Metrics of a run that another process started, for rank 0 in a training worker; close it at the end."""
+    return MetricsLogger(tracking_uri, run_id)
+
+
+class ActiveRun:
+    """The MLflow run of the job that is running. Pickles into a worker as (tracking_uri, run_id, output)."""
+
+    def __init__(self, tracking_uri: str, run_id: str, output: str) -> None:
+        self.tracking_uri = tracking_uri
+        self.run_id = run_id
+        self.output = output
+        self._metrics: MetricsLogger | None = None
+
+    def __reduce__(self) -> tuple[type["ActiveRun"], tuple[str, str, str]]:
+        return ActiveRun, (self.tracking_uri, self.run_id, self.output)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Queue metrics; they are sent in batches and are all stored when the job ends."""
+        if self._metrics is None:
+            self._metrics = attach(self.tracking_uri, self.run_id)
+        self._metrics.log_metrics(metrics, step)
+
+    def close(self) -> None:
+        """Send the metrics that wait."""
+        if self._metrics is not None:
+            self._metrics.close()
+            self._metrics = None
+
+    def log_start(
+        self, config: Mapping[str, Any], inputs: Sequence[Artifact], tags: Mapping[str, str]
+    ) -> None:
+        """Store the configuration (flattened, secrets masked), the inputs with their digests, and tags.
+
+        Parameters of a run never change: where a resumed run differs, the new value stands in a tag.
+        """
+        from mlflow.entities import LoggedModelInput, Param, RunTag
+
+        client = client_of(self.tracking_uri)
+        run = client.get_run(self.run_id)
+        params = {**flatten(masked(config))}
+        known = run.data.params
+        changed = {
+            f"resumed.{key}": value for key, value in params.items() if key in known and known[key] != value
+        }
+        new = [Param(key, value) for key, value in params.items() if key not in known]
+        for start in range(0, len(new), _PARAMS_A_BATCH):
+            client.log_batch(self.run_id, params=new[start : start + _PARAMS_A_BATCH], synchronous=True)
+        client.log_batch(
+            self.run_id,
+            tags=[RunTag(key, value) for key, value in {**tags, **changed}.items()],
+            synchronous=True,
+        )
+        models = [self._model_id(client, artifact) for artifact in inputs]
+        client.log_inputs(
+            self.run_id,
+            datasets=[_dataset(artifact, context=artifact.kind) for artifact in inputs],
+            models=[LoggedModelInput(model_id) for model_id in models if model_id],
+        )
+
+    def log_output(self, output: Artifact, metrics: Mapping[str, float]) -> None:
+        """Store the final metrics and the output: tags for all, and a dataset or a LoggedModel to look at."""
+        from mlflow.entities import LoggedModelOutput, Metric, RunTag
+
+        client = client_of(self.tracking_uri)
+        tags = {
+            "sllm.output.kind": output.kind,
+            "sllm.output.path": output.path,
+            "sllm.output.digest": output.digest,
+        }
+        if output.kind == "model":
+            model = client.create_logged_model(
+                client.get_run(self.run_id).info.experiment_id,
+                name=re.sub(r"[^\w-]+", "-", Path(output.path).name) or "model",
+                source_run_id=self.run_id,
+                tags={**tags, "mlflow.model.isExternal": "true"},
+            )
+            client.finalize_logged_model(model.model_id, "READY")
+            client.log_outputs(self.run_id, [LoggedModelOutput(model.model_id, step=0)])
+            tags["sllm.output.model_id"] = model.model_id
+        else:
+            client.log_inputs(self.run_id, datasets=[_dataset(output, context=OUTPUT_CONTEXT)])
+        now = int(time.time() * 1000)
+        client.log_batch(
+            self.run_id,
+            metrics=[Metric(key, float(value), now, 0) for key, value in metrics.items()],
+            tags=[RunTag(key, value) for key, value in tags.items()],
+            synchronous=True,
+        )
+
+    def end(self, status: str, error: BaseException | None = None) -> None:
+        """End the run as FINISHED, FAILED or KILLED, with the first line of the error."""
+        client = client_of(self.tracking_uri)
+        if error is not None:
+            client.set_tag(self.run_id, "sllm.error", f"{type(error).__name__}: {_first_line(error)}"[:5000])
+        client.set_terminated(self.run_id, status)
+
+    @staticmethod
+    def _model_id(client: "MlflowClient", artifact: Artifact) -> str | None:
+        """The LoggedModel that a model artifact was logged as, where this store holds its run."""
+        from mlflow.exceptions import MlflowException
+
+        if artifact.kind != "model" or artifact.run_id is None:
+            return None
+        try:
+            return client.get_run(artifact.run_id).data.tags.get("sllm.output.model_id")
+        except MlflowException:
+            return None
+
+
+def start_run(tracking: TrackingConfig, name: str, output: str, resume: str | None = None) -> ActiveRun:
+    """A new run in the experiment, or the run `resume` taken up again.
+
+    A missing experiment is made; beside an SQLite file stand its artifacts.
+
+    Raises `ConfigError` where the store cannot be used.
+    """
+    uri = resolve_uri(tracking.uri)
+    try:
+        client = client_of(uri)
+        if resume is not None and (run_id := _taken_up(client, resume)):
+            return ActiveRun(uri, run_id, output)
+        found = client.get_experiment_by_name(tracking.experiment)
+        file = sqlite_path(uri)
+        beside = None if file is None else (file.parent / "artifacts").as_uri()
+        experiment_id = (
+            found.experiment_id
+            if found
+            else client.create_experiment(tracking.experiment, artifact_location=beside)
+        )
+        return ActiveRun(uri, client.create_run(experiment_id, run_name=name).info.run_id, output)
+    except Exception as error:
+        raise ConfigError(
+            f"the MLflow store tracking.uri={masked(uri)} cannot be used: {masked(_first_line(error))}"
+        ) from error
+
+
+def _taken_up(client: "MlflowClient", run_id: str) -> str | None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.update_run(run_id, status="RUNNING")
+    except MlflowException:  # another store, or deleted: the job gets a new run
+        return None
+    return run_id
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """`{"a": {"b": 1}}` as `{"a.b": "1"}`; a value too long for one parameter goes on in `a.b:1`, ..."""
+    flat: dict[str, str] = {}
+    for key, value in tree.items():
+        name = _NOT_IN_NAMES.sub("_", f"{prefix}{key}")
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten(value, f"{name}."))
+            continue
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        pieces = [text[i : i + _PARAM_CHARACTERS] for i in range(0, len(text), _PARAM_CHARACTERS)] or [""]
+        flat.update({name if i == 0 else f"{name}:{i}": piece for i, piece in enumerate(pieces)})
+    return flat
+
+
+def code_versions() -> dict[str, str]:
+    """Versions of our code (package, git commit where there is one) and of what decides results."""
+    versions = {}
+    for package in (
+        "sllm",
+        "torch",
+        "ray",
+        "deepspeed",
+        "transformers",
+        "tokenizers",
+        "pyarrow",
+        "spacy",
+        "mlflow",
+    ):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    if commit := git_commit():
+        versions["git"] = commit
+    return versions
+
+
+def git_commit() -> str | None:
+    """The commit our code stands at, `+changes` where files differ from it; a submitted job is told by its
+    environment (`SLLM_GIT_COMMIT`), as it travels without `.git`."""
+    if told := os.environ.get("SLLM_GIT_COMMIT"):
+        return told
+    folder = Path(__file__).resolve().parent.parent
+    if not (folder / ".git").exists():
+        return None
+    try:
+        commit, changes = (
+            subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout  # noqa: S603, S607
+            for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.strip() + ("+changes" if changes.strip() else "")
+
+
+def ray_job_tags() -> dict[str, str]:
+    """The Ray job this process is the driver of, where it was submitted as one."""
+    submitted = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}").get("metadata") or {}
+    found = {
+        "ray.submission_id": os.environ.get("RAY_JOB_SUBMISSION_ID") or submitted.get("job_submission_id"),
+        "ray.job_id": os.environ.get("RAY_JOB_ID"),
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def _dataset(artifact: Artifact, context: str) -> Any:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    scheme = urlsplit(artifact.path).scheme
+    return DatasetInput(
+        Dataset(
+            name=artifact.path.rstrip("/").rsplit("/", 1)[-1][:500] or artifact.kind,
+            digest=artifact.digest[:DIGEST_CHARACTERS],
+            source_type=scheme or "local",
+            source=json.dumps({"uri": masked(artifact.path)}),
+            profile=json.dumps({"sha256": artifact.digest, "kind": artifact.kind, "run_id": artifact.run_id}),
+        ),
+        [InputTag("mlflow.data.context", context)],
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,315 @@
+"""The console command `sllm`: one verb a job, and a few to look at what they made.
+
+Everything heavy is imported inside the command that needs it, so that `--help` is quick.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import importlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from pipeline.config import Config, load_config
+from pipeline.errors import SllmError, TrainingError
+from pipeline.lineage import JobRecord
+from segmenters.contract import SegmenterError
+
+app = typer.Typer(
+    name="sllm",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+
+JOBS = {
+    "prepare": "Read a corpus, cut it into sentences, tokenize it, write shards.",
+    "train-segmenter": "Train the learned segmenter on gold sentence boundaries.",
+    "train-lm": "Train the token-level language model: the baseline, and the trunk of the SLLM.",
+    "train-vae": "Train the SentenceVAE: a sentence to one vector and back.",
+    "train-sllm": "Train the language model that predicts the next sentence.",
+    "evaluate": "Score models on the dev split: bits per byte, perplexity, reconstruction, ablations.",
+    "generate": "Write text, sentence by sentence, as it comes.",
+    "run": "Run the whole path: prepare, train the three models, evaluate, generate.",
+}
+"""Verb and help; the job itself is `jobs.<verb>.run(config, force)`."""
+
+_EXAMPLES = {
+    "prepare": """sllm prepare jobs/presets/prepare.yaml data.inputs='["books/*.jsonl.gz"]' output=runs/shards
+sllm prepare jobs/presets/prepare.yaml segmenter.name=spacy_v1 tokenizer.path=gpt2 --dry-run""",
+    "train-segmenter": """sllm train-segmenter jobs/presets/train-segmenter.yaml output=runs/segmenter""",
+    "train-lm": """sllm train-lm CONFIG shards=runs/shards output=runs/lm lm.train.steps=500""",
+    "train-vae": """sllm train-vae CONFIG shards=runs/shards output=runs/vae vae.num_layers=2""",
+    "train-sllm": """sllm train-sllm CONFIG models.lm=runs/lm models.vae=runs/vae output=runs/sllm
+sllm train-sllm CONFIG deepspeed.zero_stage=3 --submit https://head:8265""",
+    "evaluate": """sllm evaluate CONFIG models.lm=runs/lm models.sllm=runs/sllm shards=runs/shards --json""",
+    "generate": """sllm generate runs/demo/sllm --prompt "The function returns a list."
+sllm generate runs/demo/sllm generate.temperature=0.8 generate.top_p=0.95 generate.max_sentences=5""",
+    "run": """sllm run jobs/presets/demo.yaml
+sllm run jobs/presets/demo.yaml lm.train.steps=50 vae.train.steps=50 sllm.train.steps=50 output=runs/quick""",
+}
+
+
+@app.callback()
+def about(
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="SLLM_DEBUG", help="Show the traceback of an error.")
+    ] = False,
+) -> None:
+    """Text corpora to sentence shards on Ray; language models that predict the next sentence, on DeepSpeed;
+    the lineage of all of it in MLflow.
+
+    [bold]sllm run jobs/presets/demo.yaml[/bold] runs the whole path on this machine.
+    """
+    if debug:
+        os.environ["SLLM_DEBUG"] = "1"
+
+
+def _answering_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Show an error that a user can mend as one line; exit 2 for bad input, 1 for a job that failed."""
+
+    @functools.wraps(command)
+    def answering(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except KeyboardInterrupt:
+            _complain("interrupted; what is finished stays, and the same command goes on from there")
+            raise typer.Exit(INTERRUPTED) from None
+        except Exception as error:
+            ours = _mendable(error)
+            if ours is None:
+                raise
+            if os.environ.get("SLLM_DEBUG", "") not in ("", "0"):
+                traceback.print_exc()
+            _complain(" ".join(str(ours).split()))
+            raise typer.Exit(FAILED if isinstance(ours, TrainingError) else BAD_INPUT) from None
+
+    return answering
+
+
+def _mendable(error: BaseException | None) -> BaseException | None:
+    """The error of ours that this one is, or that it was caused by."""
+    while error is not None:
+        in_task = getattr(error, "cause", None)  # Ray wraps what a task raised, with its traceback as message
+        if isinstance(error, SllmError | SegmenterError) and in_task is None:
+            return error
+        error = in_task or error.__cause__
+    return None
+
+
+def _complain(message: str) -> None:
+    Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), (message, "red")))
+
+
+@contextlib.contextmanager
+def _only_result_on_stdout(wanted: bool) -> Iterator[Callable[[Any], None]]:
+    """Yield a function that prints JSON on stdout; where `wanted`, all other output goes to stderr,
+    that of other processes and of C code too."""
+    if not wanted:
+        yield lambda _tree: None
+        return
+    sys.stdout.flush()
+    stdout = os.dup(1)
+    os.dup2(2, 1)
+    results: list[Any] = []
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield results.append
+    finally:
+        os.dup2(stdout, 1)
+        os.close(stdout)
+    for tree in results:
+        print(json.dumps(tree, indent=2, ensure_ascii=False))
+
+
+def _show_config(config: Config) -> None:
+    import yaml
+
+    from infra.tracking import masked
+
+    print(yaml.safe_dump(masked(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True), end="")
+
+
+def _job(verb: str, overrides: list[str], config_path: str | None, options: "_JobOptions") -> None:
+    """What every job verb does once its arguments are known."""
+    config = load_config(config_path, overrides)
+    if options.dry_run:
+        _show_config(config)
+        return
+    if options.submit is not None:
+        from infra.submission import submit
+
+        arguments = [verb, *([config_path] if config_path else []), *overrides]
+        flags = [name for name, wanted in (("--force", options.force), ("--json", options.as_json)) if wanted]
+        code = submit(options.submit, [*arguments, *flags], config)
+        raise typer.Exit(code)
+    with _only_result_on_stdout(options.as_json) as show:
+        module = importlib.import_module(f"jobs.{verb.replace('-', '_')}")
+        record: JobRecord = module.run(config, force=options.force)
+        show(dataclasses.asdict(record))
+
+
+@dataclasses.dataclass(frozen=True)
+class _JobOptions:
+    dry_run: bool
+    force: bool
+    submit: str | None
+    as_json: bool
+
+
+ConfigPath = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="YAML file (see jobs/presets), or the first KEY=VALUE.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="Dotted key of the configuration and its value in YAML."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the whole resolved configuration and stop.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what an earlier run wrote to the same output.")]
+Submit = Annotated[
+    str | None,
+    typer.Option(
+        "--submit", metavar="ADDRESS", help="Run as a Ray job on this cluster (its dashboard's URL)."
+    ),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the job's record as JSON; all else goes to stderr.")
+]
+
+
+def _help(verb: str) -> str:
+    examples = "\n".join(f"  {line}" for line in _EXAMPLES[verb].splitlines())
+    return f"{JOBS[verb]}\n\n\b\nExamples:\n{examples}"
+
+
+def _config_and_overrides(config: str, overrides: list[str] | None) -> tuple[str | None, list[str]]:
+    """The YAML file is optional: the first argument may be an override already."""
+    rest = list(overrides or [])
+    return (None, [config, *rest]) if "=" in config and not Path(config).exists() else (config, rest)
+
+
+def _command(verb: str) -> Callable[..., None]:
+    def command(
+        config: ConfigPath,
+        overrides: Overrides = None,
+        dry_run: DryRun = False,
+        force: Force = False,
+        submit: Submit = None,
+        as_json: AsJson = False,
+    ) -> None:
+        path, changes = _config_and_overrides(config, overrides)
+        _job(verb, changes, path, _JobOptions(dry_run, force, submit, as_json))
+
+    return command
+
+
+def _generate(
+    config: Annotated[str, typer.Argument(metavar="MODEL|CONFIG", help="Folder of an SLLM, or a YAML file.")],
+    overrides: Overrides = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", help="Text to go on from.")] = None,
+    dry_run: DryRun = False,
+    force: Force = False,
+    submit: Submit = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write text from a model folder or a configuration."""
+    path, changes = _config_and_overrides(config, overrides)
+    if path is not None and Path(path).is_dir():
+        path, changes = None, [f"models.sllm={json.dumps(path, ensure_ascii=False)}", *changes]
+    if prompt is not None:
+        changes.append(f"generate.prompt={json.dumps(prompt, ensure_ascii=False)}")
+    _job("generate", changes, path, _JobOptions(dry_run, force, submit, as_json))
+
+
+for _verb in JOBS:
+    _function = _generate if _verb == "generate" else _command(_verb)
+    app.command(_verb, help=_help(_verb), rich_help_panel="Jobs")(_answering_errors(_function))
+
+
+@app.command(rich_help_panel="Look")
+@_answering_errors
+def lineage(
+    path: Annotated[str, typer.Argument(help="A model, shards, a report, or a corpus file.")],
+    tracking: Annotated[
+        str | None, typer.Option("--tracking", metavar="URI", help="MLflow store, where job.json names none.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the tree as JSON.")] = False,
+) -> None:
+    """Show what a result was made from, back to the corpus files; for a corpus file, what was made from it.
+
+    \b
+    Examples:
+      sllm lineage runs/demo/sllm
+      sllm lineage corpus/books.jsonl.gz --json
+    """
+    from jobs.lineage import show
+
+    show(path, tracking, as_json)
+
+
+@app.command(rich_help_panel="Look")
+@_answering_errors
+def inspect(
+    shards: Annotated[str, typer.Argument(help="Folder of shards.")],
+) -> None:
+    """Show what a folder of sentence shards holds, and what it was made with.
+
+    \b
+    Example:
+      sllm inspect runs/demo/shards
+    """
+    from jobs.inspect import show
+
+    show(shards)
+
+
+@app.command(rich_help_panel="Look")
+@_answering_errors
+def segment(
+    source: Annotated[
+        str | None, typer.Argument(metavar="IN", help="JSONL file with `id` and `text`.")
+    ] = None,
+    segmenter: Annotated[
+        str, typer.Option("--segmenter", metavar="NAME", help="See --list.")
+    ] = "punctuation_v1",
+    option: Annotated[
+        list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="An option of the segmenter.")
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", metavar="OUT", help="JSONL file with `id` and `ends`.")
+    ] = None,
+    list_all: Annotated[bool, typer.Option("--list", help="List the segmenters and stop.")] = False,
+) -> None:
+    """Cut documents into sentences: the character offsets of their ends, exclusive.
+
+    \b
+    Examples:
+      sllm segment --list
+      sllm segment --segmenter spacy_v1 --option model=en_core_web_sm docs.jsonl.gz --output ends.jsonl
+    """
+    import jobs.segment
+
+    if list_all:
+        jobs.segment.list_segmenters()
+    elif source is None or output is None:
+        raise typer.BadParameter("needs IN and --output OUT, or --list")
+    else:
+        jobs.segment.segment_file(segmenter, option or [], source, output)
+
+
+def main() -> None:
+    """Entry point of the console command."""
+    app()

@@ -1,0 +1,211 @@
+"""How every job runs: reuse what is finished, refuse what does not match, else run it as one MLflow run."""
+
+import datetime
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from infra.tracking import ActiveRun, code_versions, masked, ray_job_tags, resolve_uri, start_run
+from pipeline.config import Config
+from pipeline.errors import ConfigError
+from pipeline.lineage import (
+    CHECKPOINTS_NAME,
+    Artifact,
+    JobRecord,
+    content_files,
+    describe_output,
+    identity,
+    read_record,
+    write_record,
+)
+
+
+def run_job(
+    job: str,
+    config: Config,
+    *,
+    sections: Sequence[str],
+    inputs: Sequence[Artifact],
+    output: str,
+    output_kind: str,
+    body: Callable[[ActiveRun], dict[str, float]],
+    force: bool = False,
+) -> JobRecord:
+    """Run `body` as one MLflow run that writes to the folder `output`; or reuse the finished run that did.
+
+    `sections` are the dotted keys of the configuration that decide the result; with the inputs' digests they
+    are the job's identity. `body` returns the final metrics. `force` first removes what the earlier job
+    wrote. A job that was interrupted goes on in its own run.
+
+    Raises `ConfigError` where `output` holds the work of a job of another identity.
+    """
+    if "://" in output:
+        raise ConfigError(f"output={output} must be a folder that every node reaches, not a URL: mount it")
+    tree = masked(config.model_dump(mode="json"))
+    tree["tracking"]["uri"] = resolve_uri(tree["tracking"]["uri"])
+    part = {key: _at(tree, key) for key in sections}
+    this = identity(job, part, inputs)
+    earlier = read_record(output)
+    if earlier is not None and not force:
+        if (earlier.job, earlier.identity) != (job, this):
+            if _left_something(earlier):
+                raise ConfigError(_difference(earlier, job, part, inputs, output))
+            earlier = None
+        elif earlier.output_is_whole:
+            _say(f"reuse {output}: {job} run {earlier.run_id}, finished {earlier.finished}")
+            return earlier
+    if earlier is not None and force:
+        _remove(earlier)
+        earlier = None
+    unfinished = earlier if earlier is not None and earlier.finished is None else None
+
+    run = start_run(
+        config.tracking,
+        name=f"{job} {Path(output).name}",
+        output=output,
+        resume=unfinished.run_id if unfinished else None,
+    )
+    record = JobRecord(
+        job=job,
+        identity=this,
+        config=tree,
+        inputs=tuple(inputs),
+        output=Artifact(output_kind, output, digest="", run_id=run.run_id),
+        run_id=run.run_id,
+        metrics={},
+        versions=code_versions(),
+        started=unfinished.started if unfinished else _now(),
+        finished=None,
+    )
+    went_on = "goes on in" if unfinished and unfinished.run_id == run.run_id else "starts as"
+    _say(f"{job} -> {output}: {went_on} MLflow run {run.run_id}")
+    with _ended(run), _interruptible():
+        write_record(output, record)
+        run.log_start(tree, inputs, _tags(record))
+        metrics = body(run)
+        run.close()
+        made = describe_output(output_kind, output, run.run_id)
+        run.log_output(made, metrics)
+        record = JobRecord(
+            **{
+                **vars(record),
+                "output": made,
+                "metrics": {key: float(value) for key, value in metrics.items()},
+                "finished": _now(),
+                "files": content_files(output),
+            }
+        )
+        write_record(output, record)
+    return record
+
+
+@contextmanager
+def _ended(run: ActiveRun) -> Iterator[None]:
+    """End the run as what became of it; trouble with the store never hides the job's own error."""
+    try:
+        yield
+    except BaseException as error:
+        status = "KILLED" if isinstance(error, KeyboardInterrupt | SystemExit) else "FAILED"
+        try:
+            run.close()
+            run.end(status, error)
+        except Exception as trouble:
+            error.add_note(f"and its MLflow run {run.run_id} could not be ended as {status}: {trouble}")
+        raise
+    run.end("FINISHED")
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """A polite kill (SIGTERM, what schedulers send first) ends the job as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _tags(record: JobRecord) -> dict[str, str]:
+    parents = [artifact.run_id for artifact in record.inputs if artifact.run_id]
+    tags = {
+        "sllm.job": record.job,
+        "sllm.identity": record.identity,
+        "sllm.parents": ",".join(dict.fromkeys(parents)),
+        **{f"version.{package}": version for package, version in record.versions.items()},
+        **ray_job_tags(),
+    }
+    if commit := record.versions.get("git"):
+        tags["mlflow.source.git.commit"] = commit.split("+")[0]
+    return {key: value for key, value in tags.items() if value}
+
+
+def _difference(
+    earlier: JobRecord, job: str, part: Mapping[str, Any], inputs: Sequence[Artifact], output: str
+) -> str:
+    state = "finished" if earlier.finished else "unfinished"
+    remedy = "name another output, or replace it with --force"
+    if earlier.job != job:
+        return (
+            f"{output} holds the {state} work of {earlier.job} (run {earlier.run_id}), not of {job}: {remedy}"
+        )
+    changes = list(_changes({key: _at(earlier.config, key) for key in part}, part))
+    then = {(artifact.kind, artifact.digest): artifact.path for artifact in earlier.inputs}
+    now = {(artifact.kind, artifact.digest): artifact.path for artifact in inputs}
+    changes += [
+        f"{kind} {path} is new or changed"
+        for (kind, digest), path in now.items()
+        if (kind, digest) not in then
+    ]
+    changes += [f"{kind} {path} is gone" for (kind, digest), path in then.items() if path not in now.values()]
+    changes = changes or ["the inputs stand in another order"]
+    shown = "; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else "")
+    return f"{output} holds the {state} {job} run {earlier.run_id} of another making ({shown}): {remedy}"
+
+
+def _changes(then: Any, now: Any, key: str = "") -> Iterator[str]:
+    if isinstance(then, Mapping) and isinstance(now, Mapping):
+        for name in sorted({*then, *now}):
+            yield from _changes(then.get(name), now.get(name), f"{key}.{name}" if key else name)
+    elif then != now:
+        yield f"{key} was {then!r}, is {now!r}"
+
+
+def _at(tree: Mapping[str, Any], key: str) -> Any:
+    node: Any = tree
+    for name in key.split("."):
+        node = node.get(name) if isinstance(node, Mapping) else None
+    return node
+
+
+def _left_something(earlier: JobRecord) -> bool:
+    """Whether that job finished, or died after it wrote something: one that failed at once is forgotten."""
+    folder = Path(earlier.output.path)
+    return earlier.finished is not None or (folder / CHECKPOINTS_NAME).exists() or bool(content_files(folder))
+
+
+def _remove(earlier: JobRecord) -> None:
+    """Remove what that job wrote, and nothing else: a person's own files in the folder stay."""
+    folder = Path(earlier.output.path)
+    for name in earlier.files:
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / CHECKPOINTS_NAME, ignore_errors=True)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

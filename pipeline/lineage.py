@@ -1,0 +1,192 @@
+"""What was made from what: artifacts, named by the digest of their content, and the record of a job.
+
+A job's record stands as `job.json` in the folder it wrote. It needs no tracking server: from the record of a
+model one walks back through `inputs` to the corpus files.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ConfigError
+
+RECORD_NAME = "job.json"
+CHECKPOINTS_NAME = "checkpoints"
+MANIFEST_NAME = "manifest.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Artifact:
+    """Something that a job read or wrote."""
+
+    kind: str
+    """`corpus`, `tokenizer`, `shards`, `model` or `report`."""
+    path: str
+    """File, folder or URL."""
+    digest: str
+    """SHA-256 of its content, hex; empty while the job that writes it has not finished."""
+    run_id: str | None = None
+    """The MLflow run that made it; none for what came from outside."""
+
+
+@dataclasses.dataclass(frozen=True)
+class JobRecord:
+    """One run of a job: what it was told, what it read, what it made of it."""
+
+    job: str
+    identity: str
+    """SHA-256 of job, configuration and inputs; equal identities make equal outputs."""
+    config: dict[str, Any]
+    inputs: tuple[Artifact, ...]
+    output: Artifact
+    run_id: str
+    metrics: dict[str, float]
+    versions: dict[str, str]
+    started: str
+    """UTC, ISO 8601."""
+    finished: str | None
+    """UTC, ISO 8601; none while the job runs, and after a crash."""
+    files: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Files of the output, relative, with their bytes."""
+
+    @property
+    def output_is_whole(self) -> bool:
+        """Whether the job finished and each file it wrote is still there, with the size it had."""
+        folder = Path(self.output.path)
+        return self.finished is not None and all(
+            (folder / name).is_file() and (folder / name).stat().st_size == size
+            for name, size in self.files.items()
+        )
+
+
+def identity(job: str, config_part: Mapping[str, Any], inputs: Sequence[Artifact]) -> str:
+    """SHA-256 (hex) of what decides a job's output: its configuration, and inputs by digest, not by path."""
+    decisive = {
+        "job": job,
+        "config": config_part,
+        "inputs": [[artifact.kind, artifact.digest] for artifact in inputs],
+    }
+    canonical = json.dumps(decisive, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def write_record(folder: str | Path, record: JobRecord) -> None:
+    """Write `job.json` into `folder` (made if missing): it appears whole or not at all."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = folder / f".{RECORD_NAME}.{os.getpid()}"
+    with aside.open("w", encoding="utf-8") as stream:
+        json.dump(dataclasses.asdict(record), stream, indent=2, ensure_ascii=False)
+        stream.write("\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    aside.replace(folder / RECORD_NAME)
+
+
+def read_record(folder: str | Path) -> JobRecord | None:
+    """The record in `folder`; none where there is no such file.
+
+    Raises `ConfigError` for a `job.json` that is not one of ours. The output's path is `folder` as given,
+    so that a folder that was moved is found where it stands.
+    """
+    path = Path(folder) / RECORD_NAME
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"cannot read the job record {path}: {error}; move it away to start anew"
+        ) from error
+    try:
+        return JobRecord(
+            **{
+                **tree,
+                "inputs": tuple(Artifact(**artifact) for artifact in tree["inputs"]),
+                "output": Artifact(**{**tree["output"], "path": str(folder)}),
+            }
+        )
+    except (KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{path} is not the record of a job of ours ({error}); use another folder"
+        ) from error
+
+
+def digest_file(path: str | Path) -> str:
+    """SHA-256 (hex) of a file's bytes."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digest_folder(path: str | Path) -> str:
+    """SHA-256 (hex) of the relative names and contents of the files below `path`, in sorted order.
+
+    Left out: the record, checkpoints and hidden files, which change without the result changing.
+    """
+    total = hashlib.sha256()
+    for name in content_files(path):
+        total.update(f"{digest_file(Path(path) / name)} {name}\n".encode())
+    return total.hexdigest()
+
+
+def content_files(path: str | Path) -> dict[str, int]:
+    """Relative names (sorted, `/` between parts) and bytes of the files that are a folder's content."""
+    root = Path(path)
+    return {file.relative_to(root).as_posix(): file.stat().st_size for file in sorted(_walk(root, root))}
+
+
+def _walk(root: Path, folder: Path) -> Iterator[Path]:
+    for entry in folder.iterdir():
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            if not (folder == root and entry.name == CHECKPOINTS_NAME):
+                yield from _walk(root, entry)
+        elif entry.is_file() and not (folder == root and entry.name == RECORD_NAME):
+            yield entry
+
+
+def describe_output(kind: str, path: str | Path, run_id: str | None = None) -> Artifact:
+    """What stands at `path`, as an artifact with its digest.
+
+    Shards are digested by their manifest, which holds the SHA-256 of each: terabytes are not read again.
+    """
+    path = Path(path)
+    manifest = path / MANIFEST_NAME
+    if path.is_file():
+        digest = digest_file(path)
+    elif kind == "shards" and manifest.is_file():
+        digest = digest_file(manifest)
+    else:
+        digest = digest_folder(path)
+    return Artifact(kind, str(path), digest, run_id)
+
+
+def artifact_of(path: str | Path) -> Artifact:
+    """What stands at `path`: the output of the job recorded there, else (a corpus file, a downloaded model)
+    a plain digest.
+
+    Raises `ConfigError` where there is nothing, or only the unfinished output of a job.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ConfigError(f"there is nothing at {path}: run the job that makes it first, or correct the path")
+    record = read_record(path)
+    if record is None:
+        return describe_output(_guess_kind(path), path)
+    if record.finished is None:
+        raise ConfigError(
+            f"{path} is the unfinished output of {record.job} (run {record.run_id}): run that again"
+        )
+    return record.output
+
+
+def _guess_kind(path: Path) -> str:
+    for name, kind in ((MANIFEST_NAME, "shards"), ("config.json", "model"), ("tokenizer.json", "tokenizer")):
+        if (path / name).is_file():
+            return kind
+    return "corpus"

@@ -1,0 +1,171 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infra.tracking import client_of
+from jobs.execution import run_job
+from pipeline.config import load_config
+from pipeline.errors import ConfigError, TrainingError
+from pipeline.lineage import artifact_of, read_record
+
+
+@pytest.fixture
+def job(tmp_path, tracking_uri):
+    """Run a small job that writes one file; further arguments change it."""
+    (tmp_path / "corpus.txt").write_text("Some text.")
+    output = tmp_path / "out"
+    calls = []
+
+    def write(run):
+        calls.append(run.run_id)
+        run.log_metrics({"loss": 0.5}, 1)
+        Path(run.output, "weights").write_text("w" * len(calls))
+        return {"final": 0.25}
+
+    def start(*overrides, body=write, force=False, name="train-lm", inputs=None):
+        return run_job(
+            name,
+            load_config(None, [f"tracking.uri={tracking_uri}", *overrides]),
+            sections=["lm", "trunk.config"],
+            inputs=[artifact_of(tmp_path / "corpus.txt")] if inputs is None else inputs,
+            output=str(output),
+            output_kind="model",
+            body=body,
+            force=force,
+        )
+
+    start.calls, start.output = calls, output
+    return start
+
+
+def status(tracking_uri, run_id):
+    return client_of(tracking_uri).get_run(run_id).info.status
+
+
+def test_a_job_is_one_run_with_a_record(job, tracking_uri):
+    record = job()
+    run = client_of(tracking_uri).get_run(record.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics == {"loss": 0.5, "final": 0.25}
+    assert run.data.tags["sllm.output.digest"] == record.output.digest
+    assert read_record(job.output) == record
+    assert record.metrics == {"final": 0.25} and record.files == {"weights": 1}
+    assert artifact_of(job.output).run_id == record.run_id
+
+
+def test_the_same_job_is_reused(job, capsys):
+    first = job()
+    assert job("ray.num_workers=7") == first  # not a key that decides the result
+    assert len(job.calls) == 1
+    assert first.run_id in capsys.readouterr().err
+
+
+def test_another_configuration_is_refused_and_named(job):
+    job()
+    with pytest.raises(ConfigError, match=r"lm\.train\.steps was 1000, is 5.*--force"):
+        job("lm.train.steps=5")
+    with pytest.raises(ConfigError, match="of train-lm"):
+        job(name="train-vae")
+    assert len(job.calls) == 1
+
+
+def test_another_input_is_refused_and_named(job, tmp_path):
+    job()
+    (tmp_path / "corpus.txt").write_text("Other text.")
+    with pytest.raises(ConfigError, match=r"corpus .*corpus\.txt is new or changed"):
+        job()
+
+
+def test_force_replaces_what_the_job_wrote_and_nothing_else(job):
+    first = job()
+    (job.output / "mine.txt").write_text("a person's")
+    (job.output / "checkpoints").mkdir()
+    seen = []
+
+    def look(run):
+        seen.extend(path.name for path in Path(run.output).iterdir())
+        return {}
+
+    second = job("lm.train.steps=5", force=True, body=look)
+    assert sorted(seen) == ["job.json", "mine.txt"]
+    assert second.run_id != first.run_id
+
+
+def test_a_lost_output_is_made_again(job):
+    job()
+    (job.output / "weights").unlink()
+    job()
+    assert len(job.calls) == 2
+
+
+def test_a_failed_job_goes_on_in_its_own_run(job, tracking_uri):
+    def fail(run):
+        run.log_metrics({"loss": 3.0}, 1)
+        (job.output / "checkpoints").mkdir()
+        raise TrainingError("diverged at step 1\nmore")
+
+    with pytest.raises(TrainingError):
+        job(body=fail)
+    unfinished = read_record(job.output)
+    assert unfinished is not None and unfinished.finished is None
+    assert status(tracking_uri, unfinished.run_id) == "FAILED"
+    tags = client_of(tracking_uri).get_run(unfinished.run_id).data.tags
+    assert tags["sllm.error"] == "TrainingError: diverged at step 1"
+    with pytest.raises(ConfigError, match="unfinished"):
+        job("lm.train.steps=5")  # its checkpoints are of another configuration
+    record = job()
+    assert record.run_id == unfinished.run_id and status(tracking_uri, record.run_id) == "FINISHED"
+    history = client_of(tracking_uri).get_metric_history(record.run_id, "loss")
+    assert [(metric.step, metric.value) for metric in history] == [(1, 3.0)]
+
+
+def test_a_job_that_failed_before_it_wrote_anything_is_in_nobodys_way(job):
+    def fail(run):
+        raise ConfigError("a typing error")
+
+    with pytest.raises(ConfigError, match="typing error"):
+        job(body=fail)
+    assert job("lm.train.steps=5").finished is not None
+
+
+def test_interrupt_ends_the_run_as_killed(job, tracking_uri):
+    def interrupted(run):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("not reached")
+
+    with pytest.raises(KeyboardInterrupt):
+        job(body=interrupted)
+    record = read_record(job.output)
+    assert record is not None and status(tracking_uri, record.run_id) == "KILLED"
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_url_is_no_output(tracking_uri):
+    with pytest.raises(ConfigError, match="folder"):
+        run_job(
+            "x",
+            load_config(None),
+            sections=[],
+            inputs=[],
+            output="s3://b/x",
+            output_kind="model",
+            body=lambda _: {},
+        )
+
+
+def test_reuse_imports_nothing_heavy(job, tmp_path, tracking_uri):
+    job()
+    code = f"""
+import sys
+from jobs.execution import run_job
+from pipeline.config import load_config
+from pipeline.lineage import artifact_of
+run_job("train-lm", load_config(None, ["tracking.uri={tracking_uri}"]), sections=["lm", "trunk.config"],
+        inputs=[artifact_of("{tmp_path}/corpus.txt")], output="{job.output}", output_kind="model", body=None)
+assert not {{"mlflow", "ray", "torch", "pyarrow"}} & sys.modules.keys(), sorted(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
