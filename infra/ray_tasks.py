@@ -111,4 +111,3 @@ class RayWorkers:
         for actor in [*self._idle, *self._starting.values()]:
             ray.kill(actor)
         self._idle, self._starting = [], {}
-

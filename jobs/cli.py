@@ -24,6 +24,9 @@ from pipeline.errors import SllmError, TrainingError
 from pipeline.lineage import JobRecord
 from segmenters.contract import SegmenterError
 
+# One progress bar at a time is enough, and it is ours. Ray workers inherit this.
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
 app = typer.Typer(
     name="sllm",
     no_args_is_help=True,

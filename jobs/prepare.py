@@ -13,7 +13,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 import segmenters
 from infra.local_tasks import LocalWorkers
@@ -112,7 +119,9 @@ class PrepareWorker:
         tokenizer = _stored_tokenizer(self._output)
         segmenter = segmenters.load(self._config.segmenter.name, **self._config.segmenter.options)
         if tokenizer is None or tokenizer.digest != identity.tokenizer_digest:
-            raise ShardError(f"the tokenizer in {self._output.url!r} was replaced while work went on; run again")
+            raise ShardError(
+                f"the tokenizer in {self._output.url!r} was replaced while work went on; run again"
+            )
         if segmenter.fingerprint() != identity.segmenter:
             raise ConfigError(
                 f"segmenter {self._config.segmenter.name!r} is another one on this worker "
@@ -194,7 +203,8 @@ def _survey(workers: Workers, sources: list[Source], split_bytes: int) -> list[S
 
 def _stored_tokenizer(folder: Folder) -> Tokenizer | None:
     files = {
-        name: folder.read(f"{TOKENIZER_FOLDER}/{name}") for name in ("tokenizer.json", "tokenizer_config.json")
+        name: folder.read(f"{TOKENIZER_FOLDER}/{name}")
+        for name in ("tokenizer.json", "tokenizer_config.json")
     }
     present = {name: content for name, content in files.items() if content is not None}
     return Tokenizer.from_files(present) if len(present) == len(files) else None
@@ -315,7 +325,11 @@ def _from_manifest(manifest: Manifest, folder: Folder) -> dict[int, FinishedSpli
 
 
 def _prepare_splits(
-    workers: Workers, folder: Folder, splits: list[Split], identity: Identity, finished: dict[int, FinishedSplit]
+    workers: Workers,
+    folder: Folder,
+    splits: list[Split],
+    identity: Identity,
+    finished: dict[int, FinishedSplit],
 ) -> None:
     """Do what is missing in `finished`, then again, without them, the splits with ids of earlier ones."""
     columns = (

@@ -72,9 +72,7 @@ def survey(source: Source, data: DataConfig, split_bytes: int) -> Survey:
     return Survey(source, digest.hexdigest(), sum(piece.num_bytes for piece in pieces), before, pieces)
 
 
-def _line_pieces(
-    source: Source, chunks: Iterator[bytes], split_bytes: int, quoted: bool
-) -> Iterator[Piece]:
+def _line_pieces(source: Source, chunks: Iterator[bytes], split_bytes: int, quoted: bool) -> Iterator[Piece]:
     """Cut after the first line end at or past each `split_bytes`; in CSV a quoted line end is none."""
     start = position = first_row = rows = quotes = 0
     for chunk in chunks:
@@ -174,5 +172,3 @@ def _survey_dataset(source: Source, data: DataConfig, split_bytes: int) -> Surve
     )
     identity = json.dumps([source.path, dataset._fingerprint, len(dataset)])
     return Survey(source, hashlib.sha256(identity.encode()).hexdigest(), size, "", pieces)
-
-
