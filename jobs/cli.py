@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pipeline.config import Config, load_config
-from pipeline.errors import SllmError, TrainingError
+from pipeline.errors import ConfigError, CorpusError, ModelError, ShardError, SllmError
 from pipeline.lineage import JobRecord
 from segmenters.contract import SegmenterError
 
@@ -34,6 +34,7 @@ app = typer.Typer(
 )
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+_BAD_INPUT_ERRORS = (ConfigError, CorpusError, ShardError, ModelError, SegmenterError)
 
 JOBS = {
     "prepare": "Read a corpus, cut it into sentences, tokenize it, write shards.",
@@ -95,7 +96,7 @@ def _answering_errors(command: Callable[..., None]) -> Callable[..., None]:
             if os.environ.get("SLLM_DEBUG", "") not in ("", "0"):
                 traceback.print_exc()
             _complain(" ".join(str(ours).split()))
-            raise typer.Exit(FAILED if isinstance(ours, TrainingError) else BAD_INPUT) from None
+            raise typer.Exit(BAD_INPUT if isinstance(ours, _BAD_INPUT_ERRORS) else FAILED) from None
 
     return answering
 
@@ -152,10 +153,8 @@ def _job(verb: str, overrides: list[str], config_path: str | None, options: "_Jo
     if options.submit is not None:
         from infra.submission import submit
 
-        arguments = [verb, *([config_path] if config_path else []), *overrides]
         flags = [name for name, wanted in (("--force", options.force), ("--json", options.as_json)) if wanted]
-        code = submit(options.submit, [*arguments, *flags], config)
-        raise typer.Exit(code)
+        raise typer.Exit(submit(options.submit, verb, config_path, [*overrides, *flags], config))
     with _only_result_on_stdout(options.as_json) as show:
         module = importlib.import_module(f"jobs.{verb.replace('-', '_')}")
         record: JobRecord = module.run(config, force=options.force)
