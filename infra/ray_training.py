@@ -1,0 +1,159 @@
+"""Training on a cluster: Ray Train starts the workers, DeepSpeed steps them, checkpoints go to storage."""
+
+import logging
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+from ray.train.torch import TorchTrainer
+from ray.train.v2.api.exceptions import TrainingFailedError
+
+from infra.deepspeed_engine import DeepSpeedEngine
+from infra.local_training import Report
+from infra.ray_cluster import connect
+from pipeline.config import Config
+from pipeline.errors import SllmError, TrainingError
+from pipeline.tasks import TrainingJob, build_task, train_config
+from pipeline.training import MODEL_FOLDER, train
+
+POLL_SECONDS = 0.5
+
+
+@ray.remote(num_cpus=0)
+class Mailbox:
+    """Carries metrics and the first error from rank 0 to the driver, which draws and logs them."""
+
+    def __init__(self) -> None:
+        self.metrics: list[dict[str, float]] = []
+        self.error: str | None = None
+
+    def put(self, metrics: dict[str, float]) -> None:
+        """Add the metrics of a step."""
+        self.metrics.append(metrics)
+
+    def fail(self, message: str) -> None:
+        """Say why training cannot go on."""
+        self.error = message
+
+    def take(self) -> list[dict[str, float]]:
+        """All metrics since the last call."""
+        taken, self.metrics = self.metrics, []
+        return taken
+
+    def failure(self) -> str | None:
+        """The message of `fail`."""
+        return self.error
+
+
+class RayRuntime:
+    """One worker's side: checkpoints through `ray.train.report`, which is a barrier and merges the ranks' files."""
+
+    def __init__(self, mailbox: Any) -> None:
+        self.mailbox = mailbox
+
+    def report(self, metrics: dict[str, float]) -> None:
+        """Send the metrics of a step to the driver, without waiting."""
+        self.mailbox.put.remote(metrics)
+
+    def save(self, step: int, write: Callable[[Path], None]) -> None:
+        """Every rank writes into a folder of its own; storage holds them merged, whole or not at all."""
+        folder = tempfile.mkdtemp(prefix=f"sllm-step-{step}-")
+        write(Path(folder))
+        checkpoint = ray.train.Checkpoint.from_directory(folder)
+        ray.train.report({"step": step}, checkpoint=checkpoint, delete_local_checkpoint_after_upload=True)
+
+    @contextmanager
+    def latest(self) -> Iterator[Path | None]:
+        """The newest checkpoint, brought to this node if need be."""
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            yield None
+            return
+        with checkpoint.as_directory() as folder:
+            yield Path(folder)
+
+
+def worker(arguments: dict[str, Any]) -> None:
+    """What each training worker runs; all ranks the same."""
+    _quiet()
+    job: TrainingJob = arguments["job"]
+    config = Config.model_validate(arguments["config"])
+    runtime = RayRuntime(arguments["mailbox"])
+    try:
+        task = build_task(job, config)
+        options = train_config(job, config)
+        engine = DeepSpeedEngine(task.module, options, config.deepspeed, config.precision)
+        train(task, options, engine, runtime)
+    except SllmError as error:
+        if ray.train.get_context().get_world_rank() == 0:
+            ray.get(runtime.mailbox.fail.remote(str(error)))
+        raise
+
+
+def train_on_cluster(job: TrainingJob, config: Config, checkpoints: Path, report: Report) -> Path:
+    """Train to the end, going on after failures -> a folder on this machine that holds the model."""
+    connect(config.ray)
+    mailbox: Any = Mailbox.remote()  # type: ignore[attr-defined]
+    options = train_config(job, config)
+    trainer = TorchTrainer(
+        worker,
+        train_loop_config={"job": job, "config": config.model_dump(), "mailbox": mailbox},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=config.ray.num_workers,
+            use_gpu=config.ray.use_gpu,
+            resources_per_worker={"CPU": config.ray.cpus_per_worker},
+        ),
+        run_config=ray.train.RunConfig(
+            name=checkpoints.name,
+            storage_path=str(checkpoints.parent.absolute()),
+            failure_config=ray.train.FailureConfig(max_failures=config.ray.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=options.keep_checkpoints),
+            logging_config=ray.train.LoggingConfig(log_level="ERROR"),
+        ),
+    )
+    with _follow(mailbox, report):
+        try:
+            result = trainer.fit()
+        except TrainingFailedError as error:
+            known = ray.get(mailbox.failure.remote())
+            raise TrainingError(known or f"training failed on the cluster: {error}") from error
+    if result.checkpoint is None:
+        raise TrainingError("training ended without a checkpoint; see the logs of the Ray workers")
+    folder = tempfile.mkdtemp(prefix="sllm-model-")
+    return Path(result.checkpoint.to_directory(folder)) / MODEL_FOLDER
+
+
+@contextmanager
+def _follow(mailbox: Any, report: Report) -> Iterator[None]:
+    done = threading.Event()
+
+    def drain() -> None:
+        for metrics in ray.get(mailbox.take.remote()):
+            report(metrics)
+
+    def poll() -> None:
+        while not done.wait(POLL_SECONDS):
+            drain()
+
+    thread = threading.Thread(target=poll, name="training-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        drain()
+
+
+def _quiet() -> None:
+    """Workers' own chatter would tear the driver's progress bar."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    for name in ("DeepSpeed", "deepspeed"):
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,104 @@
+"""`sllm generate`: text sentence by sentence, on the terminal as it comes."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.sentences import encode_documents
+from pipeline.tokens import Tokenizer
+
+import segmenters
+from infra.tracking import ActiveRun
+from jobs.execution import run_job
+from pipeline.config import Config
+from pipeline.errors import ConfigError
+from pipeline.generation import generate
+from pipeline.lineage import JobRecord, artifact_of
+from pipeline.sllm import Sllm
+from pipeline.tasks import load_sllm_part
+
+TEXT_FILE = "generated.json"
+
+
+def run(config: Config, force: bool = False) -> JobRecord:
+    """Write text with `config.models.sllm`; kept in `config.output`, by default a folder beside the model."""
+    path = config.models.sllm
+    if path is None:
+        raise ConfigError("generate needs a model: `sllm generate FOLDER`, or models.sllm=FOLDER")
+    output = config.output or f"{path.rstrip('/')}-generated/{_name(config)}"
+
+    def body(run: ActiveRun) -> dict[str, float]:
+        return write(config, path, Path(run.output))
+
+    record = run_job(
+        "generate",
+        config,
+        sections=["generate"],
+        inputs=[artifact_of(path)],
+        output=output,
+        output_kind="report",
+        body=body,
+        force=force,
+    )
+    return record
+
+
+def write(config: Config, path: str, output: Path) -> dict[str, float]:
+    """Stream the text to stdout, keep it in a file -> tokens, sentences, tokens a second."""
+    model = load_sllm_part(path, Sllm, "sllm")
+    assert isinstance(model, Sllm)
+    tokenizer = Tokenizer.load(path)
+    prompt = config.generate.prompt
+    sentences = _encode_prompt(model, tokenizer, prompt)
+    start = time.perf_counter()
+    written, count = [], 0
+    print(prompt, end="", flush=True)
+    for text, tokens in _texts(model, tokenizer, sentences, config):
+        print(text, end="", flush=True)
+        written.append(text)
+        count += tokens
+    print(flush=True)
+    seconds = time.perf_counter() - start
+    (output / TEXT_FILE).write_text(
+        json.dumps({"prompt": prompt, "sentences": written}, ensure_ascii=False, indent=2) + "\n"
+    )
+    return {"sentences": len(written), "tokens": count, "tokens_per_second": count / seconds}
+
+
+def _texts(
+    model: Sllm, tokenizer: Tokenizer, prompt: list[list[int]], config: Config
+) -> Iterator[tuple[str, int]]:
+    """The text that each sentence adds: a character may be spread over tokens, so all ids are decoded together."""
+    ids = [token for sentence in prompt for token in sentence]
+    shown = len(tokenizer.decode(ids))
+    for sentence in generate(model, prompt, config.generate):
+        ids += sentence.token_ids
+        text = tokenizer.decode(ids)
+        yield text[shown:], len(sentence.token_ids)
+        shown = len(text)
+
+
+def _encode_prompt(model: Sllm, tokenizer: Tokenizer, prompt: str) -> list[list[int]]:
+    """Token ids of the prompt's sentences, cut by the segmenter that the model was trained with."""
+    if not prompt:
+        return []
+    fingerprint: dict[str, Any] = model.vae.config.segmenter or {}
+    segmenter = segmenters.load(fingerprint["name"], **fingerprint["options"])
+    if segmenter.fingerprint() != fingerprint:
+        print(
+            f"warning: {fingerprint['name']} has other weights than when the model was trained",
+            file=sys.stderr,
+        )
+    limit = model.vae.config.max_sentence_tokens
+    ((ids, lengths),) = encode_documents([prompt], segmenter, tokenizer, limit)
+    ends = lengths.cumsum()
+    return [ids[end - length : end].tolist() for end, length in zip(ends, lengths, strict=True)]
+
+
+def _name(config: Config) -> str:
+    import hashlib
+
+    return hashlib.sha256(config.generate.model_dump_json().encode()).hexdigest()[:12]

@@ -1,0 +1,68 @@
+"""What a person sees of a training run: a bar in a terminal, a line now and then in a log."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+LOG_SECONDS = 10.0
+
+
+class TrainingProgress:
+    """Draws the metrics of each reported step on stderr."""
+
+    def __init__(self, title: str, steps: int) -> None:
+        self.title, self.steps = title, steps
+        console = Console(stderr=True)
+        self._logged_at = 0.0
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        if console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[figures]}"),
+                console=console,
+            )
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task(self.title, total=self.steps, figures="starting ...")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, metrics: dict[str, float]) -> None:
+        """Draw one reported step."""
+        step = int(metrics["step"])
+        figures = describe(metrics)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, figures=figures)
+        elif (
+            time.monotonic() - self._logged_at > LOG_SECONDS
+            or step == self.steps
+            or "dev/nll_per_token" in metrics
+        ):
+            self._logged_at = time.monotonic()
+            print(f"{self.title}: step {step}/{self.steps}, {figures}", file=sys.stderr, flush=True)
+
+
+def describe(metrics: dict[str, float]) -> str:
+    """The figures of a step on one line: nats a document token, tokens a second."""
+    parts = [f"nll/token {metrics['train/nll_per_token']:.3f}"]
+    if "dev/nll_per_token" in metrics:
+        parts.append(f"dev {metrics['dev/nll_per_token']:.3f}")
+    if "train/token_accuracy" in metrics:
+        parts.append(f"accuracy {metrics['train/token_accuracy']:.1%}")
+    parts.append(f"{metrics['train/tokens_per_second']:,.0f} tokens/s")
+    return ", ".join(parts)

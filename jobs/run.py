@@ -1,0 +1,105 @@
+"""`sllm run`: the whole path, each job reading what those before it wrote."""
+
+import importlib
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from infra.tracking import resolve_uri
+from jobs.evaluate import read_report
+from pipeline.config import Config
+from pipeline.errors import ConfigError
+from pipeline.lineage import JobRecord
+
+FOLDERS = {
+    "prepare": "shards",
+    "train-lm": "lm",
+    "train-vae": "vae",
+    "train-sllm": "sllm",
+    "evaluate": "evaluation",
+    "generate": "text",
+}
+"""Folder of each job below `output`."""
+
+
+def run(config: Config, force: bool = False) -> JobRecord:
+    """Run `config.run.jobs` in order; what is finished is reused. Ends with a summary -> the last job's record."""
+    if config.output is None:
+        raise ConfigError("run needs output=FOLDER; each job writes to a folder below it")
+    records: dict[str, JobRecord] = {}
+    for verb in config.run.jobs:
+        module = importlib.import_module(f"jobs.{verb.replace('-', '_')}")
+        records[verb] = module.run(wire(config, verb), force=force)
+    summarize(config, records)
+    return records[config.run.jobs[-1]]
+
+
+def wire(config: Config, verb: str) -> Config:
+    """The configuration of one job of the run: its output folder, and the folders that it reads."""
+    root = Path(str(config.output))
+    planned = set(config.run.jobs)
+
+    def made_by(job: str, given: str | None) -> str | None:
+        return str(root / FOLDERS[job]) if job in planned else given
+
+    models = {
+        "lm": made_by("train-lm", config.models.lm),
+        "vae": made_by("train-vae", config.models.vae),
+        "sllm": made_by("train-sllm", config.models.sllm),
+    }
+    return config.model_copy(
+        update={
+            "output": str(root / FOLDERS[verb]),
+            "shards": made_by("prepare", config.shards),
+            "models": config.models.model_copy(update=models),
+        }
+    )
+
+
+def summarize(config: Config, records: dict[str, JobRecord]) -> None:
+    """The figures of the whole path on one screen."""
+    console = Console()
+    table = Table(title=f"sllm run: {config.output}", title_justify="left", show_header=False)
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for name, value in _figures(config, records):
+        table.add_row(name, value)
+    console.print(table)
+    if "generate" in records:
+        text = json.loads(Path(records["generate"].output.path, "generated.json").read_text())
+        console.print("[bold]Written by the SLLM:[/bold]")
+        console.print(text["prompt"] + "".join(text["sentences"]), markup=False, highlight=False)
+    uri = resolve_uri(config.tracking.uri)
+    console.print(f"[bold]MLflow:[/bold] mlflow ui --backend-store-uri {uri}", highlight=False)
+    if "train-sllm" in records:
+        console.print(
+            f"[bold]Lineage:[/bold] sllm lineage {records['train-sllm'].output.path}", highlight=False
+        )
+
+
+def _figures(config: Config, records: dict[str, JobRecord]) -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    if prepare := records.get("prepare"):
+        for name in ("documents", "sentences", "tokens", "bytes"):
+            rows += [
+                (f"corpus {name} ({split})", f"{prepare.metrics[f'{split}/{name}']:,.0f}")
+                for split in ("train", "dev")
+            ]
+    for job in ("train-lm", "train-vae", "train-sllm"):
+        if record := records.get(job):
+            rows.append((f"{job} tokens/s", f"{record.metrics['train/tokens_per_second']:,.0f}"))
+    if evaluation := records.get("evaluate"):
+        report = read_report(evaluation.output.path)
+        if vae := report.get("vae"):
+            rows.append(("reconstruction: tokens", f"{vae['token_accuracy']:.2%}"))
+            rows.append(("reconstruction: whole sentences", f"{vae['exact_sentences']:.2%}"))
+        rows += [
+            (f"bits per byte: {model}", f"{figures['bits_per_byte']:.4f}")
+            for model, figures in report.items()
+            if "bits_per_byte" in figures
+        ]
+    if generate := records.get("generate"):
+        rows.append(("generated tokens/s", f"{generate.metrics['tokens_per_second']:,.0f}"))
+    return rows

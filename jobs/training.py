@@ -1,0 +1,60 @@
+"""What the three training verbs share: inputs, launcher, progress, metrics, and where the model goes."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from infra.tracking import ActiveRun
+from jobs.execution import run_job
+from jobs.progress import TrainingProgress
+from pipeline.config import Config
+from pipeline.errors import ConfigError
+from pipeline.lineage import CHECKPOINTS_NAME, Artifact, JobRecord, artifact_of
+from pipeline.tasks import TrainingJob, train_config
+
+
+def run_training(
+    job: TrainingJob, config: Config, sections: Sequence[str], models: Sequence[str | None], force: bool
+) -> JobRecord:
+    """Train the model of `job` from `config.shards` and `models` into `config.output`, as one MLflow run."""
+    if config.shards is None or config.output is None:
+        raise ConfigError(f"{job} needs shards=FOLDER (written by `sllm prepare`) and output=FOLDER")
+    inputs: list[Artifact] = [artifact_of(path) for path in (config.shards, *models) if path is not None]
+    output = Path(config.output)
+
+    def body(run: ActiveRun) -> dict[str, float]:
+        return _train(job, config, output, run)
+
+    return run_job(
+        job,
+        config,
+        sections=["precision", *sections],
+        inputs=inputs,
+        output=config.output,
+        output_kind="model",
+        body=body,
+        force=force,
+    )
+
+
+def _train(job: TrainingJob, config: Config, output: Path, run: ActiveRun) -> dict[str, float]:
+    last: dict[str, float] = {}
+    with TrainingProgress(job, train_config(job, config).steps) as progress:
+
+        def report(metrics: dict[str, float]) -> None:
+            progress.show(metrics)
+            last.update(metrics)
+            step = int(metrics["step"])
+            run.log_metrics({key: value for key, value in metrics.items() if key != "step"}, step=step)
+
+        checkpoints = output / CHECKPOINTS_NAME
+        if config.launcher == "ray":
+            from infra.ray_training import train_on_cluster
+
+            model = train_on_cluster(job, config, checkpoints, report)
+        else:
+            from infra.local_training import train_locally
+
+            model = train_locally(job, config, checkpoints, report)
+    shutil.copytree(model, output, dirs_exist_ok=True)
+    return last

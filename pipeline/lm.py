@@ -1,0 +1,88 @@
+"""The token-level language model: the baseline on the same tokens, and the source of the SLLM's trunk."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+
+from pipeline.batches import IGNORED, TokenBatch
+from pipeline.config import TrunkConfig
+from pipeline.errors import ModelError
+from pipeline.precision import at_least_fp32
+
+
+class TokenLm(nn.Module):
+    """A Hugging Face causal language model, scored on `TokenBatch`es."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def score(self, batch: TokenBatch) -> Tensor:
+        """Negative log-likelihood (nats) of each target [D, L]; 0 where nothing is scored.
+
+        No attention mask: rows are padded on the right, where a causal model does not look.
+        """
+        logits_DLV = self.model(input_ids=batch.inputs_DL, use_cache=False).logits
+        nll = F.cross_entropy(
+            at_least_fp32(logits_DLV.flatten(0, 1)),
+            batch.targets_DL.flatten(),
+            ignore_index=IGNORED,
+            reduction="none",
+        )
+        return nll.view_as(batch.targets_DL)
+
+    def forward(self, batch: TokenBatch) -> dict[str, Tensor]:
+        """Sums over the batch: `objective` (to minimise) and `nll` (nats), here the same."""
+        nll = self.score(batch).sum()
+        return {"objective": nll, "nll": nll.detach()}
+
+
+def trunk_config(config: TrunkConfig, *, max_positions: int, **token_ids: int) -> PreTrainedConfig:
+    """The Hugging Face configuration of a new trunk: `config.config` with vocabulary, ids and positions.
+
+    Raises `ModelError` for an unknown `model_type` or a value that it refuses.
+    """
+    options = dict(config.config)
+    model_type = options.pop("model_type", None)
+    options.setdefault("max_position_embeddings", max_positions)
+    try:
+        # Ids that a family would take from its own tokenizer (OPT pads with 1) are ours or none.
+        ids: dict[str, Any] = {"pad_token_id": None, **token_ids}
+        return AutoConfig.for_model(model_type, **{**ids, **options})
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"trunk.config cannot be used (model_type {model_type!r}): {error}") from error
+
+
+def new_lm(config: TrunkConfig, *, max_positions: int, **token_ids: int) -> TokenLm:
+    """A token-level model: pretrained from `config.path`, or with fresh weights.
+
+    `token_ids`: `vocab_size`, `bos_token_id`, `eos_token_id` of the shards' tokenizer.
+    """
+    if config.path is not None:
+        model = load_causal_lm(config.path, config)
+        if model.config.vocab_size < token_ids["vocab_size"]:
+            raise ModelError(
+                f"trunk.path {config.path} has a vocabulary of {model.config.vocab_size}, the shards' tokenizer "
+                f"{token_ids['vocab_size']}: prepare the shards with the model's own tokenizer (tokenizer.path)"
+            )
+        return TokenLm(model)
+    hf_config = trunk_config(config, max_positions=max_positions, **token_ids)
+    return TokenLm(AutoModelForCausalLM.from_config(hf_config, attn_implementation=config.attention))
+
+
+def load_causal_lm(path: str, config: TrunkConfig | None = None) -> PreTrainedModel:
+    """A causal language model from a folder or hub name, in fp32. Raises `ModelError` where there is none."""
+    config = config or TrunkConfig()
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=torch.float32,
+            attn_implementation=config.attention,
+            trust_remote_code=config.trust_remote_code,
+        )
+    except (OSError, ValueError) as error:
+        first_line = str(error).splitlines()[0]
+        raise ModelError(f"no causal language model in {path!r}: {first_line}") from error

@@ -1,0 +1,25 @@
+"""From logits to the next token."""
+
+import torch
+from torch import Tensor
+
+
+class Sampler:
+    """Greedy at temperature 0, else temperature and nucleus sampling (arXiv 1904.09751) from its own seed."""
+
+    def __init__(self, temperature: float = 0.0, top_p: float = 1.0, seed: int = 0) -> None:
+        self.temperature, self.top_p = temperature, top_p
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, logits_BV: Tensor) -> Tensor:
+        """One token id a row [B]."""
+        if self.temperature == 0:
+            return logits_BV.argmax(-1)
+        probabilities_BV = (logits_BV / self.temperature).softmax(-1)
+        if self.top_p < 1:
+            sorted_BV, order_BV = probabilities_BV.sort(descending=True)
+            # A token stays while those likelier than it do not yet fill the nucleus.
+            sorted_BV[sorted_BV.cumsum(-1) - sorted_BV >= self.top_p] = 0
+            probabilities_BV = torch.zeros_like(sorted_BV).scatter(-1, order_BV, sorted_BV)
+        drawn = torch.multinomial(probabilities_BV.cpu(), 1, generator=self.generator)
+        return drawn[:, 0].to(logits_BV.device)

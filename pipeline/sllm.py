@@ -1,0 +1,146 @@
+"""SLLM: a language model whose step is a sentence (arXiv 2408.00655, section 3.3).
+
+encoder -> one latent a sentence -> trunk, causal over sentences -> at each place the latent of the *next* sentence,
+which the decoder turns into tokens, and the decision to stop. The first sentence is predicted from a learned start
+vector, so every token of a document has a probability, and a document's likelihood is exact.
+
+Shape suffixes: D windows of documents, N places, S sentences, R tokens and end marks, H hidden (of the latents).
+"""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel, initialization
+
+from pipeline.batches import SentenceBatch
+from pipeline.errors import ModelError
+from pipeline.precision import at_least_fp32
+from pipeline.vae import SentenceVae, SentenceVaeConfig
+
+Ablation = Literal["none", "zeroed", "shuffled"]
+"""What the decoder is given in place of the predicted latents, to see whether it uses them at all."""
+
+
+class SllmModelConfig(PreTrainedConfig):
+    """Shape of an `Sllm`: its SentenceVAE, its trunk, and how many sentences the trunk sees."""
+
+    model_type = "sllm"
+    sub_configs = {"vae_config": SentenceVaeConfig, "trunk_config": AutoConfig}  # noqa: RUF012
+
+    vae_config: dict[str, Any] | PreTrainedConfig | None = None
+    trunk_config: dict[str, Any] | PreTrainedConfig | None = None
+    context_sentences: int = 64
+    freeze_vae: bool = False
+    initializer_range: float = 0.02
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.vae_config is None:
+            self.vae_config = SentenceVaeConfig()
+        elif isinstance(self.vae_config, dict):
+            self.vae_config = SentenceVaeConfig(**self.vae_config)
+        if self.trunk_config is None:
+            self.trunk_config = AutoConfig.for_model("llama", hidden_size=self.vae_config.hidden_size)
+        elif isinstance(self.trunk_config, dict):
+            options = dict(self.trunk_config)
+            self.trunk_config = AutoConfig.for_model(options.pop("model_type"), **options)
+        super().__post_init__(**kwargs)
+
+
+class Sllm(PreTrainedModel):
+    """SentenceVAE around a decoder-only trunk that takes `inputs_embeds`."""
+
+    config: SllmModelConfig
+    config_class = SllmModelConfig
+    base_model_prefix = "sllm"
+    main_input_name = "batch"
+    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True
+
+    def __init__(self, config: SllmModelConfig) -> None:
+        super().__init__(config)
+        trunk_config: Any = config.trunk_config
+        if hasattr(trunk_config, "word_embed_proj_dim"):
+            # OPT's projections belong to the embedding, which is left out.
+            trunk_config.word_embed_proj_dim = trunk_config.hidden_size
+        positions = getattr(trunk_config, "max_position_embeddings", None)
+        if positions is not None and positions <= config.context_sentences:
+            raise ModelError(
+                f"the trunk has {positions} positions, too few for sllm.context_sentences="
+                f"{config.context_sentences} and the start vector: lower it to {positions - 1}"
+            )
+        self.vae = SentenceVae(config.vae_config)
+        self.trunk = AutoModel.from_config(trunk_config)
+        self.trunk.set_input_embeddings(nn.Identity())
+        latent_size, trunk_size = self.vae.config.hidden_size, trunk_config.hidden_size
+        same = latent_size == trunk_size
+        self.to_trunk = nn.Identity() if same else nn.Linear(latent_size, trunk_size)
+        self.from_trunk = nn.Identity() if same else nn.Linear(trunk_size, latent_size)
+        self.start_H = nn.Parameter(torch.empty(latent_size))
+        self.stop_head = nn.Linear(trunk_size, 1)
+        self.vae.requires_grad_(not config.freeze_vae)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, Sllm):
+            initialization.normal_(module.start_H)
+
+    def load_trunk(self, model: PreTrainedModel) -> None:
+        """Take the layers of a causal language model, its embedding and head left out."""
+        weights = model.base_model.state_dict()
+        # What the trunk has no place for is the embedding, and what belongs to it.
+        missing = self.trunk.load_state_dict(weights, strict=False).missing_keys
+        if missing:
+            raise ModelError(
+                f"the token-level model lacks weights of the trunk: {', '.join(missing[:3])} ..."
+            )
+
+    def score(self, batch: SentenceBatch, ablation: Ablation = "none") -> tuple[Tensor, Tensor, Tensor]:
+        """-> NLL (nats) of each token and end mark [R], of each stop decision [S], and token hits [R]."""
+        predicted_SH, stop_logits_S = self.predict(self._encode(batch), batch)
+        if ablation == "zeroed":
+            predicted_SH = torch.zeros_like(predicted_SH)
+        elif ablation == "shuffled":
+            generator = torch.Generator().manual_seed(len(predicted_SH))
+            order_S = torch.randperm(len(predicted_SH), generator=generator).to(predicted_SH.device)
+            predicted_SH = predicted_SH[order_S]
+        nll_R, hit_R = self.vae.token_nll(predicted_SH, batch)
+        wide_S = at_least_fp32(stop_logits_S)
+        stop_nll_S = F.binary_cross_entropy_with_logits(
+            wide_S, batch.stop_S.to(wide_S.dtype), reduction="none"
+        )
+        return nll_R, stop_nll_S, hit_R
+
+    def forward(self, batch: SentenceBatch) -> dict[str, Tensor]:
+        """Sums over the batch: `objective` (to minimise), `nll` (nats) of all tokens and marks, its parts."""
+        nll_R, stop_nll_S, hit_R = self.score(batch)
+        return {
+            "objective": self.vae.focal(nll_R).sum() + stop_nll_S.sum(),
+            "nll": nll_R.detach().sum() + stop_nll_S.detach().sum(),
+            "stop_nll": stop_nll_S.detach().sum(),
+            "correct": hit_R.sum().float(),
+            "predicted": torch.tensor(float(len(hit_R)), device=hit_R.device),
+        }
+
+    def predict(self, latents_SH: Tensor, batch: SentenceBatch) -> tuple[Tensor, Tensor]:
+        """From the latents of all sentences -> predicted latent [S, H] and stop logit [S] of each.
+
+        The prediction for a sentence sees the start vector and the sentences before it; the decision to stop
+        after a sentence sees that sentence too. Windows are padded on the right, where the trunk does not look.
+        """
+        latents_DNH = latents_SH[batch.sentences_DN]
+        start_D1H = self.start_H.expand(len(latents_DNH), 1, -1)
+        inputs_DNH = self.to_trunk(torch.cat([start_D1H, latents_DNH], dim=1))
+        hidden_DNH = self.trunk(inputs_embeds=inputs_DNH, use_cache=False).last_hidden_state
+        before_SH = hidden_DNH[batch.window_S, batch.place_S]
+        after_SH = hidden_DNH[batch.window_S, batch.place_S + 1]
+        return self.from_trunk(before_SH), self.stop_head(after_SH)[:, 0]
+
+    def _encode(self, batch: SentenceBatch) -> Tensor:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_vae):
+            return self.vae.encode(batch)
+
+
+AutoConfig.register(SllmModelConfig.model_type, SllmModelConfig, exist_ok=True)
+AutoModel.register(SllmModelConfig, Sllm, exist_ok=True)

@@ -1,0 +1,198 @@
+"""The training loop, the same for every model and launcher.
+
+One step is one global batch of `micro_batches_per_step` micro-batches, planned by `pipeline.stream` and dealt out to
+the ranks. The loss of a step is the sum over the global batch divided by its document tokens, so neither world size
+nor the sizes of micro-batches change it; dropout is seeded by the micro-batch, so they do not change that either.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from pipeline.config import TrainConfig
+from pipeline.engine import Engine
+from pipeline.errors import TrainingError
+from pipeline.stream import MicroBatchPlan, Stream, StreamState, deal
+from pipeline.tasks import Task
+
+STATE_FILE = "training_state.json"
+MODEL_FOLDER = "model"
+
+
+class Runtime(Protocol):
+    """What carries a training run: where checkpoints go, who hears of progress."""
+
+    def report(self, metrics: dict[str, float]) -> None:
+        """Metrics of a step (rank 0 only): `step`, `train/...`, `dev/...`."""
+
+    def save(self, step: int, write: Callable[[Path], None]) -> None:
+        """Make a checkpoint: every rank's `write` fills a folder; it appears whole or not at all."""
+
+    def latest(self) -> AbstractContextManager[Path | None]:
+        """The newest checkpoint's folder, or none."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a checkpoint holds besides the engine's state."""
+
+    step: int = 0
+    """Steps done."""
+    tokens: int = 0
+    """Document tokens seen."""
+    epoch: int = 0
+    """The stream's state."""
+    position: int = 0
+    """The stream's state."""
+    world_size: int = 1
+    """Ranks whose parts the checkpoint holds."""
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """Of step 0, 1, ...: linear warm-up, then a cosine down to the last step of this run."""
+    warmup = min(config.warmup_steps, config.steps - 1)
+    if step < warmup:
+        return config.learning_rate * (step + 1) / (warmup + 1)
+    share = (step - warmup) / max(config.steps - 1 - warmup, 1)
+    low = config.min_learning_rate_fraction
+    return config.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0))))
+
+
+def train(task: Task, config: TrainConfig, engine: Engine, runtime: Runtime) -> dict[str, float]:
+    """Train to the last step, from the newest checkpoint if there is one -> last metrics.
+
+    Raises `TrainingError` when the loss is no longer finite or a checkpoint does not fit.
+    """
+    stream = Stream(task.train.tokens_W, task.train.length_W, config.micro_batch_tokens, config.seed)
+    progress = _resume(engine, runtime)
+    meter = _Meter(engine)
+    metrics: dict[str, float] = {}
+    state = StreamState(progress.epoch, progress.position)
+    steps = stream.steps(state, config.micro_batches_per_step)
+    for step, (plan, state) in islice(
+        zip(range(progress.step, config.steps), steps, strict=False), config.steps - progress.step
+    ):
+        rate = learning_rate(step, config)
+        norm = _step(task, engine, plan, config, step, rate, meter)
+        done, tokens = step + 1, progress.tokens + sum(m.tokens for m in plan)
+        progress = Progress(done, tokens, state.epoch, state.position, engine.world_size)
+        last = done == config.steps
+        evaluates = task.dev is not None and (done % config.eval_every == 0 or last)
+        if done % config.log_every == 0 or evaluates or last:
+            metrics = {"step": done, **meter.read("train/"), "train/learning_rate": rate}
+            metrics |= {"train/gradient_norm": float(norm), "train/tokens": tokens}
+            if not math.isfinite(metrics["train/nll_per_token"]):
+                raise TrainingError(
+                    f"the training loss is {metrics['train/nll_per_token']} at step {done}: lower "
+                    "train.learning_rate or raise train.warmup_steps; the last checkpoint is from before"
+                )
+            if evaluates:
+                metrics |= evaluate_stream(task, config, engine)
+            if engine.rank == 0:
+                runtime.report(metrics)
+            meter.start()
+        if done % config.checkpoint_every == 0 or last:
+            runtime.save(done, lambda folder: _write(folder, task, engine, progress, last))  # noqa: B023
+            meter.start()
+    return metrics
+
+
+def evaluate_stream(task: Task, config: TrainConfig, engine: Engine) -> dict[str, float]:
+    """Loss on the first `eval_micro_batches` micro-batches of the dev split, for the curve."""
+    assert task.dev is not None
+    stream = Stream(task.dev.tokens_W, task.dev.length_W, config.micro_batch_tokens, 0, shuffle=False)
+    plan = list(islice(stream.epoch(0), config.eval_micro_batches))
+    meter = _Meter(engine)
+    with engine.evaluating():
+        for micro_batch, counts in deal(plan, engine.rank, engine.world_size):
+            sums = engine.forward(task.dev.batch(micro_batch.windows).to(engine.device))
+            meter.add(sums, micro_batch.tokens, counts)
+    return {name: value for name, value in meter.read("dev/").items() if "per_second" not in name}
+
+
+def _step(
+    task: Task,
+    engine: Engine,
+    plan: list[MicroBatchPlan],
+    config: TrainConfig,
+    step: int,
+    rate: float,
+    meter: "_Meter",
+) -> float | Tensor:
+    share = deal(plan, engine.rank, engine.world_size)
+    # Engines average over ranks and rounds: with this scale the sum of a step is per document token.
+    scale = len(share) * engine.world_size / sum(m.tokens for m in plan)
+    for round_, (micro_batch, counts) in enumerate(share):
+        place = round_ * engine.world_size + engine.rank
+        torch.manual_seed((config.seed * config.steps + step) * config.micro_batches_per_step + place)
+        sums = engine.forward(task.train.batch(micro_batch.windows).to(engine.device))
+        engine.backward(sums["objective"] * (scale if counts else 0.0))
+        meter.add(sums, micro_batch.tokens, counts)
+    return engine.step(rate)
+
+
+def _resume(engine: Engine, runtime: Runtime) -> Progress:
+    with runtime.latest() as folder:
+        if folder is None:
+            return Progress()
+        progress = Progress(**json.loads((folder / STATE_FILE).read_text()))
+        if progress.world_size != engine.world_size:
+            raise TrainingError(
+                f"the checkpoint of step {progress.step} was written by {progress.world_size} workers and "
+                f"cannot go on with {engine.world_size}: set ray.num_workers={progress.world_size}, or --force"
+            )
+        engine.load(folder)
+        return progress
+
+
+def _write(folder: Path, task: Task, engine: Engine, progress: Progress, last: bool) -> None:
+    engine.save(folder)
+    weights = engine.weights() if last else {}
+    if engine.rank == 0:
+        (folder / STATE_FILE).write_text(json.dumps(asdict(progress)))
+        if last:
+            task.save(folder / MODEL_FOLDER, weights)
+
+
+class _Meter:
+    """Sums since `start`, read as means per document token; ranks meet only when it is read."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.start()
+
+    def start(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.tokens = 0
+        self.since = time.perf_counter()
+
+    def add(self, sums: dict[str, Tensor], tokens: int, counts: bool) -> None:
+        for name, value in sums.items():
+            known = self.sums.get(name)
+            value = value.detach() * float(counts)
+            self.sums[name] = value if known is None else known + value
+        self.tokens += tokens * counts
+
+    def read(self, prefix: str) -> dict[str, Any]:
+        names = sorted(self.sums)
+        mine = [float(self.sums[name]) for name in names]
+        device = self.engine.device
+        *values, tokens = self.engine.sum_over_ranks(
+            torch.tensor([*mine, float(self.tokens)], dtype=torch.float64, device=device)
+        ).tolist()
+        found = dict(zip(names, values, strict=True))
+        correct, predicted = found.pop("correct", 0.0), found.pop("predicted", 0.0)
+        out = {f"{prefix}{name}_per_token": value / max(tokens, 1) for name, value in found.items()}
+        if predicted:
+            out[f"{prefix}token_accuracy"] = correct / predicted
+        out[f"{prefix}tokens_per_second"] = tokens / (time.perf_counter() - self.since)
+        return out

@@ -1,0 +1,154 @@
+"""The sentence-level model sees no future, scores the right targets, and survives a trip to disk."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+from transformers import AutoModel
+
+from pipeline.batches import SentenceBatch, SentenceWindows
+from pipeline.errors import ModelError
+from pipeline.evaluation import sllm_nll
+from pipeline.lm import TokenLm
+
+BOS, EOS, VOCAB = 1, 2, 50
+TRUNKS = ["opt", "opt-projected", "llama"]
+
+
+def pack(*documents):
+    sentences = [sentence for document in documents for sentence in document]
+    return SentenceBatch.pack(
+        [token for sentence in sentences for token in sentence],
+        [len(sentence) for sentence in sentences],
+        [len(document) for document in documents],
+        bos_id=BOS,
+        eos_id=EOS,
+    )
+
+
+def losses_by_sentence(model, batch):
+    """Token, end and stop losses of each sentence as one tuple."""
+    with torch.no_grad():
+        nll_R, stop_nll_S, _ = model.score(batch)
+    return [
+        (*nll_R[batch.decoder_rows.sequence_T == s].tolist(), stop_nll_S[s].item())
+        for s in range(len(stop_nll_S))
+    ]
+
+
+@pytest.mark.parametrize("trunk", TRUNKS)
+@pytest.mark.parametrize("attention", ["eager", "sdpa", "flex_attention"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler, of itself
+def test_no_future(sllm, random_documents, trunk, attention):
+    # Without gradients: on the CPU flex attention has no backward pass, and no float64.
+    model = sllm(trunk, attention).requires_grad_(False)
+    model = model.float() if attention == "flex_attention" else model
+    document, other = random_documents(2, seed=1, sentences=8).documents
+    document = [*document, [3, 4], [5, 6, 7], [8], [9, 10]]
+    before = losses_by_sentence(model, pack(document, other))
+    for k in range(len(document)):
+        changed = [list(sentence) for sentence in document]
+        changed[k] = [(token - 2) % (VOCAB - 3) + 3 for token in changed[k]]
+        after = losses_by_sentence(model, pack(changed, other))
+        assert after[:k] == before[:k]
+        # Its own stop decision sees it; its tokens are predicted from what came before, but are others now.
+        for later in range(k, len(document)):
+            assert after[later] != before[later]
+        assert after[len(document) :] == before[len(document) :]
+
+
+@pytest.mark.parametrize("trunk", TRUNKS)
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_loss_equals_one_computed_sentence_by_sentence(sllm, random_documents, trunk, norm_first):
+    model = sllm(trunk, norm_first=norm_first)
+    documents = random_documents(5, seed=2).documents
+    expected = sum(document_nll(model, document) for document in documents)
+    sums = model(pack(*documents))
+    assert sums["nll"].item() == pytest.approx(expected, rel=1e-10)
+    assert sums["objective"].item() == pytest.approx(expected, rel=1e-10)
+
+
+def document_nll(model, document):
+    """The likelihood as DESIGN has it, with loops: one sentence, one token at a time, in float64."""
+    with torch.no_grad():
+        latents = [model.vae.encode(pack([sentence])) for sentence in document]
+        total = 0.0
+        for i, sentence in enumerate(document):
+            context = torch.cat([model.start_H[None], *latents[:i]])[None]
+            hidden = model.trunk(inputs_embeds=model.to_trunk(context), use_cache=False).last_hidden_state
+            predicted = model.from_trunk(hidden[:, -1])
+            logits = model.vae.decode_logits(predicted, pack([sentence]))
+            for row, target in zip(logits, [*sentence, EOS], strict=True):
+                total -= F.log_softmax(row, -1)[target].item()
+            context = torch.cat([model.start_H[None], *latents[: i + 1]])[None]
+            hidden = model.trunk(inputs_embeds=model.to_trunk(context), use_cache=False).last_hidden_state
+            stop = torch.sigmoid(model.stop_head(hidden[:, -1])).item()
+            total -= math.log(stop if i == len(document) - 1 else 1 - stop)
+    return total
+
+
+def test_document_nll_does_not_depend_on_batching_padding_or_packing(sllm, random_documents):
+    model = sllm()
+    documents = random_documents(12, seed=3)
+    source = SentenceWindows(documents, 16, BOS, EOS)
+    expected = [document_nll(model, document) for document in documents.documents]
+    for micro_batch_tokens in (1, 40, 150, 10_000):
+        assert sllm_nll(model, source, micro_batch_tokens) == pytest.approx(expected, rel=1e-10)
+
+
+def test_windows_of_a_long_document_score_each_sentence_once(sllm, random_documents):
+    model = sllm(context_sentences=4)
+    documents = random_documents(4, seed=4, sentences=20)
+    source = SentenceWindows(documents, 4, BOS, EOS, overlap=2)
+    in_small_batches = sllm_nll(model, source, 1)
+    assert sllm_nll(model, source, 1000) == pytest.approx(in_small_batches, rel=1e-10)
+    scored = sum(int(source.batch([i]).scored_S.sum()) for i in range(len(source.windows)))
+    assert scored == len(documents.sentence_lengths)
+
+
+def test_save_and_load_give_the_same_logits(sllm, random_documents, tmp_path):
+    for trunk in TRUNKS:
+        model = sllm(trunk, kl_weight=1e-3).float()
+        model.save_pretrained(tmp_path / trunk)
+        again = AutoModel.from_pretrained(tmp_path / trunk).eval()
+        assert type(again) is type(model)
+        batch = pack(*random_documents(3).documents)
+        for mine, theirs in zip(model.score(batch), again.score(batch), strict=True):
+            assert torch.equal(mine, theirs)
+        assert (tmp_path / trunk / "model.safetensors").is_file()
+
+
+def test_trunk_weights_come_from_the_token_level_model(sllm, trunk_config):
+    from transformers import AutoModelForCausalLM
+
+    model = sllm("llama")
+    source = TokenLm(AutoModelForCausalLM.from_config(trunk_config("llama")))
+    model.load_trunk(source.model)
+    for name, weight in source.model.base_model.layers.state_dict().items():
+        assert torch.equal(model.trunk.layers.state_dict()[name], weight.double()), name
+    with pytest.raises(ModelError, match="lacks weights"):
+        sllm("opt").load_trunk(source.model)
+
+
+def test_too_few_positions_are_refused(sllm):
+    with pytest.raises(ModelError, match="too few"):
+        sllm("opt", context_sentences=128)
+
+
+def test_ablations_change_the_loss(sllm, random_documents):
+    model = sllm()
+    batch = pack(*random_documents(3).documents)
+    plain, zeroed, shuffled = (model.score(batch, kind)[0] for kind in ("none", "zeroed", "shuffled"))
+    assert not torch.equal(plain, zeroed)
+    assert not torch.equal(plain, shuffled)
+
+
+def test_frozen_vae_gets_no_gradient(sllm, random_documents):
+    model = sllm().train()
+    model.config.freeze_vae = True
+    model.vae.requires_grad_(False)
+    model(pack(*random_documents(3).documents))["objective"].backward()
+    assert all(p.grad is None for p in model.vae.parameters())
+    assert model.start_H.grad is not None
+    assert model.stop_head.weight.grad is not None
