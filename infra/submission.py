@@ -38,7 +38,12 @@ class SubmissionError(SllmError):
 
 
 def submit(
-    address: str, verb: str, config_path: str | None, arguments: Sequence[str], config: Config, folder: Path | None = None
+    address: str,
+    verb: str,
+    config_path: str | None,
+    arguments: Sequence[str],
+    config: Config,
+    folder: Path | None = None,
 ) -> int:
     """Run `python -m jobs VERB CONFIG ARGUMENTS` as a Ray job, follow its log on stdout; its exit code.
 
@@ -59,7 +64,9 @@ def submit(
     try:
         return _follow(client, job)
     except KeyboardInterrupt:
-        _say(f"stopping {job}; Ctrl-C again leaves it to the cluster (`ray job stop {job} --address {address}`)")
+        _say(
+            f"stopping {job}; Ctrl-C again leaves it to the cluster (`ray job stop {job} --address {address}`)"
+        )
         client.stop_job(job)
         _follow(client, job)
         return INTERRUPTED
@@ -83,15 +90,13 @@ def _runtime_env(folder: Path) -> dict[str, object]:
 
 def _follow(client: "JobSubmissionClient", job: str) -> int:
     """Print the job's log as it grows until the job has ended; its exit code. Survives lost connections."""
-    printed, failures = 0, 0
+    log = _Log()
+    failures = 0
     while True:
         try:
-            printed = asyncio.run(_tail(client, job, printed))
+            asyncio.run(log.tail(client, job))
             info = client.get_job_info(job)
             if info.status.is_terminal():
-                rest = client.get_job_logs(job)[printed:]
-                sys.stdout.write(rest)
-                sys.stdout.flush()
                 break
             failures = 0
         except (OSError, RuntimeError) as error:
@@ -110,22 +115,28 @@ def _follow(client: "JobSubmissionClient", job: str) -> int:
     return info.driver_exit_code or (INTERRUPTED if info.status == "STOPPED" else 1)
 
 
-async def _tail(client: "JobSubmissionClient", job: str, printed: int) -> int:
-    """Print what follows the first `printed` characters of the log until the stream ends; characters seen."""
-    seen = 0
-    async for text in client.tail_job_logs(job):
-        new = text[max(0, printed - seen) :]
-        seen += len(text)
-        sys.stdout.write(new)
-        sys.stdout.flush()
-    return max(seen, printed)
+class _Log:
+    """Prints a job's log once, though each connection sends it from its start."""
+
+    def __init__(self) -> None:
+        self._printed = 0
+
+    async def tail(self, client: "JobSubmissionClient", job: str) -> None:
+        seen = 0
+        async for text in client.tail_job_logs(job):
+            sys.stdout.write(text[max(0, self._printed - seen) :])
+            sys.stdout.flush()
+            seen += len(text)
+            self._printed = max(self._printed, seen)
 
 
 def _carried(config_path: str, folder: Path) -> str:
     """The configuration file as the job finds it: it travels with the working folder, so it must lie there."""
     path = Path(config_path).absolute()
     if not path.is_relative_to(folder):
-        raise ConfigError(f"{config_path} lies outside {folder}, which is what travels to the cluster: copy it in")
+        raise ConfigError(
+            f"{config_path} lies outside {folder}, which is what travels to the cluster: copy it in"
+        )
     return path.relative_to(folder).as_posix()
 
 
@@ -148,7 +159,9 @@ def _refuse_local_paths(config: Config, folder: Path) -> None:
         for key, path in (("tokenizer.path", config.tokenizer.path), ("trunk.path", config.trunk.path))
         if path is not None and (folder / path).exists()
     ]
-    relative = [(key, path) for key, path in named if path and not Path(path).is_absolute() and ":" not in path]
+    relative = [
+        (key, path) for key, path in named if path and not Path(path).is_absolute() and ":" not in path
+    ]
     if relative:
         shown = ", ".join(f"{key}={path}" for key, path in relative)
         raise ConfigError(
@@ -165,14 +178,18 @@ def _plain_trouble(address: str, folder: Path) -> Iterator[None]:
     except Exception as error:
         line = _first_line(error)
         if type(error).__name__ == "AuthenticationError":
-            remedy = "put the cluster's token into ~/.ray/auth_token, or set RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN"
+            remedy = (
+                "put the cluster's token into ~/.ray/auth_token, or set RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN"
+            )
             raise SubmissionError(f"{address} does not let us in ({line}): {remedy}") from error
         if "exceeds the maximum size" in str(error):
             raise SubmissionError(
                 f"{folder} is too large to travel to the cluster ({line.split('. ')[0]}); the largest in it: "
                 f"{_largest(folder)}; move data elsewhere or list it in .gitignore"
             ) from error
-        raise SubmissionError(f"cannot submit to {address}: {line}; is it the dashboard's address?") from error
+        raise SubmissionError(
+            f"cannot submit to {address}: {line}; is it the dashboard's address?"
+        ) from error
 
 
 def _largest(folder: Path) -> str:
