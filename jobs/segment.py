@@ -1,0 +1,142 @@
+"""`sllm segment`: the ends of the sentences of documents in JSONL, with any segmenter."""
+
+import contextlib
+import dataclasses
+import gzip
+import json
+import os
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+import yaml
+
+import segmenters
+from pipeline.errors import ConfigError, CorpusError
+from segmenters import Segmenter, SegmenterError
+
+BATCH_CHARACTERS = 2**20
+"""Characters of text that are split at once."""
+
+
+def build(name: str, options: Iterable[str] = ()) -> Segmenter:
+    """The segmenter of this name, with options as `key=YAML value`; `ConfigError` where there is none."""
+    parsed: dict[str, Any] = {}
+    for option in options:
+        key, separator, value = option.partition("=")
+        if not separator or not key:
+            raise ConfigError(f"segmenter option {option!r} must look like key=value")
+        try:
+            parsed[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"segmenter option {option!r}: the value is not valid YAML") from error
+    try:
+        return segmenters.load(name, **parsed)
+    except SegmenterError as error:
+        raise ConfigError(str(error)) from error
+
+
+def segment_file(
+    segmenter: str,
+    options: Iterable[str],
+    source: str | Path,
+    output: str | Path,
+    text_field: str = "text",
+    id_field: str = "id",
+) -> dict[str, int]:
+    """Write `{"id", "ends"}` for each document `{"id", "text", ...}` of `source`, in its order.
+
+    Files whose name ends in `.gz` are gzip. The output appears whole or not at all. Returns the numbers
+    of documents, characters and sentences. Raises `ConfigError` for an unknown segmenter or option,
+    `CorpusError` for a file that cannot be read or a line that is no document.
+    """
+    chosen = build(segmenter, options)
+    counts = {"documents": 0, "characters": 0, "sentences": 0}
+    documents = read_documents(Path(source), text_field, id_field)
+    with _written_aside(Path(output)) as file:
+        for batch in _batches(documents):
+            for (identity, text), ends in zip(batch, chosen.split([text for _, text in batch]), strict=True):
+                line = json.dumps({"id": identity, "ends": ends.tolist()}, ensure_ascii=True)
+                file.write(line.encode() + b"\n")
+                counts["documents"] += 1
+                counts["characters"] += len(text)
+                counts["sentences"] += len(ends)
+    return counts
+
+
+def read_documents(path: Path, text_field: str = "text", id_field: str = "id") -> Iterator[tuple[Any, str]]:
+    """Id and text of each line of a JSONL file, gzip or plain; empty lines are passed over.
+
+    Raises `CorpusError` naming the file, the line, and what is wrong with it.
+    """
+    number = 0
+    try:
+        with _open(path, "rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield _document(line, f"{path}:{number}", text_field, id_field)
+    except (OSError, EOFError, zlib.error) as error:
+        where = f"{path}, after line {number}" if number else str(path)
+        raise CorpusError(f"cannot read {where}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _document(line: bytes, where: str, text_field: str, id_field: str) -> tuple[Any, str]:
+    try:
+        document = json.loads(line)
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{where}: not UTF-8 ({error.reason} at byte {error.start})") from error
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise CorpusError(f"{where}: not JSON: {error}") from error
+    if not isinstance(document, dict) or not isinstance(document.get(text_field), str):
+        raise CorpusError(f"{where}: not a document: needs a string in {text_field!r}")
+    if id_field not in document:
+        raise CorpusError(f"{where}: not a document: needs {id_field!r}")
+    return document[id_field], document[text_field]
+
+
+def _batches(documents: Iterable[tuple[Any, str]]) -> Iterator[list[tuple[Any, str]]]:
+    batch: list[tuple[Any, str]] = []
+    size = 0
+    for document in documents:
+        batch.append(document)
+        size += len(document[1])
+        if size >= BATCH_CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _open(path: Path, mode: str) -> IO[bytes]:
+    return cast("IO[bytes]", gzip.open(path, mode) if path.name.endswith(".gz") else path.open(mode))
+
+
+@contextlib.contextmanager
+def _written_aside(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes the name `path` when all is written, and leaves nothing behind after an error."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part" + (".gz" if path.name.endswith(".gz") else ""))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = _open(aside, "wb")
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+    try:
+        with file:
+            yield file
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def list_segmenters() -> None:
+    """Print every segmenter by name: what it is, or what it lacks here, and its options with their defaults."""
+    for name in sorted(segmenters.names()):
+        try:
+            chosen = segmenters.load(name)
+        except SegmenterError as error:
+            print(f"{name}\n    not usable here: {error}")
+            continue
+        print(f"{name}\n    {(type(chosen).__doc__ or '').splitlines()[0]}")
+        for field in dataclasses.fields(chosen):
+            print(f"    --option {field.name}={getattr(chosen, field.name)}")

@@ -1,0 +1,136 @@
+"""Characters as arrays: the code points of a text, and the class of each, without a loop in Python.
+
+The classes are what splitting needs to know, no more; they come from the Unicode categories of this Python.
+"""
+
+import functools
+import unicodedata
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Kind(IntEnum):
+    """Class of a character. White space and letters are ranges, so that one comparison finds them."""
+
+    SPACE = 0
+    BREAK = 1
+    """Ends a line; CR, LF, VT, FF, the separators FS, GS and RS, NEL, LS, PS."""
+    LOWER = 2
+    UPPER = 3
+    LETTER = 4
+    """Letter without case, and modifier letters."""
+    DIGIT = 5
+    MARK = 6
+    """Combining mark, joiner or other invisible format character: belongs to what is before it."""
+    IDEOGRAPH = 7
+    """Letter of a script that puts no spaces between words."""
+    SYMBOL = 8
+    """Everything else, unassigned and lone surrogates too."""
+    DASH = 9
+    PAUSE = 10
+    """Comma, colon, semicolon and their kin."""
+    OPENER = 11
+    QUOTE = 12
+    """Straight quotes: open or close."""
+    CLOSER = 13
+    TERMINATOR = 14
+    """Ends a sentence where white space follows."""
+    FREE_TERMINATOR = 15
+    """Ends a sentence in a script without spaces."""
+
+
+Kinds = NDArray[np.uint8]
+"""The `Kind` of each character of a text."""
+Codes = NDArray[np.uint8] | NDArray[np.uint32]
+"""The code points of a text, one a character; bytes where all are ASCII."""
+
+TERMINATORS = ".!?…‽؟۔।॥։።፧၊။៕༎܀܁܂᙮᠃᠉⸮‼⁇⁈⁉"
+FREE_TERMINATORS = "。！？｡．﹒﹗﹖︒"
+_BREAKS = "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
+_PAUSES = ",;:，、；：､،؛၊፣፤፥·"
+_UNSPACED = (
+    (0x0E00, 0x0EFF),  # Thai, Lao
+    (0x1000, 0x109F),  # Myanmar
+    (0x1780, 0x17FF),  # Khmer
+    (0x2E80, 0x9FFF),  # CJK radicals, kana, ideographs
+    (0xF900, 0xFAFF),
+    (0xFF66, 0xFF9F),  # half-width kana
+    (0x1B000, 0x1B16F),
+    (0x20000, 0x3FFFF),
+)
+_BY_CATEGORY = {
+    "Ll": Kind.LOWER,
+    "Lu": Kind.UPPER,
+    "Lt": Kind.UPPER,
+    "Lo": Kind.LETTER,
+    "Lm": Kind.LETTER,
+    "Nd": Kind.DIGIT,
+    "Nl": Kind.DIGIT,
+    "No": Kind.DIGIT,
+    "Mn": Kind.MARK,
+    "Mc": Kind.MARK,
+    "Me": Kind.MARK,
+    "Cf": Kind.MARK,
+    "Zs": Kind.SPACE,
+    "Pd": Kind.DASH,
+    "Ps": Kind.OPENER,
+    "Pi": Kind.OPENER,
+    "Pe": Kind.CLOSER,
+    "Pf": Kind.CLOSER,
+}
+
+
+def _kind(code: int) -> Kind:
+    char = chr(code)
+    if char in _BREAKS:
+        return Kind.BREAK
+    if char.isspace():
+        return Kind.SPACE
+    if char in TERMINATORS:
+        return Kind.TERMINATOR
+    if char in FREE_TERMINATORS:
+        return Kind.FREE_TERMINATOR
+    if char in _PAUSES:
+        return Kind.PAUSE
+    if char in "\"'＂＇":
+        return Kind.QUOTE
+    kind = _BY_CATEGORY.get(unicodedata.category(char), Kind.SYMBOL)
+    if kind is Kind.LETTER and any(first <= code <= last for first, last in _UNSPACED):
+        return Kind.IDEOGRAPH
+    return kind
+
+
+@functools.cache
+def _ascii_table() -> bytes:
+    return bytes(_kind(code) for code in range(128)) + bytes([Kind.SYMBOL]) * 128
+
+
+@functools.cache
+def _table() -> NDArray[np.uint8]:
+    table = np.full(0x110000, Kind.SYMBOL, np.uint8)
+    table[0x20000:0x40000] = Kind.IDEOGRAPH
+    table[:0x20000] = np.fromiter(map(_kind, range(0x20000)), np.uint8, 0x20000)
+    table[0xE0000:0xE01F0] = Kind.MARK  # tags and variation selectors
+    return table
+
+
+def code_points(text: str) -> Codes:
+    """The code points of `text`, one a character lone surrogates too."""
+    if text.isascii():
+        return np.frombuffer(text.encode("ascii"), np.uint8)
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+def kinds(text: str) -> Kinds:
+    """The `Kind` of every character of `text`."""
+    if text.isascii():
+        return np.frombuffer(text.encode("ascii").translate(_ascii_table()), np.uint8)
+    return _table()[code_points(text)]
+
+
+def word_starts(kind_N: Kinds) -> NDArray[np.int64]:
+    """Places where white space ends and something else begins."""
+    solid_N = kind_N > Kind.BREAK
+    return np.flatnonzero(solid_N[1:] & ~solid_N[:-1]) + 1

@@ -1,0 +1,68 @@
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from jobs import segment
+from pipeline.errors import ConfigError, CorpusError
+
+
+def write(path: Path, *lines: object) -> Path:
+    text = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
+    path.write_bytes(gzip.compress(text.encode()) if path.name.endswith(".gz") else text.encode())
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz"])
+def test_every_document_gets_its_ends(tmp_path: Path, suffix: str) -> None:
+    source = write(tmp_path / f"in.{suffix}", {"id": 7, "text": "One. Two."}, "", {"id": "b", "text": ""})
+    output = tmp_path / "new" / f"out.{suffix}"
+    counts = segment.segment_file("punctuation_v1", ["line_breaks=false"], str(source), str(output))
+    assert counts == {"documents": 2, "characters": 9, "sentences": 2}
+    data = output.read_bytes()
+    lines = (gzip.decompress(data) if suffix.endswith("gz") else data).splitlines()
+    assert [json.loads(line) for line in lines] == [{"id": 7, "ends": [5, 9]}, {"id": "b", "ends": []}]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('{"id": 1, "te', "in.jsonl:2: not JSON"),
+        ('{"id": 1}', "in.jsonl:2: not a document: needs a string in 'text'"),
+        ('{"text": "x"}', "in.jsonl:2: not a document: needs 'id'"),
+        ("[1]", "in.jsonl:2: not a document"),
+    ],
+)
+def test_a_broken_line_is_named_and_nothing_is_left_behind(tmp_path: Path, line: str, says: str) -> None:
+    source = write(tmp_path / "in.jsonl", {"id": 0, "text": "x"}, line)
+    output = tmp_path / "out" / "out.jsonl"
+    with pytest.raises(CorpusError, match=says):
+        segment.segment_file("punctuation_v1", [], source, output)
+    assert list(output.parent.iterdir()) == []
+
+
+def test_bytes_that_are_no_utf8_and_truncated_files_are_refused(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_bytes(b'{"id": 1, "text": "\xff"}\n')
+    with pytest.raises(CorpusError, match=r"in.jsonl:1: not UTF-8"):
+        segment.segment_file("punctuation_v1", [], source, tmp_path / "out.jsonl")
+    whole = write(tmp_path / "whole.jsonl.gz", *({"id": i, "text": str(i)} for i in range(99))).read_bytes()
+    (tmp_path / "cut.jsonl.gz").write_bytes(whole[:-40])
+    with pytest.raises(CorpusError, match=r"cannot read .*cut.jsonl.gz"):
+        segment.segment_file("punctuation_v1", [], tmp_path / "cut.jsonl.gz", tmp_path / "out.jsonl")
+    with pytest.raises(CorpusError, match=r"cannot read .*gone.jsonl: No such file"):
+        segment.segment_file("punctuation_v1", [], tmp_path / "gone.jsonl", tmp_path / "out.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("punctuation", (), "did you mean 'punctuation_v1'"),
+        ("punctuation_v1", ("speed=1",), "does not take these options"),
+        ("punctuation_v1", ("line_breaks",), "must look like key=value"),
+    ],
+)
+def test_an_unknown_segmenter_or_option_is_refused(name: str, options: tuple[str, ...], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        segment.build(name, options)
