@@ -54,7 +54,9 @@ class Identity(_Record):
     def _comparable(self) -> dict[str, Any]:
         flat: dict[str, Any] = {f"input {file.name}": f"sha256 {file.sha256}" for file in self.inputs}
         for key, value in self.model_dump(exclude={"inputs"}).items():
-            nested = {f"{key}.{name}": item for name, item in value.items()} if isinstance(value, dict) else None
+            nested = (
+                {f"{key}.{name}": item for name, item in value.items()} if isinstance(value, dict) else None
+            )
             flat.update(nested if nested is not None else {key: value})
         return flat
 
@@ -113,9 +115,7 @@ class Manifest(_Record):
                 tokens=sum(shard.tokens for shard in of_split),
                 num_bytes=sum(shard.num_bytes for shard in of_split),
             )
-        digest = identity_digest(
-            [identity._comparable(), [[shard.file, shard.sha256] for shard in shards]]
-        )
+        digest = identity_digest([identity._comparable(), [[shard.file, shard.sha256] for shard in shards]])
         return cls(
             identity=identity,
             num_splits=num_splits,

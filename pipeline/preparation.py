@@ -66,7 +66,9 @@ def reading_options(data: DataConfig) -> dict[str, Any]:
 class SplitPreparer:
     """Reads, segments and tokenizes splits; holds one tokenizer and one segmenter for life."""
 
-    def __init__(self, data: DataConfig, identity: Identity, segmenter: Segmenter, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, data: DataConfig, identity: Identity, segmenter: Segmenter, tokenizer: Tokenizer
+    ) -> None:
         self._data = data
         self._identity = identity
         self._segmenter = segmenter

@@ -167,7 +167,9 @@ def open_shards(folder: str) -> Shards:
     path = Path(folder)
     if not (path / MANIFEST).is_file():
         if (path / PROGRESS).is_dir():
-            raise ShardError(f"shards {folder!r} are unfinished; run the same `sllm prepare` again to finish them")
+            raise ShardError(
+                f"shards {folder!r} are unfinished; run the same `sllm prepare` again to finish them"
+            )
         raise ShardError(f"there are no shards in {folder!r} (no {MANIFEST}); make them with `sllm prepare`")
     return Shards(folder, Manifest.parse((path / MANIFEST).read_bytes(), str(path / MANIFEST)))
 

@@ -69,7 +69,9 @@ class Tokenizer:
                 f"give a folder with tokenizer.json, or the hub name of a fast tokenizer"
             ) from error
         if not isinstance(tokenizer, PreTrainedTokenizerFast):
-            raise ConfigError(f"tokenizer.path={path_or_name!r} has no fast (Rust) tokenizer; convert it first")
+            raise ConfigError(
+                f"tokenizer.path={path_or_name!r} has no fast (Rust) tokenizer; convert it first"
+            )
         special = {name: str(value) for name, value in tokenizer.special_tokens_map.items()}
         return cls(tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()), special)
 

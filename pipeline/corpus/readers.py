@@ -186,7 +186,10 @@ class SplitReader:
         for row in range(piece.start, piece.end):
             values = dataset[row]
             yield self._from_row(
-                piece.source, f"row {row}", f"{piece.source.name}#{row}", {key: values[key] for key in columns}
+                piece.source,
+                f"row {row}",
+                f"{piece.source.name}#{row}",
+                {key: values[key] for key in columns},
             )
 
     def _columns(self, names: list[str]) -> list[str]:
@@ -243,7 +246,9 @@ class SplitReader:
 
     def _too_large(self, source: Source, position: str, size: int) -> Rejection:
         limit = self._data.max_document_bytes
-        return Rejection(source.name, position, "too large", f"{size} bytes; data.max_document_bytes is {limit}")
+        return Rejection(
+            source.name, position, "too large", f"{size} bytes; data.max_document_bytes is {limit}"
+        )
 
 
 @functools.lru_cache(maxsize=4)
@@ -307,5 +312,6 @@ def _values(column: Any) -> list[Any]:
     try:
         return column.to_pylist()
     except UnicodeDecodeError:
-        return [None if value is None else _decoded(value) for value in column.cast(pa.large_binary()).to_pylist()]
-
+        return [
+            None if value is None else _decoded(value) for value in column.cast(pa.large_binary()).to_pylist()
+        ]

@@ -58,7 +58,9 @@ def find_sources(data: DataConfig) -> list[Source]:
     seen = collections.Counter(source.path for source in found)
     twice = [path for path, count in seen.items() if count > 1]
     if twice:
-        raise CorpusError(f"input {twice[0]!r} is named twice, in data.inputs or data.dev_inputs; name it once")
+        raise CorpusError(
+            f"input {twice[0]!r} is named twice, in data.inputs or data.dev_inputs; name it once"
+        )
     names = collections.Counter(source.name for source in found)
     return [source if names[source.name] == 1 else replace(source, name=source.path) for source in found]
 

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -45,6 +47,12 @@ class Survey:
     pieces: tuple[Piece, ...]
 
 
+def survey_all(sources: Sequence[Source], data: DataConfig, split_bytes: int) -> list[Survey]:
+    """`survey` of each source, several at a time: reading, hashing and inflating run outside Python's lock."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(lambda source: survey(source, data, split_bytes), sources))
+
+
 def survey(source: Source, data: DataConfig, split_bytes: int) -> Survey:
     """Read the file once: digest, size, and pieces of about `split_bytes` (whole documents).
 
@@ -72,9 +80,7 @@ def survey(source: Source, data: DataConfig, split_bytes: int) -> Survey:
     return Survey(source, digest.hexdigest(), sum(piece.num_bytes for piece in pieces), before, pieces)
 
 
-def _line_pieces(
-    source: Source, chunks: Iterator[bytes], split_bytes: int, quoted: bool
-) -> Iterator[Piece]:
+def _line_pieces(source: Source, chunks: Iterator[bytes], split_bytes: int, quoted: bool) -> Iterator[Piece]:
     """Cut after the first line end at or past each `split_bytes`; in CSV a quoted line end is none."""
     start = position = first_row = rows = quotes = 0
     for chunk in chunks:
@@ -174,5 +180,3 @@ def _survey_dataset(source: Source, data: DataConfig, split_bytes: int) -> Surve
     )
     identity = json.dumps([source.path, dataset._fingerprint, len(dataset)])
     return Survey(source, hashlib.sha256(identity.encode()).hexdigest(), size, "", pieces)
-
-
