@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.tracking import git_commit, sqlite_path
+from infra.provenance import git_commit
+from infra.tracking import sqlite_path
 from pipeline.config import Config
 from pipeline.errors import ConfigError, SllmError
 

@@ -139,7 +139,7 @@ def _only_result_on_stdout(wanted: bool) -> Iterator[Callable[[Any], None]]:
 def _show_config(config: Config) -> None:
     import yaml
 
-    from infra.tracking import masked
+    from infra.parameters import masked
 
     print(yaml.safe_dump(masked(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True), end="")
 
@@ -245,6 +245,9 @@ def lineage(
     tracking: Annotated[
         str | None, typer.Option("--tracking", metavar="URI", help="MLflow store, where job.json names none.")
     ] = None,
+    forward: Annotated[
+        bool, typer.Option("--forward", help="Show what was made from it, also where a job made it.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the tree as JSON.")] = False,
 ) -> None:
     """Show what a result was made from, back to the corpus files; for a corpus file, what was made from it.
@@ -256,7 +259,7 @@ def lineage(
     """
     from jobs.lineage import show
 
-    show(path, tracking, as_json)
+    show(path, tracking, as_json, forward)
 
 
 @app.command(rich_help_panel="Look")
@@ -306,7 +309,9 @@ def segment(
     elif source is None or output is None:
         raise typer.BadParameter("needs IN and --output OUT, or --list")
     else:
-        jobs.segment.segment_file(segmenter, option or [], source, output)
+        counts = jobs.segment.segment_file(segmenter, option or [], source, output)
+        told = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+        print(f"{told} -> {output}", file=sys.stderr)
 
 
 def main() -> None:
