@@ -18,22 +18,6 @@ class WorkerLostError(SllmError):
     """Work whose workers die again and again."""
 
 
-def connect(address: str | None, num_cpus: int) -> None:
-    """Join the cluster at `address`, the one this job runs in, or start one here with `num_cpus` at least."""
-    if ray.is_initialized():
-        return
-    address = address or os.environ.get("RAY_ADDRESS")
-    if address:
-        ray.init(address=address, log_to_driver=False)
-    else:
-        ray.init(
-            num_cpus=max(num_cpus, os.cpu_count() or 1),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-        )
-
-
 class _Actor:
     def __init__(self, make_worker: Callable[[], Any]) -> None:
         # A worker has one core; threads of the tokenizer's own would fight over it.
@@ -54,6 +38,7 @@ class RayWorkers:
         self._make_worker = make_worker
         self._starting: dict[Any, Any] = {}
         self._idle: list[Any] = []
+        self._busy: dict[Any, tuple[Any, Any, int]] = {}
         for _ in range(num_workers):
             self._start_actor()
 
@@ -68,7 +53,7 @@ class RayWorkers:
         Raises what the work raises, and `WorkerLostError` where workers die at the same item every time.
         """
         waiting = deque((item, 1) for item in items)
-        busy: dict[Any, tuple[Any, Any, int]] = {}
+        busy = self._busy
         shared_ref = ray.put(shared)
         failures = 0
         while waiting or busy:
@@ -108,6 +93,6 @@ class RayWorkers:
 
     def close(self) -> None:
         """Stop the actors; what they have at hand is lost."""
-        for actor in [*self._idle, *self._starting.values()]:
+        for actor in [*self._idle, *self._starting.values(), *(actor for actor, _, _ in self._busy.values())]:
             ray.kill(actor)
-        self._idle, self._starting = [], {}
+        self._idle, self._starting, self._busy = [], {}, {}

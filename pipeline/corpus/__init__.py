@@ -4,7 +4,7 @@ from pipeline.corpus.python_docs import python_docs
 from pipeline.corpus.readers import Document, Rejection, SplitReader
 from pipeline.corpus.sources import PYTHON_DOCS, Source, find_sources
 from pipeline.corpus.splits import Split, plan_splits
-from pipeline.corpus.survey import Piece, Survey, survey
+from pipeline.corpus.survey import Piece, Survey, survey, survey_all
 
 __all__ = [
     "PYTHON_DOCS",
@@ -19,4 +19,5 @@ __all__ = [
     "plan_splits",
     "python_docs",
     "survey",
+    "survey_all",
 ]

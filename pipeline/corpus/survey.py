@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -43,6 +45,12 @@ class Survey:
     stamp: str
     """Changes when the file does (`streams.stamp`)."""
     pieces: tuple[Piece, ...]
+
+
+def survey_all(sources: Sequence[Source], data: DataConfig, split_bytes: int) -> list[Survey]:
+    """`survey` of each source, several at a time: reading, hashing and inflating run outside Python's lock."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(lambda source: survey(source, data, split_bytes), sources))
 
 
 def survey(source: Source, data: DataConfig, split_bytes: int) -> Survey:
