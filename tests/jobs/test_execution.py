@@ -93,7 +93,7 @@ def test_force_replaces_what_the_job_wrote_and_nothing_else(job):
         return {}
 
     second = job("lm.train.steps=5", force=True, body=look)
-    assert sorted(seen) == ["job.json", "mine.txt"]
+    assert sorted(seen) == [".lock", "job.json", "mine.txt"]
     assert second.run_id != first.run_id
 
 
@@ -189,3 +189,19 @@ def test_inputs_are_recorded_by_absolute_path(job, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     record = job(inputs=[artifact_of("corpus.txt")])
     assert [artifact.path for artifact in record.inputs] == [str(tmp_path / "corpus.txt")]
+
+
+def test_two_jobs_never_write_to_one_folder(job):
+    def meanwhile(run):
+        with pytest.raises(ConfigError, match="another job is writing to"):
+            job()
+        return {}
+
+    job(body=meanwhile)
+    assert job.calls == []
+
+
+def test_an_output_that_cannot_be_written_is_said(job, tmp_path):
+    job.output.write_text("a file")
+    with pytest.raises(ConfigError, match="out"):
+        job()
