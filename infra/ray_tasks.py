@@ -43,7 +43,7 @@ class RayWorkers:
             self._start_actor()
 
     def _start_actor(self) -> None:
-        actor = ray.remote(num_cpus=1)(_Actor).remote(self._make_worker)
+        actor: Any = ray.remote(num_cpus=1)(_Actor).remote(self._make_worker)
         # Not before it answers is it given work: on a full cluster it may have to wait for a place.
         self._starting[actor.ready.remote()] = actor
 

@@ -26,7 +26,7 @@ from pipeline.tokens import Tokenizer
 PLAN = f"{PROGRESS}/plan.json"
 REJECTED = "rejected.jsonl"
 _TRAINED_ON = f"{TOKENIZER_FOLDER}/trained_on.sha256"
-_SHARD_NAME = re.compile(rf"(train|dev)-\d{{5,}}\.arrow(\..*{re.escape(TEMPORARY_SUFFIX)})?")
+_SHARD_NAME = re.compile(r"(train|dev)-\d{5,}\.arrow")
 _SPLIT_NAME = re.compile(rf"{PROGRESS}/(\d+)\.json")
 
 
@@ -72,7 +72,8 @@ class ShardOutput:
         Raises `ShardError` where there are shards of another identity, unless they may be overwritten.
         """
         names = self.folder.names()
-        ours = [name for name in names if _SHARD_NAME.fullmatch(name) or name.startswith(f"{PROGRESS}/")]
+        self.folder.remove([name for name in names if name.endswith(TEMPORARY_SUFFIX)])
+        shards = [name for name in names if _SHARD_NAME.fullmatch(name)]
         there: Identity | None = None
         found: dict[int, FinishedSplit] = {}
         try:
@@ -91,7 +92,8 @@ class ShardOutput:
             )
         if there is None or differences:
             # The manifest goes first: without it nothing that is left counts.
-            self.folder.remove([MANIFEST, REJECTED, *ours])
+            progress = [name for name in names if name.startswith(f"{PROGRESS}/")]
+            self.folder.remove([MANIFEST, REJECTED, *shards, *progress])
             return {}
         kept = {index: split for index, split in found.items() if self._is_intact(split)}
         if len(kept) < num_splits and MANIFEST in names:
@@ -100,7 +102,7 @@ class ShardOutput:
             self.folder.write(PLAN, identity.model_dump_json().encode())
             self.folder.remove([MANIFEST])
         known = {record.file for split in kept.values() for record in split.shards}
-        self.folder.remove([name for name in ours if _SHARD_NAME.fullmatch(name) and name not in known])
+        self.folder.remove([name for name in shards if name not in known])
         return kept
 
     def begin(self, identity: Identity, tokenizer: Tokenizer, trained_on: str | None) -> None:

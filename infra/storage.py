@@ -1,5 +1,6 @@
 """A folder on this machine or behind an fsspec URL, whose files appear whole or not at all."""
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -97,10 +98,13 @@ class Folder:
         try:
             for name in names:
                 if self._local is None:
-                    self._remote.rm_file(f"{self._root}/{name}")
+                    with contextlib.suppress(FileNotFoundError):
+                        self._remote.rm_file(f"{self._root}/{name}")
                     continue
                 file = self._local / name
-                file.unlink(missing_ok=True)
+                if not file.exists():
+                    continue
+                file.unlink()
                 if file.parent != self._local and not any(file.parent.iterdir()):
                     file.parent.rmdir()
         except OSError as error:

@@ -1,6 +1,7 @@
 """A corpus that every machine with Python has: its documentation, and that of the packages beside it."""
 
 import ast
+import email
 import importlib.metadata
 import importlib.util
 import itertools
@@ -48,7 +49,8 @@ def _packages() -> Iterator[tuple[str, str]]:
 def _readmes() -> Iterator[tuple[str, str]]:
     found = {}
     for distribution in importlib.metadata.distributions():
-        text = distribution.metadata.get_payload()
+        # Metadata is an e-mail message of which the README is the body.
+        text = email.message_from_string(distribution.read_text("METADATA") or "").get_payload()
         name = distribution.metadata["Name"]
         if name and isinstance(text, str) and len(text.strip()) > 200:
             found[name.lower()] = text.strip() + "\n"

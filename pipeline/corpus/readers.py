@@ -125,7 +125,7 @@ class SplitReader:
                 f"{', '.join(map(repr, header))}: name the one with the text in data.text_field"
             )
         csv.field_size_limit(2**31 - 1)
-        lines = _csv_lines(_lines(self._chunks(piece), limit=2**62), piece)
+        lines = _csv_lines(_lines(self._chunks(piece), limit=2**62), piece.start == 0)
         reader = csv.reader(lines, strict=True)
         while True:
             first = piece.first_row + reader.line_num + 1
@@ -147,7 +147,7 @@ class SplitReader:
 
     def _csv_header(self, piece: Piece) -> list[str]:
         start = RangeReader(piece.source.path, piece.source.compression).chunks(0, 2**62)
-        lines = _csv_lines(_lines(start, limit=2**62), piece)
+        lines = _csv_lines(_lines(start, limit=2**62), True)
         try:
             return next(csv.reader(lines, strict=True), [])
         except csv.Error as error:
@@ -287,10 +287,10 @@ def _lines(chunks: Iterator[bytes], limit: int) -> Iterator[tuple[bytes | None, 
         yield (b"".join(held) if size <= limit else None), size
 
 
-def _csv_lines(lines: Iterator[tuple[bytes | None, int]], piece: Piece) -> Iterator[str]:
+def _csv_lines(lines: Iterator[tuple[bytes | None, int]], from_start: bool) -> Iterator[str]:
     for index, (line, _) in enumerate(lines):
         assert line is not None
-        if index == 0 and piece.start == 0:
+        if index == 0 and from_start:
             line = line.removeprefix(BYTE_ORDER_MARK)
         # A byte that is no UTF-8 becomes a lone surrogate, which rejects its row and no other.
         yield line.decode(errors="surrogateescape") + "\n"
