@@ -332,12 +332,11 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     *parents, last = key.split(".")
     node = tree
     for parent in parents:
-        child = node.setdefault(parent, {})
-        if child is None:
-            child = node[parent] = {}
-        if not isinstance(child, dict):
+        child = node.get(parent)
+        if not isinstance(child, dict | None):
             raise ConfigError(f"override {override!r}: {parent} is a value, not a section")
-        node = child
+        node[parent] = dict(child or {})  # a copy: YAML aliases share one mapping between sections
+        node = node[parent]
     try:
         node[last] = yaml.safe_load(value)
     except yaml.YAMLError as error:

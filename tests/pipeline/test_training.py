@@ -1,5 +1,7 @@
 """The loop in one process: it learns, stops and resumes on the same curve, and names a diverged loss."""
 
+import contextlib
+import itertools
 import math
 
 import numpy as np
@@ -50,10 +52,8 @@ def run(task, config, folder, interrupt_at=None):
             raise KeyboardInterrupt
 
     runtime = LocalRuntime(folder, config.keep_checkpoints, report)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         train(task, config, PlainEngine(task.module, config), runtime)
-    except KeyboardInterrupt:
-        pass
     return curve, runtime
 
 
@@ -98,7 +98,7 @@ def test_warm_up_and_cosine_end_with_the_run():
     assert rates[:3] == pytest.approx([3e-3 / 4, 3e-3 / 2, 3e-3 * 3 / 4])
     assert rates[3] == 3e-3
     assert rates[-1] == pytest.approx(3e-4)
-    assert all(a > b for a, b in zip(rates[3:], rates[4:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(rates[3:]))
     assert math.isfinite(learning_rate(0, TrainConfig(steps=1)))
 
 
