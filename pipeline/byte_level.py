@@ -8,6 +8,8 @@ too. Nothing is approximated: keys are the bytes of the words, not their hashes.
 
 import itertools
 import json
+import re
+from collections.abc import Iterator
 
 import numpy as np
 import tokenizers
@@ -17,6 +19,8 @@ _LETTER, _NUMBER, _OTHER, _SPACE, _SEPARATOR = range(5)
 _UNKNOWN = 255
 _SEPARATOR_BYTE = 0xFF
 """Stands between texts; it is in no UTF-8."""
+_CHUNK_CHARACTERS = 2**19
+_WHITE_SPACE_BEGINS = re.compile(r"(?<=[^\s\x1c-\x1f\x85])[ \n\t]")
 _KEY_BYTES = 15
 """Longest word with a place in the hash table; longer ones are rare in most scripts, and go by a dictionary."""
 _PADDING = 32
@@ -64,8 +68,17 @@ class ByteLevelEncoder:
 
     def encode(self, texts: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Ids of all texts, one after the other, and for each text how many are its own."""
-        if not texts:
-            return np.zeros(0, np.int32), np.zeros(0, np.int64)
+        chunks = [list(_chunks(text)) for text in texts]
+        ids: list[NDArray[np.int32]] = [np.zeros(0, np.int32)]
+        counts: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+        for batch in _batches([chunk for of_text in chunks for chunk in of_text]):
+            batch_ids, batch_counts = self._encode_batch(batch)
+            ids.append(batch_ids)
+            counts.append(batch_counts)
+        ends = np.append(0, np.cumsum(np.concatenate(counts)))
+        return np.concatenate(ids), np.diff(ends[np.cumsum([0, *map(len, chunks)])])
+
+    def _encode_batch(self, texts: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         joined = b"".join(part for text in texts for part in (text.encode(), b"\xff"))
         padded = np.frombuffer(joined + bytes(_PADDING), np.uint8)
         data = padded[: len(joined)]
@@ -76,8 +89,7 @@ class ByteLevelEncoder:
         # Where a word's ids lie in the store, less where they go, repeated for each id.
         shift = np.repeat(self._starts[words] - (ends - counts), counts)
         ids = self._ids[shift + np.arange(len(shift))]
-        text_ends = ends[words == 0]
-        return ids, np.diff(text_ends, prepend=0)
+        return ids, np.diff(ends[words == 0], prepend=0)
 
     def _word_starts(self, data: NDArray[np.uint8], is_ascii: bool) -> NDArray[np.int64]:
         """Where words start, by GPT-2's pattern.
@@ -211,7 +223,9 @@ class ByteLevelEncoder:
         is_word = joined != line_break_id
         counts = np.diff(np.flatnonzero(~is_word), prepend=-1, append=len(joined)) - 1
         parts = [joined[is_word], *(np.array(encoding.ids, np.int32) for encoding in encodings)]
-        return np.concatenate(parts), np.append(counts[: len(words)], [len(part) for part in parts[1:]])
+        return np.concatenate(parts), np.concatenate(
+            [counts[: len(words)], np.array([len(part) for part in parts[1:]], np.int64)]
+        )
 
     def _forget(self) -> None:
         """Begin again with word 0 alone: the separator, which has no ids."""
@@ -246,6 +260,32 @@ class ByteLevelEncoder:
 
     def _slots(self, first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDArray[np.int64]:
         return (_mixed(first, second) >> np.uint64(65 - len(self._slot_word).bit_length())).astype(np.int64)
+
+
+def _chunks(text: str) -> Iterator[str]:
+    """Parts of a long text, cut where white space begins, as a word does there whatever stands around it."""
+    start = 0
+    while len(text) - start > _CHUNK_CHARACTERS:
+        cut = _WHITE_SPACE_BEGINS.search(text, start + _CHUNK_CHARACTERS)
+        if cut is None:
+            break
+        yield text[start : cut.start()]
+        start = cut.start()
+    yield text[start:]
+
+
+def _batches(texts: list[str]) -> Iterator[list[str]]:
+    """Texts, together about `_CHUNK_CHARACTERS`: so much fits the caches, and bounds the memory."""
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        batch.append(text)
+        size += len(text)
+        if size >= _CHUNK_CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _mixed(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -61,6 +61,14 @@ def test_many_words_make_the_table_grow_and_forget(monkeypatch: pytest.MonkeyPat
     assert_same(TEXTS, encoder)
 
 
+@settings(deadline=None)
+@given(st.lists(TEXT, max_size=4), st.integers(1, 9))
+def test_a_long_text_is_cut_where_it_does_not_matter(texts: list[str], size: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(byte_level, "_CHUNK_CHARACTERS", size)
+        assert_same(texts)
+
+
 def test_words_whose_hashes_collide_stay_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(byte_level, "_MULTIPLIERS", np.array([1 << 60, 1 << 62], np.uint64))
     assert_same(["one two three four five six seven eight nine ten eleven " * 3], ByteLevelEncoder(BACKEND))
