@@ -102,7 +102,9 @@ def _measure(arguments: list[str]) -> tuple[float, float, float]:
         watcher.stop()
         if code:
             log.seek(0)
-            raise ConfigError(f"contender {arguments[0]!r} failed: {log.read().decode(errors='replace')[-2000:]}")
+            raise ConfigError(
+                f"contender {arguments[0]!r} failed: {log.read().decode(errors='replace')[-2000:]}"
+            )
     return watcher.cpu_seconds, wall, watcher.peak_bytes / 1e6
 
 
@@ -318,7 +320,13 @@ CONTENDERS: dict[str, tuple[str, Callable[[Task], None]]] = {
 def _contend(contender: str, folder: str, num_workers: str, segmenter: str, which: str) -> None:
     with tempfile.TemporaryDirectory() as output:
         CONTENDERS[contender][1](
-            Task(f"{folder}/{which}.jsonl.gz", f"{folder}/tokenizer", f"{output}/out", int(num_workers), segmenter)
+            Task(
+                f"{folder}/{which}.jsonl.gz",
+                f"{folder}/tokenizer",
+                f"{output}/out",
+                int(num_workers),
+                segmenter,
+            )
         )
 
 
