@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 from rich.console import Console
@@ -70,8 +71,9 @@ def bench_prepare(
             rate = size / 1e6 / whole[0]
             results.append(Measured(contender, whole[0], startup[0], whole[1], whole[2], rate))
     if as_json:
-        rows = [dataclasses.asdict(measured) for measured in results]
-        print(json.dumps({"file": file, "bytes": size, "workers": num_workers, "contenders": rows}, indent=1))
+        contenders = [dataclasses.asdict(measured) for measured in results]
+        report = {"file": file, "bytes": size, "workers": num_workers, "contenders": contenders}
+        print(json.dumps(report, indent=1))
     else:
         _show(file, size, results)
     return results
@@ -264,7 +266,7 @@ class _RayDataTokenizer:
 
         self._tokenizer = AutoTokenizer.from_pretrained(folder)
 
-    def __call__(self, batch: dict) -> dict:  # type: ignore[type-arg]
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         ids = self._tokenizer(list(batch["text"]), add_special_tokens=False)["input_ids"]
         return {"input_ids": ids}
 
