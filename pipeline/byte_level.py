@@ -1,12 +1,11 @@
 """The ids of a byte-level BPE, several times faster: words are found with numpy and looked up, not merged anew.
 
 GPT-2's pattern (arXiv 1909.03341; the pre-tokenizer `ByteLevel` of Hugging Face `tokenizers`) cuts a text into
-words, and BPE never merges across them. So each distinct word goes through the tokenizer itself once; after that
-its ids come from a hash table. Which characters are letters, numbers or white space is asked of the tokenizer,
+words, and BPE never merges across them. So each distinct word is merged once (`merges`); after that its ids come
+from a hash table. Which characters are letters, numbers or white space is asked of the tokenizer,
 too. Nothing is approximated: keys are the bytes of the words, not their hashes.
 """
 
-import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -14,6 +13,9 @@ from collections.abc import Iterator
 import numpy as np
 import tokenizers
 from numpy.typing import NDArray
+from tokenizers import pre_tokenizers
+
+from pipeline.merges import Merges
 
 _LETTER, _NUMBER, _OTHER, _SPACE, _SEPARATOR = range(5)
 _UNKNOWN = 255
@@ -23,6 +25,8 @@ _CHUNK_CHARACTERS = 2**19
 _WHITE_SPACE_BEGINS = re.compile(r"(?<=[^\s\x1c-\x1f\x85])[ \n\t]")
 _KEY_BYTES = 15
 """Longest word with a place in the hash table; longer ones are rare in most scripts, and go by a dictionary."""
+_MERGED_BYTES = 256
+"""Longest word merged here; it takes as many rounds as there are merges in it."""
 _PADDING = 32
 """Zero bytes after the last word, so that a key can be read at every place."""
 _MAX_WORDS = 2**20
@@ -30,6 +34,14 @@ _MAX_WORDS = 2**20
 _FIRST_SLOTS = 2**15
 _MULTIPLIERS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], np.uint64)
 _MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
+
+_OPTIONS_NOT_COVERED = (
+    "dropout",
+    "continuing_subword_prefix",
+    "end_of_word_suffix",
+    "byte_fallback",
+    "ignore_merges",
+)
 
 Words = NDArray[np.int64]
 
@@ -40,12 +52,13 @@ def is_supported(backend: tokenizers.Tokenizer) -> bool:
     model, pre = tree["model"], tree["pre_tokenizer"] or {}
     return (
         model["type"] == "BPE"
-        and not model.get("dropout")
+        and not any(model.get(key) for key in _OPTIONS_NOT_COVERED)
         and tree["normalizer"] is None
         and pre.get("type") == "ByteLevel"
         and pre.get("use_regex", True)
         and not pre["add_prefix_space"]
         and all(token["special"] for token in tree["added_tokens"])
+        and model["vocab"].keys() >= set(pre_tokenizers.ByteLevel.alphabet())
     )
 
 
@@ -55,6 +68,7 @@ class ByteLevelEncoder:
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         """`backend` is one that `is_supported`."""
         self._backend = backend
+        self._merges = Merges(json.loads(backend.to_str())["model"])
         self._classes = np.full(0x110000, _UNKNOWN, np.uint8)
         self._ask_classes(np.arange(128))
         self._byte_classes = np.full(256, _OTHER, np.uint8)
@@ -190,12 +204,20 @@ class ByteLevelEncoder:
         """Encode new words and remember them."""
         if not new:
             return
-        texts = [word.decode() for word in new]
-        is_space = [bool(self._classes[ord(text[-1])] == _SPACE) for text in texts]
-        spaces = list(itertools.compress(texts, is_space))
-        others = [text for text, space in zip(texts, is_space, strict=True) if not space]
-        flat, counts = self._encode_new(others, spaces)
-        words = [text.encode() for text in others + spaces]
+        merged = [word for word in new if len(word) <= _MERGED_BYTES]
+        longer = [word for word in new if len(word) > _MERGED_BYTES]
+        words = merged + longer
+        parts = [np.zeros(0, np.int32)]
+        counts = np.zeros(0, np.int64)
+        if merged:
+            ids, counts = self._merges.apply(merged)
+            parts.append(ids)
+        encodings = self._backend.encode_batch_fast(
+            [word.decode() for word in longer], add_special_tokens=False
+        )
+        parts += [np.array(encoding.ids, np.int32) for encoding in encodings]
+        counts = np.append(counts, np.array([len(encoding.ids) for encoding in encodings], np.int64))
+        flat = np.concatenate(parts)
         numbers = range(len(self._counts), len(self._counts) + len(words))
         self._starts = np.append(self._starts, len(self._ids) + np.cumsum(counts) - counts)
         self._counts = np.append(self._counts, counts)
@@ -209,23 +231,6 @@ class ByteLevelEncoder:
         self._insert(first, second, short + numbers.start)
         self._num_keys += len(short)
         self._long_words.update((words[i], numbers[i]) for i in np.flatnonzero(sizes > _KEY_BYTES).tolist())
-
-    def _encode_new(self, words: list[str], spaces: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """The tokenizer's own ids of words, then of those of white space, and how many each has.
-
-        A line break keeps the others apart, so they go in one text, as calls cost more than words.
-        """
-        text, line_break, *encodings = self._backend.encode_batch_fast(
-            ["\n".join(words), "\n", *spaces], add_special_tokens=False
-        )
-        [line_break_id] = line_break.ids
-        joined = np.array(text.ids, np.int32)
-        is_word = joined != line_break_id
-        counts = np.diff(np.flatnonzero(~is_word), prepend=-1, append=len(joined)) - 1
-        parts = [joined[is_word], *(np.array(encoding.ids, np.int32) for encoding in encodings)]
-        return np.concatenate(parts), np.concatenate(
-            [counts[: len(words)], np.array([len(part) for part in parts[1:]], np.int64)]
-        )
 
     def _forget(self) -> None:
         """Begin again with word 0 alone: the separator, which has no ids."""
