@@ -145,6 +145,7 @@ class SentenceVae(PreTrainedModel):
         for place in range(max_tokens):
             x_BH = add_positions(self.embedding(token_B), torch.full_like(token_B, place), max_tokens)
             for block, cache in zip(self.decoder, caches, strict=True):
+                assert isinstance(block, Block)
                 x_BH = block.step(x_BH, cache, latents_BH)
             logits_BV = at_least_fp32(self.head(self.decoder_norm(x_BH)))
             if place == 0:
