@@ -145,6 +145,8 @@ def test_a_job_runs_on_the_cluster_and_its_log_and_result_come_back(cluster, tra
     stdout, stderr = job.communicate(timeout=300)
     assert job.returncode == 0, stdout + stderr
     assert stdout.count("starts as MLflow run") == 1
+    submitted, _, ended = stderr.splitlines()  # nothing of Ray's own chatter
+    assert submitted.startswith("submitted raysubmit_") and ended.endswith(" succeeded")
     record = read_record(output)
     assert record is not None and record.output_is_whole
     assert (record.metrics["train/documents"], record.metrics["train/sentences"]) == (50, 100)
