@@ -126,6 +126,7 @@ class TrunkConfig(Section):
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 4,
+        "initializer_range": 0.088,
         "tie_word_embeddings": True,
     }
     """Hugging Face configuration with `model_type`; the vocabulary comes from the shards."""
