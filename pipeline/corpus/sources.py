@@ -87,7 +87,8 @@ def _sources_of(given: str, data: DataConfig) -> list[Source]:
 
 
 def _list_local(given: str) -> list[tuple[str, str]]:
-    path = Path(given).expanduser()
+    # Absolute, so that it means the same in every process.
+    path = Path(given).expanduser().absolute()
     if path.is_file():
         return [(str(path), path.name)]
     if path.is_dir():
