@@ -21,7 +21,7 @@ _LETTER, _NUMBER, _OTHER, _SPACE, _SEPARATOR = range(5)
 _UNKNOWN = 255
 _SEPARATOR_BYTE = 0xFF
 """Stands between texts; it is in no UTF-8."""
-_CHUNK_CHARACTERS = 2**19
+_CHUNK_CHARACTERS = 2**20
 _WHITE_SPACE_BEGINS = re.compile(r"(?<=[^\s\x1c-\x1f\x85])[ \n\t]")
 _KEY_BYTES = 15
 """Longest word with a place in the hash table; longer ones are rare in most scripts, and go by a dictionary."""
@@ -173,12 +173,16 @@ class ByteLevelEncoder:
             self._forget()
         words = self._find(first, second)
         words[is_long | (padded[starts] == _SEPARATOR_BYTE)] = 0
+        # Few large rounds of merging cost less than many small ones, so the long words go with the first short ones.
+        new = [word for word in dict.fromkeys(long_words) if word not in self._long_words]
         while len(missing := np.flatnonzero(words < 0)):
             # One of each kind, as far as hashes tell; should they not, there is another round.
             one = missing[np.unique(_mixed(first[missing], second[missing]), return_index=True)[1]]
-            self._add([joined[starts[i] : starts[i] + sizes[i]] for i in one.tolist()])
+            new += [joined[start : start + size] for start, size in zip(starts[one], sizes[one], strict=True)]
+            self._add(new)
             words[missing] = self._find(first[missing], second[missing])
-        self._add([word for word in dict.fromkeys(long_words) if word not in self._long_words])
+            new = []
+        self._add(new)
         words[is_long] = np.fromiter(map(self._long_words.__getitem__, long_words), np.int64, len(long_words))
         return words
 

@@ -21,6 +21,11 @@ class Merges:
         self._keys, last = np.unique(keys[::-1], return_index=True)
         self._ranks = (len(keys) - 1 - last).astype(np.int32)
         self._merged = np.array([vocab[left + right] for left, right in pairs], np.int32)
+        made = {int(token): rank for rank, token in reversed(list(enumerate(self._merged)))}
+        self._is_ordered = len(self._keys) == len(keys) == len(made) and all(
+            made.get(vocab[part], -1) < rank for rank, pair in enumerate(pairs) for part in pair
+        )
+        """Every token is made before it is merged on, as training does it."""
         self._byte_ids = np.array([vocab[character] for character in _byte_characters()], np.int32)
         self._byte_ranks = self._rank(np.repeat(self._byte_ids, 256), np.tile(self._byte_ids, 256))
 
@@ -41,7 +46,7 @@ class Merges:
             finished = best_here == _NO_MERGE
             done.append((ids[finished], word[finished]))
             at = np.flatnonzero((ranks == best_here) & ~finished)
-            at = at[np.append(True, word[at[1:]] != word[at[:-1]])[: len(at)]]
+            at = at[self._at_once(at, word)]
             ids[at] = self._merged[ranks[at]]
             kept = ~finished
             kept[at + 1] = False
@@ -53,6 +58,19 @@ class Merges:
         all_ids, all_words = (np.concatenate(parts) for parts in zip(*done, strict=True))
         order = np.argsort(all_words, kind="stable")
         return all_ids[order], np.bincount(all_words, minlength=len(words))
+
+    def _at_once(self, at: NDArray[np.int64], word: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of the places of words' first-ranked pairs are merged in one round.
+
+        All that do not overlap; only the first of each word, where merging it may make a pair of lower rank.
+        """
+        joins = np.zeros(len(at), bool)
+        if not self._is_ordered:
+            joins[1:] = word[at[1:]] == word[at[:-1]]
+            return ~joins
+        joins[1:] = at[1:] == at[:-1] + 1
+        first_of_run = np.maximum.accumulate(np.where(joins, 0, np.arange(len(at))))
+        return (np.arange(len(at)) - first_of_run) % 2 == 0
 
     def _rank_beside(
         self, ids: NDArray[np.int32], word: NDArray[np.int64], at: NDArray[np.int64]
