@@ -1,0 +1,201 @@
+"""The learned segmenter: a probability for every place where a sentence could end, then the best segmentation.
+
+A unit (word, mark, ideograph) is the sum of small embeddings of its word, its last letters, its shape and the
+gap before it. A window of units around a place goes through a small perceptron; numpy alone, one matrix product
+for all places of a batch. In text with punctuation only a part of the places needs the look.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segmenters.batching import split_batched
+from segmenters.contract import Ends, Segmenter, SegmenterError
+from segmenters.punctuation import Punctuation
+from segmenters.structure import Structure, ends, regions
+from segmenters.units import PADDING, Units, units
+
+FORMAT_VERSION = 1
+"""Of weights files: what the features mean and how they are summed."""
+SHIPPED_WEIGHTS = Path(__file__).parent / "weights" / "learned_v1.safetensors"
+UNKNOWN_WORD = 1
+FIRST_WORD = 2
+"""Rows of the word table: 0 padding, 1 any word out of the vocabulary, then one a bucket."""
+
+_ROWS = 2**10  # places scored at once: their windows fit the processor's cache
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """The arrays of a weights file, embeddings in float32. Shapes: V buckets, S suffixes, E width, H hidden."""
+
+    check_V: NDArray[np.uint16]
+    """What the word hash of a bucket's word is above the bits of the bucket, so that others are unknown."""
+    word_VE: NDArray[np.float32]
+    suffix_SE: NDArray[np.float32]
+    shape_E: NDArray[np.float32]
+    gap_E: NDArray[np.float32]
+    layers: tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]
+    """Matrix and bias of each layer; the first takes the window's units and the densities."""
+    before: int
+    """Units of the window before the place."""
+    after: int
+    """Units of the window behind it."""
+    digest: str
+
+    def word_ids(self, word_U: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Rows of the word table for hashes of words."""
+        return word_rows(word_U, self.check_V)
+
+    def logits(self, row: Units) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Units that might begin a sentence, and the log-odds that they do."""
+        word_U = self.word_ids(row.word_U)
+        density_UF = row.densities(word_U > UNKNOWN_WORD)
+        place_M = row.candidates(density_UF)
+        unit_UE = self.word_VE[word_U]
+        unit_UE += self.suffix_SE[row.suffix_U % np.uint64(len(self.suffix_SE))]
+        unit_UE += self.shape_E[row.shape_U]
+        unit_UE += self.gap_E[row.gap_U]
+        unit_UE[row.start_U < 0] = 0
+        width = (self.before + self.after) * unit_UE.shape[1]
+        windows = np.lib.stride_tricks.as_strided(
+            unit_UE,
+            (max(len(unit_UE) - self.before - self.after + 1, 0), width),
+            (unit_UE.strides[0], unit_UE.strides[1]),
+            writeable=False,
+        )
+        logits = np.empty(len(place_M), np.float32)
+        for low in range(0, len(place_M), _ROWS):
+            part = place_M[low : low + _ROWS]
+            (first, bias), *rest = self.layers
+            hidden = windows[part - self.before] @ first[:width]
+            hidden += density_UF[part] @ first[width:] + bias
+            for matrix, bias in rest:
+                np.maximum(hidden, 0, out=hidden)
+                hidden = hidden @ matrix + bias
+            logits[low : low + _ROWS] = hidden[:, 0]
+        return place_M, logits
+
+
+def word_rows(word_U: NDArray[np.uint64], check_V: NDArray[np.uint16]) -> NDArray[np.int64]:
+    """Row of the word table for each word hash: its bucket's where the check agrees, else `UNKNOWN_WORD`."""
+    bucket_U = (word_U & np.uint64(len(check_V) - 1)).astype(np.int64)
+    known_U = check_V[bucket_U] == word_check(word_U, len(check_V))
+    return np.where(known_U, bucket_U + FIRST_WORD, UNKNOWN_WORD)
+
+
+def word_check(word_U: NDArray[np.uint64], num_buckets: int) -> NDArray[np.uint16]:
+    """The bits of a word hash above those of its bucket; 0, which marks an empty bucket, becomes 1."""
+    return np.maximum((word_U >> np.uint64(int(math.log2(num_buckets)))).astype(np.uint16), 1)
+
+
+@functools.lru_cache(maxsize=4)
+def load_weights(path: Path) -> Weights:
+    """Weights from a file. Raises `SegmenterError` for one that is missing, damaged or of another version."""
+    from safetensors import SafetensorError, deserialize
+
+    remedy = "make it with `sllm train-segmenter`, or leave the option out for the weights shipped with sllm"
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SegmenterError(f"cannot read the weights {path}: {error.strerror}; {remedy}") from error
+    try:
+        tensors = {name: _array(tensor) for name, tensor in deserialize(data)}
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        metadata = header.get("__metadata__", {})
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise SegmenterError(f"the weights {path} are damaged: {error}; {remedy}") from error
+    if metadata.get("format_version") != str(FORMAT_VERSION):
+        raise SegmenterError(
+            f"the weights {path} have format version {metadata.get('format_version')}, but this sllm reads "
+            f"{FORMAT_VERSION}; {remedy}"
+        )
+    try:
+        return _weights(tensors, metadata, hashlib.sha256(data).hexdigest())
+    except (KeyError, ValueError) as error:
+        raise SegmenterError(f"the weights {path} are incomplete: {error}; {remedy}") from error
+
+
+def _array(tensor: dict[str, Any]) -> NDArray[Any]:
+    dtypes = {"F32": np.float32, "I8": np.int8, "U16": np.uint16}
+    return np.frombuffer(tensor["data"], dtypes[tensor["dtype"]]).reshape(tensor["shape"])
+
+
+def _weights(tensors: dict[str, NDArray[Any]], metadata: dict[str, str], digest: str) -> Weights:
+    def table(name: str) -> NDArray[np.float32]:
+        return tensors[name].astype(np.float32) * tensors[f"{name}.scale"]
+
+    layers = []
+    while f"layer{len(layers)}.weight" in tensors:
+        name = f"layer{len(layers)}"
+        layers.append((np.ascontiguousarray(table(f"{name}.weight").T), tensors[f"{name}.bias"]))
+    weights = Weights(
+        tensors["word.check"],
+        table("word"),
+        table("suffix"),
+        table("shape"),
+        table("gap"),
+        tuple(layers),
+        int(metadata["before"]),
+        int(metadata["after"]),
+        digest,
+    )
+    window = (weights.before + weights.after) * weights.word_VE.shape[1]
+    if not layers or len(layers[0][0]) <= window or max(weights.before, weights.after) > PADDING:
+        raise ValueError("the layers do not fit the window")
+    return weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Learned(Segmenter):
+    """One small model for all languages and kinds of text, shipped with the package."""
+
+    name: ClassVar[str] = "learned_v1"
+
+    threshold: float = 0.5
+    """A sentence ends where the probability is at least this; lower is finer, higher is coarser."""
+    weights: str | None = None
+    """File of weights of your own, from `sllm train-segmenter`; none: those shipped."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            raise SegmenterError(f"learned_v1: threshold is {self.threshold}, but must be between 0 and 1")
+        load_weights(self._path)
+
+    @property
+    def _path(self) -> Path:
+        return Path(self.weights) if self.weights else SHIPPED_WEIGHTS
+
+    @property
+    def weights_digest(self) -> str:
+        """SHA-256 of the weights file."""
+        return load_weights(self._path).digest
+
+    def split(self, texts: list[str]) -> list[Ends]:
+        """See `Segmenter.split`."""
+        parts = [
+            (number, region, text if region.end - region.start == len(text) else text[region.start : region.end])
+            for number, text in enumerate(texts)
+            for region in regions(text)
+        ]
+        prose = [part for _, region, part in parts if region.structure is Structure.PROSE]
+        prose_ends = iter(split_batched(prose, self.places))
+        found: list[list[Ends]] = [[] for _ in texts]
+        for number, region, part in parts:
+            is_prose = region.structure is Structure.PROSE
+            found[number].append((next(prose_ends) if is_prose else ends(part, region.structure)) + region.start)
+        return [np.concatenate([np.empty(0, np.int64), *part]) for part in found]
+
+    def places(self, batch: str, text_starts: Ends) -> Ends:
+        """Where sentences begin in a batch of texts of prose (see `split_batched`)."""
+        row = units(batch, text_starts, Punctuation().places(batch, text_starts))
+        place_M, logit_M = load_weights(self._path).logits(row)
+        cut = math.log(self.threshold / (1 - self.threshold))
+        return row.start_U[place_M[logit_M >= cut]]

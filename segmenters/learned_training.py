@@ -1,0 +1,277 @@
+"""Training of the learned segmenter: examples in, a file of weights and scores out.
+
+Torch is imported here and not where segmenters are used.
+"""
+
+import dataclasses
+import json
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import save
+from torch import nn
+
+from segmenters.batching import SEPARATOR
+from segmenters.characters import Kind
+from segmenters.contract import Ends
+from segmenters.learned import (
+    FIRST_WORD,
+    FORMAT_VERSION,
+    UNKNOWN_WORD,
+    Learned,
+    word_check,
+    word_rows,
+)
+from segmenters.punctuation import Punctuation
+from segmenters.training_text import Example
+from segmenters.units import NUM_DENSITIES, NUM_GAPS, NUM_SHAPES, Units, units
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Size of the model and length of its training."""
+
+    num_words: int = 2**15
+    """Buckets of the vocabulary: a power of two."""
+    min_word_count: int = 3
+    num_suffixes: int = 2**12
+    width: int = 32
+    """Of the embedding of a unit."""
+    before: int = 9
+    after: int = 7
+    hidden: tuple[int, ...] = (96, 32)
+    steps: int = 4000
+    stretch: int = 128
+    """Units of a text that are trained on together."""
+    batch_stretches: int = 64
+    learning_rate: float = 3e-3
+    dropout: float = 0.2
+    hide_words: float = 0.05
+    """Share of words hidden at random in each step."""
+    weight_decay: float = 1e-4
+    seed: int = 0
+
+
+class Net(nn.Module):
+    """The model of `segmenters.learned`, in torch. Shapes: B places, W units of the window, E width."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.word = nn.Embedding(settings.num_words + FIRST_WORD, settings.width)
+        self.suffix = nn.Embedding(settings.num_suffixes, settings.width)
+        self.shape = nn.Embedding(NUM_SHAPES, settings.width)
+        self.gap = nn.Embedding(NUM_GAPS, settings.width)
+        for table in (self.word, self.suffix, self.shape, self.gap):
+            nn.init.normal_(table.weight, std=0.1)
+        window = (settings.before + settings.after) * settings.width + NUM_DENSITIES
+        sizes = [window, *settings.hidden, 1]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.dropout = nn.Dropout(settings.dropout)
+
+    def forward(
+        self,
+        word_BT: torch.Tensor,
+        suffix_BT: torch.Tensor,
+        shape_BT: torch.Tensor,
+        gap_BT: torch.Tensor,
+        density_BPF: torch.Tensor,
+    ) -> torch.Tensor:
+        """Log-odds `[B, P]` that a sentence begins with a unit, for stretches of P units and their context."""
+        unit_BTE = self.word(word_BT) + self.suffix(suffix_BT) + self.shape(shape_BT) + self.gap(gap_BT)
+        unit_BTE = self.dropout(unit_BTE * (word_BT > 0).unsqueeze(-1))
+        first = self.layers[0]
+        assert isinstance(first, nn.Linear)
+        size, width = self.settings.before + self.settings.after, self.settings.width
+        # The first layer over all windows of a stretch is a convolution with the same weights.
+        kernel = first.weight[:, : size * width].view(-1, size, width).transpose(1, 2)
+        hidden = nn.functional.conv1d(unit_BTE.transpose(1, 2), kernel).transpose(1, 2)
+        hidden = hidden + density_BPF @ first.weight[:, size * width :].T + first.bias
+        for layer in self.layers[1:]:
+            hidden = layer(torch.relu(hidden))
+        return hidden.squeeze(-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Table:
+    """Units of all examples, one after the other."""
+
+    word_U: torch.Tensor
+    suffix_U: torch.Tensor
+    shape_U: torch.Tensor
+    gap_U: torch.Tensor
+    density_UF: torch.Tensor
+    label_U: torch.Tensor
+    weight_U: torch.Tensor
+    """0 for units that no sentence begins with, by what is cheap to see."""
+
+
+def _units_of(example: Example) -> Units:
+    batch = SEPARATOR + example.text + SEPARATOR
+    starts = np.array([len(SEPARATOR)], np.int64)
+    return units(batch, starts, Punctuation().places(batch, starts))
+
+
+def _vocabulary(rows: Iterable[Units], settings: Settings) -> NDArray[np.uint16]:
+    """The check of each bucket: of the most frequent word that falls into it."""
+    hashes, counts = np.unique(np.concatenate([row.word_U for row in rows]), return_counts=True)
+    frequent = (counts >= settings.min_word_count) & (hashes != 0)
+    hashes, counts = hashes[frequent], counts[frequent]
+    check_V = np.zeros(settings.num_words, np.uint16)
+    order = np.argsort(counts, kind="stable")  # the most frequent is written last
+    bucket = (hashes[order] & np.uint64(settings.num_words - 1)).astype(np.int64)
+    check_V[bucket] = word_check(hashes[order], settings.num_words)
+    return check_V
+
+
+def _labels(row: Units, example: Example) -> NDArray[np.bool_]:
+    """For each unit whether a sentence begins with it."""
+    real = np.flatnonzero(row.start_U >= 0)
+    ends = np.array([end for end in example.ends if end < len(example.text)], np.int64) + len(SEPARATOR)
+    first = np.searchsorted(row.start_U[real], ends)
+    label_U = np.zeros(len(row.start_U), np.bool_)
+    label_U[real[first[first < len(real)]]] = True
+    return label_U
+
+
+def _table(
+    examples: Sequence[Example], rows: Sequence[Units], check_V: NDArray[np.uint16], settings: Settings
+) -> _Table:
+    rng = np.random.default_rng(settings.seed)
+    columns: list[list[NDArray]] = [[] for _ in dataclasses.fields(_Table)]
+    for example, row in zip(examples, rows, strict=True):
+        word_U = word_rows(row.word_U, check_V)
+        suffix_U = (row.suffix_U % np.uint64(settings.num_suffixes)).astype(np.int32)
+        hide_U = (rng.random(len(word_U)) < example.hide_words) & (row.kind_U < Kind.IDEOGRAPH)
+        word_U[hide_U] = UNKNOWN_WORD
+        suffix_U[hide_U] = rng.integers(0, settings.num_suffixes, int(hide_U.sum()))
+        word_U[row.start_U < 0] = 0
+        density_UF = row.densities(word_U > UNKNOWN_WORD)
+        weight_U = np.zeros(len(word_U), np.float32)
+        weight_U[row.candidates(density_UF)] = example.weight
+        values = (
+            word_U.astype(np.int32),
+            suffix_U,
+            row.shape_U,
+            row.gap_U,
+            density_UF,
+            _labels(row, example).astype(np.float32),
+            weight_U,
+        )
+        for column, value in zip(columns, values, strict=True):
+            column.append(value)
+    return _Table(*(torch.from_numpy(np.concatenate(column)) for column in columns))
+
+
+def train(
+    examples: Sequence[Example],
+    settings: Settings,
+    report: Callable[[str], None] = print,
+) -> tuple[Net, NDArray[np.uint16]]:
+    """A trained net and its vocabulary's checks. Deterministic for equal examples, settings and threads."""
+    torch.manual_seed(settings.seed)
+    rows = [_units_of(example) for example in examples]
+    check_V = _vocabulary(rows, settings)
+    table = _table(examples, rows, check_V, settings)
+    report(
+        f"{len(examples)} texts, {len(table.word_U)} units, {int((table.weight_U > 0).sum())} places, "
+        f"{int(table.label_U.sum())} boundaries, {int((check_V > 0).sum())} words"
+    )
+    del rows
+    net = Net(settings)
+    matrices = [p for n, p in net.named_parameters() if p.dim() > 1]
+    biases = [p for n, p in net.named_parameters() if p.dim() == 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": biases, "weight_decay": 0.0}],
+        lr=settings.learning_rate,
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.learning_rate, total_steps=settings.steps, pct_start=0.05
+    )
+    context = torch.arange(-settings.before, settings.stretch + settings.after - 1)
+    last = len(table.word_U) - settings.stretch - settings.after
+    starts = torch.arange(settings.before, last, settings.stretch)
+    generator = torch.Generator().manual_seed(settings.seed)
+    begun, mean_loss = time.monotonic(), 0.0
+    order = torch.empty(0, dtype=torch.int64)
+    for step in range(1, settings.steps + 1):
+        while len(order) < settings.batch_stretches:
+            order = torch.cat([order, starts[torch.randperm(len(starts), generator=generator)]])
+        start_B, order = order[: settings.batch_stretches], order[settings.batch_stretches :]
+        # Shifted at random, so that a stretch is not cut in the same places each time.
+        shift = torch.randint(0, settings.stretch, (1,), generator=generator)
+        index_BT = (start_B + shift).clamp(max=last)[:, None] + context
+        index_BP = index_BT[:, settings.before : settings.before + settings.stretch]
+        word_BT = table.word_U[index_BT]
+        hide = (torch.rand(word_BT.shape, generator=generator) < settings.hide_words) & (word_BT > 0)
+        logit_BP = net(
+            torch.where(hide, UNKNOWN_WORD, word_BT),
+            table.suffix_U[index_BT],
+            table.shape_U[index_BT].int(),
+            table.gap_U[index_BT].int(),
+            table.density_UF[index_BP],
+        )
+        weight_BP = table.weight_U[index_BP]
+        loss = nn.functional.binary_cross_entropy_with_logits(
+            logit_BP, table.label_U[index_BP], weight=weight_BP, reduction="sum"
+        ) / weight_BP.sum().clamp(min=1)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        mean_loss += loss.item()
+        if step % 200 == 0 or step == settings.steps:
+            rate = step * settings.batch_stretches * settings.stretch / (time.monotonic() - begun)
+            report(f"step {step}: loss {mean_loss / (step % 200 or 200):.4f}, {rate / 1000:.0f}k units/s")
+            mean_loss = 0.0
+    return net, check_V
+
+
+def save_weights(net: Net, check_V: NDArray[np.uint16], path: Path, metadata: dict[str, str]) -> None:
+    """Write the weights: tables and matrices as int8 with one scale a column or row, biases in float32."""
+    tensors: dict[str, NDArray] = {"word.check": check_V}
+    for name in ("word", "suffix", "shape", "gap"):
+        values = getattr(net, name).weight.detach().numpy().copy()
+        if name == "word":
+            values[0] = 0
+        _add_quantized(tensors, name, values, axis=0)
+    for index, layer in enumerate(net.layers):
+        assert isinstance(layer, nn.Linear)
+        _add_quantized(tensors, f"layer{index}.weight", layer.weight.detach().numpy(), axis=1)
+        tensors[f"layer{index}.bias"] = layer.bias.detach().numpy()
+    header = {
+        "format_version": str(FORMAT_VERSION),
+        "before": str(net.settings.before),
+        "after": str(net.settings.after),
+        **metadata,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(save(tensors, metadata=header))
+
+
+def _add_quantized(tensors: dict[str, NDArray], name: str, values: NDArray, axis: int) -> None:
+    scale = np.maximum(np.abs(values).max(axis=axis, keepdims=True), 1e-8).astype(np.float32) / 127
+    tensors[name] = np.round(values / scale).astype(np.int8)
+    tensors[f"{name}.scale"] = scale
+
+
+def f1(segmenter: Learned, examples: Sequence[Example]) -> float:
+    """F1 of boundaries, counted by the characters that are not white space before them."""
+    hit = said = true = 0
+    found = segmenter.split([example.text for example in examples])
+    for example, ends in zip(examples, found, strict=True):
+        gold, mine = _marks(example.text, example.ends), _marks(example.text, ends)
+        hit, said, true = hit + len(gold & mine), said + len(mine), true + len(gold)
+    return 2 * hit / max(said + true, 1)
+
+
+def _marks(text: str, ends: Iterable[int] | Ends) -> set[int]:
+    solid = np.array([not char.isspace() for char in text], np.int64)
+    before = np.concatenate([[0], np.cumsum(solid)])
+    return {int(before[end]) for end in ends} - {0, int(before[-1])}
