@@ -26,17 +26,19 @@ class DeepSpeedEngine:
             os.environ["DS_ACCELERATOR"] = "cpu"
         import deepspeed
 
+        # Its shared-memory all-reduce would be compiled at the first start; gloo needs no compiler.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         self.rank, self.world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
         local_gpu = int(os.environ.get("LOCAL_RANK", "0")) if use_gpu else 0
         self.device = torch.device("cuda", local_gpu) if use_gpu else torch.device("cpu")
-        rounds = -(-config.micro_batches_per_step // self.world_size)
+        self.rounds = -(-config.micro_batches_per_step // self.world_size)
         # Our own optimizer: DeepSpeed's CPUAdam would compile at the first start, and takes one weight decay.
         optimizer = torch.optim.AdamW(
             parameter_groups(module, config), lr=config.learning_rate, betas=(config.beta1, config.beta2)
         )
         settings = {
             "train_micro_batch_size_per_gpu": 1,
-            "gradient_accumulation_steps": rounds,
+            "gradient_accumulation_steps": self.rounds,
             "gradient_clipping": config.max_gradient_norm,
             "zero_optimization": {"stage": deepspeed_config.zero_stage},
             "bf16": {"enabled": precision == "bf16"},
@@ -52,18 +54,21 @@ class DeepSpeedEngine:
         return self.engine(batch)
 
     def backward(self, objective: Tensor) -> None:
-        """Add the gradient of one micro-batch's scaled objective, and count the round."""
-        self.engine.backward(objective)
+        """Add the gradient of one micro-batch's objective, and count the round."""
+        # DeepSpeed takes the mean over ranks and rounds; a step is their sum.
+        self.engine.backward(objective * (self.rounds * self.world_size))
         if not self.engine.is_gradient_accumulation_boundary():
             self.engine.step()  # between boundaries this only counts
 
-    def step(self, learning_rate: float) -> float:
+    def step(self, learning_rate: float) -> float | Tensor:
         """Clip, update, forget gradients -> gradient norm before clipping."""
         for group in self.engine.optimizer.param_groups:
             group["lr"] = learning_rate
+        plain = self.engine.zero_optimization_stage() == 0 and not self.engine.bfloat16_enabled()
+        # Without ZeRO and mixed precision DeepSpeed clips, but does not tell the norm.
+        norm = self._plain_norm() if plain else None
         self.engine.step()
-        norm = self.engine.get_global_grad_norm()
-        return float("nan") if norm is None else float(norm)
+        return self.engine.get_global_grad_norm() if norm is None else norm
 
     def evaluating(self) -> Any:
         """A context in which nothing is trained."""
@@ -95,6 +100,10 @@ class DeepSpeedEngine:
                 full = self._gathered(parameter)
             named[name] = full.detach().float().cpu().contiguous()
         return {**named, **persistent_buffers(self.engine.module)}
+
+    def _plain_norm(self) -> Tensor:
+        gradients = [p.grad for p in self.engine.module.parameters() if p.grad is not None]
+        return nn.utils.get_total_norm(gradients)
 
     def _gathered(self, parameter: nn.Parameter) -> Tensor:
         if not hasattr(parameter, "ds_id"):

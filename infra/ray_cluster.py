@@ -7,15 +7,21 @@ from pipeline.config import RayConfig
 
 
 def connect(config: RayConfig) -> None:
-    """Connect once; later calls change nothing. Token authentication stays as the cluster has it."""
+    """Connect once; later calls change nothing. Token authentication stays as the cluster has it.
+
+    What workers print stays in Ray's own logs (`SLLM_DEBUG=1` shows it): their errors reach the driver anyway,
+    and chatter would tear the progress bar.
+    """
+    # Ray's own wish for the future, and what it does not warn about then.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
     if ray.is_initialized():
         return
+    address = config.address or ("auto" if "RAY_ADDRESS" in os.environ else None)
     ray.init(
-        address=config.address or ("auto" if "RAY_ADDRESS" in os.environ else None),
-        include_dashboard=False if config.address is None and "RAY_ADDRESS" not in os.environ else None,
+        address=address,
+        include_dashboard=False if address is None else None,
         logging_level=logging.ERROR,
-        log_to_driver=True,
+        log_to_driver=os.environ.get("SLLM_DEBUG", "") not in ("", "0"),
     )

@@ -7,15 +7,14 @@ import json
 import logging
 import os
 import re
-import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
+from infra.parameters import flatten, masked
 from pipeline.config import TrackingConfig
 from pipeline.errors import ConfigError
 from pipeline.lineage import Artifact
@@ -31,21 +30,11 @@ OUTPUT_CONTEXT = "output"
 """Context of a dataset that a run wrote: MLflow has outputs for models only, so shards stand with inputs."""
 
 _SQLITE = "sqlite:///"
-_PARAM_CHARACTERS = 6000
-_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_\-. :/]")
 _PARAMS_A_BATCH = 100
+_INPUTS_A_BATCH = 100
 _METRICS_A_BATCH = 1000
 _FLUSH_SECONDS = 2.0
 _CLOSE_TRIES = 3
-
-_SECRET_KEY = re.compile(
-    r"(^|_)(password|passwd|secret|token|api_key|access_key|credentials?)$", re.IGNORECASE
-)
-_USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
-_SECRET_QUERY = re.compile(
-    r"([?&][^=&\s]*(?:sig|signature|token|key|secret|password|credential)=)[^&\s]+", re.IGNORECASE
-)
-_MASK = "***"
 
 
 def resolve_uri(uri: str) -> str:
@@ -58,19 +47,6 @@ def resolve_uri(uri: str) -> str:
 def sqlite_path(uri: str) -> Path | None:
     """The file of an SQLite tracking store; none for a server or another database."""
     return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
-
-
-def masked(value: Any, key: str = "") -> Any:
-    """`value` with passwords, tokens and signatures in it replaced by `***`, through mappings and lists."""
-    if isinstance(value, Mapping):
-        return {name: masked(child, str(name)) for name, child in value.items()}
-    if isinstance(value, list | tuple):
-        return [masked(child, key) for child in value]
-    if isinstance(value, str) and value:
-        if _SECRET_KEY.search(key):
-            return _MASK
-        return _SECRET_QUERY.sub(rf"\1{_MASK}", _USER_INFO.sub(f"{_MASK}@", value))
-    return value
 
 
 def client_of(uri: str) -> "MlflowClient":
@@ -213,12 +189,14 @@ class ActiveRun:
             tags=[RunTag(key, value) for key, value in {**tags, **changed}.items()],
             synchronous=True,
         )
-        models = [self._model_id(client, artifact) for artifact in inputs]
-        client.log_inputs(
-            self.run_id,
-            datasets=[_dataset(artifact, context=artifact.kind) for artifact in inputs],
-            models=[LoggedModelInput(model_id) for model_id in models if model_id],
-        )
+        for start in range(0, len(inputs), _INPUTS_A_BATCH):
+            batch = inputs[start : start + _INPUTS_A_BATCH]
+            models = [self._model_id(client, artifact) for artifact in batch]
+            client.log_inputs(
+                self.run_id,
+                datasets=[_dataset(artifact, context=artifact.kind) for artifact in batch],
+                models=[LoggedModelInput(model_id) for model_id in models if model_id],
+            )
 
     def log_output(self, output: Artifact, metrics: Mapping[str, float]) -> None:
         """Store the final metrics and the output: tags for all, and a dataset or a LoggedModel to look at."""
@@ -305,71 +283,6 @@ def _taken_up(client: "MlflowClient", run_id: str) -> str | None:
     except MlflowException:  # another store, or deleted: the job gets a new run
         return None
     return run_id
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """`{"a": {"b": 1}}` as `{"a.b": "1"}`; a value too long for one parameter goes on in `a.b:1`, ..."""
-    flat: dict[str, str] = {}
-    for key, value in tree.items():
-        name = _NOT_IN_NAMES.sub("_", f"{prefix}{key}")
-        if isinstance(value, Mapping) and value:
-            flat.update(flatten(value, f"{name}."))
-            continue
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-        pieces = [text[i : i + _PARAM_CHARACTERS] for i in range(0, len(text), _PARAM_CHARACTERS)] or [""]
-        flat.update({name if i == 0 else f"{name}:{i}": piece for i, piece in enumerate(pieces)})
-    return flat
-
-
-def code_versions() -> dict[str, str]:
-    """Versions of our code (package, git commit where there is one) and of what decides results."""
-    versions = {}
-    for package in (
-        "sllm",
-        "torch",
-        "ray",
-        "deepspeed",
-        "transformers",
-        "tokenizers",
-        "pyarrow",
-        "spacy",
-        "mlflow",
-    ):
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    if commit := git_commit():
-        versions["git"] = commit
-    return versions
-
-
-def git_commit() -> str | None:
-    """The commit our code stands at, `+changes` where files differ from it; a submitted job is told by its
-    environment (`SLLM_GIT_COMMIT`), as it travels without `.git`."""
-    if told := os.environ.get("SLLM_GIT_COMMIT"):
-        return told
-    folder = Path(__file__).resolve().parent.parent
-    if not (folder / ".git").exists():
-        return None
-    try:
-        commit, changes = (
-            subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout  # noqa: S603, S607
-            for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return commit.strip() + ("+changes" if changes.strip() else "")
-
-
-def ray_job_tags() -> dict[str, str]:
-    """The Ray job this process is the driver of, where it was submitted as one."""
-    submitted = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}").get("metadata") or {}
-    found = {
-        "ray.submission_id": os.environ.get("RAY_JOB_SUBMISSION_ID") or submitted.get("job_submission_id"),
-        "ray.job_id": os.environ.get("RAY_JOB_ID"),
-    }
-    return {key: value for key, value in found.items() if value}
 
 
 def _dataset(artifact: Artifact, context: str) -> Any:

@@ -20,9 +20,12 @@ from rich.console import Console
 from rich.text import Text
 
 from pipeline.config import Config, load_config
-from pipeline.errors import SllmError, TrainingError
+from pipeline.errors import ConfigError, CorpusError, ModelError, ShardError, SllmError
 from pipeline.lineage import JobRecord
 from segmenters.contract import SegmenterError
+
+# One progress bar at a time is enough, and it is ours. Ray workers inherit this.
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 app = typer.Typer(
     name="sllm",
@@ -34,6 +37,7 @@ app = typer.Typer(
 )
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+_BAD_INPUT_ERRORS = (ConfigError, CorpusError, ShardError, ModelError, SegmenterError)
 
 JOBS = {
     "prepare": "Read a corpus, cut it into sentences, tokenize it, write shards.",
@@ -95,7 +99,7 @@ def _answering_errors(command: Callable[..., None]) -> Callable[..., None]:
             if os.environ.get("SLLM_DEBUG", "") not in ("", "0"):
                 traceback.print_exc()
             _complain(" ".join(str(ours).split()))
-            raise typer.Exit(FAILED if isinstance(ours, TrainingError) else BAD_INPUT) from None
+            raise typer.Exit(BAD_INPUT if isinstance(ours, _BAD_INPUT_ERRORS) else FAILED) from None
 
     return answering
 
@@ -138,7 +142,7 @@ def _only_result_on_stdout(wanted: bool) -> Iterator[Callable[[Any], None]]:
 def _show_config(config: Config) -> None:
     import yaml
 
-    from infra.tracking import masked
+    from infra.parameters import masked
 
     print(yaml.safe_dump(masked(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True), end="")
 
@@ -152,10 +156,8 @@ def _job(verb: str, overrides: list[str], config_path: str | None, options: "_Jo
     if options.submit is not None:
         from infra.submission import submit
 
-        arguments = [verb, *([config_path] if config_path else []), *overrides]
         flags = [name for name, wanted in (("--force", options.force), ("--json", options.as_json)) if wanted]
-        code = submit(options.submit, [*arguments, *flags], config)
-        raise typer.Exit(code)
+        raise typer.Exit(submit(options.submit, verb, config_path, [*overrides, *flags], config))
     with _only_result_on_stdout(options.as_json) as show:
         module = importlib.import_module(f"jobs.{verb.replace('-', '_')}")
         record: JobRecord = module.run(config, force=options.force)
@@ -246,6 +248,9 @@ def lineage(
     tracking: Annotated[
         str | None, typer.Option("--tracking", metavar="URI", help="MLflow store, where job.json names none.")
     ] = None,
+    forward: Annotated[
+        bool, typer.Option("--forward", help="Show what was made from it, also where a job made it.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the tree as JSON.")] = False,
 ) -> None:
     """Show what a result was made from, back to the corpus files; for a corpus file, what was made from it.
@@ -257,7 +262,7 @@ def lineage(
     """
     from jobs.lineage import show
 
-    show(path, tracking, as_json)
+    show(path, tracking, as_json, forward)
 
 
 @app.command(rich_help_panel="Look")
@@ -307,7 +312,9 @@ def segment(
     elif source is None or output is None:
         raise typer.BadParameter("needs IN and --output OUT, or --list")
     else:
-        jobs.segment.segment_file(segmenter, option or [], source, output)
+        counts = jobs.segment.segment_file(segmenter, option or [], source, output)
+        told = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+        print(f"{told} -> {output}", file=sys.stderr)
 
 
 def main() -> None:

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pipeline.shards import Shards, open_shards
-from pipeline.tokens import Tokenizer
 from rich.console import Console
 from rich.table import Table
 
@@ -27,8 +25,10 @@ from pipeline.evaluation import (
 )
 from pipeline.lineage import JobRecord, artifact_of
 from pipeline.lm import TokenLm, load_causal_lm
+from pipeline.shards import Shards, open_shards
 from pipeline.sllm import Ablation, Sllm
 from pipeline.tasks import check_tokenizer, load_sllm_part
+from pipeline.tokens import Tokenizer
 from pipeline.vae import SentenceVae
 
 REPORT_FILE = "evaluation.json"

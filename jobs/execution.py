@@ -1,5 +1,6 @@
 """How every job runs: reuse what is finished, refuse what does not match, else run it as one MLflow run."""
 
+import dataclasses
 import datetime
 import shutil
 import signal
@@ -10,7 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from infra.tracking import ActiveRun, code_versions, masked, ray_job_tags, resolve_uri, start_run
+from infra.parameters import masked
+from infra.provenance import code_versions, ray_job_tags
+from infra.tracking import ActiveRun, resolve_uri, start_run
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.lineage import (
@@ -51,16 +54,17 @@ def run_job(
     part = {key: _at(tree, key) for key in sections}
     this = identity(job, part, inputs)
     earlier = read_record(output)
+    inputs = [dataclasses.replace(artifact, path=_absolute(artifact.path)) for artifact in inputs]
     if earlier is not None and not force:
         if (earlier.job, earlier.identity) != (job, this):
-            if _left_something(earlier):
+            if _left_something(earlier, inputs):
                 raise ConfigError(_difference(earlier, job, part, inputs, output))
             earlier = None
         elif earlier.output_is_whole:
             _say(f"reuse {output}: {job} run {earlier.run_id}, finished {earlier.finished}")
             return earlier
     if earlier is not None and force:
-        _remove(earlier)
+        _remove(earlier, inputs)
         earlier = None
     unfinished = earlier if earlier is not None and earlier.finished is None else None
 
@@ -90,15 +94,13 @@ def run_job(
         metrics = body(run)
         run.close()
         made = describe_output(output_kind, output, run.run_id)
-        run.log_output(made, metrics)
-        record = JobRecord(
-            **{
-                **vars(record),
-                "output": made,
-                "metrics": {key: float(value) for key, value in metrics.items()},
-                "finished": _now(),
-                "files": content_files(output),
-            }
+        run.log_output(dataclasses.replace(made, path=_absolute(output)), metrics)
+        record = dataclasses.replace(
+            record,
+            output=made,
+            metrics={key: float(value) for key, value in metrics.items()},
+            finished=_now(),
+            files=_written(output, inputs),
         )
         write_record(output, record)
     return record
@@ -189,17 +191,30 @@ def _at(tree: Mapping[str, Any], key: str) -> Any:
     return node
 
 
-def _left_something(earlier: JobRecord) -> bool:
+def _absolute(path: str) -> str:
+    """A path that means the same from any folder; names and URLs stay as they are."""
+    return str(Path(path).absolute()) if Path(path).exists() else path
+
+
+def _written(output: str, inputs: Sequence[Artifact]) -> dict[str, int]:
+    """Files of the output, with their bytes, less those that the job read (a corpus that it put there first)."""
+    read = {artifact.path for artifact in inputs}
+    files = content_files(output).items()
+    return {name: size for name, size in files if _absolute(f"{output}/{name}") not in read}
+
+
+def _left_something(earlier: JobRecord, inputs: Sequence[Artifact]) -> bool:
     """Whether that job finished, or died after it wrote something: one that failed at once is forgotten."""
     folder = Path(earlier.output.path)
-    return earlier.finished is not None or (folder / CHECKPOINTS_NAME).exists() or bool(content_files(folder))
+    written = bool(_written(earlier.output.path, inputs)) or (folder / CHECKPOINTS_NAME).exists()
+    return earlier.finished is not None or written
 
 
-def _remove(earlier: JobRecord) -> None:
+def _remove(earlier: JobRecord, inputs: Sequence[Artifact]) -> None:
     """Remove what that job wrote, and nothing else: a person's own files in the folder stay."""
     folder = Path(earlier.output.path)
-    for name in earlier.files:
-        (folder / name).unlink(missing_ok=True)
+    for name in earlier.files.keys() & _written(earlier.output.path, inputs).keys():
+        (folder / name).unlink()
     shutil.rmtree(folder / CHECKPOINTS_NAME, ignore_errors=True)
 
 

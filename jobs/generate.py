@@ -7,9 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.sentences import encode_documents
-from pipeline.tokens import Tokenizer
-
 import segmenters
 from infra.tracking import ActiveRun
 from jobs.execution import run_job
@@ -17,8 +14,10 @@ from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.generation import generate
 from pipeline.lineage import JobRecord, artifact_of
+from pipeline.sentences import encode_documents
 from pipeline.sllm import Sllm
 from pipeline.tasks import load_sllm_part
+from pipeline.tokens import Tokenizer
 
 TEXT_FILE = "generated.json"
 

@@ -9,7 +9,7 @@ from typing import Protocol, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from pipeline.ragged import RaggedLayout, ragged_layout
@@ -86,9 +86,9 @@ class SentenceBatch(Batch):
     @classmethod
     def pack(
         cls,
-        tokens_T: NDArray[np.integer],
-        lengths_S: NDArray[np.integer],
-        counts_D: NDArray[np.integer],
+        tokens_T: ArrayLike,
+        lengths_S: ArrayLike,
+        counts_D: ArrayLike,
         *,
         bos_id: int,
         eos_id: int,

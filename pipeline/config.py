@@ -68,8 +68,9 @@ class PrepareConfig(Section):
 
     num_workers: int = Field(default=2, ge=1)
     """Ray workers that read, segment, tokenize and write."""
-    split_bytes: int = Field(default=32 * 2**20, gt=0)
-    """Bytes of (uncompressed) input text in one split, the unit of work; a split makes one shard."""
+    split_bytes: int | None = Field(default=None, gt=0)
+    """Bytes of (uncompressed) input text in one split, the unit of work; a split makes one shard. None: a 64th
+    of the corpus, but between 2 and 64 MiB."""
     max_sentence_tokens: int = Field(default=64, ge=1)
     """A longer sentence is split at its best inner place, never cut off."""
     overwrite: bool = False

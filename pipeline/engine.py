@@ -23,7 +23,7 @@ class Engine(Protocol):
         """The module's sums over a batch."""
 
     def backward(self, objective: Tensor) -> None:
-        """Add the gradient of one micro-batch's scaled objective."""
+        """Add the gradient of one micro-batch's objective; a step takes the sum over ranks and rounds."""
 
     def step(self, learning_rate: float) -> float | Tensor:
         """Clip, update, forget gradients -> gradient norm before clipping."""
@@ -95,7 +95,7 @@ class PlainEngine:
             return self.module(batch)
 
     def backward(self, objective: Tensor) -> None:
-        """Add the gradient of one micro-batch's scaled objective."""
+        """Add the gradient of one micro-batch's objective."""
         objective.backward()
 
     def step(self, learning_rate: float) -> Tensor:

@@ -59,7 +59,8 @@ class Sllm(PreTrainedModel):
 
     def __init__(self, config: SllmModelConfig) -> None:
         super().__init__(config)
-        trunk_config: Any = config.trunk_config
+        vae_config, trunk_config = config.vae_config, config.trunk_config
+        assert isinstance(vae_config, SentenceVaeConfig) and isinstance(trunk_config, PreTrainedConfig)
         if hasattr(trunk_config, "word_embed_proj_dim"):
             # OPT's projections belong to the embedding, which is left out.
             trunk_config.word_embed_proj_dim = trunk_config.hidden_size
@@ -69,7 +70,7 @@ class Sllm(PreTrainedModel):
                 f"the trunk has {positions} positions, too few for sllm.context_sentences="
                 f"{config.context_sentences} and the start vector: lower it to {positions - 1}"
             )
-        self.vae = SentenceVae(config.vae_config)
+        self.vae = SentenceVae(vae_config)
         self.trunk = AutoModel.from_config(trunk_config)
         self.trunk.set_input_embeddings(nn.Identity())
         latent_size, trunk_size = self.vae.config.hidden_size, trunk_config.hidden_size

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +44,12 @@ class Task:
 
 def train_config(job: TrainingJob, config: Config) -> TrainConfig:
     """The job's own training options."""
-    return {"train-lm": config.lm, "train-vae": config.vae, "train-sllm": config.sllm}[job].train
+    options: dict[TrainingJob, TrainConfig] = {
+        "train-lm": config.lm.train,
+        "train-vae": config.vae.train,
+        "train-sllm": config.sllm.train,
+    }
+    return options[job]
 
 
 def build_task(job: TrainingJob, config: Config) -> Task:
@@ -128,12 +133,11 @@ def _build_lm(config: Config, shards: Shards) -> tuple[nn.Module, PreTrainedMode
 
 
 def _build_vae(config: Config, shards: Shards) -> tuple[nn.Module, PreTrainedModel]:
-    options = config.vae.model_dump(exclude={"hidden_size", "init_from_lm", "train"})
+    options: dict[str, Any] = config.vae.model_dump(exclude={"hidden_size", "init_from_lm", "train"})
     hidden_size = config.vae.hidden_size or _trunk_config(config, shards).hidden_size
     vae = SentenceVae(
         SentenceVaeConfig(
-            **options,
-            **_token_ids(shards),
+            **(options | _token_ids(shards)),
             hidden_size=hidden_size,
             max_sentence_tokens=shards.manifest.max_sentence_tokens,
             tokenizer_digest=shards.manifest.tokenizer_digest,
@@ -141,7 +145,7 @@ def _build_vae(config: Config, shards: Shards) -> tuple[nn.Module, PreTrainedMod
         )
     )
     if config.vae.init_from_lm and config.models.lm is not None:
-        embedding = load_causal_lm(config.models.lm, config.trunk).get_input_embeddings().weight
+        embedding: Any = load_causal_lm(config.models.lm, config.trunk).get_input_embeddings().weight
         if embedding.shape[1] == hidden_size:
             with torch.no_grad():
                 vae.embedding.weight.copy_(embedding[: vae.config.vocab_size])

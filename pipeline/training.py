@@ -129,8 +129,7 @@ def _step(
     meter: "_Meter",
 ) -> float | Tensor:
     share = deal(plan, engine.rank, engine.world_size)
-    # Engines average over ranks and rounds: with this scale the sum of a step is per document token.
-    scale = len(share) * engine.world_size / sum(m.tokens for m in plan)
+    scale = 1.0 / sum(m.tokens for m in plan)
     for round_, (micro_batch, counts) in enumerate(share):
         place = round_ * engine.world_size + engine.rank
         torch.manual_seed((config.seed * config.steps + step) * config.micro_batches_per_step + place)

@@ -38,8 +38,8 @@ class SentenceVaeConfig(PreTrainedConfig):
     token_dropout: float = 0.0
     latent_dropout: float = 0.0
     initializer_range: float = 0.02
-    bos_token_id: int | None = 1
-    eos_token_id: int | None = 2
+    bos_token_id: int = 1
+    eos_token_id: int = 2
     tie_word_embeddings: bool = True
     max_sentence_tokens: int = 64
     tokenizer_digest: str = ""

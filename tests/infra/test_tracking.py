@@ -4,7 +4,7 @@ import sqlite3
 import pytest
 
 from infra import tracking
-from infra.tracking import attach, client_of, flatten, masked, ray_job_tags, resolve_uri, start_run
+from infra.tracking import attach, client_of, resolve_uri, start_run
 from pipeline.config import TrackingConfig
 from pipeline.errors import ConfigError
 from pipeline.lineage import Artifact
@@ -136,44 +136,6 @@ def test_a_store_that_cannot_be_used_is_named_without_its_password(tmp_path):
     with pytest.raises(ConfigError) as caught:
         start_run(TrackingConfig(uri="nosuch://me:hunter2@host/db"), name="x", output="out")
     assert "hunter2" not in str(caught.value)
-
-
-def test_secrets_are_masked_wherever_they_stand():
-    tree = {
-        "uri": "postgresql://user:pw@host/db",
-        "inputs": ["s3://bucket/a", "https://host/a?sig=abc&x=1"],
-        "storage": {"secret": "s", "api_key": "k", "num_tokens": 3, "tokenizer": "gpt2", "password": None},
-    }
-    assert masked(tree) == {
-        "uri": "postgresql://***@host/db",
-        "inputs": ["s3://bucket/a", "https://host/a?sig=***&x=1"],
-        "storage": {
-            "secret": "***",
-            "api_key": "***",
-            "num_tokens": 3,
-            "tokenizer": "gpt2",
-            "password": None,
-        },
-    }
-
-
-def test_flatten_keeps_every_value():
-    assert flatten({"a": {"b": 1, "c": []}, "d": {}, "e": None, "f%": "x"}) == {
-        "a.b": "1",
-        "a.c": "[]",
-        "d": "{}",
-        "e": "null",
-        "f_": "x",
-    }
-
-
-def test_the_ray_job_is_named_by_its_submission(monkeypatch):
-    monkeypatch.delenv("RAY_JOB_ID", raising=False)
-    monkeypatch.delenv("RAY_JOB_SUBMISSION_ID", raising=False)
-    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
-    assert ray_job_tags() == {}
-    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", '{"metadata": {"job_submission_id": "raysubmit_1"}}')
-    assert ray_job_tags() == {"ray.submission_id": "raysubmit_1"}
 
 
 def test_the_store_is_made_before_any_worker_opens_it(run, tmp_path):

@@ -169,3 +169,21 @@ run_job("train-lm", load_config(None, ["tracking.uri={tracking_uri}"]), sections
 assert not {{"mlflow", "ray", "torch", "pyarrow"}} & sys.modules.keys(), sorted(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_input_inside_the_output_is_no_part_of_it(job):
+    """`prepare` puts the documentation corpus into its own output, then reads it."""
+    corpus = job.output / "corpus" / "docs.jsonl"
+    corpus.parent.mkdir(parents=True)
+    corpus.write_text("{}")
+    inputs = [artifact_of(corpus)]
+    record = job(inputs=inputs)
+    assert record.files == {"weights": 1}
+    job("lm.train.steps=5", inputs=inputs, force=True)
+    assert corpus.is_file()
+
+
+def test_inputs_are_recorded_by_absolute_path(job, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    record = job(inputs=[artifact_of("corpus.txt")])
+    assert [artifact.path for artifact in record.inputs] == [str(tmp_path / "corpus.txt")]

@@ -1,0 +1,64 @@
+"""A configuration as the parameters of an MLflow run, and back; without the secrets in it."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_PARAM_CHARACTERS = 6000
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_\-. :/]")
+
+_SECRET_KEY = re.compile(
+    r"(^|_)(password|passwd|secret|token|api_key|access_key|credentials?)$", re.IGNORECASE
+)
+_USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
+_SECRET_QUERY = re.compile(
+    r"([?&][^=&\s]*(?:sig|signature|token|key|secret|password|credential)=)[^&\s]+", re.IGNORECASE
+)
+_MASK = "***"
+
+
+def masked(value: Any, key: str = "") -> Any:
+    """`value` with passwords, tokens and signatures in it replaced by `***`, through mappings and lists."""
+    if isinstance(value, Mapping):
+        return {name: masked(child, str(name)) for name, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [masked(child, key) for child in value]
+    if isinstance(value, str) and value:
+        if _SECRET_KEY.search(key):
+            return _MASK
+        return _SECRET_QUERY.sub(rf"\1{_MASK}", _USER_INFO.sub(f"{_MASK}@", value))
+    return value
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """`{"a": {"b": 1}}` as `{"a.b": "1"}`; a value too long for one parameter goes on in `a.b:1`, ..."""
+    flat: dict[str, str] = {}
+    for key, value in tree.items():
+        name = _NOT_IN_NAMES.sub("_", f"{prefix}{key}")
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten(value, f"{name}."))
+            continue
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        pieces = [text[i : i + _PARAM_CHARACTERS] for i in range(0, len(text), _PARAM_CHARACTERS)] or [""]
+        flat.update({name if i == 0 else f"{name}:{i}": piece for i, piece in enumerate(pieces)})
+    return flat
+
+
+def unflatten(params: Mapping[str, str]) -> dict[str, Any]:
+    """The configuration that `flatten` made parameters of; strings that look like JSON are read."""
+    whole: dict[str, str] = {}
+    for key in sorted(params, key=lambda name: (name.partition(":")[0], int(name.partition(":")[2] or 0))):
+        name = key.partition(":")[0]
+        whole[name] = whole.get(name, "") + params[key]
+    tree: dict[str, Any] = {}
+    for key, value in whole.items():
+        *parents, last = key.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        try:
+            node[last] = json.loads(value)
+        except ValueError:
+            node[last] = value
+    return tree

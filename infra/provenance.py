@@ -1,0 +1,58 @@
+"""Where a run comes from: versions of the code, and the Ray job it is."""
+
+import json
+import os
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+
+def code_versions() -> dict[str, str]:
+    """Versions of our code (package, git commit where there is one) and of what decides results."""
+    versions = {}
+    for package in (
+        "sllm",
+        "torch",
+        "ray",
+        "deepspeed",
+        "transformers",
+        "tokenizers",
+        "pyarrow",
+        "spacy",
+        "mlflow",
+    ):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    if commit := git_commit():
+        versions["git"] = commit
+    return versions
+
+
+def git_commit() -> str | None:
+    """The commit our code stands at, `+changes` where files differ from it; a submitted job is told by its
+    environment (`SLLM_GIT_COMMIT`), as it travels without `.git`."""
+    if told := os.environ.get("SLLM_GIT_COMMIT"):
+        return told
+    folder = Path(__file__).resolve().parent.parent
+    if not (folder / ".git").exists():
+        return None
+    try:
+        commit, changes = (
+            subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout  # noqa: S603, S607
+            for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.strip() + ("+changes" if changes.strip() else "")
+
+
+def ray_job_tags() -> dict[str, str]:
+    """The Ray job this process is the driver of, where it was submitted as one."""
+    submitted = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}").get("metadata") or {}
+    found = {
+        "ray.submission_id": os.environ.get("RAY_JOB_SUBMISSION_ID") or submitted.get("job_submission_id"),
+        "ray.job_id": os.environ.get("RAY_JOB_ID"),
+    }
+    return {key: value for key, value in found.items() if value}

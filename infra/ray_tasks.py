@@ -1,0 +1,98 @@
+"""Work carried by Ray actors that pull one item at a time, so what is in flight stays bounded."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from pipeline.errors import SllmError
+
+ATTEMPTS = 3
+"""Times an item is tried when the worker at it dies; an error that the work itself raises is final."""
+
+
+class WorkerLostError(SllmError):
+    """Work whose workers die again and again."""
+
+
+class _Actor:
+    def __init__(self, make_worker: Callable[[], Any]) -> None:
+        # A worker has one core; threads of the tokenizer's own would fight over it.
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+        self._worker = make_worker()
+
+    def call(self, method: str, item: Any, shared: tuple[Any, ...]) -> Any:
+        return getattr(self._worker, method)(item, *shared)
+
+    def ready(self) -> None:
+        pass
+
+
+class RayWorkers:
+    """Actors, a core each, that live until `close`; one that dies is replaced and its item done again."""
+
+    def __init__(self, make_worker: Callable[[], Any], num_workers: int) -> None:
+        self._make_worker = make_worker
+        self._starting: dict[Any, Any] = {}
+        self._idle: list[Any] = []
+        self._busy: dict[Any, tuple[Any, Any, int]] = {}
+        for _ in range(num_workers):
+            self._start_actor()
+
+    def _start_actor(self) -> None:
+        actor: Any = ray.remote(num_cpus=1)(_Actor).remote(self._make_worker)
+        # Not before it answers is it given work: on a full cluster it may have to wait for a place.
+        self._starting[actor.ready.remote()] = actor
+
+    def map(self, method: str, items: Iterable[Any], *shared: Any) -> Iterator[tuple[Any, Any]]:
+        """Call `method(item, *shared)` of a worker for each item; yields (item, result) as they are done.
+
+        Raises what the work raises, and `WorkerLostError` where workers die at the same item every time.
+        """
+        waiting = deque((item, 1) for item in items)
+        busy = self._busy
+        shared_ref = ray.put(shared)
+        failures = 0
+        while waiting or busy:
+            while waiting and self._idle:
+                actor = self._idle.pop()
+                item, attempt = waiting.popleft()
+                busy[actor.call.remote(method, item, shared_ref)] = (actor, item, attempt)
+            done, _ = ray.wait([*busy, *self._starting], num_returns=1)
+            ref = done[0]
+            if ref in self._starting:
+                actor = self._starting.pop(ref)
+                try:
+                    ray.get(ref)
+                    self._idle.append(actor)
+                except RayActorError as error:
+                    failures += 1
+                    if failures >= ATTEMPTS:
+                        raise WorkerLostError(f"workers do not start: {error}") from error
+                    self._start_actor()
+                continue
+            actor, item, attempt = busy.pop(ref)
+            try:
+                result = ray.get(ref)
+            except RayTaskError as error:
+                raise error.cause from None
+            except RayActorError as error:
+                if attempt >= ATTEMPTS:
+                    raise WorkerLostError(
+                        f"{attempt} workers died one after the other at the same piece of work (out of "
+                        f"memory?): {error}; make prepare.split_bytes smaller or give workers more memory"
+                    ) from error
+                waiting.appendleft((item, attempt + 1))
+                self._start_actor()
+                continue
+            self._idle.append(actor)
+            yield item, result
+
+    def close(self) -> None:
+        """Stop the actors; what they have at hand is lost."""
+        for actor in [*self._idle, *self._starting.values(), *(actor for actor, _, _ in self._busy.values())]:
+            ray.kill(actor)
+        self._idle, self._starting, self._busy = [], {}, {}

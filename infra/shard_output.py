@@ -1,0 +1,184 @@
+"""The folder that shards are written to: what is finished in it, what may be gone on with, and the end of it.
+
+A split counts as finished when `progress/INDEX.json` stands there, written after its shards; the folder as a
+whole when `manifest.json` does, written after everything else. So whenever a job is killed, what counts is whole.
+"""
+
+import dataclasses
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from infra.storage import TEMPORARY_SUFFIX, Folder
+from pipeline.corpus import Rejection
+from pipeline.corpus.splits import id_hash
+from pipeline.errors import ShardError
+from pipeline.manifest import MANIFEST, PROGRESS, Identity, Manifest, ShardRecord
+from pipeline.shards import TOKENIZER_FOLDER
+from pipeline.tokens import Tokenizer
+
+PLAN = f"{PROGRESS}/plan.json"
+REJECTED = "rejected.jsonl"
+_TRAINED_ON = f"{TOKENIZER_FOLDER}/trained_on.sha256"
+_SHARD_NAME = re.compile(r"(train|dev)-\d{5,}\.arrow")
+_SPLIT_NAME = re.compile(rf"{PROGRESS}/(\d+)\.json")
+
+
+@dataclass(frozen=True)
+class FinishedSplit:
+    """A split of which the shards lie in the output folder."""
+
+    shards: tuple[ShardRecord, ...]
+    rejections: tuple[Rejection, ...]
+    id_hashes: NDArray[np.uint64] | None = None
+    """Of the documents in the shards; None: to be read from them."""
+
+    def to_json(self) -> bytes:
+        """For the progress folder."""
+        shards = [shard.model_dump() for shard in self.shards]
+        rejections = [dataclasses.asdict(rejection) for rejection in self.rejections]
+        return json.dumps({"shards": shards, "rejections": rejections}).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> "FinishedSplit":
+        """The inverse of `to_json`, without the hashes."""
+        tree = json.loads(text)
+        return cls(
+            tuple(ShardRecord.model_validate(shard) for shard in tree["shards"]),
+            tuple(Rejection(**rejection) for rejection in tree["rejections"]),
+        )
+
+
+class ShardOutput:
+    """One output folder, for the shards of one identity."""
+
+    def __init__(self, url: str) -> None:
+        self.folder = Folder(url)
+
+    def manifest(self) -> Manifest | None:
+        """The manifest of finished shards, where there is one."""
+        content = self.folder.read(MANIFEST)
+        return None if content is None else Manifest.parse(content, f"{self.folder.url}/{MANIFEST}")
+
+    def open(self, identity: Identity, num_splits: int, overwrite: bool) -> dict[int, FinishedSplit]:
+        """The splits that are finished, intact and of this identity; all else is cleared away.
+
+        Raises `ShardError` where there are shards of another identity, unless they may be overwritten.
+        """
+        names = self.folder.names()
+        self.folder.remove([name for name in names if name.endswith(TEMPORARY_SUFFIX)])
+        shards = [name for name in names if _SHARD_NAME.fullmatch(name)]
+        there: Identity | None = None
+        found: dict[int, FinishedSplit] = {}
+        try:
+            there, found = self._found(names)
+        except (ShardError, ValueError) as error:
+            if not overwrite:
+                raise ShardError(
+                    f"output {self.folder.url!r} holds shards that cannot be gone on with ({error}); "
+                    f"set prepare.overwrite=true to make them anew"
+                ) from error
+        differences = there.differences(identity) if there is not None else []
+        if differences and not overwrite:
+            raise ShardError(
+                f"output {self.folder.url!r} holds shards of something else ({'; '.join(differences)}); choose "
+                f"another output, or set prepare.overwrite=true to replace them"
+            )
+        if there is None or differences:
+            # The manifest goes first: without it nothing that is left counts.
+            progress = [name for name in names if name.startswith(f"{PROGRESS}/")]
+            self.folder.remove([MANIFEST, REJECTED, *shards, *progress])
+            return {}
+        kept = {index: split for index, split in found.items() if self._is_intact(split)}
+        if len(kept) < num_splits and MANIFEST in names:
+            for index, split in kept.items():
+                self.write_split(index, split)
+            self.folder.write(PLAN, identity.model_dump_json().encode())
+            self.folder.remove([MANIFEST])
+        known = {record.file for split in kept.values() for record in split.shards}
+        self.folder.remove([name for name in shards if name not in known])
+        return kept
+
+    def begin(self, identity: Identity, tokenizer: Tokenizer, trained_on: str | None) -> None:
+        """Write the tokenizer, with the digest of what it was trained on, and the plan."""
+        for name, text in tokenizer.files().items():
+            self.folder.write(f"{TOKENIZER_FOLDER}/{name}", text.encode())
+        if trained_on is not None:
+            self.folder.write(_TRAINED_ON, trained_on.encode())
+        self.folder.write(PLAN, identity.model_dump_json().encode())
+
+    def tokenizer(self, trained_on: str | None = None) -> Tokenizer | None:
+        """The tokenizer in the folder; given `trained_on`, only if it was trained on just that."""
+        if trained_on is not None and self.folder.read(_TRAINED_ON) != trained_on.encode():
+            return None
+        names = ("tokenizer.json", "tokenizer_config.json")
+        files = {name: self.folder.read(f"{TOKENIZER_FOLDER}/{name}") for name in names}
+        present = {name: content for name, content in files.items() if content is not None}
+        return Tokenizer.from_files(present) if len(present) == len(names) else None
+
+    def write_split(self, index: int, split: FinishedSplit) -> None:
+        """Record that the shards of a split are there."""
+        self.folder.write(f"{PROGRESS}/{index:05d}.json", split.to_json())
+
+    def id_hashes(self, split: FinishedSplit) -> NDArray[np.uint64]:
+        """Hashes of the ids of the split's documents, read from its shards where it does not hold them."""
+        if split.id_hashes is not None:
+            return split.id_hashes
+        hashes: list[int] = []
+        for record in split.shards:
+            batch = pa.ipc.open_file(self.folder.read(record.file)).get_batch(0)
+            hashes += map(id_hash, batch["doc_id"].to_pylist())
+        return np.array(hashes, np.uint64)
+
+    def write_rejected(self, splits: Iterable[tuple[int, FinishedSplit]]) -> None:
+        """Write `rejected.jsonl`."""
+        rows = (
+            json.dumps({"split_index": index, **dataclasses.asdict(rejection)}) + "\n"
+            for index, split in splits
+            for rejection in split.rejections
+        )
+        self.folder.write(REJECTED, "".join(rows).encode())
+
+    def finish(self, identity: Identity, finished: dict[int, FinishedSplit]) -> Manifest:
+        """Write the manifest, and forget the progress."""
+        records = [record for split in finished.values() for record in split.shards]
+        rejected = Counter(rejection.reason for split in finished.values() for rejection in split.rejections)
+        manifest = Manifest.of(identity, len(finished), records, rejected)
+        self.folder.write(MANIFEST, (manifest.model_dump_json(indent=1) + "\n").encode())
+        self.folder.remove([name for name in self.folder.names() if name.startswith(f"{PROGRESS}/")])
+        return manifest
+
+    def _found(self, names: list[str]) -> tuple[Identity | None, dict[int, FinishedSplit]]:
+        manifest = self.manifest()
+        if manifest is not None:
+            return manifest.identity, self._splits_of(manifest)
+        if PLAN not in names:
+            return None, {}
+        splits = {
+            int(match[1]): FinishedSplit.from_json(self.folder.read(name) or b"")
+            for name in names
+            if (match := _SPLIT_NAME.fullmatch(name))
+        }
+        return Identity.model_validate_json(self.folder.read(PLAN) or b""), splits
+
+    def _splits_of(self, manifest: Manifest) -> dict[int, FinishedSplit]:
+        shards: dict[int, list[ShardRecord]] = {index: [] for index in range(manifest.num_splits)}
+        for record in manifest.shards:
+            shards[record.index].append(record)
+        rejections: dict[int, list[Rejection]] = {}
+        for line in (self.folder.read(REJECTED) or b"").splitlines():
+            row = json.loads(line)
+            rejections.setdefault(row.pop("split_index"), []).append(Rejection(**row))
+        return {
+            index: FinishedSplit(tuple(records), tuple(rejections.get(index, ())))
+            for index, records in shards.items()
+        }
+
+    def _is_intact(self, split: FinishedSplit) -> bool:
+        return all(self.folder.sha256(record.file) == record.sha256 for record in split.shards)

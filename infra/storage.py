@@ -1,0 +1,120 @@
+"""A folder on this machine or behind an fsspec URL, whose files appear whole or not at all."""
+
+import contextlib
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from pipeline.errors import SllmError
+
+TEMPORARY_SUFFIX = ".partial"
+
+
+class StorageError(SllmError):
+    """A file that cannot be read or written: no space, no right, no connection."""
+
+
+class Folder:
+    """Files by name (`tokenizer/tokenizer.json`) below a local path or an fsspec URL."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._local = None if "://" in url else Path(url).expanduser().absolute()
+        self._remote: Any = None
+        if self._local is None:
+            try:
+                self._remote, root = fsspec.core.url_to_fs(url)
+            except (OSError, ValueError, ImportError) as error:
+                raise StorageError(f"output {url!r} cannot be used: {error}") from error
+            self._root = root.rstrip("/")
+
+    def write(self, name: str, data: Any) -> None:
+        """Write all of `data` (bytes or a buffer) or nothing; an older file of this name is replaced.
+
+        Locally: aside, fsync, rename. Object stores show an object when it is complete.
+        """
+        try:
+            if self._local is None:
+                path = f"{self._root}/{name}"
+                self._remote.makedirs(path.rpartition("/")[0], exist_ok=True)
+                self._remote.pipe_file(path, bytes(data))
+                return
+            target = self._local / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            aside = target.with_name(f"{target.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+            try:
+                with aside.open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                aside.replace(target)
+            except BaseException:
+                aside.unlink(missing_ok=True)
+                raise
+            _sync_folder(target.parent)
+        except OSError as error:
+            raise StorageError(f"{name} cannot be written to {self.url!r}: {error}") from error
+
+    def read(self, name: str) -> bytes | None:
+        """The file's bytes; None where there is none."""
+        try:
+            if self._local is not None:
+                return (self._local / name).read_bytes()
+            return self._remote.cat_file(f"{self._root}/{name}")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StorageError(f"{name} cannot be read from {self.url!r}: {error}") from error
+
+    def sha256(self, name: str) -> str | None:
+        """SHA-256 (hex) of the file; None where there is none."""
+        try:
+            if self._local is not None:
+                file = (self._local / name).open("rb")
+            else:
+                file = self._remote.open(f"{self._root}/{name}", "rb")
+            with file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StorageError(f"{name} cannot be read from {self.url!r}: {error}") from error
+
+    def names(self) -> list[str]:
+        """Names of all files below, sorted; of a folder that is not there, none."""
+        if self._local is not None:
+            files = (file for file in self._local.rglob("*") if file.is_file())
+            return sorted(file.relative_to(self._local).as_posix() for file in files)
+        self._remote.invalidate_cache()
+        if not self._remote.exists(self._root):
+            return []
+        return sorted(path.removeprefix(self._root).lstrip("/") for path in self._remote.find(self._root))
+
+    def remove(self, names: list[str]) -> None:
+        """Delete these files, where they are there, and local folders that this leaves empty."""
+        try:
+            for name in names:
+                if self._local is None:
+                    with contextlib.suppress(FileNotFoundError):
+                        self._remote.rm_file(f"{self._root}/{name}")
+                    continue
+                file = self._local / name
+                if not file.exists():
+                    continue
+                file.unlink()
+                if file.parent != self._local and not any(file.parent.iterdir()):
+                    file.parent.rmdir()
+        except OSError as error:
+            raise StorageError(f"{self.url!r} cannot be cleared: {error}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename outlast a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

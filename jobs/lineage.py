@@ -1,0 +1,178 @@
+"""`sllm lineage`: from a result back to the corpus files, and from a file forward to what was made of it."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.tree import Tree
+
+from infra.run_search import RunSearch
+from pipeline.config import TrackingConfig
+from pipeline.errors import ConfigError
+from pipeline.lineage import Artifact, JobRecord, artifact_of, read_record
+
+FILES_SHOWN = 12
+METRICS_SHOWN = 4
+_TELLING = ("bits_per_byte", "accuracy", "loss", "documents", "sentences", "tokens")
+"""Metrics that say most, by their names; the first kinds come first."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """An artifact, the job that made it, and the artifacts beside it on the way."""
+
+    artifact: Artifact
+    job: str | None = None
+    """None for what came from outside."""
+    finished: str | None = None
+    segmenter: str | None = None
+    tokenizer: str | None = None
+    code: str | None = None
+    """Git commit, or version, of our code."""
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    note: str | None = None
+    """What is no longer as it was."""
+    made_from: tuple["Step", ...] = ()
+    went_into: tuple["Step", ...] = ()
+
+
+def show(path: str, tracking: str | None, as_json: bool = False, forward: bool = False) -> None:
+    """Print the lineage of what stands at `path`: back where a job made it, else (or with `forward`) forward.
+
+    Raises `ConfigError` where there is nothing at `path`, or no store to ask where one is needed.
+    """
+    record = read_record(path) if Path(path).is_dir() else None
+    artifact = artifact_of(path)
+    if record is None or forward:
+        step = walk_forward(artifact, RunSearch(tracking or _uri_of(record)))
+    else:
+        step = walk_back(artifact, tracking)
+    if as_json:
+        print(json.dumps(dataclasses.asdict(step), indent=2, ensure_ascii=False))
+    else:
+        Console().print(_tree(step), soft_wrap=True)
+
+
+def walk_back(artifact: Artifact, tracking: str | None = None, asked_by: JobRecord | None = None) -> Step:
+    """What made this artifact, and what made that, down to what came from outside.
+
+    By the records beside the artifacts; MLflow is asked only for one that is gone or was replaced.
+    """
+    record, note = _record_of(artifact, tracking, asked_by)
+    if record is None:
+        return Step(artifact, note=note)
+    inputs = tuple(walk_back(given, tracking, record) for given in record.inputs)
+    return dataclasses.replace(_step(record, artifact), note=note, made_from=inputs)
+
+
+def walk_forward(artifact: Artifact, search: RunSearch, seen: frozenset[str] = frozenset()) -> Step:
+    """What was made from this content, and what from that."""
+    seen |= {artifact.digest}
+    nexts = tuple(
+        dataclasses.replace(_step(record, record.output), went_into=onward.went_into)
+        for record in search.readers_of(artifact)
+        if record.output.digest not in seen
+        for onward in [walk_forward(record.output, search, seen)]
+    )
+    return Step(artifact, went_into=nexts)
+
+
+def _record_of(
+    artifact: Artifact, tracking: str | None, asked_by: JobRecord | None
+) -> tuple[JobRecord | None, str | None]:
+    path = Path(artifact.path)
+    record = read_record(path)
+    if record is not None and record.output.digest == artifact.digest:
+        return record, None
+    if artifact.run_id is None:
+        note = (
+            None if path.exists() or "://" in artifact.path or artifact.path[:1] != "/" else "no longer there"
+        )
+        return None, note
+    note = "no longer there" if record is None else f"replaced since, by run {record.run_id}"
+    try:
+        return RunSearch(tracking or _uri_of(asked_by)).run(artifact.run_id), note
+    except ConfigError:
+        return None, f"{note}, and no MLflow store tells how it was made"
+
+
+def _uri_of(record: JobRecord | None) -> str:
+    return record.config["tracking"]["uri"] if record is not None else TrackingConfig().uri
+
+
+def _step(record: JobRecord, artifact: Artifact) -> Step:
+    segmenter = tokenizer = None
+    if record.output.kind == "shards":
+        options = record.config["segmenter"]["options"]
+        segmenter = record.config["segmenter"]["name"] + (f" {json.dumps(options)}" if options else "")
+        chosen = record.config["tokenizer"]
+        tokenizer = chosen["path"] or f"byte-level BPE of {chosen['vocab_size']}, trained on the corpus"
+    return Step(
+        artifact,
+        job=record.job,
+        finished=record.finished,
+        segmenter=segmenter,
+        tokenizer=tokenizer,
+        code=record.versions.get("git") or record.versions.get("sllm"),
+        metrics=record.metrics,
+    )
+
+
+def _tree(step: Step) -> Tree:
+    tree = Tree(_label(step))
+    _grow(tree, step, shown=set())
+    return tree
+
+
+def _grow(tree: Tree, step: Step, shown: set[tuple[str, str]]) -> None:
+    nexts = step.made_from or step.went_into
+    files = [each for each in nexts if each.job is None]
+    for each in [*files[:FILES_SHOWN], *(each for each in nexts if each.job is not None)]:
+        key = (each.artifact.path, each.artifact.digest)
+        if key in shown and (each.made_from or each.went_into):
+            tree.add(f"{_name(each)} [dim](as above)[/dim]")
+            continue
+        shown.add(key)
+        _grow(tree.add(_label(each)), each, shown)
+    if len(files) > FILES_SHOWN:
+        tree.add(f"[dim]and {len(files) - FILES_SHOWN} more (--json shows all)[/dim]")
+
+
+def _name(step: Step) -> str:
+    artifact = step.artifact
+    path = _short_path(artifact.path)
+    return f"[bold]{escape(artifact.kind)}[/bold] {escape(path)} [dim]{artifact.digest[:12]}[/dim]"
+
+
+def _short_path(path: str) -> str:
+    """Relative where it lies below the current folder."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
+
+
+def _label(step: Step) -> str:
+    lines = [_name(step)]
+    if step.note:
+        lines[0] += f" [yellow]({escape(step.note)})[/yellow]"
+    if step.job is not None:
+        code = f", code {step.code[:12]}{'+changes' if '+' in step.code else ''}" if step.code else ""
+        lines.append(f"by [cyan]{step.job}[/cyan], run {step.artifact.run_id}, {step.finished}{code}")
+    if step.segmenter:
+        lines.append(escape(f"segmenter {step.segmenter}; tokenizer {step.tokenizer}"))
+    if telling := _telling(step.metrics):
+        lines.append(
+            f"[green]{escape(', '.join(f'{key} {value:.6g}' for key, value in telling.items()))}[/green]"
+        )
+    return "\n".join(lines)
+
+
+def _telling(metrics: dict[str, float]) -> dict[str, Any]:
+    def rank(name: str) -> int:
+        last = name.rsplit("/", 1)[-1]
+        return next((place for place, word in enumerate(_TELLING) if last.startswith(word)), len(_TELLING))
+
+    names = sorted((name for name in metrics if rank(name) < len(_TELLING)), key=rank)
+    return {name: metrics[name] for name in names[:METRICS_SHOWN]}

@@ -1,0 +1,270 @@
+"""`sllm prepare`: a corpus becomes sentence shards, on Ray or in this process."""
+
+import functools
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+import segmenters
+from infra.local_tasks import LocalWorkers
+from infra.shard_output import REJECTED, FinishedSplit, ShardOutput
+from pipeline.config import Config
+from pipeline.corpus import (
+    PYTHON_DOCS,
+    Document,
+    Split,
+    SplitReader,
+    Survey,
+    find_sources,
+    plan_splits,
+    python_docs,
+    survey_all,
+)
+from pipeline.corpus.splits import choose_split_bytes, id_hash, identity_digest, is_dev_document
+from pipeline.errors import ConfigError, CorpusError, ShardError
+from pipeline.lineage import Artifact, JobRecord
+from pipeline.manifest import Identity, Manifest
+from pipeline.preparation import SplitPreparer, duplicated_hashes, make_identity, reading_options
+from pipeline.tokens import Tokenizer
+
+PYTHON_DOCS_FILE = "corpus/python-docs.jsonl"
+
+
+def run(config: Config, force: bool = False) -> JobRecord:
+    """Make the shards of `config` in `config.output`, as one MLflow run; what is finished is reused."""
+    from jobs.execution import run_job
+
+    if config.output is None:
+        raise ConfigError("prepare needs output=FOLDER, where the shards go")
+    output = config.output
+    if force:
+        config = config.model_copy(update={"prepare": config.prepare.model_copy(update={"overwrite": True})})
+    surveys, split_bytes = survey_corpus(config, output)
+    inputs = [Artifact("corpus", survey.source.path, survey.sha256) for survey in surveys]
+    if config.tokenizer.path is not None:
+        digest = Tokenizer.load(config.tokenizer.path).digest
+        inputs.append(Artifact("tokenizer", config.tokenizer.path, digest))
+
+    def body(_run: object) -> dict[str, float]:
+        start = time.monotonic()
+        manifest = prepare(config, output, surveys, split_bytes)
+        metrics: dict[str, float] = {"seconds": time.monotonic() - start}
+        for split, totals in manifest.totals.items():
+            metrics[f"{split}/documents"] = totals.documents
+            metrics[f"{split}/sentences"] = totals.sentences
+            metrics[f"{split}/tokens"] = totals.tokens
+            metrics[f"{split}/bytes"] = totals.num_bytes
+        return {**metrics, "rejected": sum(manifest.rejected.values())}
+
+    return run_job(
+        "prepare",
+        config,
+        sections=[
+            *(f"data.{key}" for key in reading_options(config.data)),
+            "segmenter",
+            "tokenizer",
+            "prepare.split_bytes",
+            "prepare.max_sentence_tokens",
+        ],
+        inputs=inputs,
+        output=output,
+        output_kind="shards",
+        body=body,
+        force=config.prepare.overwrite,
+    )
+
+
+def survey_corpus(config: Config, output: str) -> tuple[list[Survey], int]:
+    """Look through all files of the corpus -> surveys in its order, and bytes in a split.
+
+    Raises `CorpusError` for what is missing or damaged, before any other work.
+    """
+    data = config.data
+    if PYTHON_DOCS in (*data.inputs, *data.dev_inputs):
+        path = _write_python_docs(output, data.max_bytes)
+        named = {
+            key: tuple(path if given == PYTHON_DOCS else given for given in getattr(data, key))
+            for key in ("inputs", "dev_inputs")
+        }
+        data = data.model_copy(update=named)
+    sources = find_sources(data)
+    split_bytes = config.prepare.split_bytes or choose_split_bytes(sources)
+    return survey_all(sources, data, split_bytes), split_bytes
+
+
+def _write_python_docs(output: str, max_bytes: int | None) -> str:
+    """Write the documentation corpus into the output, so that every worker reads the same -> its path."""
+    folder = ShardOutput(output).folder
+    rows = (json.dumps({"id": name, "text": text}) for name, text in python_docs(max_bytes))
+    content = "".join(row + "\n" for row in rows).encode()
+    if folder.sha256(PYTHON_DOCS_FILE) != hashlib.sha256(content).hexdigest():
+        folder.write(PYTHON_DOCS_FILE, content)
+    return f"{output.rstrip('/')}/{PYTHON_DOCS_FILE}"
+
+
+def prepare(
+    config: Config, output: str, surveys: list[Survey] | None = None, split_bytes: int | None = None
+) -> Manifest:
+    """Make, or finish, the shards of this configuration in the folder or URL `output` -> their manifest.
+
+    Raises `CorpusError` for input that is missing, damaged or mostly rejected, `ShardError` where `output`
+    holds shards of something else and `prepare.overwrite` is not set.
+    """
+    if surveys is None or split_bytes is None:
+        surveys, split_bytes = survey_corpus(config, output)
+    shard_output = ShardOutput(output)
+    segmenter = segmenters.load(config.segmenter.name, **config.segmenter.options)
+    splits = plan_splits(surveys, config.data, split_bytes)
+    tokenizer, trained_on = _tokenizer(config, shard_output, surveys, splits)
+    identity = make_identity(config, surveys, split_bytes, segmenter, tokenizer.digest)
+    finished = shard_output.open(identity, len(splits), config.prepare.overwrite)
+    manifest = shard_output.manifest()
+    if manifest is not None:
+        return manifest
+    shard_output.begin(identity, tokenizer, trained_on)
+    _prepare_splits(config, shard_output, splits, identity, finished)
+    shard_output.write_rejected(sorted(finished.items()))
+    _check_rejected(config, output, finished)
+    return shard_output.finish(identity, finished)
+
+
+class PrepareWorker:
+    """What a worker does; it holds one tokenizer and one segmenter for life."""
+
+    def __init__(self, config: Config, output: str, identity: Identity) -> None:
+        shard_output = ShardOutput(output)
+        segmenter = segmenters.load(config.segmenter.name, **config.segmenter.options)
+        if segmenter.fingerprint() != identity.segmenter:
+            raise ConfigError(
+                f"segmenter {config.segmenter.name!r} is another one on this worker ({segmenter.fingerprint()}); "
+                f"install the same versions on all machines"
+            )
+        tokenizer = shard_output.tokenizer()
+        if tokenizer is None or tokenizer.digest != identity.tokenizer_digest:
+            raise ShardError(f"the tokenizer in {output!r} was replaced while work went on; run again")
+        self._folder = shard_output.folder
+        self._preparer = SplitPreparer(config.data, identity, segmenter, tokenizer)
+
+    def prepare(self, split: Split, dropped: dict[int, frozenset[int]]) -> FinishedSplit:
+        """Write the shards of one split."""
+        prepared = self._preparer.prepare(split, dropped.get(split.index, frozenset()))
+        for record, buffer in prepared.shards:
+            self._folder.write(record.file, buffer)
+        records = tuple(record for record, _ in prepared.shards)
+        return FinishedSplit(records, prepared.rejections, prepared.id_hashes)
+
+
+class Workers(Protocol):
+    """Carries work: `LocalWorkers` or `RayWorkers`."""
+
+    def map(self, method: str, items: Iterable[Any], *shared: Any) -> Iterator[tuple[Any, Any]]:
+        """Results as they come: (item, result)."""
+
+    def close(self) -> None:
+        """Let go of what was started."""
+
+
+def _start_workers(config: Config, output: str, identity: Identity) -> Workers:
+    make_worker = functools.partial(PrepareWorker, config, output, identity)
+    if config.launcher == "local":
+        return LocalWorkers(make_worker)
+    from infra.ray_cluster import connect
+    from infra.ray_tasks import RayWorkers
+
+    connect(config.ray)
+    return RayWorkers(make_worker, config.prepare.num_workers)
+
+
+def _tokenizer(
+    config: Config, output: ShardOutput, surveys: list[Survey], splits: list[Split]
+) -> tuple[Tokenizer, str | None]:
+    """The tokenizer that is named; else one trained on the train documents, or that of an earlier run.
+
+    For a trained one also the digest of what it was trained on.
+    """
+    if config.tokenizer.path is not None:
+        return Tokenizer.load(config.tokenizer.path), None
+    trained_on = identity_digest(
+        [
+            [[survey.source.name, survey.sha256, survey.source.is_dev] for survey in surveys],
+            reading_options(config.data),
+            config.tokenizer.model_dump(),
+        ]
+    )
+    stored = output.tokenizer(trained_on)
+    return stored or Tokenizer.train(_training_texts(config, splits), config.tokenizer.vocab_size), trained_on
+
+
+def _training_texts(config: Config, splits: list[Split]) -> Iterator[str]:
+    reader = SplitReader(config.data)
+    left = config.tokenizer.train_bytes
+    for split in splits:
+        for document in reader.read(split):
+            if not isinstance(document, Document) or document.is_dev:
+                continue
+            if is_dev_document(id_hash(document.doc_id), config.data.dev_fraction):
+                continue
+            yield document.text
+            left -= document.num_bytes
+            if left <= 0:
+                return
+
+
+def _prepare_splits(
+    config: Config,
+    output: ShardOutput,
+    splits: list[Split],
+    identity: Identity,
+    finished: dict[int, FinishedSplit],
+) -> None:
+    """Do what is missing in `finished`, then again, without these, the splits with ids of earlier ones."""
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    workers = _start_workers(config, output.folder.url, identity)
+    try:
+        with Progress(TextColumn("{task.description}"), *columns, console=Console(stderr=True)) as progress:
+
+            def work(title: str, todo: list[Split], dropped: dict[int, frozenset[int]]) -> None:
+                task = progress.add_task(title, total=sum(split.num_bytes for split in todo))
+                for split, result in workers.map("prepare", todo, dropped):
+                    output.write_split(split.index, result)
+                    finished[split.index] = result
+                    progress.advance(task, split.num_bytes)
+
+            work("prepare", [split for split in splits if split.index not in finished], {})
+            dropped = duplicated_hashes([output.id_hashes(finished[split.index]) for split in splits])
+            if dropped:
+                work("without repeated ids", [splits[index] for index in dropped], dropped)
+    finally:
+        workers.close()
+
+
+def _check_rejected(config: Config, output: str, finished: dict[int, FinishedSplit]) -> None:
+    documents = sum(record.documents for split in finished.values() for record in split.shards)
+    rejections = [rejection for _, split in sorted(finished.items()) for rejection in split.rejections]
+    total = documents + len(rejections)
+    allowed = config.data.max_rejected_fraction
+    if len(rejections) > allowed * total:
+        first = "; ".join(
+            f"{rejection.file}, {rejection.position}: {rejection.reason}"
+            + (f" ({rejection.detail})" if rejection.detail else "")
+            for rejection in rejections[:3]
+        )
+        raise CorpusError(
+            f"{len(rejections)} of {total} documents were rejected, more than "
+            f"data.max_rejected_fraction={allowed} allows: {first}; all stand in {Path(output) / REJECTED}"
+        )
+    if documents == 0:
+        raise CorpusError(f"there is no document in {', '.join(config.data.inputs + config.data.dev_inputs)}")

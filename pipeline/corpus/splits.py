@@ -1,0 +1,105 @@
+"""The unit of work: a few pieces of files, made into one shard."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from pipeline.config import DataConfig
+from pipeline.corpus.sources import Source
+from pipeline.corpus.streams import stored_bytes
+from pipeline.corpus.survey import Piece, Survey
+
+TYPICAL_COMPRESSION = 4
+"""Text over gzip or zstd of it."""
+
+
+@dataclass(frozen=True)
+class SplitPart:
+    """One piece of a split, with what its file was when the split was planned."""
+
+    piece: Piece
+    sha256: str
+    stamp: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """Pieces of the corpus in its order: about `split_bytes` of text, whole documents."""
+
+    index: int
+    parts: tuple[SplitPart, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of text, for planning and progress."""
+        return sum(part.piece.num_bytes for part in self.parts)
+
+    def inputs(self) -> list[dict[str, str | int]]:
+        """What the split is made of, without the place where it lies."""
+        return [
+            {
+                "name": part.piece.source.name,
+                "sha256": part.sha256,
+                "start": part.piece.start,
+                "end": part.piece.end,
+            }
+            for part in self.parts
+        ]
+
+
+def choose_split_bytes(sources: Iterable[Source]) -> int:
+    """A 64th of the corpus, as far as file sizes tell, but between 2 and 64 MiB."""
+    total = 0
+    for source in sources:
+        size = 0 if source.format == "datasets" else stored_bytes(source.path)
+        total += size * TYPICAL_COMPRESSION if source.compression else size
+    return min(max(total // 64, 2 * 2**20), 64 * 2**20)
+
+
+def plan_splits(surveys: Iterable[Survey], data: DataConfig, split_bytes: int) -> list[Split]:
+    """Splits in the order of the files; small files share one. A pure function of its arguments.
+
+    `data.max_bytes` ends `data.inputs` with the piece that reaches it; `data.dev_inputs` are read whole.
+    """
+    return [Split(index, parts) for index, parts in enumerate(_group(_capped(surveys, data), split_bytes))]
+
+
+def _capped(surveys: Iterable[Survey], data: DataConfig) -> Iterator[SplitPart]:
+    total = 0
+    for survey in surveys:
+        for piece in survey.pieces:
+            if survey.source.is_dev:
+                yield SplitPart(piece, survey.sha256, survey.stamp)
+            elif data.max_bytes is None or total < data.max_bytes:
+                total += piece.num_bytes
+                yield SplitPart(piece, survey.sha256, survey.stamp)
+
+
+def _group(parts: Iterable[SplitPart], split_bytes: int) -> Iterator[tuple[SplitPart, ...]]:
+    """A group ends before it would pass 5/4 of `split_bytes`, so that a file's last, small piece joins in."""
+    group: list[SplitPart] = []
+    size = 0
+    for part in parts:
+        if group and size + part.piece.num_bytes > split_bytes * 5 // 4:
+            yield tuple(group)
+            group, size = [], 0
+        group.append(part)
+        size += part.piece.num_bytes
+    if group:
+        yield tuple(group)
+
+
+def id_hash(doc_id: str) -> int:
+    """A 64-bit hash of a document id, evenly spread."""
+    return int.from_bytes(hashlib.blake2b(doc_id.encode(), digest_size=8).digest(), "little")
+
+
+def is_dev_document(hashed_id: int, dev_fraction: float) -> bool:
+    """Whether the document with this `id_hash` goes to the dev split."""
+    return hashed_id < dev_fraction * 2.0**64
+
+
+def identity_digest(value: object) -> str:
+    """SHA-256 (hex) of a JSON-like value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,168 @@
+"""The manifest of a folder of shards: what is in it, and what it was made from."""
+
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.corpus.splits import identity_digest
+from pipeline.errors import ShardError
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+PROGRESS = "progress"
+"""Folder of what is finished so far; it is gone when the manifest is there."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InputFile(_Record):
+    """A file of the corpus."""
+
+    name: str
+    path: str
+    sha256: str
+    num_bytes: int
+    """Bytes of text."""
+    is_dev: bool
+
+
+class Identity(_Record):
+    """Everything the shards are a function of; equal identities, equal bytes."""
+
+    format_version: int
+    inputs: tuple[InputFile, ...]
+    data: dict[str, Any]
+    """Options of reading that change which documents there are."""
+    segmenter: dict[str, Any]
+    """Fingerprint."""
+    tokenizer_digest: str
+    max_sentence_tokens: int
+    split_bytes: int
+
+    def differences(self, other: "Identity") -> list[str]:
+        """What differs, one short line each; where the files lie does not count."""
+        mine, others = self._comparable(), other._comparable()
+        return [
+            f"{key}: {_short(mine.get(key))} there, {_short(others.get(key))} now"
+            for key in sorted(mine.keys() | others.keys())
+            if mine.get(key) != others.get(key)
+        ]
+
+    def _comparable(self) -> dict[str, Any]:
+        flat: dict[str, Any] = {f"input {file.name}": f"sha256 {file.sha256}" for file in self.inputs}
+        for key, value in self.model_dump(exclude={"inputs"}).items():
+            nested = (
+                {f"{key}.{name}": item for name, item in value.items()} if isinstance(value, dict) else None
+            )
+            flat.update(nested if nested is not None else {key: value})
+        return flat
+
+
+class ShardRecord(_Record):
+    """One shard file."""
+
+    file: str
+    split: Literal["train", "dev"]
+    index: int
+    """Index of the split of the corpus that it was made from."""
+    documents: int
+    sentences: int
+    tokens: int
+    num_bytes: int
+    """UTF-8 bytes of the documents' text."""
+    file_bytes: int
+    sha256: str
+    """Of the file."""
+
+
+class Totals(_Record):
+    """Sums over the shards of a split."""
+
+    documents: int = 0
+    sentences: int = 0
+    tokens: int = 0
+    num_bytes: int = 0
+
+
+class Manifest(_Record):
+    """`manifest.json`: it is written last, so where it is, the shards are complete."""
+
+    identity: Identity
+    num_splits: int
+    """Splits of the corpus; one makes up to one shard of train and one of dev."""
+    shards: tuple[ShardRecord, ...]
+    totals: dict[Literal["train", "dev"], Totals]
+    rejected: dict[str, int]
+    """Rejections by kind of reason; each stands in `rejected.jsonl`."""
+    digest: str
+    """SHA-256 (hex) of the identity and of every shard's checksum."""
+
+    @classmethod
+    def of(
+        cls, identity: Identity, num_splits: int, shards: list[ShardRecord], rejected: dict[str, int]
+    ) -> "Manifest":
+        """The manifest of finished shards."""
+        shards = sorted(shards, key=lambda shard: (shard.split != "train", shard.index))
+        totals: dict[Literal["train", "dev"], Totals] = {}
+        for split in ("train", "dev"):
+            of_split = [shard for shard in shards if shard.split == split]
+            totals[split] = Totals(
+                documents=sum(shard.documents for shard in of_split),
+                sentences=sum(shard.sentences for shard in of_split),
+                tokens=sum(shard.tokens for shard in of_split),
+                num_bytes=sum(shard.num_bytes for shard in of_split),
+            )
+        digest = identity_digest([identity._comparable(), [[shard.file, shard.sha256] for shard in shards]])
+        return cls(
+            identity=identity,
+            num_splits=num_splits,
+            shards=tuple(shards),
+            totals=totals,
+            rejected=dict(sorted(rejected.items())),
+            digest=digest,
+        )
+
+    @classmethod
+    def parse(cls, text: bytes, where: str) -> "Manifest":
+        """From the bytes of `manifest.json`. Raises `ShardError` where it is damaged or of another version."""
+        try:
+            tree = json.loads(text)
+            version = tree["identity"]["format_version"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ShardError(f"{where} is damaged ({error}); run `sllm prepare` again") from error
+        if version != FORMAT_VERSION:
+            raise ShardError(
+                f"{where}: the shards are of format version {version}, this program reads {FORMAT_VERSION}; "
+                f"run `sllm prepare` again, or use the program that wrote them"
+            )
+        try:
+            return cls.model_validate(tree)
+        except ValidationError as error:
+            first = error.errors()[0]
+            location = ".".join(map(str, first["loc"]))
+            raise ShardError(
+                f"{where} is damaged ({location}: {first['msg']}); run `sllm prepare` again"
+            ) from error
+
+    @property
+    def tokenizer_digest(self) -> str:
+        """Digest of the tokenizer that made the ids."""
+        return self.identity.tokenizer_digest
+
+    @property
+    def segmenter(self) -> dict[str, Any]:
+        """Fingerprint of the segmenter that cut the sentences."""
+        return self.identity.segmenter
+
+    @property
+    def max_sentence_tokens(self) -> int:
+        """No sentence has more tokens."""
+        return self.identity.max_sentence_tokens
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 40 else text[:37] + "..."

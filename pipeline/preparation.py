@@ -1,0 +1,171 @@
+"""From a split of the corpus to the bytes of its shards: a pure function of split and configuration."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.config import Config, DataConfig
+from pipeline.corpus import Document, Rejection, Split, SplitReader, Survey
+from pipeline.corpus.splits import id_hash, is_dev_document
+from pipeline.manifest import FORMAT_VERSION, Identity, InputFile, ShardRecord
+from pipeline.sentences import encode_documents
+from pipeline.shards import EncodedDocument, SplitName, shard_bytes
+from pipeline.tokens import Tokenizer
+from segmenters import Segmenter
+
+BATCH_CHARACTERS = 2**20
+"""Documents are segmented and tokenized in batches of about this size: enough to hide calls, small in memory."""
+
+
+@dataclass(frozen=True)
+class PreparedSplit:
+    """What one split has become."""
+
+    shards: tuple[tuple[ShardRecord, pa.Buffer], ...]
+    rejections: tuple[Rejection, ...]
+    id_hashes: NDArray[np.uint64]
+    """64-bit hashes of the ids of all documents in the shards."""
+
+
+def make_identity(
+    config: Config, surveys: list[Survey], split_bytes: int, segmenter: Segmenter, tokenizer_digest: str
+) -> Identity:
+    """Everything that the shards of this configuration are a function of."""
+    inputs = tuple(
+        InputFile(
+            name=survey.source.name,
+            path=survey.source.path,
+            sha256=survey.sha256,
+            num_bytes=survey.num_bytes,
+            is_dev=survey.source.is_dev,
+        )
+        for survey in surveys
+    )
+    return Identity(
+        format_version=FORMAT_VERSION,
+        inputs=inputs,
+        data=reading_options(config.data),
+        segmenter=segmenter.fingerprint(),
+        tokenizer_digest=tokenizer_digest,
+        max_sentence_tokens=config.prepare.max_sentence_tokens,
+        split_bytes=split_bytes,
+    )
+
+
+def reading_options(data: DataConfig) -> dict[str, Any]:
+    """The options that change which documents there are."""
+    # Inputs count by name and checksum; how much may be rejected changes no shard.
+    return data.model_dump(exclude={"inputs", "dev_inputs", "max_rejected_fraction"})
+
+
+class SplitPreparer:
+    """Reads, segments and tokenizes splits; holds one tokenizer and one segmenter for life."""
+
+    def __init__(
+        self, data: DataConfig, identity: Identity, segmenter: Segmenter, tokenizer: Tokenizer
+    ) -> None:
+        self._data = data
+        self._identity = identity
+        self._segmenter = segmenter
+        self._tokenizer = tokenizer
+        self._reader = SplitReader(data)
+
+    def prepare(self, split: Split, dropped: frozenset[int] = frozenset()) -> PreparedSplit:
+        """The shards of the split; documents of which the id's hash is in `dropped` are rejected.
+
+        So are all but the first of those of one id.
+        """
+        encoded: dict[SplitName, list[EncodedDocument]] = {"train": [], "dev": []}
+        rejections: list[Rejection] = []
+        hashes: list[int] = []
+        for batch in self._batches(split, dropped, rejections):
+            pieces = encode_documents(
+                [document.text for document, _ in batch],
+                self._segmenter,
+                self._tokenizer,
+                self._identity.max_sentence_tokens,
+            )
+            for (document, hashed), (tokens, sentence_lengths) in zip(batch, pieces, strict=True):
+                if len(tokens) == 0:
+                    rejections.append(_rejected(document, "empty", "the tokenizer makes no token of it"))
+                    continue
+                row = EncodedDocument(document.doc_id, tokens, sentence_lengths, document.num_bytes)
+                is_dev = document.is_dev or is_dev_document(hashed, self._data.dev_fraction)
+                encoded["dev" if is_dev else "train"].append(row)
+                hashes.append(hashed)
+        shards = tuple(self._shard(split, name, rows) for name, rows in encoded.items() if rows)
+        return PreparedSplit(shards, tuple(rejections), np.array(hashes, np.uint64))
+
+    def _batches(
+        self, split: Split, dropped: frozenset[int], rejections: list[Rejection]
+    ) -> Iterator[list[tuple[Document, int]]]:
+        seen: set[int] = set()
+        batch: list[tuple[Document, int]] = []
+        size = 0
+        for item in self._reader.read(split):
+            if isinstance(item, Rejection):
+                rejections.append(item)
+                continue
+            hashed = id_hash(item.doc_id)
+            if hashed in seen or hashed in dropped:
+                rejections.append(_rejected(item, "duplicate id", "an earlier document has the same"))
+            else:
+                seen.add(hashed)
+                batch.append((item, hashed))
+                size += len(item.text)
+                if size >= BATCH_CHARACTERS:
+                    yield batch
+                    batch, size = [], 0
+        if batch:
+            yield batch
+
+    def _shard(
+        self, split: Split, name: SplitName, rows: list[EncodedDocument]
+    ) -> tuple[ShardRecord, pa.Buffer]:
+        metadata = {
+            "format_version": FORMAT_VERSION,
+            "split": name,
+            "index": split.index,
+            "inputs": split.inputs(),
+            "data": self._identity.data,
+            "segmenter": self._identity.segmenter,
+            "tokenizer_digest": self._identity.tokenizer_digest,
+            "max_sentence_tokens": self._identity.max_sentence_tokens,
+        }
+        buffer = shard_bytes(rows, metadata)
+        record = ShardRecord(
+            file=f"{name}-{split.index:05d}.arrow",
+            split=name,
+            index=split.index,
+            documents=len(rows),
+            sentences=sum(len(row.sentence_lengths) for row in rows),
+            tokens=sum(len(row.tokens) for row in rows),
+            num_bytes=sum(row.num_bytes for row in rows),
+            file_bytes=buffer.size,
+            sha256=hashlib.sha256(buffer).hexdigest(),
+        )
+        return record, buffer
+
+
+def _rejected(document: Document, reason: str, detail: str) -> Rejection:
+    return Rejection(document.file, document.position, reason, detail, document.doc_id)
+
+
+def duplicated_hashes(hashes_of: list[NDArray[np.uint64]]) -> dict[int, frozenset[int]]:
+    """Where the same id hash stands in several lists: list index -> hashes that an earlier list has too.
+
+    Takes about 24 bytes a document while it runs.
+    """
+    everything = np.concatenate([np.zeros(0, np.uint64), *hashes_of])
+    order = np.argsort(everything, kind="stable")
+    repeated = order[1:][everything[order[1:]] == everything[order[:-1]]]
+    owners = np.searchsorted(np.cumsum([len(hashes) for hashes in hashes_of]), repeated, side="right")
+    found: dict[int, set[int]] = {}
+    for owner, value in zip(owners.tolist(), everything[repeated].tolist(), strict=True):
+        found.setdefault(owner, set()).add(value)
+    return {owner: frozenset(values) for owner, values in sorted(found.items())}

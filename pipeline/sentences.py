@@ -1,0 +1,121 @@
+"""Sentences as runs of a document's own tokens: cut at token edges, never truncated, nothing lost."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.tokens import Tokenizer
+from segmenters import Segmenter
+from segmenters.contract import check_ends
+
+_MID_CHARACTER, _CHARACTER, _WHITE_SPACE, _PUNCTUATION, _LINE_BREAK = b"\0", b"\1", b"\2", b"\3", b"\4"
+_BEST_FIRST = (_LINE_BREAK, _PUNCTUATION, _WHITE_SPACE, _CHARACTER, _MID_CHARACTER)
+"""How good a token edge is to split a sentence at."""
+
+
+def sentence_lengths(
+    text: str,
+    sentence_ends: NDArray[np.int64],
+    token_ends: NDArray[np.int64],
+    max_sentence_tokens: int,
+) -> NDArray[np.int32]:
+    """Lengths, in tokens, of the sentences of `text`; positive, and their sum is the number of tokens.
+
+    Each sentence ends at the token edge nearest to the segmenter's end (of two as near, the earlier), and one
+    left without tokens is dropped. A sentence over `max_sentence_tokens` is split in the second half of each
+    such run at the last edge after a line break, else after , ; : and their like, else at white space, else
+    at a whole character, else anywhere.
+
+    Args:
+        text: the document.
+        sentence_ends: [S] character offsets, exclusive, as a `Segmenter` gives them.
+        token_ends: [T] character offsets, as `TokenizedText.ends`.
+        max_sentence_tokens: limit, at least 1.
+
+    """
+    num_tokens = len(token_ends)
+    if num_tokens == 0:
+        return np.zeros(0, np.int32)
+    # Edge e stands after token e-1. Of edges at one offset the last is where a character ends.
+    is_whole = np.append(token_ends[1:] != token_ends[:-1], True)
+    edges = np.concatenate([[0], np.flatnonzero(is_whole) + 1])
+    offsets = np.concatenate([[0], token_ends[is_whole]])
+    after = np.minimum(np.searchsorted(offsets, sentence_ends), len(offsets) - 1)
+    before = np.maximum(after - 1, 0)
+    earlier = sentence_ends - offsets[before] <= offsets[after] - sentence_ends
+    chosen = np.zeros(num_tokens + 1, bool)
+    chosen[edges[np.where(earlier, before, after)]] = True
+    chosen[num_tokens] = True
+    chosen[0] = True
+    cuts = np.flatnonzero(chosen)
+    too_long = np.flatnonzero(np.diff(cuts) > max_sentence_tokens)
+    if len(too_long):
+        qualities = _edge_qualities(text, token_ends, is_whole)
+        inner = [_inner_cuts(qualities, cuts[i], cuts[i + 1], max_sentence_tokens) for i in too_long]
+        chosen[np.concatenate(inner)] = True
+        cuts = np.flatnonzero(chosen)
+    return np.diff(cuts).astype(np.int32)
+
+
+def encode_documents(
+    texts: list[str], segmenter: Segmenter, tokenizer: Tokenizer, max_sentence_tokens: int
+) -> list[tuple[NDArray[np.int32], NDArray[np.int32]]]:
+    """For each document its token ids [T] and sentence lengths [S], which sum to T.
+
+    Raises `SegmenterError` where the segmenter breaks its contract.
+    """
+    tokenized = tokenizer.encode(texts)
+    ends = segmenter.split(texts)
+    for text, text_ends in zip(texts, ends, strict=True):
+        check_ends(text, text_ends)
+    # One pass over all documents, a character apart, so that no two share an edge.
+    starts = np.concatenate([[0], np.cumsum([len(text) + 1 for text in texts])])
+    token_starts = np.concatenate([[0], np.cumsum([len(document.ids) for document in tokenized])])
+    empty = np.zeros(0, np.int64)
+    parts = list(zip(tokenized, ends, starts[:-1], strict=True))
+    joined_lengths = sentence_lengths(
+        "\n".join(texts),
+        np.concatenate([empty, *(x + start for tokens, x, start in parts if len(tokens.ids))]),
+        np.concatenate([empty, *(tokens.ends + start for tokens, _, start in parts)]),
+        max_sentence_tokens,
+    )
+    sentence_starts = np.searchsorted(np.cumsum(joined_lengths), token_starts, side="right")
+    return [
+        (document.ids, joined_lengths[start:end])
+        for document, start, end in zip(tokenized, sentence_starts[:-1], sentence_starts[1:], strict=True)
+    ]
+
+
+def _edge_qualities(text: str, token_ends: NDArray[np.int64], is_whole: NDArray[np.bool_]) -> bytes:
+    """[T + 1] one byte an edge, of `_BEST_FIRST`; the edge before the first token counts as a character's."""
+    characters = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    classes = _CLASSES[np.minimum(characters, len(_CLASSES) - 1)]
+    last = classes[np.maximum(token_ends - 1, 0)]
+    following = classes[np.minimum(token_ends, len(text) - 1)]
+    white_space = np.where(following >= _WHITE_SPACE[0], _WHITE_SPACE[0], _CHARACTER[0])
+    quality = np.maximum(last, np.where(following == _PUNCTUATION[0], _CHARACTER[0], white_space))
+    return _CHARACTER + np.where(is_whole, quality, _MID_CHARACTER[0]).astype(np.uint8).tobytes()
+
+
+def _inner_cuts(qualities: bytes, start: int, end: int, limit: int) -> list[int]:
+    cuts = []
+    while end - start > limit:
+        low, high = start + (limit + 1) // 2, start + limit + 1
+        start = next(cut for quality in _BEST_FIRST if (cut := qualities.rfind(quality, low, high)) > 0)
+        cuts.append(start)
+    return cuts
+
+
+def _character_classes() -> NDArray[np.uint8]:
+    classes = np.full(0x10001, _CHARACTER[0], np.uint8)
+    for code in range(0x10000):
+        if chr(code).isspace():
+            classes[code] = _WHITE_SPACE[0]
+    for character in ",;:，；：、،؛·—–":
+        classes[ord(character)] = _PUNCTUATION[0]
+    for character in "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029":
+        classes[ord(character)] = _LINE_BREAK[0]
+    return classes
+
+
+_CLASSES = _character_classes()
+"""[65537] `_CHARACTER` to `_LINE_BREAK` by code point; the last stands for all above."""

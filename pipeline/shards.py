@@ -1,0 +1,221 @@
+"""Sentence shards on disk: Arrow IPC files, a row a document, read by memory map.
+
+    train-00000.arrow ...   doc_id: string, tokens: list<int32>, sentence_lengths: list<int32>, num_bytes: int64
+    dev-00000.arrow ...     the same schema; the number is that of the corpus split a shard was made from
+    manifest.json           `manifest.Manifest`
+    tokenizer/              a Hugging Face fast tokenizer
+    rejected.jsonl          what was set aside: file, position, reason
+
+`datasets.load_dataset("arrow", data_files=...)`, pyarrow and polars read the shards as they are.
+"""
+
+import bisect
+import functools
+import hashlib
+import itertools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.errors import ShardError
+from pipeline.manifest import MANIFEST, PROGRESS, Manifest, ShardRecord
+from pipeline.tokens import Tokenizer
+
+SplitName = Literal["train", "dev"]
+
+SCHEMA = pa.schema(
+    [
+        ("doc_id", pa.string()),
+        ("tokens", pa.list_(pa.int32())),
+        ("sentence_lengths", pa.list_(pa.int32())),
+        ("num_bytes", pa.int64()),
+    ]
+)
+
+TOKENIZER_FOLDER = "tokenizer"
+
+
+@dataclass(frozen=True)
+class EncodedDocument:
+    """A document on its way into a shard."""
+
+    doc_id: str
+    tokens: NDArray[np.int32]
+    """[T]."""
+    sentence_lengths: NDArray[np.int32]
+    """[S], summing to T."""
+    num_bytes: int
+
+
+def shard_bytes(documents: list[EncodedDocument], metadata: dict[str, Any]) -> pa.Buffer:
+    """The file of one shard: one record batch, uncompressed, `metadata` as JSON under the schema's key `sllm`."""
+    arrays = [
+        pa.array([document.doc_id for document in documents], pa.string()),
+        _list_array([document.tokens for document in documents]),
+        _list_array([document.sentence_lengths for document in documents]),
+        pa.array([document.num_bytes for document in documents], pa.int64()),
+    ]
+    schema = SCHEMA.with_metadata({"sllm": json.dumps(metadata, sort_keys=True)})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, schema) as writer:
+        writer.write_batch(pa.record_batch(arrays, schema=schema))
+    return sink.getvalue()
+
+
+def _list_array(rows: list[NDArray[np.int32]]) -> pa.ListArray:
+    offsets = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum([len(row) for row in rows], out=offsets[1:])
+    assert offsets[-1] < 2**31, "a split is far smaller than what 32-bit offsets reach"
+    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(np.concatenate(rows)))
+
+
+class Documents:
+    """All documents of one split, N of them, in the order of the corpus; nothing is copied that lies in shards."""
+
+    def __init__(self, folder: Path, records: list[ShardRecord]) -> None:
+        self._batches = [_open_batch(folder / record.file, record) for record in records]
+        self._doc_starts = list(itertools.accumulate((batch.num_rows for batch in self._batches), initial=0))
+        self._tokens = [_values(batch, "tokens") for batch in self._batches]
+        self._token_starts = list(itertools.accumulate(map(len, self._tokens), initial=0))
+
+    @property
+    def num_documents(self) -> int:
+        """N."""
+        return self._doc_starts[-1]
+
+    def doc_ids(self, index: int) -> str:
+        """Id of document `index`."""
+        batch = bisect.bisect_right(self._doc_starts, index) - 1
+        return self._batches[batch]["doc_id"][index - self._doc_starts[batch]].as_py()
+
+    def tokens(self, start: int, end: int) -> NDArray[np.int32]:
+        """Tokens `start` to `end` (exclusive) of the split's token stream, all of one document; read-only."""
+        if start == end:
+            return np.zeros(0, np.int32)
+        batch = bisect.bisect_right(self._token_starts, start) - 1
+        offset = self._token_starts[batch]
+        assert end <= self._token_starts[batch + 1], "a slice of tokens stays inside a document"
+        return self._tokens[batch][start - offset : end - offset]
+
+    @functools.cached_property
+    def num_bytes_N(self) -> NDArray[np.int64]:
+        """[N] UTF-8 bytes of each document's text."""
+        return _joined([batch["num_bytes"].to_numpy() for batch in self._batches], np.int64)
+
+    @functools.cached_property
+    def sentence_counts_N(self) -> NDArray[np.int64]:
+        """[N] sentences of each document."""
+        return _joined([_row_lengths(batch, "sentence_lengths") for batch in self._batches], np.int64)
+
+    @functools.cached_property
+    def token_counts_N(self) -> NDArray[np.int64]:
+        """[N] tokens of each document."""
+        return _joined([_row_lengths(batch, "tokens") for batch in self._batches], np.int64)
+
+    @functools.cached_property
+    def sentence_lengths(self) -> NDArray[np.int32]:
+        """[sentences of all documents] tokens of each."""
+        return _joined([_values(batch, "sentence_lengths") for batch in self._batches], np.int32)
+
+    @functools.cached_property
+    def sentence_starts_N1(self) -> NDArray[np.int64]:
+        """[N + 1] where each document's sentences start in `sentence_lengths`."""
+        return np.concatenate([np.zeros(1, np.int64), np.cumsum(self.sentence_counts_N)])
+
+    @functools.cached_property
+    def token_starts_N1(self) -> NDArray[np.int64]:
+        """[N + 1] where each document's tokens start in the token stream."""
+        return np.concatenate([np.zeros(1, np.int64), np.cumsum(self.token_counts_N)])
+
+
+@dataclass(frozen=True)
+class Shards:
+    """A folder of finished shards."""
+
+    folder: str
+    manifest: Manifest
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that made the ids. Raises `ShardError` where another one lies in the folder."""
+        tokenizer = Tokenizer.load(str(Path(self.folder) / TOKENIZER_FOLDER))
+        check_tokenizer(self, tokenizer.digest)
+        return tokenizer
+
+    def documents(self, split: SplitName) -> Documents:
+        """Documents of a split. Raises `ShardError` where one of its shards is missing or damaged."""
+        records = [record for record in self.manifest.shards if record.split == split]
+        return Documents(Path(self.folder), records)
+
+    def verify(self) -> None:
+        """Read every shard and compare its checksum. Raises `ShardError` naming the first that differs."""
+        for record in self.manifest.shards:
+            path = Path(self.folder) / record.file
+            if file_sha256(path) != record.sha256:
+                raise ShardError(
+                    f"{path} is damaged: its checksum is not that of the manifest; run `sllm prepare` again, "
+                    f"it makes just this shard anew"
+                )
+
+
+def open_shards(folder: str) -> Shards:
+    """The finished shards in `folder`. Raises `ShardError` where there are none, or the manifest is no good."""
+    path = Path(folder)
+    if not (path / MANIFEST).is_file():
+        if (path / PROGRESS).is_dir():
+            raise ShardError(
+                f"shards {folder!r} are unfinished; run the same `sllm prepare` again to finish them"
+            )
+        raise ShardError(f"there are no shards in {folder!r} (no {MANIFEST}); make them with `sllm prepare`")
+    return Shards(folder, Manifest.parse((path / MANIFEST).read_bytes(), str(path / MANIFEST)))
+
+
+def check_tokenizer(shards: Shards, digest: str) -> None:
+    """Raise `ShardError` unless the shards were made with the tokenizer of this digest."""
+    if shards.manifest.tokenizer_digest != digest:
+        raise ShardError(
+            f"shards {shards.folder!r} were made with another tokenizer (digest "
+            f"{shards.manifest.tokenizer_digest[:12]}, here {digest[:12]}); prepare the corpus with this one"
+        )
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 (hex) of a file; of a missing one none fits, so it is empty."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _open_batch(path: Path, record: ShardRecord) -> pa.RecordBatch:
+    mend = "run `sllm prepare` again, it makes just this shard anew"
+    if not path.is_file():
+        raise ShardError(f"shard {path} is missing; {mend}")
+    size = path.stat().st_size
+    if size != record.file_bytes:
+        raise ShardError(f"shard {path} is damaged: {size} bytes instead of {record.file_bytes}; {mend}")
+    try:
+        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        batch = reader.get_batch(0)
+    except (pa.ArrowException, OSError) as error:
+        raise ShardError(f"shard {path} is damaged: {error}; {mend}") from error
+    counts = (batch.num_rows, len(_values(batch, "tokens")), len(_values(batch, "sentence_lengths")))
+    if counts != (record.documents, record.tokens, record.sentences):
+        raise ShardError(f"shard {path} is not the one the manifest describes; {mend}")
+    return batch
+
+
+def _values(batch: pa.RecordBatch, column: str) -> NDArray[np.int32]:
+    return batch[column].values.to_numpy(zero_copy_only=True)
+
+
+def _row_lengths(batch: pa.RecordBatch, column: str) -> NDArray[np.int64]:
+    return np.diff(batch[column].offsets.to_numpy(zero_copy_only=True)).astype(np.int64)
+
+
+def _joined(parts: list[NDArray[Any]], dtype: type) -> NDArray[Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, dtype), *parts])

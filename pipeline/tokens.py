@@ -1,0 +1,224 @@
+"""Text to token ids and the characters where tokens end: any Hugging Face fast tokenizer, or one trained here."""
+
+import functools
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from pipeline.errors import ConfigError
+
+PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
+"""Special tokens of a tokenizer trained here."""
+
+
+@dataclass(frozen=True)
+class TokenizedText:
+    """The tokens of one text, T of them."""
+
+    ids: NDArray[np.int32]
+    """[T] token ids."""
+    ends: NDArray[np.int64]
+    """[T] where each token ends: a character offset, exclusive, non-decreasing, the last `len(text)`.
+
+    A token that ends inside a character counts as ending where the next whole-character edge is, so the last
+    token of equal ends is always at the edge of a character.
+    """
+
+
+class Tokenizer:
+    """A Hugging Face fast tokenizer that adds no special tokens and reads those in a text as ordinary text."""
+
+    def __init__(self, backend: tokenizers.Tokenizer, config: dict[str, Any]):
+        """`config` is the content of `tokenizer_config.json`: names of the special tokens, and the like."""
+        backend.no_truncation()
+        backend.no_padding()
+        backend.encode_special_tokens = True
+        self._backend = backend
+        self._config = config
+
+    @classmethod
+    def load(cls, path_or_name: str) -> "Tokenizer":
+        """From a folder with `tokenizer.json`, or any folder or hub name that `transformers` can load.
+
+        Raises `ConfigError` where there is no such tokenizer, or only one without a fast backend.
+        """
+        folder = Path(path_or_name)
+        file = folder / "tokenizer.json"
+        try:
+            if file.is_file():
+                config_file = folder / "tokenizer_config.json"
+                config = json.loads(config_file.read_bytes()) if config_file.is_file() else {}
+                return cls(tokenizers.Tokenizer.from_file(str(file)), config)
+            # Seconds of imports, so only where the folder alone does not do.
+            from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+            tokenizer = AutoTokenizer.from_pretrained(path_or_name)
+        except Exception as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ConfigError(
+                f"tokenizer.path={path_or_name!r} cannot be loaded: {reason}; "
+                f"give a folder with tokenizer.json, or the hub name of a fast tokenizer"
+            ) from error
+        if not isinstance(tokenizer, PreTrainedTokenizerFast):
+            raise ConfigError(
+                f"tokenizer.path={path_or_name!r} has no fast (Rust) tokenizer; convert it first"
+            )
+        special = {name: str(value) for name, value in tokenizer.special_tokens_map.items()}
+        return cls(tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()), special)
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, str | bytes]) -> "Tokenizer":
+        """From what `files` gave."""
+        return cls(
+            tokenizers.Tokenizer.from_buffer(_utf8(files["tokenizer.json"])),
+            json.loads(files["tokenizer_config.json"]),
+        )
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
+        """A byte-level BPE (arXiv 1909.03341; GPT-2's pattern) of at most `vocab_size` tokens."""
+        backend = tokenizers.Tokenizer(models.BPE())
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        backend.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=[PAD, BOS, EOS],
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        )
+        backend.train_from_iterator(texts, trainer)
+        config = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "pad_token": PAD,
+            "bos_token": BOS,
+            "eos_token": EOS,
+            "clean_up_tokenization_spaces": False,
+        }
+        return cls(backend, config)
+
+    def save(self, folder: str | Path) -> None:
+        """Write `tokenizer.json` and `tokenizer_config.json`, which `AutoTokenizer` loads too."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in self.files().items():
+            (folder / name).write_text(text, encoding="utf-8")
+
+    def files(self) -> dict[str, str]:
+        """Name and text of each file of the saved folder."""
+        config = {"tokenizer_class": "PreTrainedTokenizerFast", **self._config}
+        return {
+            "tokenizer.json": self._backend.to_str(pretty=True),
+            "tokenizer_config.json": json.dumps(config, indent=2, ensure_ascii=False) + "\n",
+        }
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of what ids depend on: model, normalizer, pre-tokenizer and added tokens."""
+        tree = json.loads(self._backend.to_str())
+        parts = {key: tree[key] for key in ("model", "normalizer", "pre_tokenizer", "added_tokens")}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids, added tokens among them: every id is below it."""
+        return max(self._backend.get_vocab(with_added_tokens=True).values()) + 1
+
+    @functools.cached_property
+    def bos_id(self) -> int:
+        """Id of the token that begins a text; the end token where there is none."""
+        return self._special_id("bos_token", "eos_token")
+
+    @functools.cached_property
+    def eos_id(self) -> int:
+        """Id of the token that ends a text; the begin token where there is none."""
+        return self._special_id("eos_token", "bos_token")
+
+    def _special_id(self, *kinds: str) -> int:
+        for kind in kinds:
+            token = self._config.get(kind)
+            content = token.get("content") if isinstance(token, dict) else token
+            found = self._backend.token_to_id(content) if content else None
+            if found is not None:
+                return found
+        raise ConfigError(
+            "the tokenizer has neither a begin nor an end token: name one as bos_token or eos_token in its "
+            "tokenizer_config.json"
+        )
+
+    def decode(self, ids: Sequence[int] | NDArray[np.integer]) -> str:
+        """The text of these ids, special tokens shown."""
+        return self._backend.decode([int(i) for i in ids], skip_special_tokens=False)
+
+    def encode(self, texts: list[str]) -> list[TokenizedText]:
+        """Ids and token ends of each text; texts must be free of lone surrogates."""
+        ids = self._encode_ids(texts)
+        byte_lengths = [self._token_bytes[x] for x in ids]
+        num_bytes = [len(text) if text.isascii() else len(text.encode()) for text in texts]
+        # The lengths are those of the text only where nothing was normalised, added or unknown.
+        exact = [bool(x.sum() == n) for x, n in zip(byte_lengths, num_bytes, strict=True)]
+        ends = iter(
+            _character_ends(
+                "".join(itertools.compress(texts, exact)), list(itertools.compress(byte_lengths, exact))
+            )
+        )
+        result: list[TokenizedText] = []
+        start = 0
+        for text, text_ids, is_exact in zip(texts, ids, exact, strict=True):
+            if is_exact:
+                result.append(TokenizedText(text_ids, next(ends) - start))
+                start += len(text)
+            else:
+                result.append(self._encode_with_offsets(text))
+        return result
+
+    def _encode_ids(self, texts: list[str]) -> list[NDArray[np.int32]]:
+        encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        return [np.array(encoding.ids, np.int32) for encoding in encodings]
+
+    def _encode_with_offsets(self, text: str) -> TokenizedText:
+        encoding = self._backend.encode(text, add_special_tokens=False)
+        ids = np.array(encoding.ids, np.int32)
+        ends = np.array(encoding.offsets, np.int64).reshape(-1, 2)[:, 1]
+        ends = np.maximum.accumulate(ends)
+        ends[len(ends) - 1 :] = len(text)
+        return TokenizedText(ids, ends)
+
+    @functools.cached_property
+    def _token_bytes(self) -> NDArray[np.int64]:
+        """[vocab] UTF-8 bytes that a token stands for in a byte-level vocabulary."""
+        byte_characters = set(pre_tokenizers.ByteLevel.alphabet())
+        added = {token.content for token in self._backend.get_added_tokens_decoder().values()}
+        lengths = np.zeros(self.vocab_size, np.int64)
+        for token, index in self._backend.get_vocab(with_added_tokens=True).items():
+            byte_level = token not in added and byte_characters.issuperset(token)
+            lengths[index] = len(token) if byte_level else len(token.encode())
+        return lengths
+
+
+def _utf8(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text
+
+
+def _character_ends(joined: str, byte_lengths: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
+    """Token ends in characters of `joined`, a list for each text of it, from token lengths in bytes."""
+    if not byte_lengths:
+        return []
+    ends = np.cumsum(np.concatenate(byte_lengths))
+    if not joined.isascii():
+        utf8 = np.frombuffer(joined.encode(), np.uint8)
+        begins = (utf8 & 0xC0) != 0x80
+        characters = np.zeros(len(utf8) + 1, np.int64)
+        np.cumsum(begins, out=characters[1:])
+        whole = np.append(begins, True)[ends]
+        ends = np.where(whole, characters[ends], len(joined))
+        ends = np.minimum.accumulate(ends[::-1])[::-1]
+    return np.split(ends, np.cumsum([len(x) for x in byte_lengths])[:-1])
