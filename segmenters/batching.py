@@ -30,7 +30,8 @@ class _Piece(NamedTuple):
 def split_batched(texts: list[str], places: Callable[[str, Ends], Ends]) -> list[Ends]:
     """The ends of every text, from `places`, which finds them in a batch: texts with `SEPARATOR` around each.
 
-    `places` takes the batch and the offsets of its texts, and returns, in order, offsets where a sentence begins; those at or before the first character of a
+    `places` takes the batch and the offsets of its texts, and returns, in order, offsets where a
+    sentence begins; those at or before the first character of a
     text that is not white space do not count. Memory is bounded by `WINDOW`, not by the longest text.
     """
     found: list[list[Ends]] = [[] for _ in texts]

@@ -132,7 +132,7 @@ def _weights(tensors: dict[str, NDArray[Any]], metadata: dict[str, str], digest:
     def table(name: str) -> NDArray[np.float32]:
         return tensors[name].astype(np.float32) * tensors[f"{name}.scale"]
 
-    layers = []
+    layers: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
     while f"layer{len(layers)}.weight" in tensors:
         name = f"layer{len(layers)}"
         layers.append((np.ascontiguousarray(table(f"{name}.weight").T), tensors[f"{name}.bias"]))
@@ -181,7 +181,11 @@ class Learned(Segmenter):
     def split(self, texts: list[str]) -> list[Ends]:
         """See `Segmenter.split`."""
         parts = [
-            (number, region, text if region.end - region.start == len(text) else text[region.start : region.end])
+            (
+                number,
+                region,
+                text if region.end - region.start == len(text) else text[region.start : region.end],
+            )
             for number, text in enumerate(texts)
             for region in regions(text)
         ]
@@ -190,7 +194,9 @@ class Learned(Segmenter):
         found: list[list[Ends]] = [[] for _ in texts]
         for number, region, part in parts:
             is_prose = region.structure is Structure.PROSE
-            found[number].append((next(prose_ends) if is_prose else ends(part, region.structure)) + region.start)
+            found[number].append(
+                (next(prose_ends) if is_prose else ends(part, region.structure)) + region.start
+            )
         return [np.concatenate([np.empty(0, np.int64), *part]) for part in found]
 
     def places(self, batch: str, text_starts: Ends) -> Ends:

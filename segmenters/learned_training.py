@@ -4,8 +4,7 @@ Torch is imported here and not where segmenters are used.
 """
 
 import dataclasses
-import json
-import random
+import itertools
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -18,12 +17,11 @@ from torch import nn
 
 from segmenters.batching import SEPARATOR
 from segmenters.characters import Kind
-from segmenters.contract import Ends
 from segmenters.learned import (
     FIRST_WORD,
     FORMAT_VERSION,
     UNKNOWN_WORD,
-    Learned,
+    Weights,
     word_check,
     word_rows,
 )
@@ -54,6 +52,11 @@ class Settings:
     hide_words: float = 0.05
     """Share of words hidden at random in each step."""
     weight_decay: float = 1e-4
+    pretrain_steps: int = 0
+    """Steps in which the embeddings learn to tell a word from its neighbours, before any boundary."""
+    pretrain_neighbours: int = 3
+    """Words on each side for that."""
+    pretrain_negatives: int = 1024
     seed: int = 0
 
 
@@ -71,7 +74,7 @@ class Net(nn.Module):
             nn.init.normal_(table.weight, std=0.1)
         window = (settings.before + settings.after) * settings.width + NUM_DENSITIES
         sizes = [window, *settings.hidden, 1]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
         self.dropout = nn.Dropout(settings.dropout)
 
     def forward(
@@ -96,6 +99,17 @@ class Net(nn.Module):
             hidden = layer(torch.relu(hidden))
         return hidden.squeeze(-1)
 
+    @torch.no_grad()
+    def load(self, weights: Weights) -> None:
+        """Take the values of trained weights of the same sizes."""
+        values = (weights.word_VE, weights.suffix_SE, weights.shape_E, weights.gap_E)
+        for table, value in zip((self.word, self.suffix, self.shape, self.gap), values, strict=True):
+            table.weight.copy_(torch.from_numpy(value))
+        for layer, (matrix, bias) in zip(self.layers, weights.layers, strict=True):
+            assert isinstance(layer, nn.Linear)
+            layer.weight.copy_(torch.from_numpy(matrix.T.copy()))
+            layer.bias.copy_(torch.from_numpy(bias.copy()))
+
 
 @dataclasses.dataclass(frozen=True)
 class _Table:
@@ -117,8 +131,10 @@ def _units_of(example: Example) -> Units:
     return units(batch, starts, Punctuation().places(batch, starts))
 
 
-def _vocabulary(rows: Iterable[Units], settings: Settings) -> NDArray[np.uint16]:
-    """The check of each bucket: of the most frequent word that falls into it."""
+def _vocabulary(
+    rows: Iterable[Units], settings: Settings, known_V: NDArray[np.uint16] | None
+) -> NDArray[np.uint16]:
+    """The check of each bucket: that of `known_V`, else of the most frequent word that falls into it."""
     hashes, counts = np.unique(np.concatenate([row.word_U for row in rows]), return_counts=True)
     frequent = (counts >= settings.min_word_count) & (hashes != 0)
     hashes, counts = hashes[frequent], counts[frequent]
@@ -126,7 +142,7 @@ def _vocabulary(rows: Iterable[Units], settings: Settings) -> NDArray[np.uint16]
     order = np.argsort(counts, kind="stable")  # the most frequent is written last
     bucket = (hashes[order] & np.uint64(settings.num_words - 1)).astype(np.int64)
     check_V[bucket] = word_check(hashes[order], settings.num_words)
-    return check_V
+    return check_V if known_V is None else np.where(known_V > 0, known_V, check_V)
 
 
 def _labels(row: Units, example: Example) -> NDArray[np.bool_]:
@@ -154,7 +170,7 @@ def _table(
         density_UF = row.densities(word_U > UNKNOWN_WORD)
         weight_U = np.zeros(len(word_U), np.float32)
         weight_U[row.candidates(density_UF)] = example.weight
-        values = (
+        values: tuple[NDArray, ...] = (
             word_U.astype(np.int32),
             suffix_U,
             row.shape_U,
@@ -171,23 +187,30 @@ def _table(
 def train(
     examples: Sequence[Example],
     settings: Settings,
-    report: Callable[[str], None] = print,
+    start: Weights | None = None,
+    report: Callable[[dict[str, float]], None] = lambda metrics: None,
 ) -> tuple[Net, NDArray[np.uint16]]:
-    """A trained net and its vocabulary's checks. Deterministic for equal examples, settings and threads."""
+    """A trained net and its vocabulary's checks, from scratch or from the weights `start`.
+
+    The same for the same examples, settings, and number of threads. `report` gets step, loss and units a second.
+    """
     torch.manual_seed(settings.seed)
     rows = [_units_of(example) for example in examples]
-    check_V = _vocabulary(rows, settings)
+    check_V = _vocabulary(rows, settings, start.check_V if start else None)
     table = _table(examples, rows, check_V, settings)
-    report(
-        f"{len(examples)} texts, {len(table.word_U)} units, {int((table.weight_U > 0).sum())} places, "
-        f"{int(table.label_U.sum())} boundaries, {int((check_V > 0).sum())} words"
-    )
     del rows
     net = Net(settings)
+    if start is not None:
+        net.load(start)
+    if settings.pretrain_steps:
+        _pretrain(net, table, report)
     matrices = [p for n, p in net.named_parameters() if p.dim() > 1]
     biases = [p for n, p in net.named_parameters() if p.dim() == 1]
     optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": biases, "weight_decay": 0.0}],
+        [
+            {"params": matrices, "weight_decay": settings.weight_decay},
+            {"params": biases, "weight_decay": 0.0},
+        ],
         lr=settings.learning_rate,
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -228,9 +251,54 @@ def train(
         mean_loss += loss.item()
         if step % 200 == 0 or step == settings.steps:
             rate = step * settings.batch_stretches * settings.stretch / (time.monotonic() - begun)
-            report(f"step {step}: loss {mean_loss / (step % 200 or 200):.4f}, {rate / 1000:.0f}k units/s")
+            report(
+                {"step": step, "train/loss": mean_loss / (step % 200 or 200), "train/units_per_second": rate}
+            )
             mean_loss = 0.0
     return net, check_V
+
+
+def _pretrain(net: Net, table: _Table, report: Callable[[dict[str, float]], None]) -> None:
+    """Word and suffix embeddings from raw text: each word among random ones, by its neighbours in order.
+
+    Words that may stand in the same places come near each other, which few gold boundaries could not teach.
+    """
+    settings = net.settings
+    reach, width = settings.pretrain_neighbours, settings.width
+    guess = nn.Sequential(nn.Linear(2 * reach * width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
+    bias = nn.Parameter(torch.zeros(settings.num_words + FIRST_WORD))
+    parameters = [net.word.weight, net.suffix.weight, bias, *guess.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.learning_rate, total_steps=settings.pretrain_steps, pct_start=0.05
+    )
+    generator = torch.Generator().manual_seed(settings.seed)
+    centre_M = torch.nonzero(table.word_U > UNKNOWN_WORD).squeeze(1)
+    centre_M = centre_M[(centre_M >= reach) & (centre_M < len(table.word_U) - reach)]
+    offsets = torch.tensor([*range(-reach, 0), *range(1, reach + 1)])
+    counts = torch.bincount(table.word_U[centre_M], minlength=settings.num_words + FIRST_WORD)
+    noise = counts.double() ** 0.75
+    total = 0.0
+    for step in range(1, settings.pretrain_steps + 1):
+        centre_B = centre_M[torch.randint(len(centre_M), (8192,), generator=generator)]
+        index_BK = centre_B[:, None] + offsets
+        near_BKE = net.word(table.word_U[index_BK]) + net.suffix(table.suffix_U[index_BK])
+        guess_BE = guess(near_BKE.flatten(1))
+        target_B = table.word_U[centre_B]
+        wrong_K = torch.multinomial(noise, settings.pretrain_negatives, replacement=True, generator=generator)
+        right_B = (guess_BE * net.word(target_B)).sum(1) + bias[target_B]
+        wrong_BK = guess_BE @ net.word(wrong_K).T + bias[wrong_K]
+        wrong_BK = wrong_BK.masked_fill(target_B[:, None] == wrong_K, -1e4)
+        logit_BK = torch.cat([right_B[:, None], wrong_BK], dim=1)
+        loss = nn.functional.cross_entropy(logit_BK, torch.zeros(len(centre_B), dtype=torch.int64))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        total += loss.item()
+        if step % 200 == 0:
+            report({"step": step, "pretrain/loss": total / 200})
+            total = 0.0
 
 
 def save_weights(net: Net, check_V: NDArray[np.uint16], path: Path, metadata: dict[str, str]) -> None:
@@ -259,19 +327,3 @@ def _add_quantized(tensors: dict[str, NDArray], name: str, values: NDArray, axis
     scale = np.maximum(np.abs(values).max(axis=axis, keepdims=True), 1e-8).astype(np.float32) / 127
     tensors[name] = np.round(values / scale).astype(np.int8)
     tensors[f"{name}.scale"] = scale
-
-
-def f1(segmenter: Learned, examples: Sequence[Example]) -> float:
-    """F1 of boundaries, counted by the characters that are not white space before them."""
-    hit = said = true = 0
-    found = segmenter.split([example.text for example in examples])
-    for example, ends in zip(examples, found, strict=True):
-        gold, mine = _marks(example.text, example.ends), _marks(example.text, ends)
-        hit, said, true = hit + len(gold & mine), said + len(mine), true + len(gold)
-    return 2 * hit / max(said + true, 1)
-
-
-def _marks(text: str, ends: Iterable[int] | Ends) -> set[int]:
-    solid = np.array([not char.isspace() for char in text], np.int64)
-    before = np.concatenate([[0], np.cumsum(solid)])
-    return {int(before[end]) for end in ends} - {0, int(before[-1])}

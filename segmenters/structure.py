@@ -38,7 +38,8 @@ SAMPLE = 2**14
 # ---- what kind it is
 
 _FENCE = re.compile(
-    r"^[ \t]*(?P<fence>```+|~~~+)(?P<language>[^\n`]*)\n(?P<body>.*?)(?:^[ \t]*(?P=fence)[`~]*[ \t]*$\n?|\Z)", re.M | re.S
+    r"^[ \t]*(?P<fence>```+|~~~+)(?P<language>[^\n`]*)\n(?P<body>.*?)(?:^[ \t]*(?P=fence)[`~]*[ \t]*$\n?|\Z)",
+    re.M | re.S,
 )
 _LONG_STRING = re.compile(r"(\"\"\"|''').*?(?:(?<!\\)\1|\Z)", re.S)
 _BLOCK_COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)", re.S)
@@ -111,7 +112,11 @@ def recognise(text: str) -> Structure:
         if len(line) > _LONGEST_CODE_LINE:
             code += line.count(" ") < len(line) // 12
             continue
-        if line.count(" ") >= _FEW_SPACES and _PROSE_END.search(line, len(line) - 8) and not _CODE_CHARACTERS.search(line):
+        if (
+            line.count(" ") >= _FEW_SPACES
+            and _PROSE_END.search(line, len(line) - 8)
+            and not _CODE_CHARACTERS.search(line)
+        ):
             continue
         bare = line.split("  #")[0].split(" //")[0].rstrip()
         if bare.endswith(_CODE_ENDS) or _CODE_LINE.match(bare):
@@ -158,7 +163,9 @@ def _is_delimited(sample: str, whole: bool) -> bool:
     if len(records) < _FEW_RECORDS:
         return False
     if len(outside) < len(sample) and all(record.strip() in ('"', records[0].strip()) for record in records):
-        return '\n' in sample.replace('"\n"', "").replace('"\r\n"', "").strip()  # one column, with line breaks in it
+        return (
+            "\n" in sample.replace('"\n"', "").replace('"\r\n"', "").strip()
+        )  # one column, with line breaks in it
     for mark in _MARKS:
         counts = [record.count(mark) for record in records]
         usual = max(set(counts), key=counts.count)
@@ -199,8 +206,10 @@ def _record_ends(text: str) -> Ends:
 
 
 _PYTHON_TOKEN = re.compile(
-    r'(?P<string>"""[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*"""|' r"'''[^'\\]*(?:(?:\\.|'(?!''))[^'\\]*)*'''|"
-    r'"[^"\\\n]*(?:\\.[^"\\\n]*)*"|' r"'[^'\\\n]*(?:\\.[^'\\\n]*)*')"
+    r'(?P<string>"""[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*"""|'
+    r"'''[^'\\]*(?:(?:\\.|'(?!''))[^'\\]*)*'''|"
+    r'"[^"\\\n]*(?:\\.[^"\\\n]*)*"|'
+    r"'[^'\\\n]*(?:\\.[^'\\\n]*)*')"
     r"|(?P<comment>\#[^\n]*)|(?P<open>[(\[{])|(?P<close>[)\]}])|(?P<join>\\\r?\n)|(?P<line>\n)",
     re.S,
 )
@@ -233,7 +242,8 @@ def _python_ends(text: str) -> list[int]:
 
 
 _CODE_TOKEN = re.compile(
-    r'(?P<skip>"[^"\\\n]*(?:\\.[^"\\\n]*)*"|' r"'(?:[^'\\\n]|\\[^\n]{1,8})'|`[^`\n]*`"
+    r'(?P<skip>"[^"\\\n]*(?:\\.[^"\\\n]*)*"|'
+    r"'(?:[^'\\\n]|\\[^\n]{1,8})'|`[^`\n]*`"
     r"|/\*.*?\*/|(?<![:\w])//[^\n]*)|(?P<open>[(\[])|(?P<block>\{)|(?P<close>[)\]])|(?P<unblock>\})|(?P<join>\\\r?\n)|(?P<line>\n)",
     re.S,
 )

@@ -1,12 +1,15 @@
 """Text with known boundaries for the training of the learned segmenter, and the ways to make it harder."""
 
+import contextlib
 import dataclasses
 import gzip
+import itertools
 import json
 import random
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import IO, Any, cast
 
 from segmenters.contract import SegmenterError
 from segmenters.punctuation import Punctuation
@@ -51,7 +54,9 @@ def stripped(example: Example, _rng: random.Random) -> Example:
     pieces = []
     for sentence in sentences(example):
         text = "".join(char for char in sentence.lower() if char not in SENTENCE_MARKS)
-        pieces.append((" ".join(["", *text.split()]) if sentence[:1].isspace() else " ".join(text.split()), True))
+        pieces.append(
+            (" ".join(["", *text.split()]) if sentence[:1].isspace() else " ".join(text.split()), True)
+        )
     return rebuilt(example, pieces)
 
 
@@ -108,12 +113,24 @@ def foreign(example: Example, rng: random.Random) -> Example:
     return dataclasses.replace(example, text=text, hide_words=rng.choice((0.5, 0.9, 1.0)))
 
 
-_SCRIPTS = (
+_SCRIPTS: tuple[tuple[dict[str, str], dict[str, str]], ...] = (
     (dict(zip("abcdefghijklmnopqrstuvwxyz", "абцдефгхийклмнопкрстуввхуз", strict=True)), {}),
     (dict(zip("abcdefghijklmnopqrstuvwxyz", "αβψδεφγηιξκλμνοπχρστθωςχυζ", strict=True)), {"?": ";"}),
     (dict(zip("abcdefghijklmnopqrstuvwxyz", "अबचडएफगहइजकलमनओपकरसतउवशखयझ", strict=True)), {".": "।"}),
-    (dict(zip("abcdefghijklmnopqrstuvwxyz", "ابجدهفغحيجكلمنوبقرستعوشخيز", strict=True)), {"?": "؟", ",": "،"}),
-    (dict(zip("abcdefghijklmnopqrstuvwxyz", "가나다라마바사아자차카타파하거너더러머버서어저처커터", strict=True)), {}),
+    (
+        dict(zip("abcdefghijklmnopqrstuvwxyz", "ابجدهفغحيجكلمنوبقرستعوشخيز", strict=True)),
+        {"?": "؟", ",": "،"},
+    ),
+    (
+        dict(
+            zip(
+                "abcdefghijklmnopqrstuvwxyz",
+                "가나다라마바사아자차카타파하거너더러머버서어저처커터",
+                strict=True,
+            )
+        ),
+        {},
+    ),
 )
 _TERMINATOR_AT_END = re.compile(r"[.?,](?=\s|$)")
 
@@ -123,7 +140,9 @@ def other_script(example: Example, rng: random.Random) -> Example:
     letters, marks = rng.choice(_SCRIPTS)
     table = str.maketrans({**letters, **{a.upper(): b.upper() for a, b in letters.items()}})
     text = _TERMINATOR_AT_END.sub(lambda match: marks.get(match.group(), match.group()), example.text)
-    return dataclasses.replace(example, text=_same_length(text, lambda part: part.translate(table)), hide_words=1.0)
+    return dataclasses.replace(
+        example, text=_same_length(text, lambda part: part.translate(table)), hide_words=1.0
+    )
 
 
 def _without_last_mark(sentence: str) -> str:
@@ -137,15 +156,115 @@ def _same_length(text: str, change: Callable[[str], str]) -> str:
     return "".join(new if len(new := change(char)) == 1 else char for char in text)
 
 
+# ---- mixing
+
+
+def pieces(example: Example, size: int = 2500) -> list[Example]:
+    """The example cut at ends of sentences into parts of about `size` characters."""
+    parts: list[Example] = []
+    start, inside = 0, list[int]()
+    for end in example.ends:
+        inside.append(end)
+        if end - start >= size or end == example.ends[-1]:
+            text = example.text[start:end]
+            lead = len(text) - len(text.lstrip()) if parts else 0
+            parts.append(
+                dataclasses.replace(
+                    example,
+                    text=text[lead:],
+                    ends=tuple(one - start - lead for one in inside if one - start > lead),
+                )
+            )
+            start, inside = end, []
+    return [part for part in parts if part.text.strip()]
+
+
+def mixed(gold: Sequence[Example], raw: Sequence[Example], seed: int) -> list[Example]:
+    """The training set: every text as it is and made harder in several ways; the same for the same seed.
+
+    Gold texts weigh most as they are; raw text, whose boundaries are only the rule's, is there above all to be
+    stripped: then what the rule saw is gone, and words must tell.
+    """
+    rng = random.Random(seed)
+    examples: list[Example] = []
+    for text in gold:
+        examples += [
+            dataclasses.replace(text, weight=2 * text.weight),
+            stripped(text, rng),
+            stripped(text, rng),
+        ]
+        for harder, chance in _HARDER:
+            if rng.random() < chance:
+                examples.append(harder(text, rng))
+        if rng.random() < 0.5:
+            examples.append(foreign(joined_lines(text, rng), rng))
+    for text in raw:
+        examples.append(dataclasses.replace(stripped(text, rng), weight=0.5 * text.weight))
+        for harder, chance in ((wrapped, 0.1), (foreign, 0.15), (_as_it_is, 0.2)):
+            if rng.random() < chance:
+                examples.append(dataclasses.replace(harder(text, rng), weight=0.3 * text.weight))
+    return [example for example in examples if example.text]
+
+
+def _as_it_is(example: Example, _rng: random.Random) -> Example:
+    return example
+
+
+_HARDER: tuple[tuple[Callable[[Example, random.Random], Example], float], ...] = (
+    (lowered, 0.3),
+    (raised, 0.1),
+    (joined_lines, 0.3),
+    (without_marks, 0.5),
+    (wrapped, 0.15),
+    (foreign, 1.0),
+    (other_script, 0.5),
+)
+
+
 # ---- reading
 
 
 def read_gold(path: Path) -> Iterator[Example]:
-    """Examples from JSONL with `text` and `ends`, gzip or plain. Raises `SegmenterError` naming the line."""
+    """Examples from JSONL with `text` and `ends`, or from CoNLL-U; gzip or plain.
+
+    Raises `SegmenterError` naming the file, and the line where one is to blame.
+    """
+    if ".conllu" in path.suffixes:
+        yield from _read_conllu(path)
+        return
     for where, document in _documents(path):
-        if not isinstance(document.get("text"), str) or not isinstance(document.get("ends"), list):
-            raise SegmenterError(f"{where}: gold boundaries need `text` and `ends`")
-        yield Example(document["text"], tuple(document["ends"]))
+        text, ends = document.get("text"), document.get("ends")
+        if (
+            not isinstance(text, str)
+            or not isinstance(ends, list)
+            or not all(isinstance(end, int) for end in ends)
+        ):
+            raise SegmenterError(f"{where}: gold boundaries need `text` and `ends`, a list of whole numbers")
+        if any(a >= b for a, b in itertools.pairwise([0, *ends])) or (ends and ends[-1] > len(text)):
+            raise SegmenterError(f"{where}: `ends` must increase, from above 0 up to the length of the text")
+        yield Example(text, tuple(ends))
+
+
+def _read_conllu(path: Path) -> Iterator[Example]:
+    """A text a document (`# newdoc`), a line a paragraph (`# newpar`), from the `# text =` of the sentences."""
+    text, ends, gap = "", list[int](), ""
+    with _opened(path) as lines:
+        for line in lines:
+            if line.startswith("# newdoc") and text:
+                yield Example(text, tuple(ends))
+                text, ends, gap = "", [], ""
+            elif line.startswith("# newpar") and text:
+                gap = "\n"
+            elif line.startswith("# text ="):
+                text += (gap if text else "") + line.partition("=")[2].strip()
+                ends.append(len(text))
+                gap = " "
+            elif "SpaceAfter=No" in line:
+                gap = ""
+            elif line[:1].isdigit():
+                gap = " "
+    if text:
+        yield Example(text, tuple(ends))
 
 
 def read_raw(path: Path) -> Iterator[Example]:
@@ -159,7 +278,9 @@ def read_raw(path: Path) -> Iterator[Example]:
             yield Example(text, tuple(rule.split([text])[0].tolist()))
 
 
-_PROSE = re.compile(r"[^\W\d_\s\"'“‘(][^|{}=<>`\\/_*#]*[.!?。！？:：][\"'”’)]*|[\"“‘'][^|{}=<>`\\/_*#]*[.!?。！？][\"'”’)]*")
+_PROSE = re.compile(
+    r"[^\W\d_\s\"'“‘(][^|{}=<>`\\/_*#]*[.!?。！？:：][\"'”’)]*|[\"“‘'][^|{}=<>`\\/_*#]*[.!?。！？][\"'”’)]*"
+)
 _WRAPPED_LINE = range(50, 90)
 """Characters of the lines of a hard-wrapped paragraph."""
 
@@ -174,16 +295,25 @@ def prose_lines(text: str) -> list[str]:
     return [line for line in lines if len(line) > 40 and _PROSE.fullmatch(line.rstrip())]
 
 
-def _documents(path: Path) -> Iterator[tuple[str, dict]]:
+def _documents(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    with _opened(path) as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                document = json.loads(line)
+            except ValueError as error:
+                raise SegmenterError(f"{path}:{number}: not JSON: {error}") from error
+            if not isinstance(document, dict):
+                raise SegmenterError(f"{path}:{number}: not a document")
+            yield f"{path}:{number}", document
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[IO[str]]:
     try:
         opener = gzip.open if path.suffix == ".gz" else open
         with opener(path, "rt", encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                document = json.loads(line)
-                if not isinstance(document, dict):
-                    raise SegmenterError(f"{path}:{number}: not a document")
-                yield f"{path}:{number}", document
-    except OSError as error:
-        raise SegmenterError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise SegmenterError(f"{path}: not JSON lines in UTF-8: {error}") from error
+            yield cast("IO[str]", lines)
+    except (OSError, EOFError) as error:
+        raise SegmenterError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    except UnicodeDecodeError as error:
+        raise SegmenterError(f"{path}: not UTF-8: {error}") from error

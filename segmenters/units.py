@@ -23,7 +23,15 @@ NUM_SHAPES = 256
 NUM_GAPS = 16
 """Eight kinds of gap, each with and without an end by the rule."""
 
-_SMALL_GAPS = {"none": 0, "space": 1, "spaces": 2, "break": 3, "break and indent": 4, "wrap": 5, "empty line": 6}
+_SMALL_GAPS = {
+    "none": 0,
+    "space": 1,
+    "spaces": 2,
+    "break": 3,
+    "break and indent": 4,
+    "wrap": 5,
+    "empty line": 6,
+}
 _GAP_START = 7
 _WRAPPED = (50, 100)  # characters of a line at whose end a paragraph may be hard-wrapped
 _INNER_MARKS = tuple(map(ord, "'’._"))  # inside a word, between two of its letters
@@ -112,7 +120,9 @@ def units(batch: str, text_starts: Ends, rule_places: Ends) -> Units:
     first_kind_U, last_kind_U = kind_N[start_U], kind_N[last_U]
     case_U = np.where(last_kind_U == Kind.LOWER, 0, np.where(last_kind_U == Kind.UPPER, 1, 2))
     case_U = np.where(last_kind_U == Kind.DIGIT, 3, case_U).astype(np.uint8)
-    shape_U = (first_kind_U << np.uint8(4)) | (case_U << np.uint8(2)) | np.minimum(length_U, 3).astype(np.uint8)
+    shape_U = (
+        (first_kind_U << np.uint8(4)) | (case_U << np.uint8(2)) | np.minimum(length_U, 3).astype(np.uint8)
+    )
 
     gap_U = _gaps(kind_N, start_U, last_U)
     text_U = np.searchsorted(text_starts, start_U, side="right") - 1
@@ -229,7 +239,7 @@ def _hashes(
     code_N: Codes, kind_N: Kinds, start_U: Ends, last_U: Ends
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     table = _character_hashes(256 if code_N.dtype == np.uint8 else 0x110000)
-    count = 2 ** int(len(code_N)).bit_length()
+    count = 2 ** len(code_N).bit_length()
     hash_N = table[code_N]
     word_U = np.add.reduceat(hash_N * _powers(_R, count)[: len(code_N)], start_U)
     word_U *= _powers(_R_INVERSE, count)[start_U]
