@@ -13,6 +13,8 @@ from segmenters.training_text import Example, mixed, pieces, read_gold, read_raw
 
 WEIGHTS_NAME = "segmenter.safetensors"
 CARD_NAME = "MODEL_CARD.md"
+_SHIFTS = (0.0, 0.3, 0.6, 0.9, 1.2, 1.5, 1.8, 2.1)
+"""Log-odds that are tried, on texts held out, for places far from any mark."""
 
 
 def run(config: Config, force: bool = False) -> JobRecord:
@@ -27,7 +29,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
     if config.output is None or not settings.gold:
         raise ConfigError("train-segmenter needs segmenter_training.gold=[FILE, ...] and output=FOLDER")
     output = Path(config.output)
-    inputs: list[Artifact] = [artifact_of(path) for path in (*settings.gold, *settings.raw)]
+    inputs: list[Artifact] = [artifact_of(source.path) for source in (*settings.gold, *settings.raw)]
     if settings.start_from is not None:
         inputs.append(artifact_of(_start_path(settings.start_from)))
 
@@ -63,20 +65,11 @@ def train(
 
     from segmenters import learned_training
 
-    gold: dict[str, list[Example]] = {}
-    held_out: dict[str, list[Example]] = {}
     rng = random.Random(settings.seed)
-    for path in settings.gold:
-        texts = list(read_gold(Path(path)))
-        rng.shuffle(texts)
-        count = min(max(round(settings.held_out_fraction * len(texts)), 1), len(texts) - 1)
-        held_out[path], gold[path] = texts[:count], texts[count:]
-    raw = {path: list(read_raw(Path(path))) for path in settings.raw}
-    examples = mixed(
-        [part for texts in gold.values() for text in texts for part in pieces(text)],
-        [part for texts in raw.values() for text in texts for part in pieces(text)],
-        settings.seed,
-    )
+    gold, held_out = _divided(settings, rng)
+    raw = {source.path: list(read_raw(Path(source.path))) for source in settings.raw}
+    weights = {source.path: source.weight for source in (*settings.gold, *settings.raw)}
+    examples = mixed(_sampled(gold, weights, rng), _sampled(raw, weights, rng), settings.seed)
     if settings.num_threads is not None:
         torch.set_num_threads(settings.num_threads)
     chosen = learned_training.Settings(
@@ -88,19 +81,52 @@ def train(
         seed=settings.seed,
     )
     start = load_weights(_start_path(settings.start_from)) if settings.start_from is not None else None
-    net, check_V = learned_training.train(examples, chosen, start, report)
-    weights = output / WEIGHTS_NAME
-    learned_training.save_weights(net, check_V, weights, {"name": Learned.name})
+    corpus = [text for texts in raw.values() for text in texts]
+    net, check_V = learned_training.train(examples, chosen, start, corpus, report)
+    file = output / WEIGHTS_NAME
+    hard = {path: [stripped(text, rng) for text in texts] for path, texts in held_out.items()}
+    everything_hard = [text for texts in hard.values() for text in texts]
 
-    segmenter = Learned(weights=str(weights))
+    def f1_at(shift: float) -> float:
+        learned_training.save_weights(net, check_V, file, shift, {"name": Learned.name})
+        load_weights.cache_clear()
+        return score(Learned(weights=str(file)), everything_hard).f1
+
+    best_shift = max(_SHIFTS, key=f1_at)
+    f1_at(best_shift)  # leaves the file with this one
+
+    segmenter = Learned(weights=str(file))
     scores: dict[str, float] = {}
     for path, texts in held_out.items():
         name = Path(path).name.split(".")[0]
         scores[f"held_out/{name}/f1"] = score(segmenter, texts).f1
-        scores[f"held_out/{name}-stripped/f1"] = score(segmenter, [stripped(text, rng) for text in texts]).f1
+        scores[f"held_out/{name}-stripped/f1"] = score(segmenter, hard[path]).f1
     used = {path: sum(len(text.text) for text in texts) for path, texts in {**gold, **raw}.items()}
-    (output / CARD_NAME).write_text(model_card(settings, used, scores, weights), encoding="utf-8")
+    (output / CARD_NAME).write_text(model_card(settings, used, scores, file), encoding="utf-8")
     return scores
+
+
+def _divided(
+    settings: SegmenterTrainConfig, rng: random.Random
+) -> tuple[dict[str, list[Example]], dict[str, list[Example]]]:
+    """By gold file the texts to train on, and those held out (at least one of each, where there are two)."""
+    gold: dict[str, list[Example]] = {}
+    held_out: dict[str, list[Example]] = {}
+    for source in settings.gold:
+        texts = list(read_gold(Path(source.path)))
+        rng.shuffle(texts)
+        count = min(max(round(settings.held_out_fraction * len(texts)), 1), len(texts) - 1)
+        held_out[source.path], gold[source.path] = texts[:count], texts[count:]
+    return gold, held_out
+
+
+def _sampled(texts: dict[str, list[Example]], weights: dict[str, float], rng: random.Random) -> list[Example]:
+    """Parts of the texts, each as often as the weight of its file says, on average."""
+    parts = []
+    for path, examples in texts.items():
+        for part in (part for example in examples for part in pieces(example)):
+            parts += [part] * (int(weights[path]) + (rng.random() < weights[path] % 1))
+    return parts
 
 
 def _start_path(name: str) -> Path:

@@ -16,8 +16,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from segmenters.batching import split_batched
+from segmenters.batching import SEPARATOR, split_batched
+from segmenters.characters import Kind
 from segmenters.contract import Ends, Segmenter, SegmenterError
+from segmenters.limits import best_cuts, stretches_to_mend
 from segmenters.punctuation import Punctuation
 from segmenters.structure import Structure, ends, regions
 from segmenters.units import PADDING, Units, units
@@ -29,6 +31,8 @@ UNKNOWN_WORD = 1
 FIRST_WORD = 2
 """Rows of the word table: 0 padding, 1 any word out of the vocabulary, then one a bucket."""
 
+LEAK = 0.1
+"""Slope of the hidden units below 0: none of them dies on rare boundaries."""
 _ROWS = 2**10  # places scored at once: their windows fit the processor's cache
 
 
@@ -48,6 +52,9 @@ class Weights:
     """Units of the window before the place."""
     after: int
     """Units of the window behind it."""
+    barren_shift: float
+    """Added to the log-odds where no mark or line break is near: there nothing is certain, and most boundaries are
+    found, for as many wrong ones, at a lower probability."""
     digest: str
 
     def word_ids(self, word_U: NDArray[np.uint64]) -> NDArray[np.int64]:
@@ -78,10 +85,9 @@ class Weights:
             hidden = windows[part - self.before] @ first[:width]
             hidden += density_UF[part] @ first[width:] + bias
             for matrix, bias in rest:
-                np.maximum(hidden, 0, out=hidden)
-                hidden = hidden @ matrix + bias
+                hidden = np.maximum(hidden, hidden * np.float32(LEAK)) @ matrix + bias
             logits[low : low + _ROWS] = hidden[:, 0]
-        return place_M, logits
+        return place_M, logits + self.barren_shift * row.barren(density_UF)[place_M].astype(np.float32)
 
 
 def word_rows(word_U: NDArray[np.uint64], check_V: NDArray[np.uint16]) -> NDArray[np.int64]:
@@ -145,12 +151,30 @@ def _weights(tensors: dict[str, NDArray[Any]], metadata: dict[str, str], digest:
         tuple(layers),
         int(metadata["before"]),
         int(metadata["after"]),
+        float(metadata["barren_shift"]),
         digest,
     )
     window = (weights.before + weights.after) * weights.word_VE.shape[1]
     if not layers or len(layers[0][0]) <= window or max(weights.before, weights.after) > PADDING:
         raise ValueError("the layers do not fit the window")
     return weights
+
+
+_LETTERS_A_TOKEN = 5  # an estimate that is high for English and low for rare words
+_FALLBACK_GAINS = np.array([-16, -12, -12], np.float32)  # of a cut inside a word, at a space, at more space
+_AFTER_PAUSE = 4.0
+_WANTED = 10.0
+
+
+def _tokens(length_U: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Estimated tokens of units of so many characters."""
+    return (length_U.astype(np.int64) + _LETTERS_A_TOKEN - 1) // _LETTERS_A_TOKEN
+
+
+def _count_tokens(text: str) -> int:
+    batch = f"{SEPARATOR}{text}{SEPARATOR}"
+    row = units(batch, np.array([len(SEPARATOR)], np.int64), np.empty(0, np.int64))
+    return int(_tokens(row.length_U[row.start_U >= 0]).sum())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,12 +185,25 @@ class Learned(Segmenter):
 
     threshold: float = 0.5
     """A sentence ends where the probability is at least this; lower is finer, higher is coarser."""
+    min_sentence_tokens: int = 1
+    """A shorter sentence is joined to a neighbour. Tokens are estimated: one a mark, an ideograph, or five letters
+    of a word."""
+    max_sentence_tokens: int | None = None
+    """A longer sentence is cut where the model likes it best; none: there is no limit."""
     weights: str | None = None
     """File of weights of your own, from `sllm train-segmenter`; none: those shipped."""
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
             raise SegmenterError(f"learned_v1: threshold is {self.threshold}, but must be between 0 and 1")
+        if (
+            self.min_sentence_tokens < 1
+            or (self.max_sentence_tokens or self.min_sentence_tokens) < self.min_sentence_tokens
+        ):
+            raise SegmenterError(
+                f"learned_v1: min_sentence_tokens is {self.min_sentence_tokens} and max_sentence_tokens "
+                f"{self.max_sentence_tokens}: needs 1 <= min <= max"
+            )
         load_weights(self._path)
 
     @property
@@ -197,7 +234,10 @@ class Learned(Segmenter):
             found[number].append(
                 (next(prose_ends) if is_prose else ends(part, region.structure)) + region.start
             )
-        return [np.concatenate([np.empty(0, np.int64), *part]) for part in found]
+        whole = [np.concatenate([np.empty(0, np.int64), *part]) for part in found]
+        if self.min_sentence_tokens == 1 and self.max_sentence_tokens is None:
+            return whole
+        return [self._limited(text, text_ends) for text, text_ends in zip(texts, whole, strict=True)]
 
     def places(self, batch: str, text_starts: Ends) -> Ends:
         """Where sentences begin in a batch of texts of prose (see `split_batched`)."""
@@ -205,3 +245,48 @@ class Learned(Segmenter):
         place_M, logit_M = load_weights(self._path).logits(row)
         cut = math.log(self.threshold / (1 - self.threshold))
         return row.start_U[place_M[logit_M >= cut]]
+
+    def _limited(self, text: str, text_ends: Ends) -> Ends:
+        """The ends, with the stretches that break a limit of length segmented anew."""
+        high = self.max_sentence_tokens or len(text)
+        starts = np.concatenate([[0], text_ends[:-1]]).astype(np.int64)
+        shortest = (
+            text_ends - starts
+        ) // _LETTERS_A_TOKEN  # fewer tokens it cannot have, nor more than characters
+        if np.all(shortest >= self.min_sentence_tokens) and np.all(text_ends - starts <= high):
+            return text_ends
+        tokens_S = np.array(
+            [_count_tokens(text[a:b]) for a, b in zip(starts, text_ends, strict=True)], np.int64
+        )
+        kept: list[Ends] = []
+        done = 0
+        for first, behind in stretches_to_mend(tokens_S, self.min_sentence_tokens, high):
+            kept.append(text_ends[done:first])
+            low, up = int(starts[first]), int(text_ends[behind - 1])
+            kept += [
+                self._best(text[low:up], text_ends[first:behind] - low, high) + low,
+                text_ends[behind - 1 : behind],
+            ]
+            done = behind
+        return np.concatenate([*kept, text_ends[done:]])
+
+    def _best(self, text: str, wanted: Ends, high: int) -> Ends:
+        """The best inner ends of a stretch, where `wanted` are the ends without limits."""
+        batch = f"{SEPARATOR}{text}{SEPARATOR}"
+        text_starts = np.array([len(SEPARATOR)], np.int64)
+        row = units(batch, text_starts, Punctuation().places(batch, text_starts))
+        place_M, logit_M = load_weights(self._path).logits(row)
+        gain_U = _FALLBACK_GAINS[np.minimum(row.gap_U >> np.uint8(1), 2)]
+        gain_U[1:] += np.where(row.kind_U[:-1] == Kind.PAUSE, _AFTER_PAUSE, 0)
+        gain_U[place_M] = np.maximum(
+            gain_U[place_M], logit_M - math.log(self.threshold / (1 - self.threshold))
+        )
+        real_U = np.flatnonzero(row.start_U >= 0)
+        start_U = row.start_U[real_U] - len(SEPARATOR)
+        if not len(start_U):
+            return np.empty(0, np.int64)
+        gain_U = np.minimum(gain_U[real_U], -1)
+        first_U = np.searchsorted(start_U, wanted[:-1])
+        gain_U[first_U[first_U < len(gain_U)]] = _WANTED
+        cuts = best_cuts(_tokens(row.length_U[real_U]), gain_U, self.min_sentence_tokens, high)
+        return start_U[cuts]

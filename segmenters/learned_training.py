@@ -5,9 +5,11 @@ Torch is imported here and not where segmenters are used.
 
 import dataclasses
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from segmenters.characters import Kind
 from segmenters.learned import (
     FIRST_WORD,
     FORMAT_VERSION,
+    LEAK,
     UNKNOWN_WORD,
     Weights,
     word_check,
@@ -52,11 +55,8 @@ class Settings:
     hide_words: float = 0.05
     """Share of words hidden at random in each step."""
     weight_decay: float = 1e-4
-    pretrain_steps: int = 0
-    """Steps in which the embeddings learn to tell a word from its neighbours, before any boundary."""
-    pretrain_neighbours: int = 3
-    """Words on each side for that."""
-    pretrain_negatives: int = 1024
+    frequent_words: int = 600
+    """Words that others are first compared by: how often each stands one and two places before and behind."""
     seed: int = 0
 
 
@@ -96,7 +96,7 @@ class Net(nn.Module):
         hidden = nn.functional.conv1d(unit_BTE.transpose(1, 2), kernel).transpose(1, 2)
         hidden = hidden + density_BPF @ first.weight[:, size * width :].T + first.bias
         for layer in self.layers[1:]:
-            hidden = layer(torch.relu(hidden))
+            hidden = layer(nn.functional.leaky_relu(hidden, LEAK))
         return hidden.squeeze(-1)
 
     @torch.no_grad()
@@ -132,10 +132,10 @@ def _units_of(example: Example) -> Units:
 
 
 def _vocabulary(
-    rows: Iterable[Units], settings: Settings, known_V: NDArray[np.uint16] | None
+    words: Iterable[NDArray[np.uint64]], settings: Settings, known_V: NDArray[np.uint16] | None
 ) -> NDArray[np.uint16]:
     """The check of each bucket: that of `known_V`, else of the most frequent word that falls into it."""
-    hashes, counts = np.unique(np.concatenate([row.word_U for row in rows]), return_counts=True)
+    hashes, counts = np.unique(np.concatenate(list(words)), return_counts=True)
     frequent = (counts >= settings.min_word_count) & (hashes != 0)
     hashes, counts = hashes[frequent], counts[frequent]
     check_V = np.zeros(settings.num_words, np.uint16)
@@ -188,22 +188,31 @@ def train(
     examples: Sequence[Example],
     settings: Settings,
     start: Weights | None = None,
+    corpus: Sequence[Example] = (),
     report: Callable[[dict[str, float]], None] = lambda metrics: None,
 ) -> tuple[Net, NDArray[np.uint16]]:
     """A trained net and its vocabulary's checks, from scratch or from the weights `start`.
 
+    `corpus` is more text for the vocabulary and the first embeddings, whose boundaries are not trained on.
     The same for the same examples, settings, and number of threads. `report` gets step, loss and units a second.
     """
     torch.manual_seed(settings.seed)
     rows = [_units_of(example) for example in examples]
-    check_V = _vocabulary(rows, settings, start.check_V if start else None)
+    corpus_U = np.concatenate([np.zeros(1, np.uint64), *(_units_of(text).word_U for text in corpus)])
+    check_V = _vocabulary(
+        [*(row.word_U for row in rows), corpus_U], settings, start.check_V if start else None
+    )
     table = _table(examples, rows, check_V, settings)
     del rows
     net = Net(settings)
     if start is not None:
         net.load(start)
-    if settings.pretrain_steps:
-        _pretrain(net, table, report)
+    else:  # begin with how rare boundaries are, or the net spends its hidden units on saying so
+        rate = float((table.label_U * table.weight_U).sum() / table.weight_U.sum().clamp(min=1))
+        nn.init.constant_(cast("nn.Linear", net.layers[-1]).bias, math.log(max(rate, 1e-4) / max(1 - rate, 1e-4)))
+    if start is None and settings.frequent_words:
+        corpus_rows = np.where(corpus_U > 0, word_rows(corpus_U, check_V), 0)
+        _set_by_neighbours(net, np.concatenate([corpus_rows, table.word_U.numpy()]))
     matrices = [p for n, p in net.named_parameters() if p.dim() > 1]
     biases = [p for n, p in net.named_parameters() if p.dim() == 1]
     optimizer = torch.optim.AdamW(
@@ -258,50 +267,41 @@ def train(
     return net, check_V
 
 
-def _pretrain(net: Net, table: _Table, report: Callable[[dict[str, float]], None]) -> None:
-    """Word and suffix embeddings from raw text: each word among random ones, by its neighbours in order.
+def _set_by_neighbours(net: Net, word_U: NDArray[np.int64]) -> None:
+    """Word embeddings to begin with: the principal parts of which frequent words stand beside each word.
 
     Words that may stand in the same places come near each other, which few gold boundaries could not teach.
+    (Positive pointwise mutual information, then a randomised singular value decomposition.)
     """
-    settings = net.settings
-    reach, width = settings.pretrain_neighbours, settings.width
-    guess = nn.Sequential(nn.Linear(2 * reach * width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
-    bias = nn.Parameter(torch.zeros(settings.num_words + FIRST_WORD))
-    parameters = [net.word.weight, net.suffix.weight, bias, *guess.parameters()]
-    optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=settings.pretrain_steps, pct_start=0.05
-    )
-    generator = torch.Generator().manual_seed(settings.seed)
-    centre_M = torch.nonzero(table.word_U > UNKNOWN_WORD).squeeze(1)
-    centre_M = centre_M[(centre_M >= reach) & (centre_M < len(table.word_U) - reach)]
-    offsets = torch.tensor([*range(-reach, 0), *range(1, reach + 1)])
-    counts = torch.bincount(table.word_U[centre_M], minlength=settings.num_words + FIRST_WORD)
-    noise = counts.double() ** 0.75
-    total = 0.0
-    for step in range(1, settings.pretrain_steps + 1):
-        centre_B = centre_M[torch.randint(len(centre_M), (8192,), generator=generator)]
-        index_BK = centre_B[:, None] + offsets
-        near_BKE = net.word(table.word_U[index_BK]) + net.suffix(table.suffix_U[index_BK])
-        guess_BE = guess(near_BKE.flatten(1))
-        target_B = table.word_U[centre_B]
-        wrong_K = torch.multinomial(noise, settings.pretrain_negatives, replacement=True, generator=generator)
-        right_B = (guess_BE * net.word(target_B)).sum(1) + bias[target_B]
-        wrong_BK = guess_BE @ net.word(wrong_K).T + bias[wrong_K]
-        wrong_BK = wrong_BK.masked_fill(target_B[:, None] == wrong_K, -1e4)
-        logit_BK = torch.cat([right_B[:, None], wrong_BK], dim=1)
-        loss = nn.functional.cross_entropy(logit_BK, torch.zeros(len(centre_B), dtype=torch.int64))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        total += loss.item()
-        if step % 200 == 0:
-            report({"step": step, "pretrain/loss": total / 200})
-            total = 0.0
+    rows, width = net.settings.num_words + FIRST_WORD, net.settings.width
+    frequent = np.argsort(-np.bincount(word_U, minlength=rows)[FIRST_WORD:], kind="stable") + FIRST_WORD
+    frequent = frequent[: net.settings.frequent_words]
+    column = np.full(rows, -1)
+    column[frequent] = np.arange(len(frequent))
+    parts = []
+    for offset in (-2, -1, 1, 2):
+        near_U = column[np.roll(word_U, -offset)]
+        seen = (near_U >= 0) & (word_U >= FIRST_WORD)
+        pairs = word_U[seen].astype(np.int64) * len(frequent) + near_U[seen]
+        parts.append(np.bincount(pairs, minlength=rows * len(frequent)).reshape(rows, -1).astype(np.float32))
+    counts = np.concatenate(parts, axis=1)
+    expected = counts.sum(1, keepdims=True) @ counts.sum(0, keepdims=True) / max(counts.sum(), 1)
+    information = np.log(np.maximum(counts, 1e-9) / np.maximum(expected, 0.05)).clip(min=0)
+    rng = np.random.default_rng(net.settings.seed)
+    basis = rng.standard_normal((information.shape[1], width + 8)).astype(np.float32)
+    for _ in range(3):
+        basis, _ = np.linalg.qr(information.T @ (information @ basis))
+    left, values, _ = np.linalg.svd(information @ basis, full_matrices=False)
+    embedding = left[:, :width] * np.sqrt(values[:width])
+    seen_rows = counts.sum(1) > 0
+    embedding *= 0.1 / max(float(embedding[seen_rows].std()), 1e-9)
+    with torch.no_grad():
+        net.word.weight[torch.from_numpy(seen_rows)] = torch.from_numpy(embedding[seen_rows])
 
 
-def save_weights(net: Net, check_V: NDArray[np.uint16], path: Path, metadata: dict[str, str]) -> None:
+def save_weights(
+    net: Net, check_V: NDArray[np.uint16], path: Path, barren_shift: float, metadata: dict[str, str]
+) -> None:
     """Write the weights: tables and matrices as int8 with one scale a column or row, biases in float32."""
     tensors: dict[str, NDArray] = {"word.check": check_V}
     for name in ("word", "suffix", "shape", "gap"):
@@ -317,6 +317,7 @@ def save_weights(net: Net, check_V: NDArray[np.uint16], path: Path, metadata: di
         "format_version": str(FORMAT_VERSION),
         "before": str(net.settings.before),
         "after": str(net.settings.after),
+        "barren_shift": str(barren_shift),
         **metadata,
     }
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -59,7 +59,7 @@ _CODE_LINE = re.compile(
     r"|-[ ][^ ]+$|-{3}$"
     r"|</?\w[^>]*>|<[!?]"
     r"|[\[({]*[-+\w.\"\']+[\])}]*(?:[ ]*[:,][ ]*[\[({]*[-+\w.\"\'\\]*[\])}]*)*,$"  # row of a table
-    r"|[rbuf]?(?:\"[^\"]*\"|\'[^\']*\')[ ]?[,:)\]}]*"  # a string
+    r"|[rbuf]?(?:\"[^\"]*\"|'[^']*')(?:[ ]?[:)\]}]+[,;]?|,|[ ]?[:%+][^.!?]*)$"  # a string
     r"|[\])}>]"
 )
 _CODE_ENDS = tuple("{};\\=[(&+")
@@ -80,7 +80,10 @@ _OTHER_LINE = re.compile(
 _CODE_SHARE = 0.6
 _LINES = 80  # of a sample, evenly spaced
 _LONGEST_CODE_LINE = 200
-_DEFINITION = re.compile(r"^(?:import |from \S+ import|def |class |async def |if __name__|__\w+__ =)", re.M)
+_DEFINITION = re.compile(
+    r"^(?:import \w|from \S+ import\b|def \w+\(|class \w+[^\n]*:\s*$|async def |if __name__|__\w+__ =)", re.M
+)
+_MANY_DEFINITIONS = 3
 _STARTS_WITH_LONG_STRING = re.compile(r"(?:\s|#[^\n]*\n)*[rRbBuU]?(?:\"\"\"|''')")
 
 
@@ -123,6 +126,8 @@ def recognise(text: str) -> Structure:
             code += 1
             python += bool(_PYTHON_LINE.match(bare))
             other += bool(_OTHER_LINE.match(bare))
+    if len(_DEFINITION.findall(sample)) >= _MANY_DEFINITIONS and python > other:
+        return Structure.PYTHON
     if code < _CODE_SHARE * len(lines):
         return Structure.PROSE
     return Structure.PYTHON if python > other else Structure.CODE

@@ -22,6 +22,7 @@ class Example:
     text: str
     ends: tuple[int, ...]
     weight: float = 1.0
+    """Of its places in the loss of a training."""
     hide_words: float = 0.0
     """Share of its words that the model must do without, as in a language that it does not know."""
 
@@ -199,10 +200,10 @@ def mixed(gold: Sequence[Example], raw: Sequence[Example], seed: int) -> list[Ex
         if rng.random() < 0.5:
             examples.append(foreign(joined_lines(text, rng), rng))
     for text in raw:
-        examples.append(dataclasses.replace(stripped(text, rng), weight=0.5 * text.weight))
+        examples.append(dataclasses.replace(stripped(text, rng), weight=0.5))
         for harder, chance in ((wrapped, 0.1), (foreign, 0.15), (_as_it_is, 0.2)):
             if rng.random() < chance:
-                examples.append(dataclasses.replace(harder(text, rng), weight=0.3 * text.weight))
+                examples.append(dataclasses.replace(harder(text, rng), weight=0.3))
     return [example for example in examples if example.text]
 
 

@@ -52,6 +52,8 @@ class Units:
     """Kind of the first character, kind of the last, length."""
     gap_U: NDArray[np.uint8]
     """What is between the unit before and this one, and whether the rule ends a sentence there."""
+    length_U: NDArray[np.int32]
+    """Characters."""
     low_U: NDArray[np.int64]
     """First unit of the surroundings: at most `SURROUNDINGS` units back, in the same text."""
     high_U: NDArray[np.int64]
@@ -61,6 +63,11 @@ class Units:
     def kind_U(self) -> NDArray[np.uint8]:
         """Kind of the first character (`Kind.SPACE` for padding)."""
         return self.shape_U >> np.uint8(4)
+
+    @property
+    def broken_U(self) -> NDArray[np.bool_]:
+        """Whether a line break is in the gap before; the start of a text is none."""
+        return (self.gap_U >= 2 * _SMALL_GAPS["break"]) & (self.gap_U < 2 * _GAP_START)
 
     def around(self, is_U: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Share of the units in the surroundings of each for which `is_U` holds."""
@@ -74,7 +81,7 @@ class Units:
         return np.stack(
             [
                 self.around(kind_U >= Kind.TERMINATOR),
-                self.around(self.gap_U >= 2 * _SMALL_GAPS["break"]),
+                self.around(self.broken_U),
                 self.around(kind_U == Kind.UPPER),
                 self.around(known_U),
             ],
@@ -93,10 +100,12 @@ class Units:
         closed_U = (before_U >= Kind.QUOTE) & (_shifted(kind_U, 2) >= Kind.TERMINATOR)
         marked_U = (before_U > Kind.IDEOGRAPH) & (before_U != Kind.PAUSE)
         spaced_U = (self.gap_U >= 2) & (marked_U | (kind_U != Kind.LOWER))
-        broken_U = self.gap_U >= 2 * _SMALL_GAPS["break"]
-        barren_U = (density_UF[:, 0] == 0) & (density_UF[:, 1] == 0)
-        place_U = terminator_U | closed_U | spaced_U | broken_U | barren_U
+        place_U = terminator_U | closed_U | spaced_U | self.broken_U | self.barren(density_UF)
         return np.flatnonzero(place_U & (self.start_U >= 0) & (self.gap_U < 2 * _GAP_START))
+
+    def barren(self, density_UF: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Units with neither terminators nor line breaks in their surroundings."""
+        return (density_UF[:, 0] == 0) & (density_UF[:, 1] == 0)
 
 
 def _shifted(values_U: NDArray[np.uint8], by: int) -> NDArray[np.uint8]:
@@ -113,7 +122,7 @@ def units(batch: str, text_starts: Ends, rule_places: Ends) -> Units:
     if not len(start_U):
         empty = np.empty(0, np.uint64)
         none, small = np.empty(0, np.int64), np.empty(0, np.uint8)
-        return Units(none, empty, empty, small, small, none, none)
+        return Units(none, empty, empty, small, small, none.astype(np.int32), none, none)
 
     word_U, suffix_U = _hashes(code_N, kind_N, start_U, last_U)
     length_U = last_U - start_U
@@ -149,6 +158,7 @@ def units(batch: str, text_starts: Ends, rule_places: Ends) -> Units:
         padded(suffix_U),
         padded(shape_U),
         padded(gap_U.astype(np.uint8)),
+        padded((length_U + 1).astype(np.int32)),
         padded(np.maximum(place_U - SURROUNDINGS, first_U)),
         padded(np.minimum(place_U + SURROUNDINGS, behind_U)),
     )
