@@ -10,6 +10,7 @@ from typing import Any
 
 import ray
 import ray.train
+import ray.train.v2.api.config
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 
@@ -108,12 +109,12 @@ def train_on_cluster(job: TrainingJob, config: Config, checkpoints: Path, report
             use_gpu=config.ray.use_gpu,
             resources_per_worker={"CPU": config.ray.cpus_per_worker},
         ),
-        run_config=ray.train.RunConfig(
+        run_config=ray.train.v2.api.config.RunConfig(
             name=checkpoints.name,
             storage_path=str(checkpoints.parent.absolute()),
             failure_config=ray.train.FailureConfig(max_failures=config.ray.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=options.keep_checkpoints),
-            logging_config=ray.train.LoggingConfig(log_level="ERROR"),
+            logging_config=ray.train.v2.api.config.LoggingConfig(log_level="ERROR"),
         ),
     )
     with _follow(mailbox, report):

@@ -221,9 +221,12 @@ class ActiveRun:
         else:
             client.log_inputs(self.run_id, datasets=[_dataset(output, context=OUTPUT_CONTEXT)])
         now = int(time.time() * 1000)
+        curves = client.get_run(self.run_id).data.metrics  # these have their last value already, at its step
         client.log_batch(
             self.run_id,
-            metrics=[Metric(key, float(value), now, 0) for key, value in metrics.items()],
+            metrics=[
+                Metric(key, float(value), now, 0) for key, value in metrics.items() if key not in curves
+            ],
             tags=[RunTag(key, value) for key, value in tags.items()],
             synchronous=True,
         )

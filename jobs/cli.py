@@ -303,7 +303,7 @@ def segment(
     \b
     Examples:
       sllm segment --list
-      sllm segment --segmenter spacy_v1 --option model=en_core_web_sm docs.jsonl.gz --output ends.jsonl
+      sllm segment --segmenter spacy_v1 --option pipeline=en_core_web_sm docs.jsonl.gz --output ends.jsonl
     """
     import jobs.segment
 

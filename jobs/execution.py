@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import fcntl
 import shutil
 import signal
 import sys
@@ -26,6 +27,8 @@ from pipeline.lineage import (
     read_record,
     write_record,
 )
+
+LOCK_NAME = ".lock"
 
 
 def run_job(
@@ -63,47 +66,67 @@ def run_job(
         elif earlier.output_is_whole:
             _say(f"reuse {output}: {job} run {earlier.run_id}, finished {earlier.finished}")
             return earlier
-    if earlier is not None and force:
-        _remove(earlier, inputs)
-        earlier = None
-    unfinished = earlier if earlier is not None and earlier.finished is None else None
-
-    run = start_run(
-        config.tracking,
-        name=f"{job} {Path(output).name}",
-        output=output,
-        resume=unfinished.run_id if unfinished else None,
-    )
-    record = JobRecord(
-        job=job,
-        identity=this,
-        config=tree,
-        inputs=tuple(inputs),
-        output=Artifact(output_kind, output, digest="", run_id=run.run_id),
-        run_id=run.run_id,
-        metrics={},
-        versions=code_versions(),
-        started=unfinished.started if unfinished else _now(),
-        finished=None,
-    )
-    went_on = "goes on in" if unfinished and unfinished.run_id == run.run_id else "starts as"
-    _say(f"{job} -> {output}: {went_on} MLflow run {run.run_id}")
-    with _ended(run), _interruptible():
-        write_record(output, record)
-        run.log_start(tree, inputs, _tags(record))
-        metrics = body(run)
-        run.close()
-        made = describe_output(output_kind, output, run.run_id)
-        run.log_output(dataclasses.replace(made, path=_absolute(output)), metrics)
-        record = dataclasses.replace(
-            record,
-            output=made,
-            metrics={key: float(value) for key, value in metrics.items()},
-            finished=_now(),
-            files=_written(output, inputs),
+    with _only_job_at(output):
+        if earlier is not None and force:
+            _remove(earlier, inputs)
+            earlier = None
+        unfinished = earlier if earlier is not None and earlier.finished is None else None
+        run = start_run(
+            config.tracking,
+            name=f"{job} {Path(output).name}",
+            output=output,
+            resume=unfinished.run_id if unfinished else None,
         )
-        write_record(output, record)
+        record = JobRecord(
+            job=job,
+            identity=this,
+            config=tree,
+            inputs=tuple(inputs),
+            output=Artifact(output_kind, output, digest="", run_id=run.run_id),
+            run_id=run.run_id,
+            metrics={},
+            versions=code_versions(),
+            started=unfinished.started if unfinished else _now(),
+            finished=None,
+        )
+        went_on = "goes on in" if unfinished and unfinished.run_id == run.run_id else "starts as"
+        _say(f"{job} -> {output}: {went_on} MLflow run {run.run_id}")
+        with _ended(run), _interruptible():
+            write_record(output, record)
+            run.log_start(tree, inputs, _tags(record))
+            metrics = body(run)
+            run.close()
+            made = describe_output(output_kind, output, run.run_id)
+            run.log_output(dataclasses.replace(made, path=_absolute(output)), metrics)
+            record = dataclasses.replace(
+                record,
+                output=made,
+                metrics={key: float(value) for key, value in metrics.items()},
+                finished=_now(),
+                files=_written(output, inputs),
+            )
+            write_record(output, record)
     return record
+
+
+@contextmanager
+def _only_job_at(output: str) -> Iterator[None]:
+    """Hold the folder, so that two jobs never write to it at once. A dead job holds nothing."""
+    try:
+        Path(output).mkdir(parents=True, exist_ok=True)
+        lock = Path(output, LOCK_NAME).open("a")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise ConfigError(f"cannot write to output={output}: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"another job is writing to {output}: wait for it, or name another output"
+            ) from error
+        except OSError:  # a file system without locks
+            pass
+        yield
 
 
 @contextmanager

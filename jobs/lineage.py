@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,9 +14,14 @@ from pipeline.errors import ConfigError
 from pipeline.lineage import Artifact, JobRecord, artifact_of, read_record
 
 FILES_SHOWN = 12
-METRICS_SHOWN = 4
-_TELLING = ("bits_per_byte", "accuracy", "loss", "documents", "sentences", "tokens")
-"""Metrics that say most, by their names; the first kinds come first."""
+UNWRAPPED = 1000
+"""Columns where the output goes into a file or another program."""
+METRICS_SHOWN = 6
+_TELLING = (
+    *("bits_per_byte", "nll_per_token", "token_accuracy", "exact_sentences"),
+    *("documents", "sentences", "tokens"),
+)
+"""Metrics that say most, by the last part of their names; the first come first."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +57,10 @@ def show(path: str, tracking: str | None, as_json: bool = False, forward: bool =
     if as_json:
         print(json.dumps(dataclasses.asdict(step), indent=2, ensure_ascii=False))
     else:
-        Console().print(_tree(step), soft_wrap=True)
+        console = Console()
+        if not console.is_terminal:
+            console.width = UNWRAPPED
+        console.print(_tree(step))
 
 
 def walk_back(artifact: Artifact, tracking: str | None = None, asked_by: JobRecord | None = None) -> Step:
@@ -162,17 +169,21 @@ def _label(step: Step) -> str:
         lines.append(f"by [cyan]{step.job}[/cyan], run {step.artifact.run_id}, {step.finished}{code}")
     if step.segmenter:
         lines.append(escape(f"segmenter {step.segmenter}; tokenizer {step.tokenizer}"))
-    if telling := _telling(step.metrics):
+    if telling := _telling(step):
         lines.append(
             f"[green]{escape(', '.join(f'{key} {value:.6g}' for key, value in telling.items()))}[/green]"
         )
     return "\n".join(lines)
 
 
-def _telling(metrics: dict[str, float]) -> dict[str, Any]:
-    def rank(name: str) -> int:
-        last = name.rsplit("/", 1)[-1]
-        return next((place for place, word in enumerate(_TELLING) if last.startswith(word)), len(_TELLING))
+def _telling(step: Step) -> dict[str, float]:
+    def last(name: str) -> str:
+        return name.rpartition("/")[2]
 
-    names = sorted((name for name in metrics if rank(name) < len(_TELLING)), key=rank)
-    return {name: metrics[name] for name in names[:METRICS_SHOWN]}
+    held_out = [
+        name for name in step.metrics if step.artifact.kind != "model" or not name.startswith("train/")
+    ]
+    names = sorted(
+        (name for name in held_out if last(name) in _TELLING), key=lambda name: _TELLING.index(last(name))
+    )
+    return {name: step.metrics[name] for name in names[:METRICS_SHOWN]}

@@ -164,6 +164,7 @@ class TrunkConfig(Section):
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 4,
+        "initializer_range": 0.088,
         "tie_word_embeddings": True,
     }
     """Hugging Face configuration with `model_type`; the vocabulary comes from the shards."""
@@ -371,12 +372,11 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     *parents, last = key.split(".")
     node = tree
     for parent in parents:
-        child = node.setdefault(parent, {})
-        if child is None:
-            child = node[parent] = {}
-        if not isinstance(child, dict):
+        child = node.get(parent)
+        if not isinstance(child, dict | None):
             raise ConfigError(f"override {override!r}: {parent} is a value, not a section")
-        node = child
+        node[parent] = dict(child or {})  # a copy: YAML aliases share one mapping between sections
+        node = node[parent]
     try:
         node[last] = yaml.safe_load(value)
     except yaml.YAMLError as error:

@@ -37,13 +37,20 @@ class SentenceVaeConfig(PreTrainedConfig):
     focal_gamma: float = 0.0
     token_dropout: float = 0.0
     latent_dropout: float = 0.0
-    initializer_range: float = 0.02
+    initializer_range: float | None = None
+    """Standard deviation of fresh weights; none: hidden_size ** -0.5, without which the way through the latent
+    starts so faint that small models take many times the steps to use it."""
     bos_token_id: int = 1
     eos_token_id: int = 2
     tie_word_embeddings: bool = True
     max_sentence_tokens: int = 64
     tokenizer_digest: str = ""
     segmenter: dict[str, Any] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.initializer_range is None:
+            self.initializer_range = self.hidden_size**-0.5
+        super().__post_init__(**kwargs)
 
 
 class SentenceVae(PreTrainedModel):
@@ -71,12 +78,6 @@ class SentenceVae(PreTrainedModel):
         self.decoder_norm = nn.LayerNorm(hidden) if config.norm_first else nn.Identity()
         self.head = nn.Linear(hidden, config.vocab_size, bias=False)
         self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, nn.Embedding):
-            # Inputs are scaled by sqrt(H) (add_positions), and the head shares these weights.
-            nn.init.normal_(module.weight, std=self.config.hidden_size**-0.5)
 
     def get_input_embeddings(self) -> nn.Module:
         """The token embedding, shared by encoder and decoder."""
@@ -145,6 +146,7 @@ class SentenceVae(PreTrainedModel):
         for place in range(max_tokens):
             x_BH = add_positions(self.embedding(token_B), torch.full_like(token_B, place), max_tokens)
             for block, cache in zip(self.decoder, caches, strict=True):
+                assert isinstance(block, Block)
                 x_BH = block.step(x_BH, cache, latents_BH)
             logits_BV = at_least_fp32(self.head(self.decoder_norm(x_BH)))
             if place == 0:

@@ -23,34 +23,21 @@ from pipeline.lineage import read_record
 
 REPOSITORY = Path(__file__).parents[2]
 
-QUICK_JOB = '''
-"""Stands in for `prepare`: a Ray task of the cluster, an MLflow run, an output."""
+ENDLESS_JOB = '''
+"""Stands in for `generate`: writes on until it is stopped."""
 
 import time
 from pathlib import Path
 
-import ray
-
 from jobs.execution import run_job
-from pipeline.errors import CorpusError
 
 
 def run(config, force=False):
     def body(run):
-        print("sentence count follows")
-        if "missing" in config.data.inputs[0]:
-            raise CorpusError("there is no such corpus: /missing")
-        if "endless" in config.data.inputs[0]:
-            Path(run.output, "started").touch()
-            time.sleep(600)
-        ray.init()
-        count = ray.get(ray.remote(lambda: 3).remote())
-        Path(run.output, "count").write_text(str(count))
-        print(f"counted {count}")
-        return {"sentences": count}
+        Path(run.output, "started").touch()
+        time.sleep(600)
 
-    return run_job("prepare", config, sections=["data"], inputs=[], output=config.output, output_kind="shards",
-                   body=body, force=force)
+    return run_job("generate", config, sections=[], inputs=[], output=config.output, output_kind="report", body=body)
 '''
 
 
@@ -59,7 +46,7 @@ class TestCluster:
     address: str
     environment: dict[str, str]
     folder: Path
-    """Holds a copy of our code with a quick `prepare`: what a person's checkout would be."""
+    """Holds a copy of our code, with a `generate` that never ends: what a person's checkout would be."""
 
     __test__ = False
 
@@ -84,7 +71,7 @@ def cluster() -> Iterator[TestCluster]:
     (folder / "code").mkdir()
     for package in ("segmenters", "pipeline", "infra", "jobs"):
         shutil.copytree(REPOSITORY / package, folder / "code" / package)
-    (folder / "code" / "jobs" / "prepare.py").write_text(QUICK_JOB)
+    (folder / "code" / "jobs" / "generate.py").write_text(ENDLESS_JOB)
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "SLLM_"))}
     environment = {
         **kept,
@@ -149,15 +136,19 @@ def wait_for(condition, seconds: float) -> None:
 
 
 def test_a_job_runs_on_the_cluster_and_its_log_and_result_come_back(cluster, tracking_uri, tmp_path):
+    corpus = tmp_path / "a b.jsonl"
+    corpus.write_text("".join(f'{{"id": {n}, "text": "Sentence {n}. Another one."}}\n' for n in range(50)))
     output = tmp_path / "shards"
-    arguments = ["prepare", f"output={output}", f"tracking.uri={tracking_uri}", "data.inputs=['/a b.txt']"]
+    arguments = ["prepare", f"output={output}", f"tracking.uri={tracking_uri}", f"data.inputs=['{corpus}']"]
+    arguments += ["prepare.num_workers=1", "tokenizer.vocab_size=300"]
     job = cluster.sllm(*arguments, "--submit", cluster.address)
     stdout, stderr = job.communicate(timeout=120)
-    assert job.returncode == 0, stderr
-    assert stdout.count("sentence count follows\n") == stdout.count("counted 3\n") == 1
+    assert job.returncode == 0, stdout + stderr
+    assert stdout.count("starts as MLflow run") == 1
     record = read_record(output)
-    assert record is not None and record.metrics == {"sentences": 3.0}
-    assert record.config["data"]["inputs"] == ["/a b.txt"]
+    assert record is not None and record.output_is_whole
+    assert (record.metrics["train/documents"], record.metrics["train/sentences"]) == (50, 100)
+    assert [(artifact.kind, artifact.path) for artifact in record.inputs] == [("corpus", str(corpus))]
     tags = client_of(tracking_uri).get_run(record.run_id).data.tags
     assert tags["ray.submission_id"].startswith("raysubmit_") and tags["ray.submission_id"] in stderr
     assert tags["version.git"] == "c0ffee"
@@ -165,19 +156,22 @@ def test_a_job_runs_on_the_cluster_and_its_log_and_result_come_back(cluster, tra
 
 def test_the_exit_code_is_the_jobs(cluster, tracking_uri, tmp_path):
     job = cluster.sllm(
-        *("prepare", f"output={tmp_path / 'out'}", f"tracking.uri={tracking_uri}", "data.inputs=[/missing]"),
+        *(
+            "prepare",
+            f"output={tmp_path / 'out'}",
+            f"tracking.uri={tracking_uri}",
+            "data.inputs=[/missing.txt]",
+        ),
         *("--submit", cluster.address),
     )
     stdout, stderr = job.communicate(timeout=120)
-    assert job.returncode == 2, stderr
-    assert "error: there is no such corpus: /missing" in stdout
+    assert job.returncode == 2, stdout + stderr
+    assert "/missing.txt" in stdout and "Traceback" not in stdout
 
 
 def test_interrupt_stops_the_job(cluster, tracking_uri, tmp_path):
-    job = cluster.sllm(
-        *("prepare", f"output={tmp_path / 'out'}", f"tracking.uri={tracking_uri}", "data.inputs=[/endless]"),
-        *("--submit", cluster.address),
-    )
+    arguments = ["generate", f"output={tmp_path / 'out'}", f"tracking.uri={tracking_uri}"]
+    job = cluster.sllm(*arguments, "--submit", cluster.address)
     wait_for((tmp_path / "out" / "started").exists, seconds=60)
     job.send_signal(signal.SIGINT)
     _, stderr = job.communicate(timeout=60)

@@ -24,7 +24,7 @@ def job(tmp_path, tracking_uri):
         calls.append(run.run_id)
         run.log_metrics({"loss": 0.5}, 1)
         Path(run.output, "weights").write_text("w" * len(calls))
-        return {"final": 0.25}
+        return {"final": 0.25, "loss": 0.5}
 
     def start(*overrides, body=write, force=False, name="train-lm", inputs=None):
         return run_job(
@@ -51,9 +51,11 @@ def test_a_job_is_one_run_with_a_record(job, tracking_uri):
     run = client_of(tracking_uri).get_run(record.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.metrics == {"loss": 0.5, "final": 0.25}
+    history = client_of(tracking_uri).get_metric_history(record.run_id, "loss")
+    assert [metric.step for metric in history] == [1]  # the final value makes no second point on the curve
     assert run.data.tags["sllm.output.digest"] == record.output.digest
     assert read_record(job.output) == record
-    assert record.metrics == {"final": 0.25} and record.files == {"weights": 1}
+    assert record.metrics == {"final": 0.25, "loss": 0.5} and record.files == {"weights": 1}
     assert artifact_of(job.output).run_id == record.run_id
 
 
@@ -91,7 +93,7 @@ def test_force_replaces_what_the_job_wrote_and_nothing_else(job):
         return {}
 
     second = job("lm.train.steps=5", force=True, body=look)
-    assert sorted(seen) == ["job.json", "mine.txt"]
+    assert sorted(seen) == [".lock", "job.json", "mine.txt"]
     assert second.run_id != first.run_id
 
 
@@ -187,3 +189,19 @@ def test_inputs_are_recorded_by_absolute_path(job, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     record = job(inputs=[artifact_of("corpus.txt")])
     assert [artifact.path for artifact in record.inputs] == [str(tmp_path / "corpus.txt")]
+
+
+def test_two_jobs_never_write_to_one_folder(job):
+    def meanwhile(run):
+        with pytest.raises(ConfigError, match="another job is writing to"):
+            job()
+        return {}
+
+    job(body=meanwhile)
+    assert job.calls == []
+
+
+def test_an_output_that_cannot_be_written_is_said(job, tmp_path):
+    job.output.write_text("a file")
+    with pytest.raises(ConfigError, match="out"):
+        job()

@@ -20,7 +20,7 @@ def house(tmp_path, tracking_uri, monkeypatch):
     def make(job, kind, name, inputs, content, force=False):
         def body(run):
             Path(run.output, "content").write_text(content)
-            return {"dev/bits_per_byte": 1.25, "seconds": 3.0}
+            return {"dev/bits_per_byte": 1.25, "train/bits_per_byte": 2.5, "seconds": 3.0}
 
         return run_job(
             job,
@@ -71,6 +71,7 @@ def test_the_tree_names_runs_and_what_cut_the_text(house):
     shown = lineage("vae")
     assert run_id in shown and "segmenter spacy_v1; tokenizer gpt2" in shown
     assert "dev/bits_per_byte 1.25" in shown and "seconds" not in shown
+    assert "train/bits_per_byte" not in shown.split("shards")[0]  # of a model, what was held out
     assert shown.count("corpus.txt") == 1 and "(as above)" in shown
 
 

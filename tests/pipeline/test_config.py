@@ -1,0 +1,53 @@
+import pytest
+import yaml
+
+from pipeline.config import Config, load_config
+from pipeline.errors import ConfigError
+
+
+def test_defaults_file_and_overrides_in_that_order(tmp_path):
+    (tmp_path / "c.yaml").write_text("precision: bf16\nvae: {num_layers: 2, num_heads: 8}\n")
+    config = load_config(str(tmp_path / "c.yaml"), ["vae.num_layers=3", "data.inputs=[a.txt, 'b c.txt']"])
+    assert (config.precision, config.vae.num_layers, config.vae.num_heads) == ("bf16", 3, 8)
+    assert config.data.inputs == ("a.txt", "b c.txt") and config.vae.train == Config().vae.train
+
+
+def test_an_override_changes_one_section_though_an_alias_shares_it(tmp_path):
+    (tmp_path / "c.yaml").write_text("lm: {train: &t {steps: 6}}\nvae: {train: *t}\n")
+    config = load_config(str(tmp_path / "c.yaml"), ["vae.train.steps=8"])
+    assert (config.lm.train.steps, config.vae.train.steps) == (6, 8)
+
+
+def test_a_null_section_takes_an_override(tmp_path):
+    (tmp_path / "c.yaml").write_text("vae:\n")
+    assert load_config(str(tmp_path / "c.yaml"), ["vae.num_layers=4"]).vae.num_layers == 4
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("vae.num_layer=2", "nearest known is 'vae.num_layers'"),
+        ("va.num_layers=2", "nearest known is 'vae'"),
+        ("vae.num_layers=many", r"vae\.num_layers.*'many'"),
+        ("vae.num_layers=5", r"vae\.num_layers.*less than or equal to 4"),
+        ("precision.bits=16", r"precision.*fp32"),
+        ("vae.num_layers", "must look like"),
+        ("vae.num_layers=[", "not valid YAML"),
+        ("vae.train.steps.x=1", "steps"),
+    ],
+)
+def test_a_bad_override_names_its_key(override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(None, [override])
+
+
+@pytest.mark.parametrize("content", ["- a list\n", "a: [", "\xff\xfe"])
+def test_a_file_that_is_no_configuration_is_refused(tmp_path, content):
+    (tmp_path / "c.yaml").write_bytes(content.encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"c\.yaml"):
+        load_config(str(tmp_path / "c.yaml"))
+
+
+def test_it_survives_yaml():
+    tree = Config().model_dump(mode="json")
+    assert Config.model_validate(yaml.safe_load(yaml.safe_dump(tree))) == Config()
