@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.segment import build, read_documents
-from pipeline.errors import CorpusError
+from pipeline.errors import ConfigError, CorpusError
 from segmenters.contract import Ends
 
 _COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#a463f2", "#97bbf5", "#9c6b4e")
@@ -68,6 +68,18 @@ def _texts(path: Path) -> list[str]:
         raise CorpusError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise CorpusError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from error
+
+
+def show_or_write(names: Sequence[str], source: str | Path, html_page: str | Path | None) -> None:
+    """Compare, and print to the terminal, or write the page where one is named."""
+    comparison = compare(names, source)
+    if html_page is None:
+        show(comparison)
+        return
+    try:
+        Path(html_page).write_text(page(comparison), encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise ConfigError(f"cannot write {html_page}: {error.strerror}") from error
 
 
 def show(comparison: Comparison, limit_characters: int = 320, console: Console | None = None) -> None:

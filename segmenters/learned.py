@@ -16,12 +16,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from segmenters.batching import SEPARATOR, split_batched
+from segmenters.batching import SEPARATOR, WINDOW, split_batched
 from segmenters.characters import Kind
 from segmenters.contract import Ends, Segmenter, SegmenterError
 from segmenters.limits import best_cuts, stretches_to_mend
 from segmenters.punctuation import Punctuation
-from segmenters.structure import Structure, ends, regions
+from segmenters.structure import Structure, regions, structured_ends
 from segmenters.units import PADDING, Units, units
 
 FORMAT_VERSION = 1
@@ -171,10 +171,16 @@ def _tokens(length_U: NDArray[np.int32]) -> NDArray[np.int64]:
     return (length_U.astype(np.int64) + _LETTERS_A_TOKEN - 1) // _LETTERS_A_TOKEN
 
 
-def _count_tokens(text: str) -> int:
-    batch = f"{SEPARATOR}{text}{SEPARATOR}"
-    row = units(batch, np.array([len(SEPARATOR)], np.int64), np.empty(0, np.int64))
-    return int(_tokens(row.length_U[row.start_U >= 0]).sum())
+def _count_tokens(text: str, text_ends: Ends) -> NDArray[np.int64]:
+    """Estimated tokens of each sentence; a word on the edge of a window may count as two."""
+    counts_S = np.zeros(len(text_ends), np.int64)
+    for low in range(0, len(text), WINDOW):
+        batch = f"{SEPARATOR}{text[low : low + WINDOW]}{SEPARATOR}"
+        row = units(batch, np.array([len(SEPARATOR)], np.int64), np.empty(0, np.int64))
+        real_U = row.start_U >= 0
+        sentence_U = np.searchsorted(text_ends, row.start_U[real_U] - len(SEPARATOR) + low, side="right")
+        np.add.at(counts_S, sentence_U, _tokens(row.length_U[real_U]))
+    return counts_S
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,23 +223,16 @@ class Learned(Segmenter):
 
     def split(self, texts: list[str]) -> list[Ends]:
         """See `Segmenter.split`."""
-        parts = [
-            (
-                number,
-                region,
-                text if region.end - region.start == len(text) else text[region.start : region.end],
-            )
-            for number, text in enumerate(texts)
-            for region in regions(text)
-        ]
-        prose = [part for _, region, part in parts if region.structure is Structure.PROSE]
+        stretches = [(number, region) for number, text in enumerate(texts) for region in regions(text)]
+        prose = [texts[n][r.start : r.end] for n, r in stretches if r.structure is Structure.PROSE]
         prose_ends = iter(split_batched(prose, self.places))
         found: list[list[Ends]] = [[] for _ in texts]
-        for number, region, part in parts:
-            is_prose = region.structure is Structure.PROSE
-            found[number].append(
-                (next(prose_ends) if is_prose else ends(part, region.structure)) + region.start
-            )
+        for number, region in stretches:
+            if region.structure is Structure.PROSE:
+                inner = next(prose_ends)
+            else:
+                inner = structured_ends(texts[number][region.start : region.end], region.structure)
+            found[number].append(inner + region.start)
         whole = [np.concatenate([np.empty(0, np.int64), *part]) for part in found]
         if self.min_sentence_tokens == 1 and self.max_sentence_tokens is None:
             return whole
@@ -243,50 +242,53 @@ class Learned(Segmenter):
         """Where sentences begin in a batch of texts of prose (see `split_batched`)."""
         row = units(batch, text_starts, Punctuation().places(batch, text_starts))
         place_M, logit_M = load_weights(self._path).logits(row)
-        cut = math.log(self.threshold / (1 - self.threshold))
-        return row.start_U[place_M[logit_M >= cut]]
+        return row.start_U[place_M[logit_M >= self._cut]]
+
+    @property
+    def _cut(self) -> float:
+        """The threshold in log-odds."""
+        return math.log(self.threshold / (1 - self.threshold))
 
     def _limited(self, text: str, text_ends: Ends) -> Ends:
         """The ends, with the stretches that break a limit of length segmented anew."""
         high = self.max_sentence_tokens or len(text)
-        starts = np.concatenate([[0], text_ends[:-1]]).astype(np.int64)
-        shortest = (
-            text_ends - starts
-        ) // _LETTERS_A_TOKEN  # fewer tokens it cannot have, nor more than characters
-        if np.all(shortest >= self.min_sentence_tokens) and np.all(text_ends - starts <= high):
-            return text_ends
-        tokens_S = np.array(
-            [_count_tokens(text[a:b]) for a, b in zip(starts, text_ends, strict=True)], np.int64
-        )
+        starts = np.append(0, text_ends)
+        tokens_S = _count_tokens(text, text_ends)
         kept: list[Ends] = []
         done = 0
         for first, behind in stretches_to_mend(tokens_S, self.min_sentence_tokens, high):
-            kept.append(text_ends[done:first])
-            low, up = int(starts[first]), int(text_ends[behind - 1])
-            kept += [
-                self._best(text[low:up], text_ends[first:behind] - low, high) + low,
-                text_ends[behind - 1 : behind],
-            ]
+            low, wanted = int(starts[first]), text_ends[first:behind]
+            kept += [text_ends[done:first], self._mended(text[low : wanted[-1]], wanted - low, high) + low]
             done = behind
         return np.concatenate([*kept, text_ends[done:]])
 
+    def _mended(self, text: str, wanted: Ends, high: int) -> Ends:
+        """The best ends of a stretch, where `wanted` are those without limits; window by window."""
+        found: list[int] = []
+        start = 0
+        while start < len(text):
+            window = text[start : start + WINDOW]
+            ends = (self._best(window, wanted - start, high) + start).tolist()
+            is_last = start + len(window) == len(text)
+            found += [*ends, len(text)] if is_last else ends or [start + len(window)]
+            start = found[-1]
+        return np.array(found, np.int64)
+
     def _best(self, text: str, wanted: Ends, high: int) -> Ends:
-        """The best inner ends of a stretch, where `wanted` are the ends without limits."""
+        """The best inner ends of a text of one window."""
         batch = f"{SEPARATOR}{text}{SEPARATOR}"
         text_starts = np.array([len(SEPARATOR)], np.int64)
         row = units(batch, text_starts, Punctuation().places(batch, text_starts))
+        real_U = np.flatnonzero(row.start_U >= 0)
+        if not len(real_U):
+            return np.empty(0, np.int64)
         place_M, logit_M = load_weights(self._path).logits(row)
         gain_U = _FALLBACK_GAINS[np.minimum(row.gap_U >> np.uint8(1), 2)]
         gain_U[1:] += np.where(row.kind_U[:-1] == Kind.PAUSE, _AFTER_PAUSE, 0)
-        gain_U[place_M] = np.maximum(
-            gain_U[place_M], logit_M - math.log(self.threshold / (1 - self.threshold))
-        )
-        real_U = np.flatnonzero(row.start_U >= 0)
-        start_U = row.start_U[real_U] - len(SEPARATOR)
-        if not len(start_U):
-            return np.empty(0, np.int64)
+        gain_U[place_M] = np.maximum(gain_U[place_M], logit_M - self._cut)
+        # A place that was not wanted is taken only for the limit's sake; of those, the likeliest.
         gain_U = np.minimum(gain_U[real_U], -1)
-        first_U = np.searchsorted(start_U, wanted[:-1])
-        gain_U[first_U[first_U < len(gain_U)]] = _WANTED
-        cuts = best_cuts(_tokens(row.length_U[real_U]), gain_U, self.min_sentence_tokens, high)
-        return start_U[cuts]
+        start_U = row.start_U[real_U] - len(SEPARATOR)
+        first_M = np.searchsorted(start_U, wanted[(wanted > 0) & (wanted < len(text))])
+        gain_U[first_M[first_M < len(start_U)]] = _WANTED
+        return start_U[best_cuts(_tokens(row.length_U[real_U]), gain_U, self.min_sentence_tokens, high)]

@@ -209,7 +209,9 @@ def train(
         net.load(start)
     else:  # begin with how rare boundaries are, or the net spends its hidden units on saying so
         rate = float((table.label_U * table.weight_U).sum() / table.weight_U.sum().clamp(min=1))
-        nn.init.constant_(cast("nn.Linear", net.layers[-1]).bias, math.log(max(rate, 1e-4) / max(1 - rate, 1e-4)))
+        nn.init.constant_(
+            cast("nn.Linear", net.layers[-1]).bias, math.log(max(rate, 1e-4) / max(1 - rate, 1e-4))
+        )
     if start is None and settings.frequent_words:
         corpus_rows = np.where(corpus_U > 0, word_rows(corpus_U, check_V), 0)
         _set_by_neighbours(net, np.concatenate([corpus_rows, table.word_U.numpy()]))
@@ -274,8 +276,9 @@ def _set_by_neighbours(net: Net, word_U: NDArray[np.int64]) -> None:
     (Positive pointwise mutual information, then a randomised singular value decomposition.)
     """
     rows, width = net.settings.num_words + FIRST_WORD, net.settings.width
-    frequent = np.argsort(-np.bincount(word_U, minlength=rows)[FIRST_WORD:], kind="stable") + FIRST_WORD
-    frequent = frequent[: net.settings.frequent_words]
+    counts_V = np.bincount(word_U, minlength=rows)[FIRST_WORD:]
+    frequent = np.argsort(-counts_V, kind="stable")[: min(net.settings.frequent_words, np.count_nonzero(counts_V))]
+    frequent += FIRST_WORD
     column = np.full(rows, -1)
     column[frequent] = np.arange(len(frequent))
     parts = []

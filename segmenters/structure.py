@@ -188,7 +188,7 @@ def _is_delimited(sample: str, whole: bool) -> bool:
 # ---- where its sentences end
 
 
-def ends(text: str, structure: Structure) -> Ends:
+def structured_ends(text: str, structure: Structure) -> Ends:
     """Ends of the logical lines or records of a text of this kind (not prose)."""
     if structure is Structure.DELIMITED:
         return _record_ends(text)

@@ -1,6 +1,6 @@
 import pytest
 
-from segmenters.structure import Structure, ends, recognise, regions
+from segmenters.structure import Structure, recognise, regions, structured_ends
 
 PYTHON = '''"""Doc. Two sentences.
 
@@ -49,7 +49,7 @@ PROSE = 'He said: "It is so." Then he left; nobody knew (yet).\nIt was late, too
 
 
 def parts(text: str, structure: Structure) -> list[str]:
-    found = ends(text, structure)
+    found = structured_ends(text, structure)
     return [text[a:b] for a, b in zip([0, *found], found, strict=False)]
 
 
