@@ -46,5 +46,5 @@ def test_training_writes_weights_that_load_and_a_card(tmp_path: Path) -> None:
 
 
 def test_it_needs_gold_and_a_place_for_the_result() -> None:
-    with pytest.raises(ConfigError, match="needs segmenter_training.gold"):
+    with pytest.raises(ConfigError, match=r"needs segmenter_training\.gold"):
         run(load_config(None, ["output=x"]))
