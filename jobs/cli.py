@@ -363,10 +363,6 @@ def segment(
         print(f"{told} -> {output}", file=sys.stderr)
 
 
-bench = typer.Typer(no_args_is_help=True, help="Measure, on this machine.")
-app.add_typer(bench, name="bench", rich_help_panel="Look")
-
-
 @bench.command("segmenters")
 @_answering_errors
 def bench_segmenters(

@@ -277,7 +277,9 @@ def _set_by_neighbours(net: Net, word_U: NDArray[np.int64]) -> None:
     """
     rows, width = net.settings.num_words + FIRST_WORD, net.settings.width
     counts_V = np.bincount(word_U, minlength=rows)[FIRST_WORD:]
-    frequent = np.argsort(-counts_V, kind="stable")[: min(net.settings.frequent_words, np.count_nonzero(counts_V))]
+    frequent = np.argsort(-counts_V, kind="stable")[
+        : min(net.settings.frequent_words, np.count_nonzero(counts_V))
+    ]
     frequent += FIRST_WORD
     column = np.full(rows, -1)
     column[frequent] = np.arange(len(frequent))
