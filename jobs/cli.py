@@ -329,6 +329,13 @@ def segment(
         str | None, typer.Option("--output", metavar="OUT", help="JSONL file with `id` and `ends`.")
     ] = None,
     list_all: Annotated[bool, typer.Option("--list", help="List the segmenters and stop.")] = False,
+    compare: Annotated[
+        str | None,
+        typer.Option("--compare", metavar="NAME,NAME,...", help="Show the splits of IN side by side."),
+    ] = None,
+    html: Annotated[
+        str | None, typer.Option("--html", metavar="PAGE", help="With --compare: write them as a page.")
+    ] = None,
 ) -> None:
     """Cut documents into sentences: the character offsets of their ends, exclusive.
 
@@ -336,17 +343,46 @@ def segment(
     Examples:
       sllm segment --list
       sllm segment --segmenter spacy_v1 --option pipeline=en_core_web_sm docs.jsonl.gz --output ends.jsonl
+      sllm segment --compare punctuation_v1,learned_v1 README.md --html splits.html
     """
     import jobs.segment
 
     if list_all:
         jobs.segment.list_segmenters()
+    elif compare is not None:
+        if source is None:
+            raise typer.BadParameter("--compare needs IN")
+        from jobs.compare_segmenters import show_or_write
+
+        show_or_write(compare.split(","), source, html)
     elif source is None or output is None:
         raise typer.BadParameter("needs IN and --output OUT, or --list")
     else:
         counts = jobs.segment.segment_file(segmenter, option or [], source, output)
         told = ", ".join(f"{count:,} {name}" for name, count in counts.items())
         print(f"{told} -> {output}", file=sys.stderr)
+
+
+@bench.command("segmenters")
+@_answering_errors
+def bench_segmenters(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Folder with segmentation/ and text/.")],
+    names: Annotated[
+        str | None, typer.Option("--segmenters", metavar="NAME,NAME,...", help="Ours; none: all of them.")
+    ] = None,
+    peers: Annotated[
+        str | None, typer.Option("--peers", metavar="NAME,NAME,...", help="Others; none: all of them.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and not a Markdown table.")] = False,
+) -> None:
+    """F1 on texts with known boundaries and MB/s in one process, ours and other packages' (`sllm[bench]`)."""
+    from jobs.bench_peers import PEERS
+    from jobs.bench_segmenters import OURS, markdown, run
+
+    ours = OURS if names is None else tuple(name for name in names.split(",") if name)
+    others = tuple(PEERS) if peers is None else tuple(name for name in peers.split(",") if name)
+    table = run(data, ours, others)
+    print(json.dumps(table, indent=2) if as_json else markdown(table))
 
 
 def main() -> None:

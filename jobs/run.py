@@ -84,7 +84,8 @@ def _figures(config: Config, records: dict[str, JobRecord]) -> list[tuple[str, s
             ]
     for job in ("train-lm", "train-vae", "train-sllm"):
         if record := records.get(job):
-            rows.append((f"{job} tokens/s", f"{record.metrics['train/tokens_per_second']:,.0f}"))
+            rows.append((f"{job}: tokens seen", f"{record.metrics['train/tokens']:,.0f}"))
+            rows.append((f"{job}: tokens/s", f"{record.metrics['train/tokens_per_second']:,.0f}"))
     if evaluation := records.get("evaluate"):
         report = read_report(evaluation.output.path)
         if vae := report.get("vae"):

@@ -21,19 +21,22 @@ class _Piece(NamedTuple):
     number: int
     first: int
     last: int
+    start: int
+    """Place in the batch where the text, or the window of it, begins."""
     shift: int
     """Place in the batch minus place in the text."""
 
 
-def split_batched(texts: list[str], places: Callable[[str], Ends]) -> list[Ends]:
+def split_batched(texts: list[str], places: Callable[[str, Ends], Ends]) -> list[Ends]:
     """The ends of every text, from `places`, which finds them in a batch: texts with `SEPARATOR` around each.
 
-    `places` returns, in order, offsets where a sentence begins; those at or before the first character of a
+    `places` takes the batch and the offsets of its texts, and returns, in order, offsets where a
+    sentence begins; those at or before the first character of a
     text that is not white space do not count. Memory is bounded by `WINDOW`, not by the longest text.
     """
     found: list[list[Ends]] = [[] for _ in texts]
     for batch, pieces in _batches(texts):
-        place_M = places(batch)
+        place_M = places(batch, np.array([piece.start for piece in pieces], np.int64))
         lows = np.searchsorted(place_M, [piece.first + piece.shift for piece in pieces], side="right")
         highs = np.searchsorted(place_M, [piece.last + piece.shift for piece in pieces], side="left")
         for piece, low, high in zip(pieces, lows.tolist(), highs.tolist(), strict=True):
@@ -56,7 +59,7 @@ def _batches(texts: list[str]) -> Iterator[tuple[str, list[_Piece]]]:
             end = min(start + WINDOW, len(text))
             low = max(0, start - CONTEXT)
             part = text[low : end + CONTEXT]
-            pieces.append(_Piece(index, max(lead, start - 1), end, size - low))
+            pieces.append(_Piece(index, max(lead, start - 1), end, size, size - low))
             parts += part, SEPARATOR
             size += len(part) + len(SEPARATOR)
             if size >= WINDOW:

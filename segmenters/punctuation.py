@@ -24,6 +24,9 @@ ABBREVIATIONS = """
     """
 """After these words a full stop ends no sentence: titles, months, what English, German, Spanish shorten."""
 
+BEFORE_ORDINALS = "am der dem den des die das vom zum im ab bis seit beim und"
+"""German words after which a number with a full stop is an ordinal: `am 3. Mai`, `der 2. Weltkrieg`."""
+
 _LONGEST_ABBREVIATION = max(map(len, ABBREVIATIONS.split()))
 _LOWER_CASE_START = (
     4  # "went. he": after a word of so many letters a full stop ends a sentence before lower case
@@ -49,9 +52,10 @@ class Punctuation(Segmenter):
 
     def split(self, texts: list[str]) -> list[Ends]:
         """See `Segmenter.split`."""
-        return split_batched(texts, self._places)
+        return split_batched(texts, self.places)
 
-    def _places(self, batch: str) -> Ends:
+    def places(self, batch: str, text_starts: Ends) -> Ends:
+        """Where sentences begin in a batch of texts (see `split_batched`)."""
         kind_N = kinds(batch)
         code_N = code_points(batch)
         start_W = np.append(word_starts(kind_N), len(batch))
@@ -93,6 +97,10 @@ def _goes_on(code_N: Codes, kind_N: Kinds, mark_M: Ends, after_M: Ends) -> NDArr
     """Whether the sentence goes on behind the terminator at `mark_M`, closed at `after_M` by white space."""
     length_M, word_M = _words_before(code_N, kind_N, mark_M)
     start_M = mark_M - length_M
+    number_M = (kind_N[start_M] == Kind.DIGIT) & (length_M <= 2)
+    ordinal_M = number_M.copy()
+    _, before_M = _words_before(code_N, kind_N, np.maximum(start_M[number_M] - 1, 0))
+    ordinal_M[number_M] = np.isin(before_M, _hashes(BEFORE_ORDINALS))
     run_M = kind_N[mark_M - 1] >= Kind.TERMINATOR
     stop_M = (code_N[mark_M] == _STOP) & ~run_M
     ellipsis_M = (code_N[mark_M] == _STOP) & run_M | (code_N[mark_M] == _ELLIPSIS)
@@ -101,9 +109,9 @@ def _goes_on(code_N: Codes, kind_N: Kinds, mark_M: Ends, after_M: Ends) -> NDArr
     lower_M = same_line_M & (kind_N[np.minimum(after_M + 1, len(kind_N) - 1)] == Kind.LOWER)
     initial_M = (length_M == 1) & (kind_N[start_M] == Kind.UPPER)
     item_M = (kind_N[mark_M - 1] == Kind.DIGIT) & (length_M <= 3) & (kind_N[start_M - 1] == Kind.BREAK)
-    short_M = np.isin(word_M, _abbreviation_hashes())
+    short_M = np.isin(word_M, _hashes(ABBREVIATIONS))
     return (
-        (stop_M & same_line_M & ~closed_M & (initial_M | item_M | short_M))
+        (stop_M & same_line_M & ~closed_M & (initial_M | item_M | short_M | ordinal_M))
         | (stop_M & lower_M & (length_M < _LOWER_CASE_START))
         | (lower_M & (closed_M | ellipsis_M))
     )
@@ -134,8 +142,8 @@ def _mix(hash_M: NDArray[np.uint64], code_M: Codes) -> NDArray[np.uint64]:
 
 
 @functools.cache
-def _abbreviation_hashes() -> NDArray[np.uint64]:
-    words = ABBREVIATIONS.split()
+def _hashes(word_list: str) -> NDArray[np.uint64]:
+    words = word_list.split()
     hashes = np.zeros(len(words), np.uint64)
     for index, word in enumerate(words):
         for char in reversed(word):

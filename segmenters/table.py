@@ -12,6 +12,8 @@ BUILT_IN = {
     "reference_v1": "segmenters.reference:Reference",
     "spacy_v1": "segmenters.spacy_pipeline:SpacyPipeline",
     "learned_v1": "segmenters.learned:Learned",
+    "fixed_v1": "segmenters.fixed:Fixed",
+    "wtpsplit_v1": "segmenters.wtpsplit_sat:WtpsplitSat",
 }
 """Lazy: a segmenter's own imports happen when it is loaded."""
 

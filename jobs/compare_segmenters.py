@@ -1,0 +1,164 @@
+"""`sllm segment --compare A,B,C FILE`: how segmenters split the same text, in the terminal and as a page."""
+
+import dataclasses
+import html
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jobs.segment import build, read_documents
+from pipeline.errors import ConfigError, CorpusError
+from segmenters.contract import Ends
+
+_COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#a463f2", "#97bbf5", "#9c6b4e")
+_BINS = (8, 16, 32, 64, 128, 256, 512)
+"""Upper edges of the histogram of lengths, in characters; the last bin is open."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Texts, and by segmenter the ends of the sentences of each."""
+
+    texts: list[str]
+    ends: dict[str, list[Ends]]
+
+    def pieces(self, number: int) -> list[tuple[str, list[bool]]]:
+        """Text `number` cut wherever a segmenter cuts it: each piece with who ends a sentence behind it."""
+        all_ends = [ends[number] for ends in self.ends.values()]
+        edges = np.unique(np.concatenate(all_ends)).tolist()
+        sets = [set(ends.tolist()) for ends in all_ends]
+        text = self.texts[number]
+        return [
+            (text[low:high], [high in one for one in sets])
+            for low, high in zip([0, *edges], edges, strict=False)
+        ]
+
+    def lengths(self, name: str) -> Ends:
+        """Characters of every sentence."""
+        return np.concatenate(
+            [np.diff(ends, prepend=0) for ends in self.ends[name]] or [np.empty(0, np.int64)]
+        )
+
+
+def compare(names: Sequence[str], source: str | Path, max_characters: int = 20_000) -> Comparison:
+    """How these segmenters, with their defaults, split the start of a file: JSONL with `text`, or plain text.
+
+    Raises `ConfigError` for an unknown segmenter, `CorpusError` for a file that cannot be read.
+    """
+    path = Path(source)
+    texts, size = list[str](), 0
+    for text in _texts(path):
+        texts.append(text[: max_characters - size])
+        size += len(texts[-1])
+        if size >= max_characters:
+            break
+    return Comparison(texts, {name: build(name).split(texts) for name in names})
+
+
+def _texts(path: Path) -> list[str]:
+    if ".jsonl" in path.suffixes:
+        return [text for _, text in read_documents(path)]
+    try:
+        return [path.read_bytes().decode("utf-8")]
+    except OSError as error:
+        raise CorpusError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from error
+
+
+def show_or_write(names: Sequence[str], source: str | Path, html_page: str | Path | None) -> None:
+    """Compare, and print to the terminal, or write the page where one is named."""
+    comparison = compare(names, source)
+    if html_page is None:
+        show(comparison)
+        return
+    try:
+        Path(html_page).write_text(page(comparison), encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise ConfigError(f"cannot write {html_page}: {error.strerror}") from error
+
+
+def show(comparison: Comparison, limit_characters: int = 320, console: Console | None = None) -> None:
+    """Print the splits side by side: a row a piece, a mark for each segmenter that ends a sentence behind it."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("text", overflow="fold", ratio=1)
+    for name in comparison.ends:
+        table.add_column(name, justify="center")
+    for number in range(len(comparison.texts)):
+        if number:
+            table.add_section()
+        for piece, who in comparison.pieces(number):
+            agreed = all(who)
+            text = Text(piece.replace("\n", "⏎"), style="" if agreed else "bold yellow")
+            table.add_row(
+                text, *(Text("┃" if one else "·", style="green" if agreed else "red") for one in who)
+            )
+    console = console or Console()
+    console.print(table)
+    for name in comparison.ends:
+        lengths = comparison.lengths(name)
+        over = int((lengths > limit_characters).sum())
+        middle = int(np.median(lengths)) if len(lengths) else 0
+        console.print(
+            f"{name}: {len(lengths)} sentences, median {middle} characters, {over} over {limit_characters}"
+        )
+
+
+def page(comparison: Comparison, limit_characters: int = 320) -> str:
+    """The comparison as one HTML page without anything from elsewhere: sentences in colour, differences, lengths."""
+    columns = "".join(f"<th>{html.escape(name)}</th>" for name in comparison.ends)
+    rows, running = list[str](), [0] * len(comparison.ends)
+    for number in range(len(comparison.texts)):
+        rows.append(f'<tr class="text"><td colspan="{len(comparison.ends) + 1}">text {number + 1}</td></tr>')
+        for piece, who in comparison.pieces(number):
+            cells = ""
+            for index, ends_here in enumerate(who):
+                colour = _COLOURS[running[index] % len(_COLOURS)]
+                cells += f'<td class="{"end" if ends_here else "on"}" style="background:{colour}"></td>'
+                running[index] += ends_here
+            shown = html.escape(_visible(piece))
+            rows.append(
+                f'<tr{"" if all(who) else " class=differs"}><td class="piece">{shown}</td>{cells}</tr>'
+            )
+    charts = "".join(_histogram(name, comparison.lengths(name), limit_characters) for name in comparison.ends)
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Segmenters compared</title><style>
+body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; color: #222; }}
+table {{ border-collapse: collapse; width: 100%; }} th {{ font-weight: 600; padding: 0 .6rem; position: sticky; top: 0;
+background: #fff; }} td.piece {{ white-space: pre-wrap; padding: .05rem .8rem .05rem 0; overflow-wrap: anywhere; }}
+td.end, td.on {{ width: 5rem; border-left: .5rem solid #fff; border-right: .5rem solid #fff; }}
+td.end {{ border-bottom: 3px solid #222; }} tr.differs td.piece {{ background: #fff3c4; }}
+tr.text td {{ color: #777; padding-top: 1rem; }} figure {{ display: inline-block; margin: 1rem 2rem 1rem 0; }}
+</style></head><body>
+<h1>Segmenters compared</h1>
+<p>A bar in one colour is one sentence; a dark line ends it. Lines in yellow: not all end a sentence there.</p>
+{charts}
+<table><thead><tr><th></th>{columns}</tr></thead><tbody>
+{chr(10).join(rows)}
+</tbody></table></body></html>
+"""
+
+
+def _visible(piece: str) -> str:
+    return "".join(char if char.isprintable() or char in "\n\t" else "\ufffd" for char in piece).rstrip("\n")
+
+
+def _histogram(name: str, lengths: Ends, limit: int) -> str:
+    counts = np.bincount(np.searchsorted(_BINS, lengths), minlength=len(_BINS) + 1)
+    tallest = max(int(counts.max()), 1)
+    labels = [*(f"≤{edge}" for edge in _BINS), "more"]
+    bars = "".join(
+        f'<rect x="{34 * index}" y="{80 - 80 * count / tallest:.1f}" width="30" height="{80 * count / tallest:.1f}"'
+        f' fill="#4269d0"><title>{count}</title></rect><text x="{34 * index + 15}" y="94" font-size="10"'
+        f' text-anchor="middle">{label}</text>'
+        for index, (count, label) in enumerate(zip(counts.tolist(), labels, strict=True))
+    )
+    over = int((lengths > limit).sum())
+    return (
+        f"<figure><figcaption><b>{html.escape(name)}</b>: {len(lengths)} sentences, {over} over {limit} characters"
+        f'</figcaption><svg width="{34 * len(labels)}" height="98" role="img">{bars}</svg></figure>'
+    )

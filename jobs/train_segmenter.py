@@ -1,0 +1,176 @@
+"""`sllm train-segmenter`: the learned segmenter, from gold boundaries and raw text."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.config import Config, SegmenterTrainConfig
+from pipeline.errors import ConfigError
+from pipeline.lineage import Artifact, JobRecord, artifact_of
+from segmenters.learned import SHIPPED_WEIGHTS, Learned, load_weights
+from segmenters.scoring import score
+from segmenters.training_text import Example, mixed, pieces, read_gold, read_raw, stripped
+
+WEIGHTS_NAME = "segmenter.safetensors"
+CARD_NAME = "MODEL_CARD.md"
+_SHIFTS = (0.0, 0.3, 0.6, 0.9, 1.2, 1.5, 1.8, 2.1)
+"""Log-odds that are tried, on texts held out, for places far from any mark."""
+
+
+def run(config: Config, force: bool = False) -> JobRecord:
+    """Train on the files of `config.segmenter_training` into the folder `config.output`, as one MLflow run.
+
+    It holds the weights, for `--option weights=...` of `learned_v1`, and a model card.
+    """
+    from infra.tracking import ActiveRun
+    from jobs.execution import run_job
+
+    settings = config.segmenter_training
+    if config.output is None or not settings.gold:
+        raise ConfigError("train-segmenter needs segmenter_training.gold=[FILE, ...] and output=FOLDER")
+    output = Path(config.output)
+    inputs: list[Artifact] = [artifact_of(source.path) for source in (*settings.gold, *settings.raw)]
+    if settings.start_from is not None:
+        inputs.append(artifact_of(_start_path(settings.start_from)))
+
+    def body(run: ActiveRun) -> dict[str, float]:
+        def report(metrics: dict[str, float]) -> None:
+            run.log_metrics(
+                {key: value for key, value in metrics.items() if key != "step"}, step=int(metrics["step"])
+            )
+            print("  ".join(f"{key} {value:.4g}" for key, value in metrics.items()), flush=True)
+
+        return train(settings, output, report)
+
+    return run_job(
+        "train-segmenter",
+        config,
+        sections=["segmenter_training"],
+        inputs=inputs,
+        output=config.output,
+        output_kind="model",
+        body=body,
+        force=force,
+    )
+
+
+def train(
+    settings: SegmenterTrainConfig, output: Path, report: Callable[[dict[str, float]], None]
+) -> dict[str, float]:
+    """Train, and write weights and card into the folder `output`; returns F1 on the texts held out.
+
+    In one process, without Ray or MLflow.
+    """
+    import torch
+
+    from segmenters import learned_training
+
+    rng = random.Random(settings.seed)
+    gold, held_out = _divided(settings, rng)
+    raw = {source.path: list(read_raw(Path(source.path))) for source in settings.raw}
+    weights = {source.path: source.weight for source in (*settings.gold, *settings.raw)}
+    examples = mixed(_sampled(gold, weights, rng), _sampled(raw, weights, rng), settings.seed)
+    if settings.num_threads is not None:
+        torch.set_num_threads(settings.num_threads)
+    chosen = learned_training.Settings(
+        steps=settings.steps,
+        learning_rate=settings.learning_rate,
+        dropout=settings.dropout,
+        hide_words=settings.hide_words,
+        weight_decay=settings.weight_decay,
+        seed=settings.seed,
+    )
+    start = load_weights(_start_path(settings.start_from)) if settings.start_from is not None else None
+    corpus = [text for texts in raw.values() for text in texts]
+    net, check_V = learned_training.train(examples, chosen, start, corpus, report)
+    file = output / WEIGHTS_NAME
+    hard = {path: [stripped(text, rng) for text in texts] for path, texts in held_out.items()}
+    everything_hard = [text for texts in hard.values() for text in texts]
+
+    def f1_at(shift: float) -> float:
+        learned_training.save_weights(net, check_V, file, shift, {"name": Learned.name})
+        load_weights.cache_clear()
+        return score(Learned(weights=str(file)), everything_hard).f1
+
+    best_shift = max(_SHIFTS, key=f1_at)
+    f1_at(best_shift)  # leaves the file with this one
+
+    segmenter = Learned(weights=str(file))
+    scores: dict[str, float] = {}
+    for path, texts in held_out.items():
+        name = Path(path).name.split(".")[0]
+        scores[f"held_out/{name}/f1"] = score(segmenter, texts).f1
+        scores[f"held_out/{name}-stripped/f1"] = score(segmenter, hard[path]).f1
+    used = {path: sum(len(text.text) for text in texts) for path, texts in {**gold, **raw}.items()}
+    (output / CARD_NAME).write_text(model_card(settings, used, scores, file), encoding="utf-8")
+    return scores
+
+
+def _divided(
+    settings: SegmenterTrainConfig, rng: random.Random
+) -> tuple[dict[str, list[Example]], dict[str, list[Example]]]:
+    """By gold file the texts to train on, and those held out (at least one of each, where there are two)."""
+    gold: dict[str, list[Example]] = {}
+    held_out: dict[str, list[Example]] = {}
+    for source in settings.gold:
+        texts = list(read_gold(Path(source.path)))
+        rng.shuffle(texts)
+        count = min(max(round(settings.held_out_fraction * len(texts)), 1), len(texts) - 1)
+        held_out[source.path], gold[source.path] = texts[:count], texts[count:]
+    return gold, held_out
+
+
+def _sampled(texts: dict[str, list[Example]], weights: dict[str, float], rng: random.Random) -> list[Example]:
+    """Parts of the texts, each as often as the weight of its file says, on average."""
+    parts = []
+    for path, examples in texts.items():
+        for part in (part for example in examples for part in pieces(example)):
+            parts += [part] * (int(weights[path]) + (rng.random() < weights[path] % 1))
+    return parts
+
+
+def _start_path(name: str) -> Path:
+    return SHIPPED_WEIGHTS if name == "shipped" else Path(name)
+
+
+def model_card(
+    settings: SegmenterTrainConfig, characters: dict[str, int], scores: dict[str, float], weights: Path
+) -> str:
+    """What a reader must know of the weights, in Markdown: data, licences, scores, settings."""
+    files = "\n".join(f"| `{Path(path).name}` | {count:,} |" for path, count in characters.items())
+    results = "\n".join(f"| {name.split('/')[1]} | {value:.4f} |" for name, value in scores.items())
+    values = ", ".join(f"{key} {value}" for key, value in _plain(settings).items())
+    return f"""# A sentence segmenter: learned_v1
+
+{weights.stat().st_size:,} bytes, SHA-256 `{load_weights(weights).digest}`. One model for all languages and kinds of
+text; it says for each place in a text how probable it is that a sentence ends there.
+
+## Data
+
+| file | characters trained on |
+|---|---|
+{files}
+
+{settings.licence_note}
+
+Each text was used as it is and made harder: without case, marks or line breaks, hard-wrapped, in upper case, with
+unknown words, in letters of other scripts. Boundaries of raw text are those of the rule `punctuation_v1`.
+
+## Scores
+
+F1 on {settings.held_out_fraction:.0%} of the texts of each gold file, which were not trained on. `-stripped`: lower
+case, no punctuation, no line breaks.
+
+| held out from | F1 |
+|---|---|
+{results}
+
+## Settings
+
+{values}
+"""
+
+
+def _plain(settings: SegmenterTrainConfig) -> dict[str, object]:
+    left_out = {"gold", "raw", "licence_note"}
+    return {key: value for key, value in settings.model_dump().items() if key not in left_out}

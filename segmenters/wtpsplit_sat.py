@@ -1,0 +1,52 @@
+"""Segment any Text (SaT, arXiv 2406.16678), where its package and a model are on this machine."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from segmenters.contract import Ends, Segmenter, SegmenterError
+
+
+@dataclasses.dataclass(frozen=True)
+class WtpsplitSat(Segmenter):
+    """Splits where a SaT model of the package wtpsplit finds a boundary likely; slow without a GPU."""
+
+    name: ClassVar[str] = "wtpsplit_v1"
+
+    model: str = "sat-3l-sm"
+    """Folder of a SaT model, or its name where the model hub, or its cache, can be reached."""
+    threshold: float = 0.25
+    """Probability of a boundary behind a character, from which a sentence ends there."""
+
+    def __post_init__(self) -> None:
+        _model(self.model)
+
+    def split(self, texts: list[str]) -> list[Ends]:
+        """See `Segmenter.split`."""
+        full = [text for text in texts if text.strip()]
+        probabilities = iter(_model(self.model).predict_proba(full)) if full else iter(())
+        return [self._ends(text, next(probabilities) if text.strip() else ()) for text in texts]
+
+    def _ends(self, text: str, probability_N: Any) -> Ends:
+        place_M = np.flatnonzero(np.asarray(probability_N, np.float32) > self.threshold) + 1
+        # White space stays with the sentence before it.
+        behind_M = [len(text) - len(text[place:].lstrip()) for place in place_M.tolist()]
+        return np.unique(np.array([*behind_M, len(text)] if text else [], np.int64))
+
+
+@functools.lru_cache(maxsize=2)
+def _model(name: str) -> Any:
+    try:
+        from wtpsplit import SaT
+    except ImportError as error:
+        raise SegmenterError(
+            f"wtpsplit_v1 needs the package wtpsplit (pip install wtpsplit): {error}"
+        ) from error
+    try:
+        return SaT(name)
+    except Exception as error:  # of the hub, of the model's files, of the network
+        known = "the folder is there" if Path(name).is_dir() else "there is no such folder"
+        raise SegmenterError(f"wtpsplit_v1: cannot load the model {name!r} ({known}): {error}") from error

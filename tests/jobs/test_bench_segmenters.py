@@ -1,0 +1,57 @@
+import gzip
+import json
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs.bench_peers import Peer, _ends_of
+from jobs.bench_segmenters import GOLD, SPEED, markdown, python_example, run, table_example
+from pipeline.errors import ConfigError
+from segmenters import SegmenterError, load
+from segmenters.scoring import score
+
+
+def test_the_table_has_every_set_and_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = json.dumps({"id": 1, "text": "One here. Two there.", "ends": [9, 20]})
+    for name in (*GOLD, *SPEED):
+        path = tmp_path / f"{name}.jsonl.gz"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(gzip.compress(document.encode()))
+    monkeypatch.setattr("jobs.bench_segmenters._NUM_PYTHON_FILES", 2)
+    monkeypatch.setattr("jobs.bench_segmenters._NUM_TABLES", 2)
+    monkeypatch.setitem(sys.modules, "pysbd", None)
+    table = run(tmp_path, ["punctuation_v1"], ["pysbd"], report=lambda line: None)
+    row = table["punctuation_v1"]
+    assert row["en-ewt.dev"] == 1.0 and row["en-ewt.dev stripped"] == 0.0
+    assert isinstance(row["MB/s en-books"], float) and row["MB/s en-books"] > 0
+    assert "pip install 'sllm[bench]'" in str(table["pysbd"]["error"])
+    assert "| punctuation_v1 | 1.000 | 0.000 |" in markdown(table)
+
+
+def test_without_the_data_it_says_what_it_needs(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds segmentation/ and text/"):
+        run(tmp_path)
+
+
+def test_known_boundaries_of_python_and_tables() -> None:
+    text = "# One\nx = [1,  # two\n     2]\n\ny = '''a\nb'''\n"
+    ends = python_example(text).ends
+    assert [text[a:b].strip() for a, b in zip((0, *ends), ends, strict=False)] == [
+        "# One",
+        "x = [1,  # two\n     2]",
+        "y = '''a\nb'''",
+    ]
+    tables = [table_example(random.Random(seed)) for seed in range(8)]
+    assert any("\n" in table.text[: table.ends[1]].rstrip("\r\n").split("\n", 1)[1] for table in tables)
+    assert score(load("learned_v1"), tables).f1 == 1.0
+
+
+def test_sentences_of_other_packages_are_found_again() -> None:
+    assert _ends_of("a b.  c d. ", ["a b.", "nowhere", " c d."]).tolist() == [4, 10, 11]
+    assert _ends_of("", []).tolist() == []
+    with pytest.raises((SegmenterError, KeyError)):
+        Peer("none").split(["a"])

@@ -1,0 +1,37 @@
+"""The example in docs/segmenters.md works as it stands there."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import segmenters
+from segmenters.contract import check_ends
+
+PAGE = (Path(__file__).parents[2] / "docs" / "segmenters.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module of the page, installed with its entry point."""
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+    (toml,) = re.findall(r"```toml\n\[project.entry-points.\"(.*?)\"\]\n(.*?) = \"(.*?)\"\n```", PAGE, re.S)
+    (tmp_path / "paragraphs.py").write_text(code)
+    info = tmp_path / "paragraphs-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: paragraphs\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(f"[{toml[0]}]\n{toml[1]} = {toml[2]}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(alphabet="a \n", max_size=20))
+def test_it_is_found_by_name_and_keeps_the_contract(package: None, text: str) -> None:
+    for name in ("paragraphs_v1", "paragraphs:Paragraphs"):
+        segmenter = segmenters.load(name, min_breaks=3)
+        check_ends(text, segmenter.split([text])[0])
+    assert segmenter.fingerprint()["options"] == {"min_breaks": 3}
+    assert segmenter.split(["a\n\n\nb\n\nc"])[0].tolist() == [4, 8]
+    assert "paragraphs_v1" in segmenters.names()

@@ -1,0 +1,128 @@
+import gzip
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segmenters import SegmenterError, training_text
+from segmenters.learned import Learned, load_weights
+from segmenters.learned_training import Settings, save_weights, train
+from segmenters.scoring import score, score_ends
+from segmenters.training_text import Example, mixed, pieces, read_gold, read_raw
+
+TEXT = Example('He came, they say.\nShe "left" at 3 p.m. today. Why?', (18, 46, 51))
+HARDER = [
+    training_text.stripped,
+    training_text.lowered,
+    training_text.raised,
+    training_text.joined_lines,
+    training_text.without_marks,
+    training_text.wrapped,
+    training_text.foreign,
+    training_text.other_script,
+]
+
+
+@pytest.mark.parametrize("harder", HARDER)
+def test_a_harder_text_keeps_its_sentences(harder: object) -> None:
+    for seed in range(5):
+        made = harder(TEXT, random.Random(seed))  # type: ignore[operator]
+        assert len(made.ends) == 3 and made.ends[-1] == len(made.text)
+        words = [len(part.split()) for part in training_text.sentences(made)]
+        assert words == [4, 6, 1]
+
+
+def test_stripped_text_has_no_case_mark_or_line_break() -> None:
+    assert (
+        training_text.stripped(TEXT, random.Random(0)).text == "he came they say she left at 3 pm today why"
+    )
+
+
+def test_the_mix_is_the_same_for_the_same_seed() -> None:
+    assert mixed([TEXT] * 5, [TEXT] * 5, seed=3) == mixed([TEXT] * 5, [TEXT] * 5, seed=3)
+
+
+def test_pieces_end_where_sentences_do() -> None:
+    parts = pieces(TEXT, size=10)
+    assert [part.text for part in parts] == ["He came, they say.", 'She "left" at 3 p.m. today.', "Why?"]
+    assert [part.ends for part in parts] == [(18,), (27,), (4,)]
+
+
+def test_gold_is_read_from_jsonl_and_conllu(tmp_path: Path) -> None:
+    jsonl = tmp_path / "a.jsonl.gz"
+    jsonl.write_bytes(gzip.compress(json.dumps({"text": "A. B.", "ends": [2, 5]}).encode()))
+    assert list(read_gold(jsonl)) == [Example("A. B.", (2, 5))]
+    conllu = tmp_path / "a.conllu"
+    conllu.write_text(
+        "# newdoc id = 1\n# text = A b.\n1\tA\t_\n2\tb\t_\tSpaceAfter=No\n3\t.\t_\n\n# text = C.\n1\tC\tSpaceAfter=No\n"
+        "2\t.\tSpaceAfter=No\n\n# newpar\n# text = D\n1\tD\t_\n\n# newdoc id = 2\n# text = E\n1\tE\t_\n"
+    )
+    assert list(read_gold(conllu)) == [Example("A b. C.\nD", (4, 7, 9)), Example("E", (1,))]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("{", "a.jsonl:1: not JSON"),
+        ("[]", "a.jsonl:1: not a document"),
+        ('{"text": "x"}', "a.jsonl:1: gold boundaries need"),
+        ('{"text": "x", "ends": [2]}', "a.jsonl:1: `ends` must increase"),
+    ],
+)
+def test_broken_gold_is_refused(tmp_path: Path, line: str, says: str) -> None:
+    (tmp_path / "a.jsonl").write_text(line + "\n")
+    with pytest.raises(SegmenterError, match=says):
+        list(read_gold(tmp_path / "a.jsonl"))
+
+
+def test_raw_text_gives_its_prose(tmp_path: Path) -> None:
+    prose = "This is a line of prose which is long enough. It has two sentences."
+    text = f"{prose}\n\nx = {{1: 2}};\n| a | b |\nshort.\n"
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": text}) + "\n")
+    assert list(read_raw(tmp_path / "a.jsonl")) == [Example(prose, (46, len(prose)))]
+
+
+def test_scores_count_boundaries_but_not_the_ends_of_texts() -> None:
+    example = Example("A b. C d. E", (4, 9, 11))
+    counts = score_ends([np.array([5, 7, 11])], [example])
+    assert (counts.hit, counts.said, counts.true) == (1, 2, 2)
+    assert counts.f1 == counts.precision == counts.recall == 0.5
+
+
+def test_training_learns_saves_and_adapts(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    words = ["tree", "house", "river", "stone", "cloud"]
+
+    def text() -> Example:
+        sentences = ["so " + " ".join(rng.choices(words, k=rng.randrange(3, 7))) for _ in range(12)]
+        ends = np.cumsum([len(sentence) + 1 for sentence in sentences]) - 1
+        return Example(" ".join(sentences), tuple(ends.tolist()))
+
+    settings = Settings(
+        num_words=64,
+        num_suffixes=64,
+        width=8,
+        hidden=(16,),
+        steps=200,
+        stretch=32,
+        learning_rate=0.02,
+        dropout=0.0,
+    )
+    texts = [text() for _ in range(40)]
+    net, check_V = train(texts, settings)
+    file = tmp_path / "w.safetensors"
+    save_weights(net, check_V, file, 0.0, {})
+    segmenter = Learned(weights=str(file))
+    assert score(segmenter, [text() for _ in range(5)]).f1 > 0.95
+
+    again, _ = train(texts, settings)
+    save_weights(again, check_V, tmp_path / "again.safetensors", 0.0, {})
+    assert (tmp_path / "again.safetensors").read_bytes() == file.read_bytes()
+
+    from dataclasses import replace
+
+    adapted, _ = train(texts, replace(settings, steps=1, learning_rate=1e-6), start=load_weights(file))
+    save_weights(adapted, check_V, tmp_path / "adapted.safetensors", 0.0, {})
+    assert score(Learned(weights=str(tmp_path / "adapted.safetensors")), texts).f1 > 0.95
