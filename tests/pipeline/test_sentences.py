@@ -93,10 +93,15 @@ def test_a_segmenter_that_breaks_its_contract_is_named() -> None:
         encode_documents(["some text"], Short(), TOKENIZER, 8)
 
 
-@pytest.mark.parametrize("name", [name for name in segmenters.BUILT_IN if name != "learned_v1"])
+@pytest.mark.parametrize("name", list(segmenters.BUILT_IN))
 @settings(deadline=None)  # the first call of a segmenter loads it
 @given(texts=st.lists(UNICODE, max_size=3))
 def test_every_segmenter_loses_no_token(name: str, texts: list[str]) -> None:
-    encoded = encode_documents(texts, segmenters.load(name), TOKENIZER, 6)
+    try:
+        encoded = encode_documents(texts, segmenters.load(name), TOKENIZER, 6)
+    except SegmenterError as error:
+        if "needs the package" not in str(error):
+            raise
+        pytest.skip(str(error))
     assert [TOKENIZER.decode(ids) for ids, _ in encoded] == texts
     assert all(lengths.sum() == len(ids) for ids, lengths in encoded)
