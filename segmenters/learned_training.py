@@ -5,6 +5,7 @@ Torch is imported here and not where segmenters are used.
 
 import dataclasses
 import itertools
+import json
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -277,7 +278,9 @@ def _set_by_neighbours(net: Net, word_U: NDArray[np.int64]) -> None:
     """
     rows, width = net.settings.num_words + FIRST_WORD, net.settings.width
     counts_V = np.bincount(word_U, minlength=rows)[FIRST_WORD:]
-    frequent = np.argsort(-counts_V, kind="stable")[: min(net.settings.frequent_words, np.count_nonzero(counts_V))]
+    frequent = np.argsort(-counts_V, kind="stable")[
+        : min(net.settings.frequent_words, np.count_nonzero(counts_V))
+    ]
     frequent += FIRST_WORD
     column = np.full(rows, -1)
     column[frequent] = np.arange(len(frequent))
@@ -324,7 +327,15 @@ def save_weights(
         **metadata,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(save(tensors, metadata=header))
+    path.write_bytes(_canonical(save(tensors, metadata=header)))
+
+
+def _canonical(data: bytes) -> bytes:
+    """A safetensors file with the keys of its header in order: the library writes them in any."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[8 + size :]
 
 
 def _add_quantized(tensors: dict[str, NDArray], name: str, values: NDArray, axis: int) -> None:
