@@ -26,10 +26,13 @@ demo: install ## run the whole path on this machine: corpus, shards, three model
 test: install ## run the tests
 	$(BIN)/python -m pytest
 
+soak: install ## the long form of the kill test: 50 kills at random moments
+	SLLM_SOAK_KILLS=50 $(BIN)/python -m pytest tests/jobs/test_prepare.py -k kills
+
 check: install ## formatting, lint, types, direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-.PHONY: help install demo test check
+.PHONY: help install demo test soak check

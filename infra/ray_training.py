@@ -10,9 +10,9 @@ from typing import Any
 
 import ray
 import ray.train
-import ray.train.v2.api.config
-from ray.train.torch import TorchTrainer
+from ray.train.v2.api.config import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.exceptions import TrainingFailedError
+from ray.train.v2.torch.torch_trainer import TorchTrainer
 
 from infra.deepspeed_engine import DeepSpeedEngine
 from infra.local_training import Report
@@ -104,17 +104,17 @@ def train_on_cluster(job: TrainingJob, config: Config, checkpoints: Path, report
     trainer = TorchTrainer(
         worker,
         train_loop_config={"job": job, "config": config.model_dump(), "mailbox": mailbox},
-        scaling_config=ray.train.ScalingConfig(
+        scaling_config=ScalingConfig(
             num_workers=config.ray.num_workers,
             use_gpu=config.ray.use_gpu,
             resources_per_worker={"CPU": config.ray.cpus_per_worker},
         ),
-        run_config=ray.train.v2.api.config.RunConfig(
+        run_config=RunConfig(
             name=checkpoints.name,
             storage_path=str(checkpoints.parent.absolute()),
-            failure_config=ray.train.FailureConfig(max_failures=config.ray.max_failures),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=options.keep_checkpoints),
-            logging_config=ray.train.v2.api.config.LoggingConfig(log_level="ERROR"),
+            failure_config=FailureConfig(max_failures=config.ray.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=options.keep_checkpoints),
+            logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
     with _follow(mailbox, report):

@@ -21,8 +21,9 @@ class Folder:
     """Files by name (`tokenizer/tokenizer.json`) below a local path or an fsspec URL."""
 
     def __init__(self, url: str) -> None:
-        self.url = url
         self._local = None if "://" in url else Path(url).expanduser().absolute()
+        self.url = url if self._local is None else str(self._local)
+        """Absolute, so that it means the same in every process."""
         self._remote: Any = None
         if self._local is None:
             try:

@@ -78,7 +78,8 @@ def _client(address: str) -> "JobSubmissionClient":
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     from ray.job_submission import JobSubmissionClient
 
-    logging.getLogger("ray").setLevel(logging.ERROR)  # it names every ignored file, several times
+    for chatty in ("ray", "ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)  # every ignored file is named, several times
     return JobSubmissionClient(address)
 
 

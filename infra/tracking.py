@@ -53,6 +53,7 @@ def client_of(uri: str) -> "MlflowClient":
     """A client of the store, which is made or brought up to date here, before any other process opens it."""
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     for chatty in ("alembic", "mlflow"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     if (file := sqlite_path(uri)) is not None:

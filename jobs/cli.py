@@ -269,8 +269,14 @@ def lineage(
 @_answering_errors
 def inspect(
     shards: Annotated[str, typer.Argument(help="Folder of shards.")],
+    samples: Annotated[int, typer.Option("--samples", help="Documents to show with their sentences.")] = 2,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    plot: Annotated[
+        str | None, typer.Option("--plot", metavar="FILE", help="Draw the histograms: .png, .svg or .pdf.")
+    ] = None,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not read every shard.")] = False,
 ) -> None:
-    """Show what a folder of sentence shards holds, and what it was made with.
+    """Show what a folder of sentence shards holds and what it was made with, and check every checksum.
 
     \b
     Example:
@@ -278,7 +284,33 @@ def inspect(
     """
     from jobs.inspect import show
 
-    show(shards)
+    show(shards, samples, as_json, plot, verify=not no_verify)
+
+
+bench = typer.Typer(no_args_is_help=True, help="Measure ours and others' in one run.")
+app.add_typer(bench, name="bench", rich_help_panel="Look")
+
+
+@bench.command("prepare")
+@_answering_errors
+def bench_prepare(
+    source: Annotated[str, typer.Argument(metavar="FILE", help="Text to prepare: JSONL, Parquet, ...")],
+    tokenizer: Annotated[str, typer.Argument(help="Folder or hub name of a fast tokenizer.")],
+    num_workers: Annotated[int, typer.Option("--num-workers", help="Workers of each contender.")] = 2,
+    segmenter: Annotated[str, typer.Option("--segmenter", metavar="NAME", help="Ours cuts with it.")] = (
+        "punctuation_v1"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Text to tokens on disk: CPU, wall time and memory of the whole process tree, of all that are installed.
+
+    \b
+    Example:
+      sllm bench prepare books.jsonl.gz runs/shards/tokenizer
+    """
+    from jobs.bench_prepare import bench_prepare as measure
+
+    measure(source, tokenizer, num_workers, segmenter, as_json)
 
 
 @app.command(rich_help_panel="Look")
@@ -329,10 +361,6 @@ def segment(
         counts = jobs.segment.segment_file(segmenter, option or [], source, output)
         told = ", ".join(f"{count:,} {name}" for name, count in counts.items())
         print(f"{told} -> {output}", file=sys.stderr)
-
-
-bench = typer.Typer(no_args_is_help=True, help="Measure, on this machine.")
-app.add_typer(bench, name="bench", rich_help_panel="Look")
 
 
 @bench.command("segmenters")

@@ -1,5 +1,6 @@
 """`sllm generate`: text sentence by sentence, on the terminal as it comes."""
 
+import hashlib
 import json
 import sys
 import time
@@ -29,7 +30,11 @@ def run(config: Config, force: bool = False) -> JobRecord:
         raise ConfigError("generate needs a model: `sllm generate FOLDER`, or models.sllm=FOLDER")
     output = config.output or f"{path.rstrip('/')}-generated/{_name(config)}"
 
+    streamed = False
+
     def body(run: ActiveRun) -> dict[str, float]:
+        nonlocal streamed
+        streamed = True
         return write(config, path, Path(run.output))
 
     record = run_job(
@@ -42,6 +47,9 @@ def run(config: Config, force: bool = False) -> JobRecord:
         body=body,
         force=force,
     )
+    if not streamed:
+        kept = json.loads(Path(output, TEXT_FILE).read_text())
+        print(kept["prompt"] + "".join(kept["sentences"]))
     return record
 
 
@@ -61,9 +69,8 @@ def write(config: Config, path: str, output: Path) -> dict[str, float]:
         count += tokens
     print(flush=True)
     seconds = time.perf_counter() - start
-    (output / TEXT_FILE).write_text(
-        json.dumps({"prompt": prompt, "sentences": written}, ensure_ascii=False, indent=2) + "\n"
-    )
+    kept = json.dumps({"prompt": prompt, "sentences": written}, ensure_ascii=False, indent=2)
+    (output / TEXT_FILE).write_text(kept + "\n")
     return {"sentences": len(written), "tokens": count, "tokens_per_second": count / seconds}
 
 
@@ -98,6 +105,4 @@ def _encode_prompt(model: Sllm, tokenizer: Tokenizer, prompt: str) -> list[list[
 
 
 def _name(config: Config) -> str:
-    import hashlib
-
     return hashlib.sha256(config.generate.model_dump_json().encode()).hexdigest()[:12]

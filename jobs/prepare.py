@@ -1,4 +1,4 @@
-"""`sllm prepare`: a corpus becomes sentence shards, on Ray or in this process."""
+"""`sllm prepare`: a corpus becomes sentence shards, on Ray or on this machine's cores."""
 
 import functools
 import hashlib
@@ -19,7 +19,7 @@ from rich.progress import (
 )
 
 import segmenters
-from infra.local_tasks import LocalWorkers
+from infra.local_tasks import LocalWorkers, ProcessWorkers
 from infra.shard_output import REJECTED, FinishedSplit, ShardOutput
 from pipeline.config import Config
 from pipeline.corpus import (
@@ -168,7 +168,7 @@ class PrepareWorker:
 
 
 class Workers(Protocol):
-    """Carries work: `LocalWorkers` or `RayWorkers`."""
+    """Carries work: `LocalWorkers`, `ProcessWorkers` or `RayWorkers`."""
 
     def map(self, method: str, items: Iterable[Any], *shared: Any) -> Iterator[tuple[Any, Any]]:
         """Results as they come: (item, result)."""
@@ -179,8 +179,10 @@ class Workers(Protocol):
 
 def _start_workers(config: Config, output: str, identity: Identity) -> Workers:
     make_worker = functools.partial(PrepareWorker, config, output, identity)
-    if config.launcher == "local":
+    if config.launcher == "local" and config.prepare.num_workers == 1:
         return LocalWorkers(make_worker)
+    if config.launcher == "local":
+        return ProcessWorkers(make_worker, config.prepare.num_workers, imports=[__name__])
     from infra.ray_cluster import connect
     from infra.ray_tasks import RayWorkers
 

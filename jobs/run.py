@@ -1,7 +1,6 @@
 """`sllm run`: the whole path, each job reading what those before it wrote."""
 
 import importlib
-import json
 from pathlib import Path
 
 from rich.console import Console
@@ -67,10 +66,6 @@ def summarize(config: Config, records: dict[str, JobRecord]) -> None:
     for name, value in _figures(config, records):
         table.add_row(name, value)
     console.print(table)
-    if "generate" in records:
-        text = json.loads(Path(records["generate"].output.path, "generated.json").read_text())
-        console.print("[bold]Written by the SLLM:[/bold]")
-        console.print(text["prompt"] + "".join(text["sentences"]), markup=False, highlight=False)
     uri = resolve_uri(config.tracking.uri)
     console.print(f"[bold]MLflow:[/bold] mlflow ui --backend-store-uri {uri}", highlight=False)
     if "train-sllm" in records:
@@ -89,7 +84,8 @@ def _figures(config: Config, records: dict[str, JobRecord]) -> list[tuple[str, s
             ]
     for job in ("train-lm", "train-vae", "train-sllm"):
         if record := records.get(job):
-            rows.append((f"{job} tokens/s", f"{record.metrics['train/tokens_per_second']:,.0f}"))
+            rows.append((f"{job}: tokens seen", f"{record.metrics['train/tokens']:,.0f}"))
+            rows.append((f"{job}: tokens/s", f"{record.metrics['train/tokens_per_second']:,.0f}"))
     if evaluation := records.get("evaluate"):
         report = read_report(evaluation.output.path)
         if vae := report.get("vae"):

@@ -65,24 +65,45 @@ def encode_documents(
     """
     tokenized = tokenizer.encode(texts)
     ends = segmenter.split(texts)
-    for text, text_ends in zip(texts, ends, strict=True):
-        check_ends(text, text_ends)
     # One pass over all documents, a character apart, so that no two share an edge.
-    starts = np.concatenate([[0], np.cumsum([len(text) + 1 for text in texts])])
-    token_starts = np.concatenate([[0], np.cumsum([len(document.ids) for document in tokenized])])
-    empty = np.zeros(0, np.int64)
-    parts = list(zip(tokenized, ends, starts[:-1], strict=True))
-    joined_lengths = sentence_lengths(
-        "\n".join(texts),
-        np.concatenate([empty, *(x + start for tokens, x, start in parts if len(tokens.ids))]),
-        np.concatenate([empty, *(tokens.ends + start for tokens, _, start in parts)]),
-        max_sentence_tokens,
-    )
+    starts = np.cumsum([0, *(len(text) + 1 for text in texts)])
+    token_starts = np.cumsum([0, *(len(document.ids) for document in tokenized)])
+    joined_ends = np.concatenate([np.zeros(0, np.int64), *ends])
+    joined_ends += np.repeat(starts[:-1], [len(x) for x in ends])
+    if not _keeps_contract(texts, ends, starts, joined_ends):
+        for text, text_ends in zip(texts, ends, strict=True):
+            check_ends(text, text_ends)
+    joined_token_ends = np.concatenate([np.zeros(0, np.int64), *(document.ends for document in tokenized)])
+    joined_token_ends += np.repeat(starts[:-1], np.diff(token_starts))
+    without_tokens = np.flatnonzero(np.diff(token_starts) == 0)
+    if len(without_tokens):
+        joined_ends = joined_ends[
+            ~np.isin(np.searchsorted(starts, joined_ends, side="right") - 1, without_tokens)
+        ]
+    joined_lengths = sentence_lengths("\n".join(texts), joined_ends, joined_token_ends, max_sentence_tokens)
     sentence_starts = np.searchsorted(np.cumsum(joined_lengths), token_starts, side="right")
     return [
         (document.ids, joined_lengths[start:end])
         for document, start, end in zip(tokenized, sentence_starts[:-1], sentence_starts[1:], strict=True)
     ]
+
+
+def _keeps_contract(
+    texts: list[str], ends: list[NDArray[np.int64]], starts: NDArray[np.int64], joined_ends: NDArray[np.int64]
+) -> bool:
+    """`check_ends` of all texts at once."""
+    counts = np.array([len(x) for x in ends], np.int64)
+    sizes = np.diff(starts) - 1
+    if not np.array_equal(counts > 0, sizes > 0):
+        return False
+    last = np.cumsum(counts)[counts > 0] - 1
+    first = (np.cumsum(counts) - counts)[counts > 0]
+    begins = starts[:-1][counts > 0]
+    return (
+        bool(np.all(np.diff(joined_ends) > 0))
+        and bool(np.all(joined_ends[first] > begins))
+        and np.array_equal(joined_ends[last], begins + sizes[sizes > 0])
+    )
 
 
 def _edge_qualities(text: str, token_ends: NDArray[np.int64], is_whole: NDArray[np.bool_]) -> bytes:

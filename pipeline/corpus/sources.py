@@ -87,7 +87,8 @@ def _sources_of(given: str, data: DataConfig) -> list[Source]:
 
 
 def _list_local(given: str) -> list[tuple[str, str]]:
-    path = Path(given).expanduser()
+    # Absolute, so that it means the same in every process.
+    path = Path(given).expanduser().absolute()
     if path.is_file():
         return [(str(path), path.name)]
     if path.is_dir():
@@ -111,7 +112,7 @@ def _list_url(given: str) -> list[tuple[str, str]]:
             root = paths[0].rstrip("/")
             paths = sorted(file_system.find(root))
         else:
-            root = str(PurePosixPath(paths[0]).parent) if paths else ""
+            root = paths[0].rpartition("/")[0] if paths else ""
             paths = sorted(path for path in paths if file_system.exists(path))
     except (OSError, ValueError, ImportError) as error:
         raise CorpusError(f"input {given!r} cannot be listed: {error}") from error

@@ -20,14 +20,31 @@ def is_url(path: str) -> bool:
     return "://" in path
 
 
-def open_binary(path: str) -> BinaryIO:
-    """Open a local file or fsspec URL for reading. Raises `CorpusError` where it cannot be opened."""
+def open_binary(path: str, in_order: bool = False) -> BinaryIO:
+    """Open a local file or fsspec URL for reading, from its start to its end only where `in_order` is set.
+
+    Raises `CorpusError` where it cannot be opened.
+    """
     try:
         if is_url(path):
-            return cast(BinaryIO, fsspec.open(path, "rb").open())
+            # Web servers then answer one request instead of many, and need not know of ranges.
+            options = {"block_size": 0} if in_order and _is_web(path) else {}
+            return cast(BinaryIO, fsspec.open(path, "rb", **options).open())
         return Path(path).open("rb")
     except (OSError, ValueError, ImportError) as error:
         raise CorpusError(f"input {path!r} cannot be opened: {error}") from error
+
+
+def _is_web(path: str) -> bool:
+    return path.startswith(("http://", "https://"))
+
+
+def has_ranges(path: str) -> bool:
+    """Whether reading may start anywhere in the file: not on every web server."""
+    if not _is_web(path):
+        return True
+    file_system, _, (key,) = fsspec.get_fs_token_paths(path)
+    return bool(file_system.info(key).get("partial"))
 
 
 def stamp(path: str) -> str:
@@ -61,7 +78,7 @@ def text_chunks(
 
     Raises `CorpusError` for a truncated or damaged compressed file.
     """
-    with open_binary(path) as file:
+    with open_binary(path, in_order=True) as file:
         if not compression:
             while chunk := file.read(CHUNK_BYTES):
                 on_raw(chunk)
@@ -113,13 +130,14 @@ class RangeReader:
     def __init__(self, path: str, compression: Compression) -> None:
         self.path = path
         self._compression = compression
+        self._is_in_order = bool(compression) or not has_ranges(path)
         self._position = 0
         self._left = b""
         self._chunks: Iterator[bytes] | None = None
 
     def chunks(self, start: int, end: int) -> Iterator[bytes]:
         """The bytes from `start` to `end` (exclusive) of the uncompressed text, in chunks."""
-        if not self._compression:
+        if not self._is_in_order:
             yield from self._plain_chunks(start, end)
             return
         if self._chunks is None or start < self._position:

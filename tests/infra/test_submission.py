@@ -100,7 +100,7 @@ def cluster() -> Iterator[TestCluster]:
         start_new_session=True,
     )
     try:
-        wait_for(lambda: answers(ports[1]), seconds=60)
+        wait_for(lambda: answers(ports[1]), seconds=180)
         yield TestCluster(f"http://127.0.0.1:{ports[1]}", environment, folder / "code")
     finally:
         head.terminate()  # it ends the processes it started, and no other cluster's
@@ -142,9 +142,11 @@ def test_a_job_runs_on_the_cluster_and_its_log_and_result_come_back(cluster, tra
     arguments = ["prepare", f"output={output}", f"tracking.uri={tracking_uri}", f"data.inputs=['{corpus}']"]
     arguments += ["prepare.num_workers=1", "tokenizer.vocab_size=300"]
     job = cluster.sllm(*arguments, "--submit", cluster.address)
-    stdout, stderr = job.communicate(timeout=120)
+    stdout, stderr = job.communicate(timeout=300)
     assert job.returncode == 0, stdout + stderr
     assert stdout.count("starts as MLflow run") == 1
+    submitted, _, ended = stderr.splitlines()  # nothing of Ray's own chatter
+    assert submitted.startswith("submitted raysubmit_") and ended.endswith(" succeeded")
     record = read_record(output)
     assert record is not None and record.output_is_whole
     assert (record.metrics["train/documents"], record.metrics["train/sentences"]) == (50, 100)
@@ -164,7 +166,7 @@ def test_the_exit_code_is_the_jobs(cluster, tracking_uri, tmp_path):
         ),
         *("--submit", cluster.address),
     )
-    stdout, stderr = job.communicate(timeout=120)
+    stdout, stderr = job.communicate(timeout=300)
     assert job.returncode == 2, stdout + stderr
     assert "/missing.txt" in stdout and "Traceback" not in stdout
 
@@ -172,9 +174,9 @@ def test_the_exit_code_is_the_jobs(cluster, tracking_uri, tmp_path):
 def test_interrupt_stops_the_job(cluster, tracking_uri, tmp_path):
     arguments = ["generate", f"output={tmp_path / 'out'}", f"tracking.uri={tracking_uri}"]
     job = cluster.sllm(*arguments, "--submit", cluster.address)
-    wait_for((tmp_path / "out" / "started").exists, seconds=60)
+    wait_for((tmp_path / "out" / "started").exists, seconds=180)
     job.send_signal(signal.SIGINT)
-    _, stderr = job.communicate(timeout=60)
+    _, stderr = job.communicate(timeout=180)
     assert job.returncode == 130, stderr
     assert "stopping raysubmit_" in stderr
     record = read_record(tmp_path / "out")
@@ -185,7 +187,7 @@ def test_a_wrong_token_is_said_in_one_line(cluster, tmp_path):
     (tmp_path / "token").write_text("f" * 64)
     arguments = ["prepare", f"output={tmp_path}", f"tracking.uri=sqlite:///{tmp_path}/m.db"]
     job = cluster.sllm(*arguments, "--submit", cluster.address, RAY_AUTH_TOKEN_PATH=str(tmp_path / "token"))
-    _, stderr = job.communicate(timeout=60)
+    _, stderr = job.communicate(timeout=180)
     assert job.returncode == 1
     assert "does not let us in" in stderr and "RAY_AUTH_TOKEN" in stderr
     assert "Traceback" not in stderr

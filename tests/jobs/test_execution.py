@@ -139,11 +139,12 @@ def test_interrupt_ends_the_run_as_killed(job, tracking_uri):
         os.kill(os.getpid(), signal.SIGTERM)
         raise AssertionError("not reached")
 
+    before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):
         job(body=interrupted)
     record = read_record(job.output)
     assert record is not None and status(tracking_uri, record.run_id) == "KILLED"
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_url_is_no_output(tracking_uri):

@@ -1,5 +1,12 @@
+import contextlib
 import gzip
 import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +31,7 @@ def config_for(root: Path, *overrides: str) -> Config:
         [
             f"data.inputs=[{root}/a.jsonl.gz]",
             "launcher=local",
+            "prepare.num_workers=1",
             "data.dev_fraction=0.2",
             "prepare.split_bytes=700",
             "tokenizer.vocab_size=300",
@@ -53,8 +61,10 @@ def test_the_bytes_are_those_of_split_and_configuration(made: Path, tmp_path: Pa
     expected = content(made)
     assert sum(name.endswith(".arrow") for name in expected) > 6
     assert "progress" not in "".join(expected)
-    prepare(config_for(tmp_path, "prepare.num_workers=7"), str(tmp_path / "again"))
-    assert content(tmp_path / "again") == expected
+    for num_workers in (2, 7):
+        output = tmp_path / f"again{num_workers}"
+        prepare(config_for(tmp_path, f"prepare.num_workers={num_workers}"), str(output))
+        assert content(output) == expected
 
 
 def test_ray_workers_write_the_same_bytes(made: Path, tmp_path: Path, ray_cluster: str) -> None:
@@ -62,6 +72,39 @@ def test_ray_workers_write_the_same_bytes(made: Path, tmp_path: Path, ray_cluste
         output = tmp_path / f"ray{num_workers}"
         prepare(config_for(tmp_path, "launcher=ray", f"prepare.num_workers={num_workers}"), str(output))
         assert content(output) == content(made)
+
+
+SOAK = int(os.environ.get("SLLM_SOAK_KILLS", "4"))
+"""Kills in a row; `make soak` sets more."""
+
+
+def test_after_kills_at_random_moments_the_bytes_are_the_same(tmp_path: Path) -> None:
+    write_rows(tmp_path, [{"id": f"d{i}", "text": ROWS[i % 60]["text"] * 40} for i in range(900)])
+    overrides = ("prepare.split_bytes=20000", "data.max_rejected_fraction=0", "tokenizer.vocab_size=600")
+    prepare(config_for(tmp_path, *overrides), str(tmp_path / "whole"))
+    output = tmp_path / "killed"
+    config = config_for(tmp_path, *overrides, "prepare.num_workers=2", f"output={output}")
+    (tmp_path / "config.yaml").write_text(config.model_dump_json())
+    program = (
+        "import sys; from jobs.prepare import prepare; from pipeline.config import load_config\n"
+        "if __name__ == '__main__': prepare(c := load_config(sys.argv[1]), c.output)"
+    )
+    (tmp_path / "program.py").write_text(program)
+    chance = random.Random(7)
+    root = str(Path(prepare_job.__file__).parents[1])
+    for _ in range(SOAK):
+        process = subprocess.Popen(
+            [sys.executable, tmp_path / "program.py", tmp_path / "config.yaml"],
+            env={**os.environ, "PYTHONPATH": root},
+            start_new_session=True,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(chance.uniform(0.5, 4))
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    prepare(config, str(output))
+    assert content(output) == content(tmp_path / "whole")
 
 
 class Killed(BaseException):

@@ -25,6 +25,7 @@ class EveryNth(Segmenter):
         return [np.append(np.arange(self.n, len(text), self.n), [len(text)] * bool(text)) for text in texts]
 
 
+@settings(deadline=None)
 @given(st.lists(UNICODE, max_size=4), st.integers(1, 9), st.integers(1, 12))
 def test_joined_sentences_are_the_documents_tokens(texts: list[str], n: int, limit: int) -> None:
     encoded = encode_documents(texts, EveryNth(n), TOKENIZER, limit)
@@ -36,6 +37,7 @@ def test_joined_sentences_are_the_documents_tokens(texts: list[str], n: int, lim
         assert np.array_equal(alone, lengths)
 
 
+@settings(deadline=None)
 @given(UNICODE, st.integers(1, 9))
 def test_no_sentence_starts_inside_a_character(text: str, n: int) -> None:
     [(ids, lengths)] = encode_documents([text], EveryNth(n), TOKENIZER, 1000)

@@ -33,6 +33,7 @@ def make_config(root: Path) -> Config:
             f"data.inputs=[{root}/a.jsonl]",
             "data.dev_fraction=0.3",
             "launcher=local",
+            "prepare.num_workers=1",
             "prepare.split_bytes=1000",
             "tokenizer.vocab_size=300",
         ],

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tokenizers
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import models, normalizers, pre_tokenizers
 
@@ -20,6 +20,7 @@ TOKENIZER = Tokenizer.train(TEXTS, 400)
 UNICODE = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 
 
+@settings(deadline=None)
 @given(st.lists(UNICODE, max_size=5))
 def test_ids_decode_to_the_text_and_ends_are_edges_of_characters(texts: list[str]) -> None:
     for text, tokens in zip(texts, TOKENIZER.encode(texts), strict=True):

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import DataConfig
@@ -85,6 +85,7 @@ def test_every_format_gives_the_same_documents(tmp_path: Path, suffix: str, spli
     assert found == [(row["id"], row["text"]) for row in ROWS]
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=12), st.integers(1, 200), st.binary(max_size=8))
 def test_lines_are_cut_nowhere_but_at_their_ends(texts: list[str], split_bytes: int, tail: bytes) -> None:
     import tempfile

@@ -1,0 +1,183 @@
+"""`sllm inspect`: what a folder of shards holds, how long its sentences are, and whether it is intact."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.errors import ConfigError, ShardError
+from pipeline.shards import Documents, Shards, SplitName, open_shards
+from pipeline.tokens import Tokenizer
+
+SPLITS: tuple[SplitName, ...] = ("train", "dev")
+PERCENTILES = (1, 10, 50, 90, 99)
+SAMPLE_SENTENCES = 12
+"""Sentences shown of a sample."""
+
+
+def show(
+    folder: str, samples: int = 2, as_json: bool = False, plot: str | None = None, verify: bool = True
+) -> None:
+    """Print counts, lengths, `samples` documents with their sentences, and the checksums' verdict.
+
+    `plot` is a file for the histograms (`.png`, `.svg` or `.pdf`). Raises `ShardError` where the shards are
+    no good; with `verify` every byte is read for that.
+    """
+    shards = open_shards(folder)
+    damaged = [
+        record.file for record in shards.manifest.shards if verify and not _is_intact(shards, record.file)
+    ]
+    report = {"damaged": damaged if verify else None} | describe(shards, set(damaged))
+    if plot is not None:
+        _plot(shards, plot)
+    if as_json:
+        print(json.dumps(report, indent=1))
+    else:
+        _print(shards, report, samples)
+    if damaged:
+        raise ShardError(
+            f"{', '.join(damaged)} in {folder!r}: checksum differs from the manifest; run `sllm prepare` again, it "
+            f"makes just these anew"
+        )
+
+
+def describe(shards: Shards, damaged: set[str]) -> dict[str, Any]:
+    """Counts and lengths, ready for JSON; lengths only where no shard of a split is `damaged`."""
+    manifest = shards.manifest
+    splits: dict[str, Any] = {}
+    for split in SPLITS:
+        totals = manifest.totals[split].model_dump()
+        if totals["documents"] and not any(name.startswith(split) for name in damaged):
+            documents = shards.documents(split)
+            totals["sentence_tokens"] = _summary(documents.sentence_lengths)
+            totals["document_tokens"] = _summary(documents.token_counts_N)
+            totals["document_sentences"] = _summary(documents.sentence_counts_N)
+        splits[split] = totals
+    return {
+        "digest": manifest.digest,
+        "segmenter": manifest.segmenter,
+        "tokenizer_digest": manifest.tokenizer_digest,
+        "max_sentence_tokens": manifest.max_sentence_tokens,
+        "inputs": [source.model_dump() for source in manifest.identity.inputs],
+        "shards": len(manifest.shards),
+        "rejected": manifest.rejected,
+        "splits": splits,
+    }
+
+
+def _is_intact(shards: Shards, file: str) -> bool:
+    try:
+        shards.verify([file])
+    except ShardError:
+        return False
+    return True
+
+
+def _summary(lengths: NDArray[Any]) -> dict[str, Any]:
+    edges = _edges(int(lengths.max()))
+    counts, _ = np.histogram(lengths, [*edges, edges[-1] * 2])
+    return {
+        "mean": float(lengths.mean()),
+        "max": int(lengths.max()),
+        "percentiles": {str(p): float(np.percentile(lengths, p)) for p in PERCENTILES},
+        "histogram": {str(edge): int(count) for edge, count in zip(edges, counts, strict=True)},
+    }
+
+
+def _edges(largest: int) -> list[int]:
+    """Bins that double in width: 1, 2, 4, 8 ..."""
+    return [1 << power for power in range(largest.bit_length())]
+
+
+def _print(shards: Shards, report: dict[str, Any], samples: int) -> None:
+    console = Console()
+    table = Table(title=shards.folder, title_justify="left")
+    table.add_column("")
+    for split in SPLITS:
+        table.add_column(split, justify="right")
+    for key in ("documents", "sentences", "tokens", "num_bytes"):
+        table.add_row(key, *(f"{report['splits'][split][key]:,}" for split in SPLITS))
+    for key, over, under in (
+        ("bytes a token", "num_bytes", "tokens"),
+        ("tokens a sentence", "tokens", "sentences"),
+    ):
+        ratios = [report["splits"][split][over] / max(1, report["splits"][split][under]) for split in SPLITS]
+        table.add_row(key, *(f"{ratio:.2f}" for ratio in ratios))
+    console.print(table)
+    console.print(f"segmenter {json.dumps(report['segmenter'])}", markup=False, highlight=False)
+    console.print(
+        f"tokenizer {report['tokenizer_digest'][:12]}, digest {report['digest'][:12]}", highlight=False
+    )
+    if report["rejected"]:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in report["rejected"].items())
+        console.print(f"rejected: {reasons} (see rejected.jsonl)", markup=False, highlight=False)
+    for split in SPLITS:
+        for key in ("sentence_tokens", "document_tokens"):
+            if summary := report["splits"][split].get(key):
+                _print_histogram(console, f"{split}, tokens in a {key.removesuffix('_tokens')}:", summary)
+    if samples and not report["damaged"]:
+        tokenizer = shards.tokenizer()
+        documents = shards.documents("train" if report["splits"]["train"]["documents"] else "dev")
+        for index in np.linspace(0, documents.num_documents - 1, samples).astype(int).tolist():
+            _print_sample(console, documents, index, tokenizer)
+    if report["damaged"] is not None and not report["damaged"]:
+        console.print(f"all {report['shards']} shards are intact (SHA-256)", style="green", highlight=False)
+
+
+def _print_histogram(console: Console, title: str, summary: dict[str, Any]) -> None:
+    percentiles = ", ".join(f"{p}%: {value:.0f}" for p, value in summary["percentiles"].items())
+    console.print(f"\n[bold]{title}[/bold]  mean {summary['mean']:.1f}, {percentiles}, max {summary['max']}")
+    most = max(summary["histogram"].values())
+    for edge, count in summary["histogram"].items():
+        last = 2 * int(edge) - 1
+        name = edge if int(edge) == last else f"{edge}-{last}"
+        console.print(f"{name:>15} {'█' * round(40 * count / most):40} {count:,}", highlight=False)
+
+
+def _print_sample(console: Console, documents: Documents, index: int, tokenizer: Tokenizer) -> None:
+    starts = documents.sentence_starts_N1
+    lengths = documents.sentence_lengths[starts[index] : starts[index + 1]]
+    start = int(documents.token_starts_N1[index])
+    console.print(f"\n[bold]{documents.doc_ids(index)}[/bold]: the first of {len(lengths)} sentences")
+    for number, length in enumerate(lengths[:SAMPLE_SENTENCES].tolist()):
+        text = tokenizer.decode(documents.tokens(start, start + length))
+        start += length
+        # Line breaks are shown, so that each line is a sentence.
+        shown = re.sub(r"\n", "⏎", text)
+        console.print(Text(f"{length:>5} │{shown}│", style="cyan" if number % 2 else ""), soft_wrap=True)
+
+
+def _plot(shards: Shards, file: str) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for split in SPLITS:
+        documents = shards.documents(split)
+        if documents.num_documents == 0:
+            continue
+        sentence_lengths = documents.sentence_lengths
+        axes[0].hist(
+            sentence_lengths, np.arange(1, sentence_lengths.max() + 2), density=True, alpha=0.6, label=split
+        )
+        counts = documents.token_counts_N
+        bins = np.geomspace(1, counts.max() + 1, 50)
+        axes[1].hist(counts, bins, density=False, alpha=0.6, label=split)
+    axes[0].set(xlabel="tokens in a sentence", ylabel="share of sentences")
+    axes[1].set(xlabel="tokens in a document", ylabel="documents", xscale="log")
+    for axis in axes:
+        axis.legend()
+    try:
+        figure.savefig(Path(file))
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"the histograms cannot be written to {file!r}: {error}") from error
+    finally:
+        pyplot.close(figure)

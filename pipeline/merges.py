@@ -1,0 +1,79 @@
+"""Byte-pair merges of many words at once, with numpy: in each round every word has its first-ranked pair merged."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import pre_tokenizers
+
+_NO_MERGE = 2**31 - 1
+
+
+class Merges:
+    """The merges of a byte-level BPE (arXiv 1508.07909), from `tokenizer.json`'s `model`."""
+
+    def __init__(self, model: dict[str, Any]) -> None:
+        vocab: dict[str, int] = model["vocab"]
+        pairs = [merge if isinstance(merge, list) else merge.split(" ") for merge in model["merges"]]
+        self._size = max(vocab.values(), default=0) + 1
+        keys = np.array([vocab[left] * self._size + vocab[right] for left, right in pairs], np.int64)
+        # Of a pair that is named twice, the last counts.
+        self._keys, last = np.unique(keys[::-1], return_index=True)
+        self._ranks = (len(keys) - 1 - last).astype(np.int32)
+        self._merged = np.array([vocab[left + right] for left, right in pairs], np.int32)
+        self._byte_ids = np.array([vocab[character] for character in _byte_characters()], np.int32)
+        self._byte_ranks = self._rank(np.repeat(self._byte_ids, 256), np.tile(self._byte_ids, 256))
+
+    def apply(self, words: list[bytes]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Ids of the words (none empty), one after the other, and how many each has."""
+        data = np.frombuffer(b"".join(words), np.uint8)
+        word = np.repeat(np.arange(len(words)), [len(text) for text in words])
+        ids = self._byte_ids[data]
+        # ranks[i] is that of the merge of i and i + 1.
+        ranks = np.full(len(data), _NO_MERGE, np.int32)
+        ranks[:-1] = self._byte_ranks[data[:-1].astype(np.int64) * 256 + data[1:]]
+        ranks[:-1][word[:-1] != word[1:]] = _NO_MERGE
+        done: list[tuple[NDArray[np.int32], NDArray[np.int64]]] = []
+        while len(ids):
+            starts = np.flatnonzero(np.append(True, word[1:] != word[:-1]))
+            best = np.minimum.reduceat(ranks, starts)
+            best_here = np.repeat(best, np.diff(starts, append=len(ids)))
+            finished = best_here == _NO_MERGE
+            done.append((ids[finished], word[finished]))
+            at = np.flatnonzero((ranks == best_here) & ~finished)
+            at = at[np.append(True, word[at[1:]] != word[at[:-1]])[: len(at)]]
+            ids[at] = self._merged[ranks[at]]
+            kept = ~finished
+            kept[at + 1] = False
+            at = np.cumsum(kept)[at] - 1
+            ids, word, ranks = ids[kept], word[kept], ranks[kept]
+            ranks[at] = self._rank_beside(ids, word, at)
+            before = at[at > 0] - 1
+            ranks[before] = self._rank_beside(ids, word, before)
+        all_ids, all_words = (np.concatenate(parts) for parts in zip(*done, strict=True))
+        order = np.argsort(all_words, kind="stable")
+        return all_ids[order], np.bincount(all_words, minlength=len(words))
+
+    def _rank_beside(
+        self, ids: NDArray[np.int32], word: NDArray[np.int64], at: NDArray[np.int64]
+    ) -> NDArray[np.int32]:
+        """Rank of the merge of each place with the next one."""
+        following = np.minimum(at + 1, len(ids) - 1)
+        inside = (word[at] == word[following]) & (following > at)
+        return np.where(inside, self._rank(ids[at], ids[following]), _NO_MERGE)
+
+    def _rank(self, left: NDArray[np.int32], right: NDArray[np.int32]) -> NDArray[np.int32]:
+        if len(self._keys) == 0:
+            return np.full(len(left), _NO_MERGE, np.int32)
+        keys = left.astype(np.int64) * self._size + right
+        place = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        return np.where(self._keys[place] == keys, self._ranks[place], _NO_MERGE)
+
+
+def _byte_characters() -> list[str]:
+    """The character that stands for each byte in a byte-level vocabulary."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = iter(range(0x100, 0x200))
+    characters = [chr(byte if byte in printable else next(others)) for byte in range(256)]
+    assert set(characters) == set(pre_tokenizers.ByteLevel.alphabet())
+    return characters

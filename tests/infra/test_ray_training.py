@@ -1,0 +1,53 @@
+"""Ray Train and DeepSpeed, started as the jobs start them, have the curve of the plain loop and leave its model."""
+
+import json
+
+import pytest
+
+from infra.local_training import train_locally
+from infra.ray_training import train_on_cluster
+from jobs.prepare import prepare
+from pipeline.config import load_config
+from pipeline.errors import TrainingError
+from pipeline.vae import SentenceVae
+
+TRAIN = "{steps: 4, micro_batch_tokens: 200, micro_batches_per_step: 2, eval_every: 2, log_every: 1}"
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ray-training")
+    rows = [{"id": f"{i}", "text": f"A cat sat on mat {i}. It slept. " * (1 + i % 4)} for i in range(40)]
+    (folder / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = load_config(
+        None,
+        [
+            f'data.inputs=["{folder / "corpus.jsonl"}"]', "data.dev_fraction=0.2", "launcher=local",
+            "tokenizer.vocab_size=280", "prepare.num_workers=1", f"shards={folder / 'shards'}",
+            f"vae.train={TRAIN}", "deepspeed.zero_stage=2", "ray.max_failures=0",
+        ],
+    )  # fmt: skip
+    prepare(config, config.shards)
+    return config
+
+
+def test_the_cluster_and_one_process_agree(config, ray_cluster, tmp_path):
+    curves: list[list[dict[str, float]]] = [[], []]
+    on_cluster = train_on_cluster("train-vae", config, tmp_path / "ray" / "checkpoints", curves[0].append)
+    locally = train_locally("train-vae", config, tmp_path / "local", curves[1].append)
+    assert [metrics["step"] for metrics in curves[0]] == [1, 2, 3, 4]
+    for mine, theirs in zip(*curves, strict=True):
+        assert mine.keys() == theirs.keys()
+        for name in mine.keys() - {"train/tokens_per_second"}:
+            assert mine[name] == pytest.approx(theirs[name], rel=1e-3), (name, mine["step"])
+    shapes = [
+        [(name, p.shape) for name, p in SentenceVae.from_pretrained(path).named_parameters()]
+        for path in (on_cluster, locally)
+    ]
+    assert shapes[0] == shapes[1]
+
+
+def test_an_error_in_a_worker_reaches_the_driver_as_one_line(config, ray_cluster, tmp_path):
+    missing = config.model_copy(update={"shards": str(tmp_path / "nothing")})
+    with pytest.raises(TrainingError, match="nothing"):
+        train_on_cluster("train-vae", missing, tmp_path / "checkpoints", lambda metrics: None)

@@ -1,0 +1,89 @@
+"""The whole path in one process: every job, its figures, and a second run that only says what it reuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jobs import run as whole_path
+from jobs.evaluate import read_report
+from pipeline.config import load_config
+from pipeline.errors import ModelError
+from pipeline.lineage import read_record
+
+TRAIN = "{steps: 4, micro_batch_tokens: 256, micro_batches_per_step: 2, eval_every: 4, checkpoint_every: 2}"
+TEXT = "The lazy dog sleeps. The quick fox jumps over it, and runs away! Does the dog wake? No. "
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    path = tmp_path_factory.mktemp("corpus") / "corpus.jsonl"
+    rows = [{"id": f"{i}", "text": TEXT * (1 + i % 5) + f"Story {i} ends here."} for i in range(60)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def config(corpus, output, tracking_uri, *overrides):
+    return load_config(
+        None,
+        [
+            f"output={output}", f"tracking.uri={tracking_uri}", f'data.inputs=["{corpus}"]', "launcher=local",
+            "data.dev_fraction=0.2", "tokenizer.vocab_size=300", "prepare.num_workers=1", "lm.context_tokens=64",
+            "sllm.context_sentences=8", f"lm.train={TRAIN}", f"vae.train={TRAIN}", f"sllm.train={TRAIN}",
+            "generate.max_sentences=3", "generate.prompt=The dog sleeps. ", *overrides,
+        ],
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(corpus, empty_store, tmp_path_factory):
+    output = tmp_path_factory.mktemp("run")
+    uri = f"sqlite:///{output}/mlflow.db"
+    Path(output, "mlflow.db").write_bytes(empty_store.read_bytes())
+    whole_path.run(config(corpus, output, uri))
+    return output, uri
+
+
+def test_every_job_leaves_its_record_and_figures(finished):
+    output, _ = finished
+    for folder in whole_path.FOLDERS.values():
+        record = read_record(output / folder)
+        assert record is not None and record.finished, folder
+    report = read_report(str(output / "evaluation"))
+    assert {"unigram", "lm", "vae", "sllm", "sllm_latents_zeroed", "sllm_latents_shuffled"} == report.keys()
+    sizes = {
+        (figures["documents"], figures["tokens"], figures["bytes"])
+        for name, figures in report.items()
+        if name != "vae"
+    }
+    assert len(sizes) == 1  # all models were scored on the same documents
+    text = json.loads((output / "text" / "generated.json").read_text())
+    assert 1 <= len(text["sentences"]) <= 3
+
+
+def test_a_second_run_reuses_everything(finished, corpus, capfd):
+    output, uri = finished
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*.safetensors")}
+    capfd.readouterr()
+    whole_path.run(config(corpus, output, uri))
+    said = capfd.readouterr().err
+    assert said.count("reuse ") == len(whole_path.FOLDERS)
+    assert "starts as" not in said
+    assert before == {path: path.stat().st_mtime_ns for path in output.rglob("*.safetensors")}
+
+
+def test_models_of_other_shards_are_refused(finished, corpus, tmp_path):
+    output, uri = finished
+    from jobs import prepare, train_sllm
+
+    other = config(corpus, tmp_path / "shards", uri, "tokenizer.vocab_size=280")
+    prepare.run(other)
+    wrong = other.model_copy(
+        update={
+            "output": str(tmp_path / "sllm"),
+            "shards": str(tmp_path / "shards"),
+            "models": other.models.model_copy(update={"lm": str(output / "lm"), "vae": str(output / "vae")}),
+        }
+    )
+    with pytest.raises(ModelError, match="was trained with tokenizer"):
+        train_sllm.run(wrong)

@@ -1,0 +1,95 @@
+import itertools
+
+import numpy as np
+import pytest
+import tokenizers
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tokenizers import AddedToken, normalizers, pre_tokenizers
+
+from pipeline import byte_level
+from pipeline.byte_level import ByteLevelEncoder, is_supported
+from pipeline.tokens import PROBES, Tokenizer
+
+TEXTS = [*PROBES, "The quick brown fox. It's here, isn't it? We'll see they've gone.\n\n\tdef f(x):\n"] * 9
+BACKEND = tokenizers.Tokenizer.from_str(Tokenizer.train(TEXTS, 450).files()["tokenizer.json"])
+BACKEND.encode_special_tokens = True
+ENCODER = ByteLevelEncoder(BACKEND)
+
+TRICKY = st.sampled_from(
+    [*"'sdmtlvre \t\n\r\x0b\x1c\x85\u00a0\u2028\u3000aB1²,.-_!世🙂é\u0301\u0600", "'ll", "  "]
+)
+TEXT = st.lists(TRICKY | st.characters(exclude_categories=["Cs"]), max_size=40).map("".join)
+
+
+def assert_same(texts: list[str], encoder: ByteLevelEncoder = ENCODER) -> None:
+    ids, counts = encoder.encode(texts)
+    expected = [x.ids for x in encoder._backend.encode_batch_fast(texts, add_special_tokens=False)]
+    assert ids.dtype == np.int32 and counts.tolist() == [len(x) for x in expected]
+    assert ids.tolist() == list(itertools.chain.from_iterable(expected))
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(TEXT, max_size=4))
+@example([])
+@example(["", "", " ", "'", "'s", "'l", "'ll"])
+@example(["a  ", " b", "c\n", "\n's"])
+@example(["<eos><pad>", "x" * 100, " " + "世" * 40])
+def test_ids_are_those_of_the_tokenizer(texts: list[str]) -> None:
+    assert_same(texts)
+
+
+def test_characters_of_every_kind() -> None:
+    codes = [
+        *range(0x3100),
+        *range(0xA000, 0xB000),
+        *range(0xF900, 0x10500),
+        *range(0x1F000, 0x1FB00),
+        0x10FFFF,
+    ]
+    for size in (1, 7):
+        kept = [chr(code) for code in codes if not 0xD800 <= code < 0xE000]
+        assert_same(["".join(kept[i : i + size]) for i in range(0, len(kept), size)])
+        assert_same([f"a{x} 1{x}!{x} {x}\n{x}'s" for x in kept[:: 3 * size]])
+
+
+def test_many_words_make_the_table_grow_and_forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(byte_level, "_MAX_WORDS", 40_000)
+    encoder = ByteLevelEncoder(BACKEND)
+    for start in range(0, 60_000, 15_000):
+        assert_same([" ".join(f"w{i:x}q {i}" for i in range(start, start + 15_000))], encoder)
+    assert_same(TEXTS, encoder)
+
+
+@settings(deadline=None)
+@given(st.lists(TEXT, max_size=4), st.integers(1, 9))
+def test_a_long_text_is_cut_where_it_does_not_matter(texts: list[str], size: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(byte_level, "_CHUNK_CHARACTERS", size)
+        assert_same(texts)
+
+
+def test_words_whose_hashes_collide_stay_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(byte_level, "_MULTIPLIERS", np.array([1 << 60, 1 << 62], np.uint64))
+    assert_same(["one two three four five six seven eight nine ten eleven " * 3], ByteLevelEncoder(BACKEND))
+
+
+def test_what_it_does_not_cover_is_left_to_the_tokenizer() -> None:
+    def changed(**parts: object) -> tokenizers.Tokenizer:
+        backend = tokenizers.Tokenizer.from_str(BACKEND.to_str())
+        for name, part in parts.items():
+            setattr(backend, name, part)
+        return backend
+
+    assert is_supported(BACKEND)
+    assert not is_supported(changed(normalizer=normalizers.NFC()))
+    assert not is_supported(changed(pre_tokenizer=pre_tokenizers.ByteLevel(add_prefix_space=True)))
+    assert not is_supported(changed(pre_tokenizer=pre_tokenizers.ByteLevel(False, use_regex=False)))
+    assert not is_supported(changed(pre_tokenizer=pre_tokenizers.Whitespace()))
+    added = changed()
+    added.add_tokens([AddedToken("<tool>", special=False)])
+    assert not is_supported(added)
+    tokenizer = Tokenizer(added, {})
+    assert tokenizer.engine == "tokenizers"
+    assert tokenizer.encode(["a<tool>b"])[0].ids[1] == tokenizer.vocab_size - 1
+    assert Tokenizer(changed(), {}).engine == "byte-level words"
