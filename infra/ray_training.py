@@ -103,7 +103,11 @@ def train_on_cluster(job: TrainingJob, config: Config, checkpoints: Path, report
     options = train_config(job, config)
     trainer = TorchTrainer(
         worker,
-        train_loop_config={"job": job, "config": config.model_dump(), "mailbox": mailbox},
+        train_loop_config={
+            "job": job,
+            "config": with_absolute_paths(config).model_dump(),
+            "mailbox": mailbox,
+        },
         scaling_config=ScalingConfig(
             num_workers=config.ray.num_workers,
             use_gpu=config.ray.use_gpu,
@@ -127,6 +131,25 @@ def train_on_cluster(job: TrainingJob, config: Config, checkpoints: Path, report
         raise TrainingError("training ended without a checkpoint; see the logs of the Ray workers")
     folder = tempfile.mkdtemp(prefix="sllm-model-")
     return Path(result.checkpoint.to_directory(folder)) / MODEL_FOLDER
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """Workers have working folders of their own: folders that a job reads are named from the root.
+
+    What is no folder here (a hub name, a URL) stays as it is.
+    """
+
+    def absolute(path: str | None) -> str | None:
+        return str(Path(path).absolute()) if path is not None and Path(path).exists() else path
+
+    models = {name: absolute(path) for name, path in config.models}
+    return config.model_copy(
+        update={
+            "shards": absolute(config.shards),
+            "models": config.models.model_copy(update=models),
+            "trunk": config.trunk.model_copy(update={"path": absolute(config.trunk.path)}),
+        }
+    )
 
 
 @contextmanager

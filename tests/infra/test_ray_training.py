@@ -1,6 +1,7 @@
 """Ray Train and DeepSpeed, started as the jobs start them, have the curve of the plain loop and leave its model."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -31,7 +32,9 @@ def config(tmp_path_factory):
     return config
 
 
-def test_the_cluster_and_one_process_agree(config, ray_cluster, tmp_path):
+def test_the_cluster_and_one_process_agree(config, ray_cluster, tmp_path, monkeypatch):
+    monkeypatch.chdir(Path(config.shards).parent)
+    config = config.model_copy(update={"shards": "shards"})  # workers have another working folder
     curves: list[list[dict[str, float]]] = [[], []]
     on_cluster = train_on_cluster("train-vae", config, tmp_path / "ray" / "checkpoints", curves[0].append)
     locally = train_locally("train-vae", config, tmp_path / "local", curves[1].append)
