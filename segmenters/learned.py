@@ -22,7 +22,7 @@ from segmenters.contract import Ends, Segmenter, SegmenterError
 from segmenters.limits import best_cuts, stretches_to_mend
 from segmenters.punctuation import Punctuation
 from segmenters.structure import Structure, regions, structured_ends
-from segmenters.units import PADDING, Units, units
+from segmenters.units import NUM_DENSITIES, PADDING, Units, units
 
 FORMAT_VERSION = 1
 """Of weights files: what the features mean and how they are summed."""
@@ -155,7 +155,11 @@ def _weights(tensors: dict[str, NDArray[Any]], metadata: dict[str, str], digest:
         digest,
     )
     window = (weights.before + weights.after) * weights.word_VE.shape[1]
-    if not layers or len(layers[0][0]) <= window or max(weights.before, weights.after) > PADDING:
+    if (
+        not layers
+        or len(layers[0][0]) != window + NUM_DENSITIES
+        or max(weights.before, weights.after) > PADDING
+    ):
         raise ValueError("the layers do not fit the window")
     return weights
 

@@ -5,6 +5,7 @@ Torch is imported here and not where segmenters are used.
 
 import dataclasses
 import itertools
+import json
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -326,7 +327,15 @@ def save_weights(
         **metadata,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(save(tensors, metadata=header))
+    path.write_bytes(_canonical(save(tensors, metadata=header)))
+
+
+def _canonical(data: bytes) -> bytes:
+    """A safetensors file with the keys of its header in order: the library writes them in any."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[8 + size :]
 
 
 def _add_quantized(tensors: dict[str, NDArray], name: str, values: NDArray, axis: int) -> None:

@@ -60,8 +60,9 @@ _CODE_LINE = re.compile(
     r"|</?\w[^>]*>|<[!?]"
     r"|[\[({]*[-+\w.\"\']+[\])}]*(?:[ ]*[:,][ ]*[\[({]*[-+\w.\"\'\\]*[\])}]*)*,$"  # row of a table
     r"|[rbuf]?(?:\"[^\"]*\"|'[^']*')(?:[ ]?[:)\]}]+[,;]?|,|[ ]?[:%+][^.!?]*)$"  # a string
-    r"|[\])}>]"
+    r"|[\])}>]|[^ ]{1,20}[\])}]+[,;]?$"
 )
+_SHORT_STRING = re.compile(r"\"[^\"]*\"|'[^']*'")
 _CODE_ENDS = tuple("{};\\=[(&+")
 _PROSE_END = re.compile(r"[^\W\d_][\"'”’)\]*_]*[.!?…。！？][\"'”’)\]*_]*$")
 _CODE_CHARACTERS = re.compile(r"[=;{}<>\\_]")
@@ -74,16 +75,19 @@ _PYTHON_LINE = re.compile(
     r"|not[ ]|and[ ]|or[ ]|None\b|del[ ]|yield\b"
 )
 _OTHER_LINE = re.compile(
-    r"[^\"\'#]*[{;]$|}|fn[ ]|let[ ]|const[ ]|var[ ]|pub[ ]|use[ ]|#include|-[ ]+\w|[\w-]+:(?:[ ]|$)|\[[\w.-]+\]$|<"
+    r"[^\"\'#]*[{;]$|}|fn[ ]|let[ ]|const[ ]|var[ ]|pub[ ]|use[ ]|#include|-[ ]+\w|[\w-]+:(?:[ ][^=]*)?$|\[[\w.-]+\]$|<"
     r"|(?:public|private|static|struct|enum|void|int|function|export|namespace)\b"
 )
 _CODE_SHARE = 0.6
 _LINES = 80  # of a sample, evenly spaced
 _LONGEST_CODE_LINE = 200
 _DEFINITION = re.compile(
-    r"^(?:import \w|from \S+ import\b|def \w+\(|class \w+[^\n]*:\s*$|async def |if __name__|__\w+__ =)", re.M
+    r"^(?:import \w|from \S+ import\b|[ \t]*def \w+\(|class \w+[^\n]*:\s*$|async def |if __name__|__\w+__ =)",
+    re.M,
 )
 _MANY_DEFINITIONS = 3
+_TOP_LEVEL = re.compile(_DEFINITION.pattern + r"|^\w+(?:: [^=\n]+)? = ", re.M)
+_MANY_COMMENTS = 3
 _STARTS_WITH_LONG_STRING = re.compile(r"(?:\s|#[^\n]*\n)*[rRbBuU]?(?:\"\"\"|''')")
 
 
@@ -94,10 +98,13 @@ def recognise(text: str) -> Structure:
         return Structure.PROSE
     if len(text) > SAMPLE:
         sample = sample[: sample.rindex("\n") + 1]
+    starts_with_string = _STARTS_WITH_LONG_STRING.match(sample) is not None
+    if starts_with_string and _TOP_LEVEL.search(text[: 4 * SAMPLE]):
+        return Structure.PYTHON
     if _is_delimited(sample, whole=len(text) <= SAMPLE):
         return Structure.DELIMITED
     if '"""' in sample or "'''" in sample:
-        if _STARTS_WITH_LONG_STRING.match(sample) and (len(text) <= SAMPLE or _DEFINITION.search(text)):
+        if starts_with_string and len(text) <= SAMPLE:
             return Structure.PYTHON
         sample = _LONG_STRING.sub('""', sample)
     if "/*" in sample:
@@ -107,9 +114,10 @@ def recognise(text: str) -> Structure:
     if sample.startswith("---\n"):
         sample = _FRONT_MATTER.sub("", sample, count=1)
     lines = [line for line in map(str.strip, sample.split("\n")) if line]
-    lines = [line for line in lines[:: len(lines) // _LINES + 1] if not _COMMENT_LINE.match(line)]
+    seen = lines[:: len(lines) // _LINES + 1]
+    lines = [line for line in seen if not _COMMENT_LINE.match(line)]
     if not lines:
-        return Structure.PROSE
+        return Structure.CODE if len(seen) >= _MANY_COMMENTS else Structure.PROSE
     code = python = other = 0
     for line in lines:
         if len(line) > _LONGEST_CODE_LINE:
@@ -121,12 +129,14 @@ def recognise(text: str) -> Structure:
             and not _CODE_CHARACTERS.search(line)
         ):
             continue
-        bare = line.split("  #")[0].split(" //")[0].rstrip()
+        bare = _SHORT_STRING.sub("''", line).split("  #")[0].split(" //")[0].rstrip()
         if bare.endswith(_CODE_ENDS) or _CODE_LINE.match(bare):
             code += 1
             python += bool(_PYTHON_LINE.match(bare))
             other += bool(_OTHER_LINE.match(bare))
-    if len(_DEFINITION.findall(sample)) >= _MANY_DEFINITIONS and python > other:
+    definitions = _DEFINITION.findall(sample)
+    at_margin = any(not one[:1].isspace() for one in definitions)  # in documentation, code is indented
+    if len(definitions) >= _MANY_DEFINITIONS and at_margin and python > other:
         return Structure.PYTHON
     if code < _CODE_SHARE * len(lines):
         return Structure.PROSE
