@@ -52,8 +52,12 @@ def run(config: Config, force: bool = False) -> JobRecord:
     output = config.output
     if force:
         config = config.model_copy(update={"prepare": config.prepare.model_copy(update={"overwrite": True})})
+    segmenter = segmenters.load(config.segmenter.name, **config.segmenter.options)
     surveys, split_bytes = survey_corpus(config, output)
     inputs = [Artifact("corpus", survey.source.path, survey.sha256) for survey in surveys]
+    # Its weights are an input as much as the text: others, and the shards are others.
+    digest = segmenter.weights_digest or identity_digest(segmenter.fingerprint())
+    inputs.append(Artifact("segmenter", config.segmenter.name, digest))
     if config.tokenizer.path is not None:
         digest = Tokenizer.load(config.tokenizer.path).digest
         inputs.append(Artifact("tokenizer", config.tokenizer.path, digest))

@@ -24,9 +24,9 @@ class Artifact:
     """Something that a job read or wrote."""
 
     kind: str
-    """`corpus`, `tokenizer`, `shards`, `model` or `report`."""
+    """`corpus`, `segmenter`, `tokenizer`, `shards`, `model` or `report`."""
     path: str
-    """File, folder or URL."""
+    """File, folder or URL; of a segmenter its name."""
     digest: str
     """SHA-256 of its content, hex; empty while the job that writes it has not finished."""
     run_id: str | None = None

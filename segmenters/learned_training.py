@@ -225,8 +225,10 @@ def train(
         ],
         lr=settings.learning_rate,
     )
+    # Some warm-up also in the shortest runs; one of exactly a step would divide by zero.
+    warmup = min(0.75, max(0.05, 2 / settings.steps))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=settings.steps, pct_start=0.05
+        optimizer, settings.learning_rate, total_steps=settings.steps, pct_start=warmup
     )
     context = torch.arange(-settings.before, settings.stretch + settings.after - 1)
     last = len(table.word_U) - settings.stretch - settings.after

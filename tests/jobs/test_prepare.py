@@ -18,6 +18,7 @@ from jobs.prepare import prepare
 from pipeline.config import Config, load_config
 from pipeline.errors import CorpusError, ShardError
 from pipeline.shards import open_shards
+from segmenters import SegmenterError
 
 ROWS = [
     {"id": f"d{i}", "text": f"Document {i}. Hello, world! " + "Some more text here. " * (i % 7)}
@@ -230,7 +231,17 @@ def test_as_a_recorded_job(tmp_path: Path, tracking_uri: str) -> None:
     config = config_for(tmp_path, f"output={tmp_path}/out", f"tracking.uri={tracking_uri}")
     record = prepare_job.run(config)
     assert record.metrics["train/documents"] + record.metrics["dev/documents"] == 60
-    assert [artifact.path for artifact in record.inputs] == [f"{tmp_path}/a.jsonl.gz"]
+    read = {artifact.kind: artifact.path for artifact in record.inputs}
+    assert read == {"corpus": f"{tmp_path}/a.jsonl.gz", "segmenter": config.segmenter.name}
     again = prepare_job.run(config)
     assert again.run_id == record.run_id
     assert prepare_job.run(config, force=True).output.digest == record.output.digest
+
+
+def test_a_wrong_segmenter_is_refused_before_anything_is_written(tmp_path: Path, tracking_uri: str) -> None:
+    source = tmp_path / "corpus.txt"
+    source.write_text("One. Two.")
+    settings = [f'data.inputs=["{source}"]', f"output={tmp_path / 'out'}", f"tracking.uri={tracking_uri}"]
+    with pytest.raises(SegmenterError, match="did you mean 'punctuation_v1'"):
+        prepare_job.run(load_config(None, [*settings, "segmenter.name=punctuation"]))
+    assert not (tmp_path / "out").exists()
