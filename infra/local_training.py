@@ -45,10 +45,10 @@ class LocalRuntime:
         return sorted(self.checkpoints.glob("step-*"))
 
 
-def train_locally(job: TrainingJob, config: Config, checkpoints: Path, report: Report) -> Path:
-    """Train to the end -> the folder of the model, inside the last checkpoint."""
+def train_locally(job: TrainingJob, config: Config, checkpoints: Path, output: Path, report: Report) -> None:
+    """Train to the end; the model's files then lie in the folder `output`."""
     options = train_config(job, config)
     task = build_task(job, config)
     runtime = LocalRuntime(checkpoints, options.keep_checkpoints, report)
     train(task, options, PlainEngine(task.module, options, config.precision), runtime)
-    return runtime.found()[-1] / MODEL_FOLDER
+    shutil.copytree(runtime.found()[-1] / MODEL_FOLDER, output, dirs_exist_ok=True)

@@ -1,6 +1,7 @@
 """Training on a cluster: Ray Train starts the workers, DeepSpeed steps them, checkpoints go to storage."""
 
 import logging
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -96,8 +97,10 @@ def worker(arguments: dict[str, Any]) -> None:
         raise
 
 
-def train_on_cluster(job: TrainingJob, config: Config, checkpoints: Path, report: Report) -> Path:
-    """Train to the end, going on after failures -> a folder on this machine that holds the model."""
+def train_on_cluster(
+    job: TrainingJob, config: Config, checkpoints: Path, output: Path, report: Report
+) -> None:
+    """Train to the end, going on after failures; the model's files then lie in the folder `output`."""
     connect(config.ray)
     mailbox: Any = Mailbox.remote()  # type: ignore[attr-defined]
     options = train_config(job, config)
@@ -129,8 +132,8 @@ def train_on_cluster(job: TrainingJob, config: Config, checkpoints: Path, report
             raise TrainingError(known or f"training failed on the cluster: {error}") from error
     if result.checkpoint is None:
         raise TrainingError("training ended without a checkpoint; see the logs of the Ray workers")
-    folder = tempfile.mkdtemp(prefix="sllm-model-")
-    return Path(result.checkpoint.to_directory(folder)) / MODEL_FOLDER
+    with result.checkpoint.as_directory() as folder:
+        shutil.copytree(Path(folder) / MODEL_FOLDER, output, dirs_exist_ok=True)
 
 
 def with_absolute_paths(config: Config) -> Config:

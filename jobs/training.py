@@ -1,6 +1,5 @@
 """What the three training verbs share: inputs, launcher, progress, metrics, and where the model goes."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,10 +50,9 @@ def _train(job: TrainingJob, config: Config, output: Path, run: ActiveRun) -> di
         if config.launcher == "ray":
             from infra.ray_training import train_on_cluster
 
-            model = train_on_cluster(job, config, checkpoints, report)
+            train_on_cluster(job, config, checkpoints, output, report)
         else:
             from infra.local_training import train_locally
 
-            model = train_locally(job, config, checkpoints, report)
-    shutil.copytree(model, output, dirs_exist_ok=True)
+            train_locally(job, config, checkpoints, output, report)
     return last

@@ -36,8 +36,9 @@ def test_the_cluster_and_one_process_agree(config, ray_cluster, tmp_path, monkey
     monkeypatch.chdir(Path(config.shards).parent)
     config = config.model_copy(update={"shards": "shards"})  # workers have another working folder
     curves: list[list[dict[str, float]]] = [[], []]
-    on_cluster = train_on_cluster("train-vae", config, tmp_path / "ray" / "checkpoints", curves[0].append)
-    locally = train_locally("train-vae", config, tmp_path / "local", curves[1].append)
+    on_cluster, locally = tmp_path / "on-cluster", tmp_path / "locally"
+    train_on_cluster("train-vae", config, tmp_path / "ray" / "checkpoints", on_cluster, curves[0].append)
+    train_locally("train-vae", config, tmp_path / "local" / "checkpoints", locally, curves[1].append)
     assert [metrics["step"] for metrics in curves[0]] == [1, 2, 3, 4]
     for mine, theirs in zip(*curves, strict=True):
         assert mine.keys() == theirs.keys()
@@ -53,4 +54,6 @@ def test_the_cluster_and_one_process_agree(config, ray_cluster, tmp_path, monkey
 def test_an_error_in_a_worker_reaches_the_driver_as_one_line(config, ray_cluster, tmp_path):
     missing = config.model_copy(update={"shards": str(tmp_path / "nothing")})
     with pytest.raises(TrainingError, match="nothing"):
-        train_on_cluster("train-vae", missing, tmp_path / "checkpoints", lambda metrics: None)
+        train_on_cluster(
+            "train-vae", missing, tmp_path / "checkpoints", tmp_path / "model", lambda metrics: None
+        )
