@@ -150,7 +150,8 @@ def test_a_job_runs_on_the_cluster_and_its_log_and_result_come_back(cluster, tra
     record = read_record(output)
     assert record is not None and record.output_is_whole
     assert (record.metrics["train/documents"], record.metrics["train/sentences"]) == (50, 100)
-    assert [(artifact.kind, artifact.path) for artifact in record.inputs] == [("corpus", str(corpus))]
+    made_from = [(artifact.kind, artifact.path) for artifact in record.inputs]
+    assert made_from == [("corpus", str(corpus)), ("segmenter", "punctuation_v1")]
     tags = client_of(tracking_uri).get_run(record.run_id).data.tags
     assert tags["ray.submission_id"].startswith("raysubmit_") and tags["ray.submission_id"] in stderr
     assert tags["version.git"] == "c0ffee"

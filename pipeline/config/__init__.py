@@ -1,0 +1,36 @@
+"""The one configuration tree: YAML plus dotted overrides, frozen, unknown keys refused.
+
+`load_config("demo.yaml", ["vae.num_layers=2"])` is the one way in. Every job reads the sections it needs.
+"""
+
+from pipeline.config.corpus import DataConfig, PrepareConfig, SegmenterConfig, TokenizerConfig
+from pipeline.config.models import LmConfig, SllmConfig, TrainConfig, TrunkConfig, VaeConfig
+from pipeline.config.running import DeepSpeedConfig, RayConfig, RunConfig, TrackingConfig
+from pipeline.config.section import Section
+from pipeline.config.segmenter_training import SegmenterSource, SegmenterTrainConfig
+from pipeline.config.tree import Config, load_config
+from pipeline.config.use import EvaluateConfig, GenerateConfig, ModelsConfig
+
+__all__ = [
+    "Config",
+    "DataConfig",
+    "DeepSpeedConfig",
+    "EvaluateConfig",
+    "GenerateConfig",
+    "LmConfig",
+    "ModelsConfig",
+    "PrepareConfig",
+    "RayConfig",
+    "RunConfig",
+    "Section",
+    "SegmenterConfig",
+    "SegmenterSource",
+    "SegmenterTrainConfig",
+    "SllmConfig",
+    "TokenizerConfig",
+    "TrackingConfig",
+    "TrainConfig",
+    "TrunkConfig",
+    "VaeConfig",
+    "load_config",
+]

@@ -1,0 +1,65 @@
+"""What text is read, and how it becomes shards."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from pipeline.config.section import Section
+
+
+class DataConfig(Section):
+    """Which text to read, and how."""
+
+    inputs: tuple[str, ...] = ()
+    """Files, folders, globs or fsspec URLs; `datasets:NAME[:SPLIT]`; `python-docs:` for the documentation
+    that comes with Python and the packages installed beside it."""
+    dev_inputs: tuple[str, ...] = ()
+    """Inputs whose documents all go to the dev split."""
+    dev_fraction: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the documents of `inputs` that goes to the dev split, chosen by a hash of the document id."""
+    format: Literal["auto", "text", "jsonl", "parquet", "arrow", "csv"] = "auto"
+    """Format of the files; `auto` goes by the file name."""
+    text_field: str = "text"
+    """Field or column that holds the text."""
+    id_field: str = "id"
+    """Field or column that holds the document id; where it is missing, `file#row` is used."""
+    max_bytes: int | None = Field(default=None, gt=0)
+    """Stop after about this many bytes of text (a whole number of documents), for trials."""
+    max_document_bytes: int = Field(default=256 * 2**20, gt=0)
+    """A larger document is rejected."""
+    max_rejected_fraction: float = Field(default=0.01, ge=0.0, le=1.0)
+    """Share of documents that may be rejected before the job fails."""
+
+
+class SegmenterConfig(Section):
+    """Which segmenter cuts the text."""
+
+    name: str = "punctuation_v1"
+    """A versioned name (`sllm segment --list` shows all) or `package.module:Class`."""
+    options: dict[str, Any] = Field(default={})
+    """Options of that segmenter."""
+
+
+class TokenizerConfig(Section):
+    """Which tokenizer, or how to train one."""
+
+    path: str | None = None
+    """Folder or hub name of a Hugging Face fast tokenizer; none: a byte-level BPE is trained on the corpus."""
+    vocab_size: int = Field(default=8192, ge=260)
+    """Vocabulary of a trained tokenizer."""
+    train_bytes: int = Field(default=32 * 2**20, gt=0)
+    """Bytes of text, from the start of the corpus, that a tokenizer is trained on."""
+
+
+class PrepareConfig(Section):
+    """How text becomes shards."""
+
+    num_workers: int = Field(default=2, ge=1)
+    """Ray workers that read, segment, tokenize and write."""
+    split_bytes: int | None = Field(default=None, gt=0)
+    """Bytes of (uncompressed) input text in one split, the unit of work; a split makes one shard. None: a 64th
+    of the corpus, but between 2 and 64 MiB."""
+    max_sentence_tokens: int = Field(default=64, ge=1)
+    """A longer sentence is split at its best inner place, never cut off."""
+    overwrite: bool = False
+    """Replace shards in `output` that were made with another tokenizer, segmenter or options."""

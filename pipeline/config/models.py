@@ -1,0 +1,119 @@
+"""The models, and how each is trained."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from pipeline.config.section import Section
+
+
+class TrainConfig(Section):
+    """How one model is trained."""
+
+    steps: int = Field(default=1000, ge=1)
+    """Optimizer steps; the cosine ends with the last one."""
+    micro_batch_tokens: int = Field(default=4096, ge=1)
+    """Document tokens in a micro-batch, at most (a single longer item stands alone)."""
+    micro_batches_per_step: int = Field(default=2, ge=1)
+    """Micro-batches in the global batch of one optimizer step, whatever the world size."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Peak learning rate."""
+    warmup_steps: int = Field(default=50, ge=0)
+    """Steps of linear warm-up."""
+    min_learning_rate_fraction: float = Field(default=0.1, ge=0, le=1)
+    """Learning rate at the last step, as a fraction of the peak."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """AdamW weight decay, on matrices only."""
+    beta1: float = 0.9
+    """AdamW's decay of the mean of gradients."""
+    beta2: float = 0.95
+    """AdamW's decay of the mean of squared gradients."""
+    max_gradient_norm: float = Field(default=1.0, gt=0)
+    """Gradients are clipped to this norm."""
+    eval_every: int = Field(default=200, ge=1)
+    """Steps between evaluations on the dev split."""
+    eval_micro_batches: int = Field(default=8, ge=1)
+    """Micro-batches of the dev split in an evaluation during training, at most."""
+    checkpoint_every: int = Field(default=500, ge=1)
+    """Steps between checkpoints; the last step always has one."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """Checkpoints kept; older ones are deleted."""
+    log_every: int = Field(default=10, ge=1)
+    """Steps between logged metrics."""
+    seed: int = 0
+    """Seed of weights, order, and dropout."""
+
+
+class TrunkConfig(Section):
+    """The decoder-only transformer: the token-level model, and the trunk of the SLLM."""
+
+    path: str | None = None
+    """Folder or hub name of a pretrained causal language model; none: built from `config`."""
+    config: dict[str, Any] = Field(
+        default={
+            "model_type": "llama",
+            "hidden_size": 128,
+            "intermediate_size": 256,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 4,
+            "initializer_range": 0.088,
+            "tie_word_embeddings": True,
+        }
+    )
+    """Hugging Face configuration with `model_type`; the vocabulary comes from the shards."""
+    attention: str | None = None
+    """Attention implementation (`eager`, `sdpa`, `flash_attention_2`, ...); none: the library's choice."""
+    trust_remote_code: bool = False
+    """Run code that comes with a hub model."""
+
+
+class LmConfig(Section):
+    """The token-level language model: baseline, and source of the trunk."""
+
+    context_tokens: int = Field(default=512, ge=2)
+    """Tokens the model sees at once; longer documents are cut into windows."""
+    train: TrainConfig = TrainConfig()
+    """How it is trained."""
+
+
+class VaeConfig(Section):
+    """The SentenceVAE (arXiv 2408.00655, section 3.2)."""
+
+    hidden_size: int | None = None
+    """Width; none: the trunk's."""
+    num_layers: int = Field(default=1, ge=1, le=4)
+    """Layers of the encoder, and of the decoder."""
+    num_heads: int = Field(default=4, ge=1)
+    """Attention heads."""
+    feed_forward_factor: float = Field(default=2.0, gt=0)
+    """Feed-forward width over hidden size."""
+    norm_first: bool = False
+    """Normalise before each block instead of after it (the paper: after)."""
+    kl_weight: float = Field(default=0.0, ge=0)
+    """Weight of the KL term; 0 is the paper's plain autoencoder."""
+    kl_floor: float = Field(default=0.5, ge=0)
+    """KL per dimension (nats) below which there is no penalty."""
+    focal_gamma: float = Field(default=0.0, ge=0)
+    """Focal loss exponent of the training objective (the paper: 2); figures reported are never focal."""
+    token_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the encoder's input tokens that training hides."""
+    latent_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout on the latent during training."""
+    init_from_lm: bool = True
+    """Take the token embedding from the token-level model where there is one of the same width."""
+    train: TrainConfig = TrainConfig()
+    """How it is trained."""
+
+
+class SllmConfig(Section):
+    """The sentence-level language model."""
+
+    context_sentences: int = Field(default=64, ge=2)
+    """Sentences the trunk sees at once; longer documents are cut into windows."""
+    trunk_from: Literal["lm", "config"] = "lm"
+    """Where the trunk's weights come from: the trained token-level model, or a fresh start."""
+    freeze_vae: bool = False
+    """Keep the SentenceVAE as it was trained."""
+    train: TrainConfig = TrainConfig()
+    """How it is trained."""

@@ -1,0 +1,43 @@
+"""How the learned segmenter is trained."""
+
+from pydantic import Field
+
+from pipeline.config.section import Section
+
+
+class SegmenterSource(Section):
+    """A file that `learned_v1` is trained on."""
+
+    path: str
+    """The file, gzip or plain."""
+    weight: float = Field(default=1.0, gt=0)
+    """How often its texts are used: 2 is twice each, 0.5 is every other one, chosen by the seed."""
+
+
+class SegmenterTrainConfig(Section):
+    """How `learned_v1` is trained."""
+
+    gold: tuple[SegmenterSource, ...] = ()
+    """Files with known boundaries: JSONL with `text` and `ends`, or CoNLL-U."""
+    raw: tuple[SegmenterSource, ...] = ()
+    """JSONL files with `text`, for self-supervision: boundaries are the rule's, then what it saw is removed."""
+    start_from: str | None = None
+    """Weights to adapt: a file, or `shipped`; none: from scratch."""
+    held_out_fraction: float = Field(default=0.06, gt=0, lt=1)
+    """Share of the texts of each gold file that is scored and not trained on."""
+    steps: int = Field(default=1500, ge=1)
+    """Optimizer steps of 8,192 words and marks each."""
+    learning_rate: float = Field(default=3e-3, gt=0)
+    """Peak learning rate of a one-cycle schedule."""
+    dropout: float = Field(default=0.3, ge=0, lt=1)
+    """Dropout on the embeddings."""
+    hide_words: float = Field(default=0.1, ge=0, lt=1)
+    """Share of words hidden in each step, so that the model does not lean on single words."""
+    weight_decay: float = Field(default=0.1, ge=0)
+    """AdamW weight decay, on matrices only."""
+    num_threads: int | None = Field(default=None, ge=1)
+    """Threads of torch; the weights are reproduced exactly for the same number. None: torch's choice."""
+    seed: int = 0
+    """Seed of the mix, the weights and the order."""
+    licence_note: str = ""
+    """Sentence on the licences of the data, for the model card."""

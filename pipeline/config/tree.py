@@ -1,0 +1,98 @@
+"""The whole tree, and the one way to load it: YAML plus dotted overrides, unknown keys refused."""
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import ValidationError
+
+from pipeline.config.corpus import DataConfig, PrepareConfig, SegmenterConfig, TokenizerConfig
+from pipeline.config.models import LmConfig, SllmConfig, TrunkConfig, VaeConfig
+from pipeline.config.running import DeepSpeedConfig, RayConfig, RunConfig, TrackingConfig
+from pipeline.config.section import Section
+from pipeline.config.segmenter_training import SegmenterTrainConfig
+from pipeline.config.use import EvaluateConfig, GenerateConfig, ModelsConfig
+from pipeline.errors import ConfigError
+
+
+class Config(Section):
+    """The whole tree."""
+
+    output: str | None = None
+    """Folder that the job writes to."""
+    shards: str | None = None
+    """Folder of sentence shards that a training or evaluation job reads."""
+    launcher: Literal["ray", "local"] = "ray"
+    """`ray`: on a cluster or this machine's cores, training with DeepSpeed; `local`: in this one process."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of training."""
+    data: DataConfig = DataConfig()
+    segmenter: SegmenterConfig = SegmenterConfig()
+    segmenter_training: SegmenterTrainConfig = SegmenterTrainConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    prepare: PrepareConfig = PrepareConfig()
+    trunk: TrunkConfig = TrunkConfig()
+    lm: LmConfig = LmConfig()
+    vae: VaeConfig = VaeConfig()
+    sllm: SllmConfig = SllmConfig()
+    models: ModelsConfig = ModelsConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    generate: GenerateConfig = GenerateConfig()
+    ray: RayConfig = RayConfig()
+    deepspeed: DeepSpeedConfig = DeepSpeedConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    run: RunConfig = RunConfig()
+
+
+def load_config(path: str | None, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+    """The tree from a YAML file (or none) with overrides `dotted.key=YAML value` on top.
+
+    Raises `ConfigError` for a missing or broken file and for an unknown key (naming the nearest known one).
+    """
+    tree: dict[str, Any] = {}
+    if path is not None:
+        try:
+            tree = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        except OSError as error:
+            raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} is not valid YAML: {error}") from error
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{path} must hold a mapping of sections, not a {type(tree).__name__}")
+    for override in overrides:
+        _apply(tree, override)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{path or 'overrides'}: " + "; ".join(map(_explain, error.errors()))) from error
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"override {override!r} must look like section.key=value")
+    *parents, last = key.split(".")
+    node = tree
+    for parent in parents:
+        child = node.get(parent)
+        if not isinstance(child, dict | None):
+            raise ConfigError(f"override {override!r}: {parent} is a value, not a section")
+        node[parent] = dict(child or {})  # a copy: YAML aliases share one mapping between sections
+        node = node[parent]
+    try:
+        node[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {override!r}: the value is not valid YAML") from error
+
+
+def _explain(error: Any) -> str:
+    location = ".".join(map(str, error["loc"]))
+    if error["type"] != "extra_forbidden":
+        return f"{location}: {error['msg']} (got {error['input']!r})"
+    *parents, unknown = error["loc"]
+    section: Any = Config
+    for parent in parents:
+        section = section.model_fields[parent].annotation
+    near = difflib.get_close_matches(str(unknown), section.model_fields, n=1, cutoff=0.0)
+    return f"unknown key {location!r}; the nearest known is {'.'.join([*map(str, parents), *near])!r}"
