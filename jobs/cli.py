@@ -373,6 +373,10 @@ def bench_segmenters(
     peers: Annotated[
         str | None, typer.Option("--peers", metavar="NAME,NAME,...", help="Others; none: all of them.")
     ] = None,
+    gold: Annotated[
+        list[str] | None,
+        typer.Option("--gold", metavar="FILE", help="Another file with boundaries: JSONL or CoNLL-U."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and not a Markdown table.")] = False,
 ) -> None:
     """F1 on texts with known boundaries and MB/s in one process, ours and other packages' (`sllm[bench]`)."""
@@ -381,7 +385,7 @@ def bench_segmenters(
 
     ours = OURS if names is None else tuple(name for name in names.split(",") if name)
     others = tuple(PEERS) if peers is None else tuple(name for name in peers.split(",") if name)
-    table = run(data, ours, others)
+    table = run(data, ours, others, gold or [])
     print(json.dumps(table, indent=2) if as_json else markdown(table))
 
 
