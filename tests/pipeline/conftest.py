@@ -18,6 +18,11 @@ TRUNKS: dict[str, dict[str, Any]] = {
     "opt": {"model_type": "opt", "ffn_dim": 48, "dropout": 0.0, "word_embed_proj_dim": 32},
     "opt-projected": {"model_type": "opt", "ffn_dim": 48, "dropout": 0.0, "word_embed_proj_dim": 16},
     "llama": {"model_type": "llama", "intermediate_size": 48, "num_key_value_heads": 2},
+    "qwen2": {"model_type": "qwen2", "intermediate_size": 48, "num_key_value_heads": 2},
+    "qwen3": {"model_type": "qwen3", "intermediate_size": 48, "num_key_value_heads": 2, "head_dim": 8},
+    "mistral": {"model_type": "mistral", "intermediate_size": 48, "num_key_value_heads": 2},
+    "gpt2": {"model_type": "gpt2", "n_inner": 48, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0},
+    "gpt_neox": {"model_type": "gpt_neox", "intermediate_size": 48},
 }
 
 
