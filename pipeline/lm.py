@@ -1,16 +1,15 @@
 """The token-level language model: the baseline on the same tokens, and the source of the SLLM's trunk."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from pipeline.batches import IGNORED, TokenBatch
 from pipeline.config import TrunkConfig
 from pipeline.errors import ModelError
 from pipeline.precision import at_least_fp32
+from pipeline.trunk import check_vocabulary, new_config, pretrained_config
 
 
 class TokenLm(nn.Module):
@@ -40,36 +39,15 @@ class TokenLm(nn.Module):
         return {"objective": nll, "nll": nll.detach()}
 
 
-def trunk_config(config: TrunkConfig, *, max_positions: int, **token_ids: int) -> PreTrainedConfig:
-    """The Hugging Face configuration of a new trunk: `config.config` with vocabulary, ids and positions.
-
-    Raises `ModelError` for an unknown `model_type` or a value that it refuses.
-    """
-    options = dict(config.config)
-    model_type = options.pop("model_type", None)
-    options.setdefault("max_position_embeddings", max_positions)
-    try:
-        # Ids that a family would take from its own tokenizer (OPT pads with 1) are ours or none.
-        ids: dict[str, Any] = {"pad_token_id": None, **token_ids}
-        return AutoConfig.for_model(model_type, **{**ids, **options})
-    except (ValueError, TypeError) as error:
-        raise ModelError(f"trunk.config cannot be used (model_type {model_type!r}): {error}") from error
-
-
 def new_lm(config: TrunkConfig, *, max_positions: int, **token_ids: int) -> TokenLm:
     """A token-level model: pretrained from `config.path`, or with fresh weights.
 
     `token_ids`: `vocab_size`, `bos_token_id`, `eos_token_id` of the shards' tokenizer.
     """
     if config.path is not None:
-        model = load_causal_lm(config.path, config)
-        if model.config.vocab_size < token_ids["vocab_size"]:
-            raise ModelError(
-                f"trunk.path {config.path} has a vocabulary of {model.config.vocab_size}, the shards' tokenizer "
-                f"{token_ids['vocab_size']}: prepare the shards with the model's own tokenizer (tokenizer.path)"
-            )
-        return TokenLm(model)
-    hf_config = trunk_config(config, max_positions=max_positions, **token_ids)
+        check_vocabulary(config.path, pretrained_config(config.path, config), token_ids["vocab_size"])
+        return TokenLm(load_causal_lm(config.path, config))
+    hf_config = new_config(config, max_positions=max_positions, **token_ids)
     return TokenLm(AutoModelForCausalLM.from_config(hf_config, attn_implementation=config.attention))
 
 

@@ -63,13 +63,19 @@ def trunk_config() -> Callable[..., Any]:
 
 @pytest.fixture
 def sllm(trunk_config: Callable[..., Any]) -> Callable[..., Sllm]:
-    def build(trunk: str = "llama", attention: str = "sdpa", context_sentences: int = 16, **vae: Any) -> Sllm:
+    def build(
+        trunk: str = "llama",
+        attention: str = "sdpa",
+        context_sentences: int = 16,
+        num_hidden_layers: int = 2,
+        **vae: Any,
+    ) -> Sllm:
         torch.manual_seed(0)
         options = {"vocab_size": VOCAB, "hidden_size": 32, "num_layers": 2, "max_sentence_tokens": 12, **vae}
         model = Sllm(
             SllmModelConfig(
                 vae_config=SentenceVaeConfig(bos_token_id=BOS, eos_token_id=EOS, **options),
-                trunk_config=trunk_config(trunk),
+                trunk_config=trunk_config(trunk, num_hidden_layers=num_hidden_layers),
                 context_sentences=context_sentences,
             )
         )
