@@ -19,6 +19,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from jobs.arguments import ConfigPath, Overrides, config_and_overrides
+from jobs.cli_cost import bench_train, plan
 from pipeline.config import Config, load_config
 from pipeline.errors import ConfigError, CorpusError, ModelError, ShardError, SllmError
 from pipeline.lineage import JobRecord
@@ -172,13 +174,6 @@ class _JobOptions:
     as_json: bool
 
 
-ConfigPath = Annotated[
-    str, typer.Argument(metavar="CONFIG", help="YAML file (see jobs/presets), or the first KEY=VALUE.")
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="KEY=VALUE", help="Dotted key of the configuration and its value in YAML."),
-]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the whole resolved configuration and stop.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what an earlier run wrote to the same output.")]
 Submit = Annotated[
@@ -197,12 +192,6 @@ def _help(verb: str) -> str:
     return f"{JOBS[verb]}\n\n\b\nExamples:\n{examples}"
 
 
-def _config_and_overrides(config: str, overrides: list[str] | None) -> tuple[str | None, list[str]]:
-    """The YAML file is optional: the first argument may be an override already."""
-    rest = list(overrides or [])
-    return (None, [config, *rest]) if "=" in config and not Path(config).exists() else (config, rest)
-
-
 def _command(verb: str) -> Callable[..., None]:
     def command(
         config: ConfigPath,
@@ -212,7 +201,7 @@ def _command(verb: str) -> Callable[..., None]:
         submit: Submit = None,
         as_json: AsJson = False,
     ) -> None:
-        path, changes = _config_and_overrides(config, overrides)
+        path, changes = config_and_overrides(config, overrides)
         _job(verb, changes, path, _JobOptions(dry_run, force, submit, as_json))
 
     return command
@@ -228,7 +217,7 @@ def _generate(
     as_json: AsJson = False,
 ) -> None:
     """Write text from a model folder or a configuration."""
-    path, changes = _config_and_overrides(config, overrides)
+    path, changes = config_and_overrides(config, overrides)
     if path is not None and Path(path).is_dir():
         path, changes = None, [f"models.sllm={json.dumps(path, ensure_ascii=False)}", *changes]
     if prompt is not None:
@@ -383,6 +372,10 @@ def bench_segmenters(
     others = tuple(PEERS) if peers is None else tuple(name for name in peers.split(",") if name)
     table = run(data, ours, others)
     print(json.dumps(table, indent=2) if as_json else markdown(table))
+
+
+app.command("plan", rich_help_panel="Look")(_answering_errors(plan))
+bench.command("train")(_answering_errors(bench_train))
 
 
 def main() -> None:

@@ -100,6 +100,8 @@ class Part:
     """Weights that each row is multiplied with."""
     trained_weights: int
     """Those of them that are trained."""
+    features: int = 0
+    """Inputs and outputs of its matrices, for each row."""
     attention_width: int = 0
     """Heads x head size, summed over layers."""
     pairs: Literal["token_pairs", "decoder_pairs", "trunk_pairs"] = "token_pairs"
@@ -233,8 +235,9 @@ def _part(name: str, rows: Rows, matrices: Iterable[nn.Module], **options: Any) 
     weights = [
         weight for module in matrices for name, weight in module.named_parameters() if name == "weight"
     ]
-    trained = sum(w.numel() for w in weights if w.requires_grad)
-    return Part(name, rows, sum(w.numel() for w in weights), trained, **options)
+    trained = sum(weight.numel() for weight in weights if weight.requires_grad)
+    features = sum(sum(weight.shape) for weight in weights)
+    return Part(name, rows, sum(weight.numel() for weight in weights), trained, features, **options)
 
 
 def _matrices(module: nn.Module) -> list[nn.Module]:

@@ -1,5 +1,7 @@
 """The token-level language model: the baseline on the same tokens, and the source of the SLLM's trunk."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -7,9 +9,13 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from pipeline.batches import IGNORED, TokenBatch
 from pipeline.config import TrunkConfig
+from pipeline.cross_entropy import head_cross_entropy
 from pipeline.errors import ModelError
 from pipeline.precision import at_least_fp32
 from pipeline.trunk import check_vocabulary, new_config, pretrained_config
+
+HEAD_IS_LAST = frozenset({"gpt2", "gpt_neox", "llama", "mistral", "opt", "qwen2", "qwen3"})
+"""Families whose logits are the head's output, neither scaled nor capped: they need not be made all at once."""
 
 
 class TokenLm(nn.Module):
@@ -24,13 +30,16 @@ class TokenLm(nn.Module):
 
         No attention mask: rows are padded on the right, where a causal model does not look.
         """
-        logits_DLV = self.model(input_ids=batch.inputs_DL, use_cache=False).logits
-        nll = F.cross_entropy(
-            at_least_fp32(logits_DLV.flatten(0, 1)),
-            batch.targets_DL.flatten(),
-            ignore_index=IGNORED,
-            reduction="none",
-        )
+        targets = batch.targets_DL.flatten()
+        if self.model.config.model_type in HEAD_IS_LAST:
+            base: Any = self.model.base_model
+            hidden_DLH = base(input_ids=batch.inputs_DL, use_cache=False).last_hidden_state
+            head: Any = self.model.get_output_embeddings()
+            nll, _ = head_cross_entropy(head, hidden_DLH.flatten(0, 1), targets)
+        else:
+            logits_DLV = self.model(input_ids=batch.inputs_DL, use_cache=False).logits
+            logits = at_least_fp32(logits_DLV.flatten(0, 1))
+            nll = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
         return nll.view_as(batch.targets_DL)
 
     def forward(self, batch: TokenBatch) -> dict[str, Tensor]:

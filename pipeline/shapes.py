@@ -1,4 +1,4 @@
-"""The models that a configuration describes, without weights: on the meta device, whatever their size."""
+"""The models that a configuration describes, without its weights: on the meta device, whatever their size."""
 
 from dataclasses import dataclass
 
@@ -23,16 +23,19 @@ class Shapes:
     sllm: Sllm
 
 
-def shapes(config: Config) -> Shapes:
-    """Build them without reading weights. The vocabulary is the shards', else the one that the trunk or the
-    tokenizer is given. Raises `ModelError`, `ShardError`."""
+def shapes(config: Config, device: str = "meta") -> Shapes:
+    """Build them without reading weights; on a real device, with fresh ones.
+
+    The vocabulary is the shards', else the one that the trunk or the tokenizer is given. Raises `ModelError`,
+    `ShardError`.
+    """
     vocab_size = config.tokenizer.vocab_size
     if config.shards is not None:
         vocab_size = open_shards(config.shards).tokenizer().vocab_size
     trunk = shape_config(config.trunk, max_positions=max_positions(config), vocab_size=vocab_size)
     if config.shards is None:
         vocab_size = trunk.vocab_size
-    with torch.device("meta"):
+    with torch.device(device):
         lm = TokenLm(AutoModelForCausalLM.from_config(trunk))
         vae_config = vae_model_config(
             config,
