@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from pipeline.ragged import RaggedLayout, ragged_layout
-from pipeline.stream import Int64, Windows
+from pipeline.stream.windows import Int64, Windows
 
 IGNORED = -100
 """Target of a position that is not scored."""
@@ -40,6 +40,9 @@ class DocumentSource(Protocol):
 
     def tokens(self, start: int, end: int) -> NDArray[np.int32]:
         """Tokens `start` to `end` of the corpus, inside one document."""
+
+    def gather(self, start_W: Int64, end_W: Int64) -> NDArray[np.int32]:
+        """Tokens of spans, each inside one document, one after the other."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,15 @@ class SentenceBatch(Batch):
             context_D = np.zeros(num_windows, np.int64)
         if document_D is None:
             document_D = np.arange(num_windows)
-        ends_S = np.cumsum(lengths_S)
+        sentences = ragged_layout(lengths_S)
+        # In the decoder's rows each sentence has one row more.
+        row_T = np.arange(len(tokens_T)) + sentences.sequence_T.numpy()
+        end_S = np.cumsum(lengths_S + 1) - 1
+        decoder_inputs_R = np.full(len(tokens_T) + num_sentences, bos_id)
+        decoder_inputs_R[row_T + 1] = tokens_T
+        decoder_inputs_R[end_S[:-1] + 1] = bos_id
+        decoder_targets_R = np.full(len(tokens_T) + num_sentences, eos_id)
+        decoder_targets_R[row_T] = tokens_T
         window_S = np.repeat(np.arange(num_windows), counts_D)
         first_D = np.cumsum(counts_D) - counts_D
         place_S = np.arange(num_sentences) - first_D[window_S]
@@ -117,9 +128,9 @@ class SentenceBatch(Batch):
         stop_S[first_D + counts_D - 1] = ends_document_D
         return cls(
             tokens_T=torch.from_numpy(tokens_T),
-            sentences=ragged_layout(lengths_S),
-            decoder_inputs_R=torch.from_numpy(np.insert(tokens_T, ends_S - lengths_S, bos_id)),
-            decoder_targets_R=torch.from_numpy(np.insert(tokens_T, ends_S, eos_id)),
+            sentences=sentences,
+            decoder_inputs_R=torch.from_numpy(decoder_inputs_R),
+            decoder_targets_R=torch.from_numpy(decoder_targets_R),
             decoder_rows=ragged_layout(lengths_S + 1),
             window_S=torch.from_numpy(window_S),
             place_S=torch.from_numpy(place_S),
@@ -144,7 +155,8 @@ class TokenBatch(Batch):
     @classmethod
     def pack(
         cls,
-        rows: list[NDArray[np.integer]],
+        tokens_T: ArrayLike,
+        counts_D: ArrayLike,
         *,
         bos_id: int,
         eos_id: int,
@@ -152,22 +164,26 @@ class TokenBatch(Batch):
         context_D: NDArray[np.integer] | None = None,
         document_D: NDArray[np.integer] | None = None,
     ) -> "TokenBatch":
-        """From the tokens of each window; by default each window is a document."""
-        ends_document_D = np.ones(len(rows), bool) if ends_document_D is None else ends_document_D
-        context_D = np.zeros(len(rows), np.int64) if context_D is None else context_D
-        document_D = np.arange(len(rows)) if document_D is None else document_D
-        longest = max(len(row) + int(ends) for row, ends in zip(rows, ends_document_D, strict=True))
-        inputs_DL = np.zeros((len(rows), longest), np.int64)
-        targets_DL = np.full((len(rows), longest), IGNORED, np.int64)
-        inputs_DL[:, 0] = bos_id
-        for i, row in enumerate(rows):
-            inputs_DL[i, 1 : len(row) + 1] = row[: longest - 1]
-            targets_DL[i, context_D[i] : len(row)] = row[context_D[i] :]
-            if ends_document_D[i]:
-                targets_DL[i, len(row)] = eos_id
+        """From tokens, and tokens a window; by default each window is a document."""
+        tokens_T, counts_D = np.asarray(tokens_T), np.asarray(counts_D, np.int64)
+        assert counts_D.sum() == len(tokens_T) and counts_D.min() > 0
+        ends_document_D = np.ones(len(counts_D), bool) if ends_document_D is None else ends_document_D
+        document_D = np.arange(len(counts_D)) if document_D is None else document_D
+        longest = int((counts_D + ends_document_D).max())
+        first_D = np.arange(len(counts_D)) * longest
+        window_T = np.repeat(np.arange(len(counts_D)), counts_D)
+        cell_T = np.arange(len(tokens_T)) + (first_D - np.cumsum(counts_D) + counts_D)[window_T]
+        inputs = np.zeros(len(counts_D) * longest + 1, np.int64)
+        inputs[cell_T + 1] = tokens_T  # the last token of a full row lands on the next row's start mark
+        inputs[first_D] = bos_id
+        targets = np.full(len(counts_D) * longest, IGNORED, np.int64)
+        targets[cell_T] = tokens_T
+        targets[(first_D + counts_D)[ends_document_D]] = eos_id
+        if context_D is not None and context_D.any():
+            targets.reshape(-1, longest)[np.arange(longest) < context_D[:, None]] = IGNORED
         return cls(
-            torch.from_numpy(inputs_DL),
-            torch.from_numpy(targets_DL),
+            torch.from_numpy(inputs[:-1].reshape(-1, longest)),
+            torch.from_numpy(targets.reshape(-1, longest)),
             torch.from_numpy(np.asarray(document_D, np.int64)),
         )
 
@@ -204,12 +220,11 @@ class SentenceWindows:
     def batch(self, index: Int64) -> SentenceBatch:
         """The windows `index` as a batch."""
         windows = self.windows
-        spans = [(int(windows.start_W[i]), int(windows.end_W[i])) for i in index]
-        tokens = [self.documents.tokens(int(self.token_start_W[i]), int(self.token_end_W[i])) for i in index]
+        counts_D = self.length_W[index]
         return SentenceBatch.pack(
-            np.concatenate(tokens),
-            np.concatenate([self.documents.sentence_lengths[start:end] for start, end in spans]),
-            np.array([end - start for start, end in spans]),
+            self.documents.gather(self.token_start_W[index], self.token_end_W[index]),
+            self.documents.sentence_lengths[_joined_ranges(windows.start_W[index], counts_D)],
+            counts_D,
             bos_id=self.bos_id,
             eos_id=self.eos_id,
             ends_document_D=windows.ends_document_W[index],
@@ -233,10 +248,17 @@ class TokenWindows:
         """The windows `index` as a batch."""
         windows = self.windows
         return TokenBatch.pack(
-            [self.documents.tokens(int(windows.start_W[i]), int(windows.end_W[i])) for i in index],
+            self.documents.gather(windows.start_W[index], windows.end_W[index]),
+            self.tokens_W[index],
             bos_id=self.bos_id,
             eos_id=self.eos_id,
             ends_document_D=windows.ends_document_W[index],
             context_D=windows.context_W[index],
             document_D=windows.document_W[index],
         )
+
+
+def _joined_ranges(start_D: Int64, counts_D: Int64) -> Int64:
+    """The integers of D ranges, one after the other."""
+    ends_D = np.cumsum(counts_D)
+    return np.arange(ends_D[-1]) + np.repeat(start_D - ends_D + counts_D, counts_D)
