@@ -5,6 +5,7 @@ sentence decoder), N sentences a window at most, L tokens a row at most.
 """
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Protocol, Self
 
 import numpy as np
@@ -61,16 +62,15 @@ class Batch:
 
 @dataclass(frozen=True)
 class SentenceBatch(Batch):
-    """Windows of documents as packed sentences: no padding but in the trunk's D rows."""
+    """Windows of documents as packed sentences: no padding but in the trunk's D rows.
+
+    What follows from the tokens and the layouts is made on the device where it is asked for, and never moved.
+    """
 
     tokens_T: Tensor
     """Document tokens, sentence after sentence."""
     sentences: RaggedLayout
     """Layout of the sentences in `tokens_T`."""
-    decoder_inputs_R: Tensor
-    """For each sentence a start mark and its tokens."""
-    decoder_targets_R: Tensor
-    """For each sentence its tokens and its end mark."""
     decoder_rows: RaggedLayout
     """Layout of the sentences in the decoder's rows."""
     window_S: Tensor
@@ -85,6 +85,25 @@ class SentenceBatch(Batch):
     """False for sentences that are context only."""
     document_D: Tensor
     """Document of each window."""
+    bos_id: int
+    eos_id: int
+
+    @cached_property
+    def decoder_inputs_R(self) -> Tensor:
+        """For each sentence a start mark and its tokens."""
+        inputs_R = self.tokens_T.new_full((self.decoder_rows.num_tokens,), self.bos_id)
+        return inputs_R.scatter_(0, self._row_T + 1, self.tokens_T)
+
+    @cached_property
+    def decoder_targets_R(self) -> Tensor:
+        """For each sentence its tokens and its end mark."""
+        targets_R = self.tokens_T.new_full((self.decoder_rows.num_tokens,), self.eos_id)
+        return targets_R.scatter_(0, self._row_T, self.tokens_T)
+
+    @property
+    def _row_T(self) -> Tensor:
+        """The decoder's row that has each token as its target: there each sentence has one row more."""
+        return torch.arange(len(self.tokens_T), device=self.tokens_T.device) + self.sentences.sequence_T
 
     @classmethod
     def pack(
@@ -110,15 +129,6 @@ class SentenceBatch(Batch):
             context_D = np.zeros(num_windows, np.int64)
         if document_D is None:
             document_D = np.arange(num_windows)
-        sentences = ragged_layout(lengths_S)
-        # In the decoder's rows each sentence has one row more.
-        row_T = np.arange(len(tokens_T)) + sentences.sequence_T.numpy()
-        end_S = np.cumsum(lengths_S + 1) - 1
-        decoder_inputs_R = np.full(len(tokens_T) + num_sentences, bos_id)
-        decoder_inputs_R[row_T + 1] = tokens_T
-        decoder_inputs_R[end_S[:-1] + 1] = bos_id
-        decoder_targets_R = np.full(len(tokens_T) + num_sentences, eos_id)
-        decoder_targets_R[row_T] = tokens_T
         window_S = np.repeat(np.arange(num_windows), counts_D)
         first_D = np.cumsum(counts_D) - counts_D
         place_S = np.arange(num_sentences) - first_D[window_S]
@@ -128,9 +138,7 @@ class SentenceBatch(Batch):
         stop_S[first_D + counts_D - 1] = ends_document_D
         return cls(
             tokens_T=torch.from_numpy(tokens_T),
-            sentences=sentences,
-            decoder_inputs_R=torch.from_numpy(decoder_inputs_R),
-            decoder_targets_R=torch.from_numpy(decoder_targets_R),
+            sentences=ragged_layout(lengths_S),
             decoder_rows=ragged_layout(lengths_S + 1),
             window_S=torch.from_numpy(window_S),
             place_S=torch.from_numpy(place_S),
@@ -138,6 +146,8 @@ class SentenceBatch(Batch):
             stop_S=torch.from_numpy(stop_S),
             scored_S=torch.from_numpy(place_S >= np.asarray(context_D)[window_S]),
             document_D=torch.from_numpy(np.asarray(document_D, np.int64)),
+            bos_id=bos_id,
+            eos_id=eos_id,
         )
 
 
@@ -170,20 +180,19 @@ class TokenBatch(Batch):
         ends_document_D = np.ones(len(counts_D), bool) if ends_document_D is None else ends_document_D
         document_D = np.arange(len(counts_D)) if document_D is None else document_D
         longest = int((counts_D + ends_document_D).max())
-        first_D = np.arange(len(counts_D)) * longest
-        window_T = np.repeat(np.arange(len(counts_D)), counts_D)
-        cell_T = np.arange(len(tokens_T)) + (first_D - np.cumsum(counts_D) + counts_D)[window_T]
-        inputs = np.zeros(len(counts_D) * longest + 1, np.int64)
-        inputs[cell_T + 1] = tokens_T  # the last token of a full row lands on the next row's start mark
-        inputs[first_D] = bos_id
-        targets = np.full(len(counts_D) * longest, IGNORED, np.int64)
-        targets[cell_T] = tokens_T
-        targets[(first_D + counts_D)[ends_document_D]] = eos_id
+        place_L = np.arange(longest)
+        inside_DL = place_L < counts_D[:, None]
+        inputs_DL = np.zeros((len(counts_D), longest), np.int64)
+        targets_DL = np.full_like(inputs_DL, IGNORED)
+        targets_DL[inside_DL] = tokens_T
+        inputs_DL[:, 0] = bos_id
+        np.copyto(inputs_DL[:, 1:], targets_DL[:, :-1], where=inside_DL[:, :-1])
+        targets_DL[np.flatnonzero(ends_document_D), counts_D[ends_document_D]] = eos_id
         if context_D is not None and context_D.any():
-            targets.reshape(-1, longest)[np.arange(longest) < context_D[:, None]] = IGNORED
+            targets_DL[place_L < context_D[:, None]] = IGNORED
         return cls(
-            torch.from_numpy(inputs[:-1].reshape(-1, longest)),
-            torch.from_numpy(targets.reshape(-1, longest)),
+            torch.from_numpy(inputs_DL),
+            torch.from_numpy(targets_DL),
             torch.from_numpy(np.asarray(document_D, np.int64)),
         )
 

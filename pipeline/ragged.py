@@ -31,86 +31,97 @@ def _bucket_of_length(longest: int) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class RaggedLayout:
-    """Where the tokens of S packed sequences are, and how attention sees them as padded buckets."""
+    """Where the tokens of S packed sequences are, and how attention sees them as padded buckets.
 
-    positions_T: Tensor
-    """Position of each token in its sequence."""
-    sequence_T: Tensor
-    """Sequence that each token belongs to."""
+    Only what is as long as S is made on the CPU and moved; what is as long as T or C is made where the layout is, when
+    it is first asked for. No size depends on data on a device, so nothing waits for one.
+    """
+
     lengths_S: Tensor
     """Tokens of each sequence."""
+    starts_S: Tensor
+    """First token of each sequence."""
+    cells_S: Tensor
+    """First cell of each sequence."""
     buckets: tuple[tuple[int, int], ...]
     """Sequences s and cells a sequence l of each bucket."""
-    gather_C: Tensor
-    """Packed index of each cell; padding points at the first token."""
-    mask_C: Tensor
-    """Which cells hold a token."""
-    scatter_T: Tensor
-    """Cell of each token."""
+    num_tokens: int
+    """T."""
 
     @property
     def num_sequences(self) -> int:
         """S."""
         return self.lengths_S.shape[0]
 
+    @property
+    def num_cells(self) -> int:
+        """C."""
+        return sum(sequences * length for sequences, length in self.buckets)
+
+    @cached_property
+    def sequence_T(self) -> Tensor:
+        """Sequence that each token belongs to."""
+        sequences = torch.arange(self.num_sequences, device=self.lengths_S.device)
+        return sequences.repeat_interleave(self.lengths_S, output_size=self.num_tokens)
+
+    @cached_property
+    def positions_T(self) -> Tensor:
+        """Position of each token in its sequence."""
+        return self._index_T - self.starts_S.index_select(0, self.sequence_T)
+
+    @cached_property
+    def scatter_T(self) -> Tensor:
+        """Cell of each token."""
+        return self._index_T + (self.cells_S - self.starts_S).index_select(0, self.sequence_T)
+
     @cached_property
     def gathers(self) -> tuple[Tensor, ...]:
-        """`gather_C` as buckets [s, l]."""
-        return self._by_bucket(self.gather_C)
+        """For each bucket the packed index of each of its cells [s, l]; padding points at the first token."""
+        gather_C = torch.zeros(self.num_cells, dtype=torch.int64, device=self.lengths_S.device)
+        return self._by_bucket(gather_C.scatter_(0, self.scatter_T, self._index_T))
 
     @cached_property
     def masks(self) -> tuple[Tensor, ...]:
-        """`mask_C` as buckets [s, l]."""
-        return self._by_bucket(self.mask_C)
+        """For each bucket which cells hold a token [s, l]."""
+        mask_C = torch.zeros(self.num_cells, dtype=torch.bool, device=self.lengths_S.device)
+        return self._by_bucket(mask_C.scatter_(0, self.scatter_T, True))
+
+    def to(self, device: torch.device | str) -> "RaggedLayout":
+        """The same layout on another device."""
+        lengths_S, starts_S, cells_S = (
+            x.to(device, non_blocking=True) for x in (self.lengths_S, self.starts_S, self.cells_S)
+        )
+        return RaggedLayout(lengths_S, starts_S, cells_S, self.buckets, self.num_tokens)
+
+    @cached_property
+    def _index_T(self) -> Tensor:
+        return torch.arange(self.num_tokens, device=self.lengths_S.device)
 
     def _by_bucket(self, x_C: Tensor) -> tuple[Tensor, ...]:
         parts = x_C.split([sequences * length for sequences, length in self.buckets])
         return tuple(part.view(bucket) for part, bucket in zip(parts, self.buckets, strict=True))
-
-    def to(self, device: torch.device | str) -> "RaggedLayout":
-        """The same layout on another device."""
-
-        def move(tensor: Tensor) -> Tensor:
-            return tensor.to(device, non_blocking=True)
-
-        return RaggedLayout(
-            move(self.positions_T),
-            move(self.sequence_T),
-            move(self.lengths_S),
-            self.buckets,
-            move(self.gather_C),
-            move(self.mask_C),
-            move(self.scatter_T),
-        )
 
 
 def ragged_layout(lengths_S: NDArray[np.integer]) -> RaggedLayout:
     """The layout of sequences of these lengths (each at least 1). Made on the CPU, from lengths alone."""
     lengths_S = np.asarray(lengths_S, np.int64)
     assert lengths_S.ndim == 1 and len(lengths_S) > 0 and lengths_S.min() > 0
-    sequence_T = np.repeat(np.arange(len(lengths_S)), lengths_S)
-    index_T = np.arange(len(sequence_T))
+    ends_S = np.cumsum(lengths_S)
     bucket_S = _bucket_of_length(_power_of_two(int(lengths_S.max())))[lengths_S]
     order = np.argsort(bucket_S, kind="stable")
-    firsts = np.flatnonzero(np.diff(bucket_S[order], prepend=255))
-    sizes = np.diff(firsts, append=len(order))
+    sizes = np.bincount(bucket_S)
+    sizes = sizes[sizes > 0]
+    firsts = np.cumsum(sizes) - sizes
     longest = np.maximum.reduceat(lengths_S[order], firsts)
-    ends = np.cumsum(np.repeat(longest, sizes))
-    cell_S = np.empty_like(lengths_S)
-    cell_S[order] = ends - np.repeat(longest, sizes)
-    starts_S = np.cumsum(lengths_S) - lengths_S
-    scatter_T = index_T + (cell_S - starts_S)[sequence_T]
-    gather_C, mask_C = np.zeros(ends[-1], np.int64), np.zeros(ends[-1], bool)
-    gather_C[scatter_T] = index_T
-    mask_C[scatter_T] = True
+    width_S = np.repeat(longest, sizes)
+    cells_S = np.empty_like(lengths_S)
+    cells_S[order] = np.cumsum(width_S) - width_S
     return RaggedLayout(
-        torch.from_numpy(index_T - starts_S[sequence_T]),
-        torch.from_numpy(sequence_T),
         torch.from_numpy(lengths_S),
+        torch.from_numpy(ends_S - lengths_S),
+        torch.from_numpy(cells_S),
         tuple(zip(sizes.tolist(), longest.tolist(), strict=True)),
-        torch.from_numpy(gather_C),
-        torch.from_numpy(mask_C),
-        torch.from_numpy(scatter_T),
+        int(ends_S[-1]),
     )
 
 
