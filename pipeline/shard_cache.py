@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,9 @@ class ShardCache:
             self._reading = list(records)
             self._coming = {key: future for key, future in self._coming.items() if key in _keys(records)}
         self._start(records)
-        return [self._coming[record.sha256].result() for record in records]
+        futures = [self._coming[record.sha256] for record in records]
+        wait(futures)  # so that an error of one leaves none half done
+        return [future.result() for future in futures]
 
     def fetch_ahead(self, records: Sequence[ShardRecord]) -> None:
         """Begin to fetch what the next call of `fetch` will ask for, as far as the cache has room for it."""
