@@ -10,7 +10,8 @@ class StreamConfig(Section):
 
     block_tokens: int = Field(default=2**28, ge=1)
     """Document tokens that are shuffled together: whole shards, in a random order, until they hold this many. It
-    bounds memory (about 1.3 bytes a token) and, of remote shards, what must be in the cache at once."""
+    bounds the plan's memory (about 0.4 bytes a token, more for tiny documents) and, of remote shards, what must be in
+    the cache at once."""
     pool_windows: int = Field(default=8192, ge=1)
     """Windows that are packed together: more fill micro-batches better, and cost time to resume."""
     weights: tuple[PositiveFloat, ...] | None = None
