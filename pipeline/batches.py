@@ -71,8 +71,6 @@ class SentenceBatch(Batch):
     """Document tokens, sentence after sentence."""
     sentences: RaggedLayout
     """Layout of the sentences in `tokens_T`."""
-    decoder_rows: RaggedLayout
-    """Layout of the sentences in the decoder's rows."""
     window_S: Tensor
     """Window of each sentence."""
     place_S: Tensor
@@ -89,6 +87,11 @@ class SentenceBatch(Batch):
     eos_id: int
 
     @cached_property
+    def decoder_rows(self) -> RaggedLayout:
+        """Layout of the sentences in the decoder's rows, where each has one row more."""
+        return self.sentences.lengthened()
+
+    @cached_property
     def decoder_inputs_R(self) -> Tensor:
         """For each sentence a start mark and its tokens."""
         inputs_R = self.tokens_T.new_full((self.decoder_rows.num_tokens,), self.bos_id)
@@ -102,7 +105,7 @@ class SentenceBatch(Batch):
 
     @property
     def _row_T(self) -> Tensor:
-        """The decoder's row that has each token as its target: there each sentence has one row more."""
+        """The decoder's row that has each token as its target."""
         return torch.arange(len(self.tokens_T), device=self.tokens_T.device) + self.sentences.sequence_T
 
     @classmethod
@@ -139,7 +142,6 @@ class SentenceBatch(Batch):
         return cls(
             tokens_T=torch.from_numpy(tokens_T),
             sentences=ragged_layout(lengths_S),
-            decoder_rows=ragged_layout(lengths_S + 1),
             window_S=torch.from_numpy(window_S),
             place_S=torch.from_numpy(place_S),
             sentences_DN=torch.from_numpy(np.where(inside_DN, first_D[:, None] + places_N, 0)),

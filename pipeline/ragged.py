@@ -43,6 +43,8 @@ class RaggedLayout:
     """First token of each sequence."""
     cells_S: Tensor
     """First cell of each sequence."""
+    rank_S: Tensor
+    """Place of each sequence among all, bucket after bucket."""
     buckets: tuple[tuple[int, int], ...]
     """Sequences s and cells a sequence l of each bucket."""
     num_tokens: int
@@ -88,10 +90,22 @@ class RaggedLayout:
 
     def to(self, device: torch.device | str) -> "RaggedLayout":
         """The same layout on another device."""
-        lengths_S, starts_S, cells_S = (
-            x.to(device, non_blocking=True) for x in (self.lengths_S, self.starts_S, self.cells_S)
+        lengths_S, starts_S, cells_S, rank_S = (
+            x.to(device, non_blocking=True)
+            for x in (self.lengths_S, self.starts_S, self.cells_S, self.rank_S)
         )
-        return RaggedLayout(lengths_S, starts_S, cells_S, self.buckets, self.num_tokens)
+        return RaggedLayout(lengths_S, starts_S, cells_S, rank_S, self.buckets, self.num_tokens)
+
+    def lengthened(self) -> "RaggedLayout":
+        """The layout of the same sequences with one token more each."""
+        return RaggedLayout(
+            self.lengths_S + 1,
+            self.starts_S + torch.arange(self.num_sequences, device=self.starts_S.device),
+            self.cells_S + self.rank_S,
+            self.rank_S,
+            tuple((sequences, length + 1) for sequences, length in self.buckets),
+            self.num_tokens + self.num_sequences,
+        )
 
     @cached_property
     def _index_T(self) -> Tensor:
@@ -116,10 +130,13 @@ def ragged_layout(lengths_S: NDArray[np.integer]) -> RaggedLayout:
     width_S = np.repeat(longest, sizes)
     cells_S = np.empty_like(lengths_S)
     cells_S[order] = np.cumsum(width_S) - width_S
+    rank_S = np.empty_like(lengths_S)
+    rank_S[order] = np.arange(len(order))
     return RaggedLayout(
         torch.from_numpy(lengths_S),
         torch.from_numpy(ends_S - lengths_S),
         torch.from_numpy(cells_S),
+        torch.from_numpy(rank_S),
         tuple(zip(sizes.tolist(), longest.tolist(), strict=True)),
         int(ends_S[-1]),
     )

@@ -31,9 +31,11 @@ def test_rows_of_tokens(windows):
         assert batch.inputs_DL[i].tolist() == inputs + [0] * (length - len(inputs))
 
 
-@given(st.lists(st.integers(1, 70), min_size=1, max_size=30))
-def test_every_token_has_a_cell_of_its_own_and_finds_back(lengths):
+@given(st.lists(st.integers(1, 70), min_size=1, max_size=30), st.booleans())
+def test_every_token_has_a_cell_of_its_own_and_finds_back(lengths, lengthened):
     layout = ragged_layout(np.array(lengths))
+    if lengthened:
+        layout, lengths = layout.lengthened(), [length + 1 for length in lengths]
     assert layout.positions_T.tolist() == [place for length in lengths for place in range(length)]
     assert layout.sequence_T.tolist() == [i for i, length in enumerate(lengths) for _ in range(length)]
     gather_C = torch.cat([gather.flatten() for gather in layout.gathers])
@@ -52,7 +54,7 @@ def test_attention_buckets_of_english_are_padded_by_less_than_5_percent():
     """Sentence lengths as in technical English: log-normal, cut at 64 tokens."""
     rng = np.random.default_rng(0)
     lengths = np.clip(rng.lognormal(2.5, 0.85, 1000).astype(np.int64), 1, 64)
-    for rows in (ragged_layout(lengths), ragged_layout(lengths + 1)):
+    for rows in (ragged_layout(lengths), ragged_layout(lengths).lengthened()):
         assert 1 - rows.num_tokens / rows.num_cells < 0.05
 
 
