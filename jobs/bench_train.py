@@ -21,7 +21,6 @@ from pipeline.batches import (
     SentenceWindows,
     TokenBatch,
     TokenWindows,
-    WindowSource,
 )
 from pipeline.config import Config, TrainConfig
 from pipeline.cost import Model, Workload, parts_of, training_flops
@@ -30,7 +29,8 @@ from pipeline.lm import TokenLm
 from pipeline.shapes import shapes
 from pipeline.shards import open_shards
 from pipeline.sllm import Sllm
-from pipeline.stream import MicroBatchPlan, Stream, StreamState
+from pipeline.stream.order import Corpus, MicroBatch, Stream, StreamState
+from pipeline.stream.windows import Int64
 
 WARMUP_STEPS = 2
 BOS, EOS = 1, 2
@@ -126,8 +126,8 @@ class OurStep:
         self.train, self.parts = train, parts_of(module)
         size = config.lm.context_tokens if isinstance(module, TokenLm) else config.sllm.context_sentences
         kind = TokenWindows if isinstance(module, TokenLm) else SentenceWindows
-        self.source: TokenWindows | SentenceWindows = kind(documents, size, BOS, EOS)
-        stream = Stream(self.source.tokens_W, self.source.length_W, train.micro_batch_tokens, seed=0)
+        corpus = Corpus.of(kind(documents, size, BOS, EOS))
+        stream = Stream([corpus], train.micro_batch_tokens, seed=0)
         self.plans = (plan for plan, _ in stream.steps(StreamState(), train.micro_batches_per_step))
 
     def __call__(self) -> tuple[int, float]:
@@ -135,7 +135,7 @@ class OurStep:
         plan = next(self.plans)
         tokens, flops = sum(micro_batch.tokens for micro_batch in plan), 0.0
         for micro_batch in plan:
-            batch = self.source.batch(micro_batch.windows)
+            batch = micro_batch.batch()
             flops += training_flops(self.parts, _work(batch))
             sums = self.engine.forward(batch.to(self.engine.device))
             self.engine.backward(sums["objective"] / tokens)
@@ -151,7 +151,7 @@ class TheirStep:
         ours = OurStep(config, model, train, documents)
         self.engine, self.train = PlainEngine(ReferenceStep(model), train, config.precision), train
         plans = [next(ours.plans) for _ in range(WARMUP_STEPS + steps)]
-        self.prepared = iter([[self._passages(ours.source, micro) for micro in plan] for plan in plans])
+        self.prepared = iter([[self._passages(micro) for micro in plan] for plan in plans])
 
     def __call__(self) -> tuple[int, float]:
         """Make a step -> the document tokens that it keeps, and no FLOPs."""
@@ -166,8 +166,8 @@ class TheirStep:
         return total, 0.0
 
     @staticmethod
-    def _passages(source: WindowSource, micro_batch: MicroBatchPlan) -> tuple[list[Passage], int]:
-        batch = source.batch(micro_batch.windows)
+    def _passages(micro_batch: MicroBatch) -> tuple[list[Passage], int]:
+        batch = micro_batch.batch()
         assert isinstance(batch, SentenceBatch)
         return passages_of(batch)
 
@@ -204,8 +204,8 @@ def _work(batch: Batch) -> Workload:
 
 
 def _documents(config: Config, vocab_size: int) -> DocumentSource:
-    if config.shards is not None:
-        return open_shards(config.shards).documents("train")
+    if config.shard_folders:
+        return open_shards(config.shard_folders[0]).documents("train")
     return RandomDocuments(vocab_size, config.prepare.max_sentence_tokens)
 
 
@@ -226,3 +226,7 @@ class RandomDocuments:
     def tokens(self, start: int, end: int) -> NDArray[np.int32]:
         """Tokens `start` to `end`."""
         return self._tokens[start:end]
+
+    def gather(self, start_W: Int64, end_W: Int64) -> NDArray[np.int32]:
+        """Tokens of several spans, one after the other."""
+        return np.concatenate([self._tokens[s:e] for s, e in zip(start_W, end_W, strict=True)])

@@ -30,10 +30,10 @@ def shapes(config: Config, device: str = "meta") -> Shapes:
     `ShardError`.
     """
     vocab_size = config.tokenizer.vocab_size
-    if config.shards is not None:
-        vocab_size = open_shards(config.shards).tokenizer().vocab_size
+    if config.shard_folders:
+        vocab_size = open_shards(config.shard_folders[0]).tokenizer().vocab_size
     trunk = shape_config(config.trunk, max_positions=max_positions(config), vocab_size=vocab_size)
-    if config.shards is None:
+    if not config.shard_folders:
         vocab_size = trunk.vocab_size
     with torch.device(device):
         lm = TokenLm(AutoModelForCausalLM.from_config(trunk))

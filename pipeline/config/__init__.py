@@ -8,6 +8,7 @@ from pipeline.config.models import LmConfig, SllmConfig, TrainConfig, TrunkConfi
 from pipeline.config.running import DeepSpeedConfig, RayConfig, RunConfig, TrackingConfig
 from pipeline.config.section import Section
 from pipeline.config.segmenter_training import SegmenterSource, SegmenterTrainConfig
+from pipeline.config.stream import StreamConfig
 from pipeline.config.tree import Config, load_config
 from pipeline.config.use import EvaluateConfig, GenerateConfig, ModelsConfig
 
@@ -27,6 +28,7 @@ __all__ = [
     "SegmenterSource",
     "SegmenterTrainConfig",
     "SllmConfig",
+    "StreamConfig",
     "TokenizerConfig",
     "TrackingConfig",
     "TrainConfig",

@@ -70,8 +70,8 @@ def token_lm(trunk_config, name="llama", **options):
 
 def test_flops_of_training_a_token_level_model(trunk_config):
     model = token_lm(trunk_config, num_key_value_heads=4).train()
-    rows = [np.arange(3, 34)] * 5
-    counted = training_flops_of(model, TokenBatch.pack(rows, bos_id=1, eos_id=2))
+    batch = TokenBatch.pack(np.tile(np.arange(3, 34), 5), [31] * 5, bos_id=1, eos_id=2)
+    counted = training_flops_of(model, batch)
     work = Workload(tokens=32 * 5, token_pairs=32**2 * 5)
     scores_again = 2 * 64 * work.token_pairs  # a fused kernel computes them twice; a model needs them once
     assert training_flops(parts_of(model), work) == pytest.approx(counted - scores_again, rel=1e-3)

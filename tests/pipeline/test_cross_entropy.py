@@ -96,7 +96,7 @@ def test_a_token_level_model_scores_in_chunks_as_at_once(trunk_config, monkeypat
     torch.manual_seed(0)
     model = TokenLm(AutoModelForCausalLM.from_config(trunk_config(trunk))).double().eval()
     assert model.model.config.model_type in HEAD_IS_LAST
-    batch = TokenBatch.pack([np.arange(3, 20), np.arange(7, 30)], bos_id=1, eos_id=2)
+    batch = TokenBatch.pack(np.arange(3, 43), [17, 23], bos_id=1, eos_id=2)
     whole_DL = model.score(batch)
     monkeypatch.setattr(cross_entropy, "WHOLE_LOGITS", 0)
     monkeypatch.setattr(cross_entropy, "CHUNK_LOGITS", {"cpu": 5 * 50})

@@ -14,16 +14,21 @@ from pipeline.trunk import token_vectors
 
 
 @pytest.fixture
-def build(monkeypatch, random_documents):
+def build(monkeypatch):
     """Build the task of a job on fake shards of 50 tokens."""
     tokenizer = SimpleNamespace(vocab_size=50, bos_id=1, eos_id=2)
     shards = SimpleNamespace(
         folder="shards",
-        manifest=SimpleNamespace(tokenizer_digest="0" * 64, max_sentence_tokens=12, segmenter=None),
+        manifest=SimpleNamespace(
+            tokenizer_digest="0" * 64,
+            max_sentence_tokens=12,
+            segmenter=None,
+            totals={"train": SimpleNamespace(tokens=100), "dev": SimpleNamespace(tokens=0)},
+        ),
         tokenizer=lambda: tokenizer,
-        documents=lambda split: random_documents(4),
+        records=lambda split: [],
     )
-    monkeypatch.setattr(pipeline.tasks, "open_shards", lambda path: shards)
+    monkeypatch.setattr(pipeline.tasks, "open_shards", lambda path, stream: shards)
     return lambda job, *overrides: build_task(job, load_config(None, ["shards=shards", *overrides]))
 
 

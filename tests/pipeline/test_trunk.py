@@ -146,7 +146,7 @@ def test_a_model_trained_with_lora_is_saved_whole(sllm, trunk, tmp_path):
             if ".lora_B." in name:
                 parameter.normal_()
     weights = dict(model.named_parameters())
-    Task(model, model, NoTokenizer(), None, None).save(tmp_path, weights)
+    Task(model, model, NoTokenizer(), [], None).save(tmp_path, weights)
     again = AutoModel.from_pretrained(tmp_path).eval()
     assert again.state_dict().keys() == plain.state_dict().keys()
     with torch.no_grad():
