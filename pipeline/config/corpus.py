@@ -55,7 +55,7 @@ class PrepareConfig(Section):
     """How text becomes shards."""
 
     num_workers: int = Field(default=2, ge=1)
-    """Ray workers that read, segment, tokenize and write."""
+    """Workers that read, segment, tokenize and write: Ray actors or processes, as `launcher` says."""
     split_bytes: int | None = Field(default=None, gt=0)
     """Bytes of (uncompressed) input text in one split, the unit of work; a split makes one shard. None: a 64th
     of the corpus, but between 2 and 64 MiB."""
