@@ -9,10 +9,10 @@ from infra.local_tasks import LocalWorkers, ProcessWorkers
 from infra.ray_cluster import is_cluster_given
 from infra.shard_output import FinishedSplit, ShardOutput
 from pipeline.config import Config
-from pipeline.corpus import Split
+from pipeline.corpus.filters import Signatures
 from pipeline.errors import ConfigError, ShardError
 from pipeline.manifest import Identity
-from pipeline.preparation import SplitPreparer
+from pipeline.preparation import SplitPreparer, SplitTask
 from pipeline.tokens import Tokenizer
 from segmenters import Segmenter
 
@@ -43,9 +43,13 @@ class SplitWorker:
             raise ShardError(f"the tokenizer in {output!r} was replaced while work went on; run again")
         return cls(config, output, identity, segmenter, tokenizer)
 
-    def prepare(self, split: Split, dropped: dict[int, frozenset[int]]) -> FinishedSplit:
+    def sign(self, task: SplitTask) -> dict[str, Signatures]:
+        """By deduplicator, the signatures of the split's documents."""
+        return self._preparer.sign(task.split)
+
+    def prepare(self, task: SplitTask) -> FinishedSplit:
         """Write the shards of one split."""
-        prepared = self._preparer.prepare(split, dropped.get(split.index, frozenset()))
+        prepared = self._preparer.prepare(task)
         for record, buffer in prepared.shards:
             self._folder.write(record.file, buffer)
         records = tuple(record for record, _ in prepared.shards)

@@ -3,9 +3,10 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -32,11 +33,12 @@ from pipeline.corpus import (
     python_docs,
     survey_all,
 )
+from pipeline.corpus.filters import Deduplicator, Filter, build_filters
 from pipeline.corpus.splits import choose_split_bytes, id_hash, identity_digest, is_dev_document
 from pipeline.errors import ConfigError, CorpusError
 from pipeline.lineage import Artifact, JobRecord
 from pipeline.manifest import Manifest
-from pipeline.preparation import duplicated_hashes, make_identity, reading_options
+from pipeline.preparation import SplitTask, duplicated_hashes, find_duplicates, make_identity, reading_options
 from pipeline.tokens import Tokenizer
 from segmenters import Segmenter
 
@@ -86,6 +88,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
             metrics[f"{split}/sentences"] = totals.sentences
             metrics[f"{split}/tokens"] = totals.tokens
             metrics[f"{split}/bytes"] = totals.num_bytes
+        metrics.update({f"filtered/{name}": count for name, count in manifest.filtered.items()})
         return {**metrics, "rejected": sum(manifest.rejected.values())}
 
     return run_job(
@@ -158,7 +161,7 @@ def prepare(config: Config, output: str, materials: Materials | None = None) -> 
     shard_output.begin(identity, tokenizer, trained_on)
     workers = start_workers(config, shard_output.folder.url, identity, segmenter, tokenizer)
     try:
-        _prepare_splits(workers, shard_output, splits, finished)
+        _prepare_splits(workers, shard_output, splits, finished, build_filters(config.data.filters))
     finally:
         workers.close()
     shard_output.write_rejected(sorted(finished.items()))
@@ -197,28 +200,48 @@ def _training_texts(config: Config, splits: list[Split]) -> Iterator[str]:
 
 
 def _prepare_splits(
-    workers: Workers, output: ShardOutput, splits: list[Split], finished: dict[int, FinishedSplit]
+    workers: Workers,
+    output: ShardOutput,
+    splits: list[Split],
+    finished: dict[int, FinishedSplit],
+    filters: Mapping[str, Filter | Deduplicator],
 ) -> None:
     """Do what is missing in `finished`, then again, without these, the splits with ids of earlier ones."""
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(TextColumn("{task.description}"), *columns, console=Console(stderr=True)) as progress:
 
-        def work(title: str, todo: list[Split], dropped: dict[int, frozenset[int]]) -> None:
-            task = progress.add_task(title, total=sum(split.num_bytes for split in todo))
-            for split, result in workers.map("prepare", todo, dropped):
-                output.write_split(split.index, result)
-                finished[split.index] = result
-                progress.advance(task, split.num_bytes)
+        def work(title: str, method: str, todo: list[SplitTask]) -> Iterator[tuple[int, Any]]:
+            task = progress.add_task(title, total=sum(one.split.num_bytes for one in todo))
+            for done, result in workers.map(method, todo):
+                yield done.split.index, result
+                progress.advance(task, done.split.num_bytes)
 
-        work("prepare", [split for split in splits if split.index not in finished], {})
+        def prepare_all(title: str, todo: list[SplitTask]) -> None:
+            for index, result in work(title, "prepare", todo):
+                output.write_split(index, result)
+                finished[index] = result
+
+        duplicates: dict[int, dict[str, frozenset[int]]] = {}
+        missing = [split for split in splits if split.index not in finished]
+        if missing and any(isinstance(step, Deduplicator) for step in filters.values()):
+            signed = dict(work("look for duplicates", "sign", [SplitTask(split) for split in splits]))
+            duplicates = find_duplicates(filters, signed)
+        tasks = [SplitTask(split, duplicates=duplicates.get(split.index, {})) for split in splits]
+        prepare_all("prepare", [task for task in tasks if task.split.index not in finished])
         dropped = duplicated_hashes([output.id_hashes(finished[split.index]) for split in splits])
         if dropped:
-            work("without repeated ids", [splits[index] for index in dropped], dropped)
+            again = [replace(tasks[index], repeated_ids=hashes) for index, hashes in dropped.items()]
+            prepare_all("without repeated ids", again)
 
 
 def _check_rejected(config: Config, output: str, finished: dict[int, FinishedSplit]) -> None:
     documents = sum(record.documents for split in finished.values() for record in split.shards)
-    rejections = [rejection for _, split in sorted(finished.items()) for rejection in split.rejections]
+    rejections = [
+        rejection
+        for _, split in sorted(finished.items())
+        for rejection in split.rejections
+        if not rejection.is_filtered
+    ]
     total = documents + len(rejections)
     allowed = config.data.max_rejected_fraction
     if len(rejections) > allowed * total:
