@@ -110,7 +110,7 @@ class WordFinder:
         letters = np.flatnonzero((classes[1:] == _LETTER) & (classes[:-1] == _OTHER)) + 1
         is_start[letters[is_start[_character_starts(data, letters - 1)]]] = False
         self._cut_numbers(data, classes, is_start)
-        _cut_contractions(data, is_start, lower=data | _BLANK, has_long_s=self._has_long_s)
+        _cut_contractions(data, is_start, lower=data | np.uint8(_BLANK), has_long_s=self._has_long_s)
         return is_start
 
     def _cut_numbers(

@@ -287,3 +287,17 @@ def test_ray_is_used_only_where_a_cluster_is_given(monkeypatch: pytest.MonkeyPat
     assert is_cluster_given(load_config(None, ["ray.address=auto"]).ray)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")  # as in a submitted job
     assert is_cluster_given(load_config(None).ray)
+
+
+def test_a_recorded_job_writes_to_a_url(made: Path, tmp_path: Path, tracking_uri: str) -> None:
+    url = f"memory://{tmp_path}/job"
+    config = config_for(tmp_path, f"output={url}", f"tracking.uri={tracking_uri}")
+    record = prepare_job.run(config)
+    assert record.output.path == url and len(record.output.digest) == 64
+    assert prepare_job.run(config).run_id == record.run_id
+    Folder(url).remove(["train-00001.arrow"])
+    again = prepare_job.run(config)
+    assert again.run_id != record.run_id and again.output.digest == record.output.digest
+    folder = Folder(url)
+    written = {name: folder.read(name) for name in folder.names() if name != "job.json"}
+    assert written == content(made)
