@@ -58,7 +58,7 @@ def _train(job: TrainingJob, config: Config, output: Path, run: ActiveRun) -> di
             run.log_metrics({key: value for key, value in metrics.items() if key != "step"}, step=step)
 
         checkpoints = output / CHECKPOINTS_NAME
-        if config.launcher == "ray":
+        if config.launcher != "local":
             from infra.ray_training import train_on_cluster
 
             train_on_cluster(job, config, checkpoints, output, report)

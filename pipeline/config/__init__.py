@@ -3,7 +3,7 @@
 `load_config("demo.yaml", ["vae.num_layers=2"])` is the one way in. Every job reads the sections it needs.
 """
 
-from pipeline.config.corpus import DataConfig, PrepareConfig, SegmenterConfig, TokenizerConfig
+from pipeline.config.corpus import DataConfig, FilterConfig, PrepareConfig, SegmenterConfig, TokenizerConfig
 from pipeline.config.models import LmConfig, SllmConfig, TrainConfig, TrunkConfig, VaeConfig
 from pipeline.config.running import DeepSpeedConfig, RayConfig, RunConfig, TrackingConfig
 from pipeline.config.section import Section
@@ -17,6 +17,7 @@ __all__ = [
     "DataConfig",
     "DeepSpeedConfig",
     "EvaluateConfig",
+    "FilterConfig",
     "GenerateConfig",
     "LmConfig",
     "ModelsConfig",

@@ -25,8 +25,10 @@ class Config(Section):
     shards: str | tuple[str, ...] | None = None
     """Folder of sentence shards that a training or evaluation job reads. Training also takes an fsspec URL, and a list
     of several, mixed by `stream.weights`."""
-    launcher: Literal["ray", "local"] = "ray"
-    """`ray`: on a cluster or this machine's cores, training with DeepSpeed; `local`: in this one process."""
+    launcher: Literal["auto", "ray", "local"] = "auto"
+    """`ray`: on a cluster or one started here, training with DeepSpeed; `local`: on this machine without Ray,
+    training in this one process. `auto`: training as `ray`; preparation as `ray` where a cluster is given
+    (`ray.address`, RAY_ADDRESS, a submitted job), else as `local`, as starting Ray costs more than it brings."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of training."""
     data: DataConfig = DataConfig()
