@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 
 from pipeline.attention import Block, KeyValueCache, add_positions
 from pipeline.batches import SentenceBatch
+from pipeline.cross_entropy import head_cross_entropy
 from pipeline.errors import ModelError
 from pipeline.precision import at_least_fp32
 from pipeline.ragged import sum_sequences
@@ -93,19 +94,21 @@ class SentenceVae(PreTrainedModel):
 
     def token_nll(self, latents_SH: Tensor, batch: SentenceBatch) -> tuple[Tensor, Tensor]:
         """Negative log-likelihood (nats) of each token and end mark [R], and whether it was the likeliest [R]."""
-        logits_RV = at_least_fp32(self.decode_logits(latents_SH, batch))
-        nll_R = F.cross_entropy(logits_RV, batch.decoder_targets_R, reduction="none")
-        return nll_R, logits_RV.detach().argmax(-1) == batch.decoder_targets_R
+        return head_cross_entropy(self.head, self.decode_hidden(latents_SH, batch), batch.decoder_targets_R)
 
     def decode_logits(self, latents_SH: Tensor, batch: SentenceBatch) -> Tensor:
         """Next-token logits of each row of the decoder [R, V], given the sentences' true tokens before it."""
+        return self.head(self.decode_hidden(latents_SH, batch))
+
+    def decode_hidden(self, latents_SH: Tensor, batch: SentenceBatch) -> Tensor:
+        """What the head makes logits of [R, H]."""
         rows = batch.decoder_rows
         x_RH = add_positions(
             self.embedding(batch.decoder_inputs_R), rows.positions_T, self._num_positions(rows.gathers)
         )
         for block in self.decoder:
             x_RH = block(x_RH, rows, latents_SH)
-        return self.head(self.decoder_norm(x_RH))
+        return self.decoder_norm(x_RH)
 
     def forward(self, batch: SentenceBatch) -> dict[str, Tensor]:
         """Sums over the batch: `objective` (to minimise), `nll` (nats), and what accuracy needs."""
