@@ -104,10 +104,12 @@ class _Tensors:
         return self.arrays[f"{name}.weight"], self.arrays[f"{name}.bias"]
 
     def embedding(self, net: str) -> Embedding:
-        parts = (f"{net}.{part}" for part in ("word", "suffix", "shape", "gap"))
-        found = Embedding(*map(self.table, parts))
-        sizes = (len(self.arrays["word.check"]) + FIRST_WORD, NUM_SHAPES, NUM_GAPS)
-        if (len(found.word_VE), len(found.shape_E), len(found.gap_E)) != sizes:
+        word, *others = (self.table(f"{net}.{part}") for part in ("word", "suffix", "shape", "gap"))
+        rows = _word_rows_in_use(self.arrays["word.check"])
+        word_VE = np.zeros((len(rows), word.shape[1]), np.float32)
+        word_VE[rows] = word  # fails where they do not fit
+        found = Embedding(word_VE, *others)
+        if (len(found.shape_E), len(found.gap_E)) != (NUM_SHAPES, NUM_GAPS):
             raise ValueError(f"the embeddings of {net} do not fit the units")
         return found
 
@@ -115,6 +117,11 @@ class _Tensors:
         """How many layers `prefix0`, `prefix1`, ... there are."""
         names = {name.split(".")[1] for name in self.arrays if name.startswith(prefix)}
         return len(names)
+
+
+def _word_rows_in_use(check_V: NDArray[np.uint16]) -> NDArray[np.bool_]:
+    """Rows of a word table that a word can have; those of empty buckets are not stored."""
+    return np.concatenate([np.ones(FIRST_WORD, np.bool_), check_V > 0])
 
 
 def _weights(tensors: _Tensors, metadata: Mapping[str, str], digest: str) -> Weights:
@@ -145,7 +152,8 @@ def _weights(tensors: _Tensors, metadata: Mapping[str, str], digest: str) -> Wei
 
 
 def save_weights(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
-    """Write tensors: tables and matrices as int8 with one scale a column (tables) or a row, the rest in float32.
+    """Write tensors: tables and matrices as int8 with one scale a column (tables) or a row, the rest in float32;
+    rows of word tables without a word are left out.
 
     The same bytes for the same values: the library writes the keys of the header in any order.
     """
@@ -153,6 +161,8 @@ def save_weights(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapp
 
     stored: dict[str, NDArray[Any]] = {}
     for name, values in tensors.items():
+        if name.endswith(".word"):
+            values = values[_word_rows_in_use(tensors["word.check"])]
         if values.ndim == 2:
             axis = 1 if name.endswith(".weight") else 0
             peak = np.abs(values).max(axis=axis, keepdims=True)

@@ -104,8 +104,14 @@ class Units:
         return np.flatnonzero(place_U & (self.start_U >= 0) & (self.gap_U < 2 * _GAP_START))
 
     def unmarked(self, density_UF: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Units with neither terminators nor line breaks in their surroundings."""
-        return (density_UF[:, 0] == 0) & (density_UF[:, 1] == 0)
+        """Units with neither terminators nor line breaks nor commas in their surroundings.
+
+        (Long sentences of Chinese have many commas, and no terminator for as many units as are looked at.)
+        """
+        bare_U = (density_UF[:, 0] == 0) & (density_UF[:, 1] == 0)
+        if bare_U.any():
+            bare_U &= self.around(self.kind_U == Kind.PAUSE) == 0
+        return bare_U
 
 
 def _shifted(values_U: NDArray[np.uint8], by: int) -> NDArray[np.uint8]:
