@@ -83,8 +83,12 @@ def share_at_line_ends(found: Iterable[Ends], texts: Sequence[str]) -> float:
     at_line_end = boundaries = 0
     for ends, text in zip(found, texts, strict=True):
         for end in ends[:-1].tolist():
-            before = text[:end].rstrip() if text[end - 1].isspace() else text[:end]
-            gap = text[len(before) : end] + text[end : end + 200][: 200 - len(text[end : end + 200].lstrip())]
+            first, last = end, end
+            while first and text[first - 1].isspace():
+                first -= 1
+            while text[last : last + 1].isspace():
+                last += 1
+            gap = text[first:last]
             at_line_end += "\n" in gap or "\r" in gap
             boundaries += 1
     return at_line_end / max(boundaries, 1)

@@ -211,11 +211,12 @@ def train_unmarked(
     shares = [(_table(gold, check_V, settings), settings.batch_stretches - raw_stretches, 1.0)]
     if raw_stretches:
         shares.append((_table(raw, check_V, settings), raw_stretches, settings.raw_weight))
+    stretch = min([settings.stretch, *(len(table.word_U) for table, _, _ in shares)])
     optimizer, schedule = optimizer_of(net, settings.learning_rate, settings.weight_decay, settings.steps)
     generator = torch.Generator().manual_seed(settings.seed)
     meter = Meter("unmarked", settings.steps, settings.batch_stretches * settings.stretch, report)
     for step in range(1, settings.steps + 1):
-        picked = [_stretches(table, count, settings.stretch, generator) for table, count, _ in shares]
+        picked = [_stretches(table, count, stretch, generator) for table, count, _ in shares]
         word, suffix, shape, gap, boundary, place, mark, capital, hinted = map(
             torch.cat, zip(*picked, strict=True)
         )
@@ -244,9 +245,8 @@ def train_unmarked(
 
 def _stretches(table: _Table, count: int, size: int, generator: torch.Generator) -> list[Tensor]:
     """`count` runs of units from anywhere: each column `[count, size]`."""
-    last = max(len(table.word_U) - size, 0)
-    start_B = torch.randint(0, last + 1, (count,), generator=generator)
-    index_BT = start_B[:, None] + torch.arange(min(size, len(table.word_U)))
+    start_B = torch.randint(0, len(table.word_U) - size + 1, (count,), generator=generator)
+    index_BT = start_B[:, None] + torch.arange(size)
     return [column[index_BT] for column in vars(table).values()]
 
 
