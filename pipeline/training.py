@@ -5,11 +5,10 @@ the ranks. The loss of a step is the sum over the global batch divided by its do
 nor the sizes of micro-batches change it; dropout is seeded by the micro-batch, so they do not change that either.
 """
 
-import json
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,14 +17,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from pipeline.averaging import WeightAverage
+from pipeline.checkpoint import MODEL_FOLDER, Checkpoint, snapshot, write_state
 from pipeline.config import TrainConfig
-from pipeline.engine import Engine
-from pipeline.errors import TrainingError
+from pipeline.engine import Engine, load
 from pipeline.stream import MicroBatchPlan, Stream, StreamState, deal
 from pipeline.tasks import Task
-
-STATE_FILE = "training_state.json"
-MODEL_FOLDER = "model"
+from pipeline.watch import LoaderWatch, LossWatch, RunningLoss
 
 
 class Runtime(Protocol):
@@ -34,8 +32,17 @@ class Runtime(Protocol):
     def report(self, metrics: dict[str, float]) -> None:
         """Metrics of a step (rank 0 only): `step`, `train/...`, `dev/...`."""
 
-    def save(self, step: int, write: Callable[[Path], None]) -> None:
-        """Make a checkpoint: every rank's `write` fills a folder; it appears whole or not at all."""
+    def warn(self, message: str) -> None:
+        """Tell the person who started the job something that does not end it. From any thread."""
+
+    def save(self, step: int, write: Callable[[Path], None], background: bool) -> None:
+        """Make a checkpoint: every rank's `write` fills a folder; it appears whole or not at all.
+
+        In the `background` where wanted; but first the one before is waited for, and its error raised.
+        """
+
+    def wait(self) -> None:
+        """Until the last checkpoint stands. Raises what went wrong with it."""
 
     def latest(self) -> AbstractContextManager[Path | None]:
         """The newest checkpoint's folder, or none."""
@@ -53,8 +60,6 @@ class Progress:
     """The stream's state."""
     position: int = 0
     """The stream's state."""
-    world_size: int = 1
-    """Ranks whose parts the checkpoint holds."""
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -70,10 +75,23 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 def train(task: Task, config: TrainConfig, engine: Engine, runtime: Runtime) -> dict[str, float]:
     """Train to the last step, from the newest checkpoint if there is one -> last metrics.
 
-    Raises `TrainingError` when the loss is no longer finite or a checkpoint does not fit.
+    Raises `TrainingError` when the loss is no longer finite, or a checkpoint does not fit or cannot be written.
     """
+    loader = LoaderWatch(config.stall_seconds, runtime.warn)
+    try:
+        return _train(task, config, engine, runtime, loader)
+    finally:
+        loader.close()
+        runtime.wait()
+
+
+def _train(
+    task: Task, config: TrainConfig, engine: Engine, runtime: Runtime, loader: LoaderWatch
+) -> dict[str, float]:
     stream = Stream(task.train.tokens_W, task.train.length_W, config.micro_batch_tokens, config.seed)
-    progress = _resume(engine, runtime)
+    average = WeightAverage(engine, config.ema_decay) if config.ema_decay is not None else None
+    progress, running = _resume(engine, average, runtime)
+    watch = LossWatch(config, engine, runtime.warn if engine.rank == 0 else lambda message: None, running)
     meter = _Meter(engine)
     metrics: dict[str, float] = {}
     state = StreamState(progress.epoch, progress.position)
@@ -82,26 +100,29 @@ def train(task: Task, config: TrainConfig, engine: Engine, runtime: Runtime) -> 
         zip(range(progress.step, config.steps), steps, strict=False), config.steps - progress.step
     ):
         rate = learning_rate(step, config)
-        norm = _step(task, engine, plan, config, step, rate, meter)
-        done, tokens = step + 1, progress.tokens + sum(m.tokens for m in plan)
-        progress = Progress(done, tokens, state.epoch, state.position, engine.world_size)
+        nll, norm = _step(task, engine, plan, config, step, rate, meter, loader)
+        done, tokens = step + 1, sum(m.tokens for m in plan)
+        watch.add(done, nll, tokens, norm)
+        if average is not None:
+            average.update(done)
+        progress = Progress(done, progress.tokens + tokens, state.epoch, state.position)
         last = done == config.steps
         evaluates = task.dev is not None and (done % config.eval_every == 0 or last)
-        if done % config.log_every == 0 or evaluates or last:
-            metrics = {"step": done, **meter.read("train/"), "train/learning_rate": rate}
-            metrics |= {"train/gradient_norm": float(norm), "train/tokens": tokens}
-            if not math.isfinite(metrics["train/nll_per_token"]):
-                raise TrainingError(
-                    f"the training loss is {metrics['train/nll_per_token']} at step {done}: lower "
-                    "train.learning_rate or raise train.warmup_steps; the last checkpoint is from before"
-                )
+        saves = done % config.checkpoint_every == 0 or last
+        logs = done % config.log_every == 0 or evaluates or last
+        seen = watch.look() if logs or saves else {}  # nothing that went wrong gets into a checkpoint
+        if logs:
+            metrics = {"step": done, **meter.read("train/"), "train/learning_rate": rate, **seen}
+            metrics |= {"train/tokens": progress.tokens, "train/seconds_waiting_for_data": loader.read()}
             if evaluates:
-                metrics |= evaluate_stream(task, config, engine)
+                with average.in_place() if average is not None else nullcontext():
+                    metrics |= evaluate_stream(task, config, engine)
             if engine.rank == 0:
                 runtime.report(metrics)
             meter.start()
-        if done % config.checkpoint_every == 0 or last:
-            runtime.save(done, lambda folder: _write(folder, task, engine, progress, last))  # noqa: B023
+        if saves:
+            write = _checkpoint(task, engine, average, progress, running, last)
+            runtime.save(done, write, config.checkpoint_async and not last)
             meter.start()
     return metrics
 
@@ -127,39 +148,69 @@ def _step(
     step: int,
     rate: float,
     meter: "_Meter",
-) -> float | Tensor:
+    loader: LoaderWatch,
+) -> tuple[Tensor, float | Tensor]:
+    """One optimizer step -> this rank's NLL (nats) of it, and the gradient norm."""
     share = deal(plan, engine.rank, engine.world_size)
     scale = 1.0 / sum(m.tokens for m in plan)
+    nll = torch.zeros((), device=engine.device)
     for round_, (micro_batch, counts) in enumerate(share):
         place = round_ * engine.world_size + engine.rank
         torch.manual_seed((config.seed * config.steps + step) * config.micro_batches_per_step + place)
-        sums = engine.forward(task.train.batch(micro_batch.windows).to(engine.device))
+        with loader.waiting(f"micro-batch {place + 1} of step {step + 1}"):
+            batch = task.train.batch(micro_batch.windows).to(engine.device)
+        sums = engine.forward(batch)
         engine.backward(sums["objective"] * (scale if counts else 0.0))
         meter.add(sums, micro_batch.tokens, counts)
-    return engine.step(rate)
+        nll = nll + sums["nll"].detach() * float(counts)
+    return nll, engine.step(rate)
 
 
-def _resume(engine: Engine, runtime: Runtime) -> Progress:
+def _resume(engine: Engine, average: WeightAverage | None, runtime: Runtime) -> tuple[Progress, RunningLoss]:
     with runtime.latest() as folder:
         if folder is None:
-            return Progress()
-        progress = Progress(**json.loads((folder / STATE_FILE).read_text()))
-        if progress.world_size != engine.world_size:
-            raise TrainingError(
-                f"the checkpoint of step {progress.step} was written by {progress.world_size} workers and "
-                f"cannot go on with {engine.world_size}: set ray.num_workers={progress.world_size}, or --force"
+            return Progress(), RunningLoss()
+        checkpoint = Checkpoint(folder)
+        load(engine, checkpoint)
+        if average is not None:
+            average.load(checkpoint)
+        state = checkpoint.state
+        if engine.rank == 0 and state["world_size"] != engine.world_size:
+            runtime.warn(
+                f"the checkpoint of step {state['step']} was written by {state['world_size']} workers; "
+                f"training goes on with {engine.world_size}"
             )
-        engine.load(folder)
-        return progress
+        fields = Progress.__dataclass_fields__
+        return Progress(**{name: state[name] for name in fields}), RunningLoss(**state["running_loss"])
 
 
-def _write(folder: Path, task: Task, engine: Engine, progress: Progress, last: bool) -> None:
-    engine.save(folder)
-    weights = engine.weights() if last else {}
-    if engine.rank == 0:
-        (folder / STATE_FILE).write_text(json.dumps(asdict(progress)))
-        if last:
+def _checkpoint(
+    task: Task,
+    engine: Engine,
+    average: WeightAverage | None,
+    progress: Progress,
+    running: RunningLoss,
+    last: bool,
+) -> Callable[[Path], None]:
+    """Copy the state now -> a function that writes the copy, and at the end the model, into a folder."""
+    buffers = engine.buffers() if engine.rank == 0 else {}
+    tensors = snapshot(engine.parts(), average.averages if average is not None else {}, buffers)
+    state = asdict(progress) | {
+        "world_size": engine.world_size,
+        "engine": engine.counters(),
+        "running_loss": asdict(running),
+    }
+    weights: dict[str, Tensor] = {}
+    if last:
+        with average.in_place() if average is not None else nullcontext():
+            weights = engine.weights()
+
+    def write(folder: Path) -> None:
+        if last and engine.rank == 0:
             task.save(folder / MODEL_FOLDER, weights)
+        write_state(folder, tensors, state, engine.rank)
+
+    return write
 
 
 class _Meter:

@@ -25,8 +25,8 @@ class Config(Section):
     """Folder of sentence shards that a training or evaluation job reads."""
     launcher: Literal["ray", "local"] = "ray"
     """`ray`: on a cluster or this machine's cores, training with DeepSpeed; `local`: in this one process."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of training."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of training; weights, moments and sums stay in fp32. fp16 scales the loss."""
     data: DataConfig = DataConfig()
     segmenter: SegmenterConfig = SegmenterConfig()
     segmenter_training: SegmenterTrainConfig = SegmenterTrainConfig()
