@@ -7,8 +7,8 @@ nor the sizes of micro-batches change it; dropout is seeded by the micro-batch, 
 
 import math
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,7 +23,7 @@ from pipeline.config import TrainConfig
 from pipeline.engine import Engine, load
 from pipeline.stream import MicroBatchPlan, Stream, StreamState, deal
 from pipeline.tasks import Task
-from pipeline.watch import LoaderWatch, LossWatch, RunningLoss
+from pipeline.watch import LossWatch, RunningLoss
 
 
 class Runtime(Protocol):
@@ -77,17 +77,13 @@ def train(task: Task, config: TrainConfig, engine: Engine, runtime: Runtime) -> 
 
     Raises `TrainingError` when the loss is no longer finite, or a checkpoint does not fit or cannot be written.
     """
-    loader = LoaderWatch(config.stall_seconds, runtime.warn)
     try:
-        return _train(task, config, engine, runtime, loader)
+        return _train(task, config, engine, runtime)
     finally:
-        loader.close()
         runtime.wait()
 
 
-def _train(
-    task: Task, config: TrainConfig, engine: Engine, runtime: Runtime, loader: LoaderWatch
-) -> dict[str, float]:
+def _train(task: Task, config: TrainConfig, engine: Engine, runtime: Runtime) -> dict[str, float]:
     stream = Stream(task.train.tokens_W, task.train.length_W, config.micro_batch_tokens, config.seed)
     average = WeightAverage(engine, config.ema_decay) if config.ema_decay is not None else None
     progress, running = _resume(engine, average, runtime)
@@ -100,7 +96,7 @@ def _train(
         zip(range(progress.step, config.steps), steps, strict=False), config.steps - progress.step
     ):
         rate = learning_rate(step, config)
-        nll, norm = _step(task, engine, plan, config, step, rate, meter, loader)
+        nll, norm = _step(task, engine, plan, config, step, rate, meter)
         done, tokens = step + 1, sum(m.tokens for m in plan)
         watch.add(done, nll, tokens, norm)
         if average is not None:
@@ -113,7 +109,7 @@ def _train(
         seen = watch.look() if logs or saves else {}  # nothing that went wrong gets into a checkpoint
         if logs:
             metrics = {"step": done, **meter.read("train/"), "train/learning_rate": rate, **seen}
-            metrics |= {"train/tokens": progress.tokens, "train/seconds_waiting_for_data": loader.read()}
+            metrics["train/tokens"] = progress.tokens
             if evaluates:
                 with average.in_place() if average is not None else nullcontext():
                     metrics |= evaluate_stream(task, config, engine)
@@ -148,7 +144,6 @@ def _step(
     step: int,
     rate: float,
     meter: "_Meter",
-    loader: LoaderWatch,
 ) -> tuple[Tensor, float | Tensor]:
     """One optimizer step -> this rank's NLL (nats) of it, and the gradient norm."""
     share = deal(plan, engine.rank, engine.world_size)
@@ -157,9 +152,9 @@ def _step(
     for round_, (micro_batch, counts) in enumerate(share):
         place = round_ * engine.world_size + engine.rank
         torch.manual_seed((config.seed * config.steps + step) * config.micro_batches_per_step + place)
-        with loader.waiting(f"micro-batch {place + 1} of step {step + 1}"):
-            batch = task.train.batch(micro_batch.windows).to(engine.device)
-        sums = engine.forward(batch)
+        with meter.waiting():
+            batch = task.train.batch(micro_batch.windows)
+        sums = engine.forward(batch.to(engine.device))
         engine.backward(sums["objective"] * (scale if counts else 0.0))
         meter.add(sums, micro_batch.tokens, counts)
         nll = nll + sums["nll"].detach() * float(counts)
@@ -223,7 +218,15 @@ class _Meter:
     def start(self) -> None:
         self.sums: dict[str, Tensor] = {}
         self.tokens = 0
+        self.waited = 0.0
         self.since = time.perf_counter()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """While the loop waits for a batch."""
+        start = time.perf_counter()
+        yield
+        self.waited += time.perf_counter() - start
 
     def add(self, sums: dict[str, Tensor], tokens: int, counts: bool) -> None:
         for name, value in sums.items():
@@ -244,5 +247,8 @@ class _Meter:
         out = {f"{prefix}{name}_per_token": value / max(tokens, 1) for name, value in found.items()}
         if predicted:
             out[f"{prefix}token_accuracy"] = correct / predicted
-        out[f"{prefix}tokens_per_second"] = tokens / (time.perf_counter() - self.since)
+        passed = time.perf_counter() - self.since
+        out[f"{prefix}tokens_per_second"] = tokens / passed
+        if self.waited:
+            out[f"{prefix}data_wait_fraction"] = self.waited / passed
         return out

@@ -1,14 +1,11 @@
-"""What can go wrong in training, noticed and named: a loss or gradient that is no number, a spike, a stalled loader.
+"""What can go wrong with the loss, noticed and named: a loss or gradient that is no finite number, a spike.
 
 Losses and gradient norms stay on the device until metrics are logged or a checkpoint is due, so watching costs no
 host synchronisation a step; still the very step is named at which it went wrong.
 """
 
 import math
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,8 +15,8 @@ from pipeline.config import TrainConfig
 from pipeline.engine import Engine
 from pipeline.errors import TrainingError
 
-RUNNING_STEPS = 50
-"""Horizon of the running mean and deviation of the loss."""
+MEAN_STEPS, DEVIATION_STEPS = 10, 50
+"""Horizons of the running mean of the loss, and of the deviation from it: the mean must keep up with a falling loss."""
 QUIET_STEPS = 20
 """Steps seen before a spike can be told from the fall at the start."""
 
@@ -28,7 +25,7 @@ Warn = Callable[[str], None]
 
 @dataclass
 class RunningLoss:
-    """Exponentially weighted mean and variance of the loss of a step; goes into checkpoints."""
+    """Exponentially weighted mean of the loss of a step, and variance around it; goes into checkpoints."""
 
     steps: int = 0
     mean: float = 0.0
@@ -43,10 +40,10 @@ class RunningLoss:
     def add(self, loss: float) -> None:
         """Take in the loss of a step."""
         self.steps += 1
-        share = max(1 / self.steps, 1 / RUNNING_STEPS)
         change = loss - self.mean
-        self.mean += share * change
-        self.variance = (1 - share) * (self.variance + share * change**2)
+        self.mean += max(1 / self.steps, 1 / MEAN_STEPS) * change
+        if self.steps > 1:
+            self.variance += max(1 / (self.steps - 1), 1 / DEVIATION_STEPS) * (change**2 - self.variance)
 
 
 class LossWatch:
@@ -107,47 +104,3 @@ class LossWatch:
             loss = self.running.mean + limit * math.sqrt(self.running.variance)
         self.running.add(loss)
         return spiked
-
-
-class LoaderWatch:
-    """Time spent waiting for batches, and a warning while one does not come."""
-
-    def __init__(self, stall_seconds: float, warn: Warn) -> None:
-        self.stall_seconds, self.warn = stall_seconds, warn
-        self.waited = 0.0
-        self._since: tuple[float, str] | None = None
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="loader-watch", daemon=True)
-        self._thread.start()
-
-    @contextmanager
-    def waiting(self, what: str) -> Iterator[None]:
-        """While the next batch is made or waited for."""
-        start = time.monotonic()
-        self._since = (start, what)
-        try:
-            yield
-        finally:
-            self._since = None
-            self.waited += time.monotonic() - start
-
-    def read(self) -> float:
-        """Seconds waited since the last call."""
-        waited, self.waited = self.waited, 0.0
-        return waited
-
-    def close(self) -> None:
-        """Stop looking."""
-        self._closed.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        told = None
-        while not self._closed.wait(self.stall_seconds / 4):
-            since = self._since
-            if since is not None and since != told and time.monotonic() - since[0] > self.stall_seconds:
-                told = since
-                self.warn(
-                    f"the data loader has been at {since[1]} for over {self.stall_seconds:g} s: is the storage of "
-                    "the shards reachable, and quick enough?"
-                )

@@ -40,8 +40,6 @@ class TrainConfig(Section):
     """Keep only the inputs of each layer for the backward pass, and compute the rest again: less memory, more time."""
     spike_deviations: float = Field(default=6.0, ge=0)
     """Warn where the loss of a step lies this many running deviations over its running mean; 0: never."""
-    stall_seconds: float = Field(default=60.0, gt=0)
-    """Warn where a batch has not come after this many seconds."""
     checkpoint_every: int = Field(default=500, ge=1)
     """Steps between checkpoints; the last step always has one."""
     checkpoint_async: bool = False

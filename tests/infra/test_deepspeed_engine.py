@@ -15,7 +15,6 @@ import torch
 from transformers import AutoConfig
 
 from infra.deepspeed_engine import DeepSpeedEngine
-from infra.deepspeed_settings import merge
 from pipeline.batches import SentenceWindows
 from pipeline.config import DeepSpeedConfig, TrainConfig
 from pipeline.engine import PlainEngine
@@ -251,13 +250,3 @@ def test_the_weights_that_are_kept_are_the_average_of_those_that_were_trained(ru
         torch.testing.assert_close(
             mine, theirs, rtol=5e-3, atol=2e-4, msg=lambda m, name=name: f"{name}: {m}"
         )
-
-
-def test_a_raw_deepspeed_configuration_is_merged_section_by_section():
-    ours = {"zero_optimization": {"stage": 2}, "bf16": {"enabled": False}}
-    theirs = {"zero_optimization": {"overlap_comm": True}, "wall_clock_breakdown": True}
-    assert merge(ours, theirs) == {
-        "zero_optimization": {"stage": 2, "overlap_comm": True},
-        "bf16": {"enabled": False},
-        "wall_clock_breakdown": True,
-    }

@@ -42,7 +42,7 @@ def test_the_cluster_and_one_process_agree(config, ray_cluster, tmp_path, monkey
     assert [metrics["step"] for metrics in curves[0]] == [1, 2, 3, 4]
     for mine, theirs in zip(*curves, strict=True):
         assert mine.keys() == theirs.keys()
-        for name in mine.keys() - {"train/tokens_per_second", "train/seconds_waiting_for_data"}:
+        for name in mine.keys() - {"train/tokens_per_second", "train/data_wait_fraction"}:
             assert mine[name] == pytest.approx(theirs[name], rel=1e-3), (name, mine["step"])
     shapes = [
         [(name, p.shape) for name, p in SentenceVae.from_pretrained(path).named_parameters()]
