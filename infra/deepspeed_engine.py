@@ -161,7 +161,7 @@ class DeepSpeedEngine:
         return persistent_buffers(self.engine.module)
 
     def weights(self) -> dict[str, Tensor]:
-        """All weights in fp32 on the CPU, tied ones once; the fp32 master copy where there is one."""
+        """Copies of all weights in fp32 on the CPU, tied ones once; of the fp32 master where there is one."""
         parts = {part.name: part for part in self.parts()}
         named: dict[str, Tensor] = {}
         for name, parameter in self.engine.module.named_parameters():
@@ -171,7 +171,7 @@ class DeepSpeedEngine:
                 full = parts[name].read(WEIGHT).view(parameter.shape)
             else:
                 full = self._assembled(parts.get(name), getattr(parameter, "ds_shape", parameter.shape))
-            named[name] = full.detach().float().cpu().contiguous()
+            named[name] = full.detach().to("cpu", torch.float32, copy=True).contiguous()
         return {**named, **self.buffers()}
 
     def _part(self, name: str, parameter: nn.Parameter) -> Part | None:

@@ -54,7 +54,7 @@ class Engine(Protocol):
         """Buffers that belong to the weights, the same on every rank."""
 
     def weights(self) -> dict[str, Tensor]:
-        """All weights in fp32 on the CPU, tied ones once; complete on rank 0. All ranks call it."""
+        """Copies of all weights in fp32 on the CPU, tied ones once; complete on rank 0. All ranks call it."""
 
 
 def load(engine: Engine, checkpoint: Checkpoint) -> None:
@@ -209,6 +209,6 @@ class PlainEngine:
         return persistent_buffers(self.module)
 
     def weights(self) -> dict[str, Tensor]:
-        """All weights in fp32 on the CPU, tied ones once."""
+        """Copies of all weights in fp32 on the CPU, tied ones once."""
         named = {**dict(self.module.named_parameters()), **self.buffers()}
-        return {name: value.detach().cpu().contiguous() for name, value in named.items()}
+        return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in named.items()}

@@ -16,10 +16,11 @@ from transformers import AutoConfig
 
 from infra.deepspeed_engine import DeepSpeedEngine
 from pipeline.batches import SentenceWindows
+from pipeline.checkpoint import AVERAGE, WEIGHT, Checkpoint
 from pipeline.config import DeepSpeedConfig, TrainConfig
 from pipeline.engine import PlainEngine
 from pipeline.sllm import Sllm, SllmModelConfig
-from pipeline.tasks import Task
+from pipeline.tasks import Task, recompute_activations
 from pipeline.training import train
 from pipeline.vae import SentenceVaeConfig
 
@@ -28,11 +29,10 @@ ZERO = {
     "1": DeepSpeedConfig(zero_stage=1),
     "2": DeepSpeedConfig(zero_stage=2),
     "3": DeepSpeedConfig(zero_stage=3),
-    "1-offloaded": DeepSpeedConfig(zero_stage=1, offload_optimizer="cpu"),
     "2-offloaded": DeepSpeedConfig(zero_stage=2, offload_optimizer="cpu"),
     "3-offloaded": DeepSpeedConfig(zero_stage=3, offload_optimizer="cpu", offload_parameters="cpu"),
 }
-HALF = {"bf16": ("0", "1", "2", "3", "2-offloaded"), "fp16": ("0", "2", "3")}
+HALF = {"bf16": ("0", "3"), "fp16": ("2",)}
 NEXT = dict(zip(ZERO, [*list(ZERO)[1:], "0"], strict=True))
 """The kind that goes on from the checkpoint of a kind, on three workers."""
 CONFIG = TrainConfig(
@@ -109,12 +109,13 @@ class FolderRuntime:
         yield self.resume_from
 
 
-def run(make_engine, runtime, config=CONFIG):
+def run(make_engine, runtime, recompute=False):
     """The curve of a run, and what it warned of."""
     task = build_task()
-    engine = make_engine(task.module)
+    if recompute:
+        recompute_activations(task.model)
     with contextlib.suppress(StopError):
-        train(task, config, engine, runtime)
+        train(task, CONFIG, make_engine(task.module), runtime)
     return {"curve": runtime.curve, "warnings": runtime.warnings}
 
 
@@ -124,8 +125,7 @@ def deepspeed(zero, precision="fp32"):
 
 def two_workers(folder, out):
     for zero in ZERO:
-        out[zero] = run(deepspeed(zero), FolderRuntime(folder / zero))
-        out[zero, "resumed"] = run(deepspeed(zero), FolderRuntime(folder / "again", folder / zero / "4"))
+        out[zero] = run(deepspeed(zero), FolderRuntime(folder / zero), recompute=zero.endswith("offloaded"))
     from deepspeed.accelerator import get_accelerator
 
     get_accelerator().is_fp16_supported = lambda: True  # torch emulates it
@@ -211,7 +211,6 @@ def same_curve(found, expected, steps, tolerance):
 @pytest.mark.parametrize("zero", ZERO)
 def test_two_workers_have_the_curve_of_one_process(runs, zero):
     same_curve(runs[0][zero], runs[0]["plain"], [1, 2, 3, 4, 5, 6], 2e-4)
-    same_curve(runs[0][zero, "resumed"], runs[0][zero], [5, 6], 1e-6)
 
 
 @pytest.mark.parametrize("zero", ZERO)
@@ -244,9 +243,14 @@ def test_half_precision_stays_near_fp32_and_resumes(runs, precision, zero):
 
 @pytest.mark.parametrize("place", [*ZERO, *(f"three/{zero}" for zero in ZERO)])
 def test_the_weights_that_are_kept_are_the_average_of_those_that_were_trained(runs, place):
-    folder = runs[1]
-    kept, plain = (Sllm.from_pretrained(folder / name / "6" / "model") for name in (place, "plain"))
-    for (name, mine), theirs in zip(kept.named_parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(
-            mine, theirs, rtol=5e-3, atol=2e-4, msg=lambda m, name=name: f"{name}: {m}"
+    mine, plain = (Checkpoint(runs[1] / name / "6") for name in (place, "plain"))
+    off, changed = 0.0, 0.0
+    for name, kept in Sllm.from_pretrained(mine.folder / "model").named_parameters():
+        found, expected, last = (
+            checkpoint.read(kind, name, 0, kept.numel())
+            for checkpoint, kind in ((mine, AVERAGE), (plain, AVERAGE), (plain, WEIGHT))
         )
+        assert torch.equal(kept.detach().flatten(), found), name
+        torch.testing.assert_close(found, expected, rtol=5e-3, atol=2e-4)
+        off, changed = off + float((found - expected).norm()), changed + float((last - expected).norm())
+    assert off < 0.05 * changed  # it is the average, and not the weights themselves
