@@ -9,6 +9,7 @@ import numpy as np
 from segmenters.contract import Ends
 from segmenters.structure import Structure
 
+
 def structured_ends(text: str, structure: Structure) -> Ends:
     """Ends of the logical lines or records of a text of this kind (not prose)."""
     if structure is Structure.DELIMITED:

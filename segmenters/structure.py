@@ -144,7 +144,9 @@ def recognise(text: str) -> Structure:
 def _is_minified(line: str) -> bool:
     """Whether a long line is program text without line breaks: more marks of code than prose ever has."""
     marks = sum(map(line.count, "{}();=,[]"))
-    return len(line) > _LONGEST_CODE_LINE and marks > len(line) // 10 and line.count(";") + line.count("{") > 3
+    return (
+        len(line) > _LONGEST_CODE_LINE and marks > len(line) // 10 and line.count(";") + line.count("{") > 3
+    )
 
 
 _YAML_MARGIN = re.compile(r"(?:[\w./$-]+|\"[^\"]+\"|'[^']+'):(?:\s|$)|-\s|---|\.\.\.$|#|%\w|[\]})]")

@@ -19,6 +19,7 @@ from pipeline.batches import SentenceWindows
 from pipeline.checkpoint import AVERAGE, WEIGHT, Checkpoint
 from pipeline.config import DeepSpeedConfig, TrainConfig
 from pipeline.engine import PlainEngine
+from pipeline.errors import ConfigError
 from pipeline.sllm import Sllm, SllmModelConfig
 from pipeline.tasks import Task, recompute_activations
 from pipeline.training import train
@@ -33,6 +34,7 @@ ZERO = {
     "3-offloaded": DeepSpeedConfig(zero_stage=3, offload_optimizer="cpu", offload_parameters="cpu"),
 }
 HALF = {"bf16": ("0", "3"), "fp16": ("2",)}
+NVME = DeepSpeedConfig(zero_stage=3, offload_optimizer="nvme", nvme_path="/nvme")
 NEXT = dict(zip(ZERO, [*list(ZERO)[1:], "0"], strict=True))
 """The kind that goes on from the checkpoint of a kind, on three workers."""
 CONFIG = TrainConfig(
@@ -137,10 +139,24 @@ def two_workers(folder, out):
             out[precision, zero, "resumed"] = run(deepspeed(zero, precision), again)
 
 
+def refused(config, precision):
+    """What is said on a machine without fp16 arithmetic and libaio."""
+    from deepspeed.accelerator import get_accelerator
+    from deepspeed.ops.op_builder import AsyncIOBuilder
+
+    get_accelerator().is_fp16_supported = lambda: False
+    AsyncIOBuilder.is_compatible = lambda self, verbose: False
+    try:
+        DeepSpeedEngine(torch.nn.Linear(2, 2), CONFIG, config, precision)
+    except ConfigError as error:
+        return str(error)
+
+
 def one_worker(folder, out):
     for zero in ZERO:
         runtime = FolderRuntime(folder / "one" / zero, folder / zero / "2", until=4)
         out[zero, "one"] = run(deepspeed(zero), runtime)
+    out["refused"] = {"fp16": refused(DeepSpeedConfig(), "fp16"), "nvme": refused(NVME, "fp32")}
     out["from plain"] = run(deepspeed("2"), FolderRuntime(folder / "again", folder / "plain" / "4"))
 
 
@@ -226,6 +242,11 @@ def test_two_one_and_three_workers_go_on_from_each_other(runs, zero):
 def test_plain_and_deepspeed_go_on_from_each_other(runs):
     for name in ("from plain", "to plain"):
         same_curve(runs[0][name], runs[0]["plain"], [5, 6], 1e-4)
+
+
+def test_what_the_machine_cannot_do_is_refused_in_our_words(runs):
+    assert "no fp16 arithmetic" in runs[0]["refused"]["fp16"]
+    assert "libaio-dev" in runs[0]["refused"]["nvme"]
 
 
 def test_the_curve_is_not_flat(runs):
