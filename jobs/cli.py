@@ -6,6 +6,7 @@ Everything heavy is imported inside the command that needs it, so that `--help` 
 import contextlib
 import dataclasses
 import functools
+import gc
 import importlib
 import json
 import os
@@ -336,6 +337,32 @@ def bench_prepare(
     measure(source, tokenizer, num_workers, segmenter, as_json)
 
 
+@bench.command("stream")
+@_answering_errors
+def bench_stream(
+    shards: Annotated[str, typer.Argument(metavar="SHARDS", help="Folder written by `sllm prepare`.")],
+    micro_batch_tokens: Annotated[
+        int, typer.Option("--tokens", help="Tokens a micro-batch, at most.")
+    ] = 16384,
+    context_tokens: Annotated[int, typer.Option("--context-tokens", help="Of the token-level model.")] = 512,
+    context_sentences: Annotated[
+        int, typer.Option("--context-sentences", help="Of the sentence-level model.")
+    ] = 64,
+    seconds: Annotated[float, typer.Option("--seconds", help="To measure each contender for.")] = 5.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Shards to packed batches: tokens/s in one process beside `datasets` and the memory map alone, and padding.
+
+    \b
+    Example:
+      sllm bench stream runs/shards
+    """
+    from jobs.bench_stream import Shape
+    from jobs.bench_stream import bench_stream as measure
+
+    measure(shards, Shape(micro_batch_tokens, context_tokens, context_sentences, seconds), as_json)
+
+
 @app.command(rich_help_panel="Look")
 @_answering_errors
 def segment(
@@ -410,4 +437,6 @@ def bench_segmenters(
 
 def main() -> None:
     """Entry point of the console command."""
+    # Imports make many objects and no garbage: looking for some costs a sixth of a start.
+    gc.set_threshold(100_000, 20, 100)
     app()

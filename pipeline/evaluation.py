@@ -26,7 +26,8 @@ from pipeline.batches import (
 )
 from pipeline.lm import TokenLm
 from pipeline.sllm import Ablation, Sllm
-from pipeline.stream import Int64, Stream
+from pipeline.stream.order import in_order
+from pipeline.stream.windows import Int64
 from pipeline.vae import SentenceVae
 
 Float64 = NDArray[np.float64]
@@ -171,11 +172,10 @@ def _batches(
 ) -> Iterator[tuple[TokenBatch | SentenceBatch, int]]:
     device = next(model.parameters()).device
     model.eval()
-    stream = Stream(source.tokens_W, source.length_W, micro_batch_tokens, seed=0, shuffle=False)
-    for plan in stream.epoch(0):
-        batch = source.batch(plan.windows).to(device)
+    for micro_batch in in_order(source, micro_batch_tokens):
+        batch = micro_batch.batch().to(device)
         assert isinstance(batch, TokenBatch | SentenceBatch)
-        yield batch, plan.tokens
+        yield batch, micro_batch.tokens
 
 
 def _add(nll_N: Float64, document: Tensor, nll: Tensor) -> None:
@@ -199,3 +199,6 @@ class _FirstDocuments:
 
     def tokens(self, start: int, end: int) -> NDArray[np.int32]:
         return self._documents.tokens(start, end)
+
+    def gather(self, start_W: Int64, end_W: Int64) -> NDArray[np.int32]:
+        return self._documents.gather(start_W, end_W)

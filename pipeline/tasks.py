@@ -1,21 +1,23 @@
 """What each training job trains: its model, its windows of the shards, and how its weights are kept."""
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from pipeline.batches import SentenceWindows, TokenWindows, WindowSource
-from pipeline.config import Config, TrainConfig
+from pipeline.config import Config, StreamConfig, TrainConfig
 from pipeline.errors import ConfigError, ModelError
 from pipeline.lm import load_causal_lm, new_lm, trunk_config
-from pipeline.shards import Documents, Shards, open_shards
+from pipeline.shards import Documents, Shards, SplitName, mixing_weights, open_shards
 from pipeline.sllm import Sllm, SllmModelConfig
+from pipeline.stream.order import Corpus
 from pipeline.tokens import Tokenizer
 from pipeline.vae import SentenceVae, SentenceVaeConfig
 
@@ -31,8 +33,9 @@ class Task:
     model: PreTrainedModel
     """The part of `module` that is kept."""
     tokenizer: Tokenizer
-    train: WindowSource
-    dev: WindowSource | None
+    train: Sequence[Corpus]
+    dev: Sequence[Corpus] | None
+    stream: StreamConfig = field(default_factory=StreamConfig)
 
     def save(self, folder: Path, weights: dict[str, Tensor]) -> None:
         """Write a folder that the model can be rebuilt from alone: configuration, safetensors, tokenizer."""
@@ -54,9 +57,11 @@ def train_config(job: TrainingJob, config: Config) -> TrainConfig:
 
 def build_task(job: TrainingJob, config: Config) -> Task:
     """The task of a training job; the same weights on every rank. Raises `ConfigError`, `ShardError`, `ModelError`."""
-    if config.shards is None:
+    if not config.shard_folders:
         raise ConfigError(f"{job} needs shards=FOLDER, written by `sllm prepare`")
-    shards = open_shards(config.shards)
+    mixed = [open_shards(folder, config.stream) for folder in config.shard_folders]
+    weights = mixing_weights(mixed, config.stream.weights)
+    shards = mixed[0]
     torch.manual_seed(train_config(job, config).seed)
     builders: dict[TrainingJob, Callable[[Config, Shards], tuple[nn.Module, PreTrainedModel]]] = {
         "train-lm": _build_lm,
@@ -74,13 +79,25 @@ def build_task(job: TrainingJob, config: Config) -> Task:
         size = config.sllm.context_sentences
         return SentenceWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id)
 
-    dev = shards.documents("dev")
+    def corpora(split: SplitName) -> list[Corpus]:
+        return [
+            Corpus(
+                np.array([record.tokens for record in one.records(split)], np.int64),
+                lambda index, one=one: windows(one.documents(split, index)),  # type: ignore[misc]
+                lambda index, one=one: one.fetch_ahead(split, index),  # type: ignore[misc]
+                weight,
+            )
+            for one, weight in zip(mixed, weights, strict=True)
+            if split == "train" or one.manifest.totals[split].tokens
+        ]
+
     return Task(
         module=module,
         model=model,
         tokenizer=tokenizer,
-        train=windows(shards.documents("train")),
-        dev=windows(dev) if dev.num_documents else None,
+        train=corpora("train"),
+        dev=corpora("dev") or None,
+        stream=config.stream,
     )
 
 

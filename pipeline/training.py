@@ -8,8 +8,8 @@ nor the sizes of micro-batches change it; dropout is seeded by the micro-batch, 
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,10 +18,12 @@ import torch
 from torch import Tensor
 
 from pipeline.averaging import WeightAverage
+from pipeline.batches import Batch
 from pipeline.checkpoint import MODEL_FOLDER, Checkpoint, snapshot, write_state
 from pipeline.config import TrainConfig
 from pipeline.engine import Engine, load
-from pipeline.stream import MicroBatchPlan, Stream, StreamState, deal
+from pipeline.stream.order import Stream, StreamState, deal
+from pipeline.stream.prefetch import prefetch
 from pipeline.tasks import Task
 from pipeline.watch import LossWatch, RunningLoss
 
@@ -56,10 +58,20 @@ class Progress:
     """Steps done."""
     tokens: int = 0
     """Document tokens seen."""
-    epoch: int = 0
-    """The stream's state."""
-    position: int = 0
-    """The stream's state."""
+    stream: dict[str, Any] = field(default_factory=StreamState().as_dict)
+    """The stream's state: of what was trained on, not of what was read ahead."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """The global batch of a step, and what this rank does of it."""
+
+    tokens: int
+    """Document tokens of the global batch."""
+    share: list[tuple[Batch, int, bool]]
+    """Micro-batches of this rank, their document tokens, and whether they count."""
+    state: StreamState
+    """Of the stream after the step."""
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -77,31 +89,38 @@ def train(task: Task, config: TrainConfig, engine: Engine, runtime: Runtime) -> 
 
     Raises `TrainingError` when the loss is no longer finite, or a checkpoint does not fit or cannot be written.
     """
+    average = WeightAverage(engine, config.ema_decay) if config.ema_decay is not None else None
+    progress, running = _resume(engine, average, runtime)
+    watch = LossWatch(config, engine, runtime.warn if engine.rank == 0 else lambda message: None, running)
+    todo = config.steps - progress.step
+    ahead = islice(_load(task, config, engine, StreamState.from_dict(progress.stream)), todo)
     try:
-        return _train(task, config, engine, runtime)
+        with closing(prefetch(ahead, task.stream.prefetch_steps, task.stream.stall_seconds)) as steps:
+            return _train(task, config, engine, runtime, average, watch, progress, steps)
     finally:
         runtime.wait()
 
 
-def _train(task: Task, config: TrainConfig, engine: Engine, runtime: Runtime) -> dict[str, float]:
-    stream = Stream(task.train.tokens_W, task.train.length_W, config.micro_batch_tokens, config.seed)
-    average = WeightAverage(engine, config.ema_decay) if config.ema_decay is not None else None
-    progress, running = _resume(engine, average, runtime)
-    watch = LossWatch(config, engine, runtime.warn if engine.rank == 0 else lambda message: None, running)
+def _train(
+    task: Task,
+    config: TrainConfig,
+    engine: Engine,
+    runtime: Runtime,
+    average: WeightAverage | None,
+    watch: LossWatch,
+    progress: Progress,
+    steps: Iterator[Step],
+) -> dict[str, float]:
     meter = _Meter(engine)
     metrics: dict[str, float] = {}
-    state = StreamState(progress.epoch, progress.position)
-    steps = stream.steps(state, config.micro_batches_per_step)
-    for step, (plan, state) in islice(
-        zip(range(progress.step, config.steps), steps, strict=False), config.steps - progress.step
-    ):
+    for step, loaded in enumerate(meter.waiting_for(steps), start=progress.step):
         rate = learning_rate(step, config)
-        nll, norm = _step(task, engine, plan, config, step, rate, meter)
-        done, tokens = step + 1, sum(m.tokens for m in plan)
-        watch.add(done, nll, tokens, norm)
+        nll, norm = _step(engine, loaded, config, step, rate, meter)
+        done = step + 1
+        watch.add(done, nll, loaded.tokens, norm)
         if average is not None:
             average.update(done)
-        progress = Progress(done, progress.tokens + tokens, state.epoch, state.position)
+        progress = Progress(done, progress.tokens + loaded.tokens, loaded.state.as_dict())
         last = done == config.steps
         evaluates = task.dev is not None and (done % config.eval_every == 0 or last)
         saves = done % config.checkpoint_every == 0 or last
@@ -117,46 +136,50 @@ def _train(task: Task, config: TrainConfig, engine: Engine, runtime: Runtime) ->
                 runtime.report(metrics)
             meter.start()
         if saves:
-            write = _checkpoint(task, engine, average, progress, running, last)
+            write = _checkpoint(task, engine, average, progress, watch.running, last)
             runtime.save(done, write, config.checkpoint_async and not last)
             meter.start()
     return metrics
 
 
 def evaluate_stream(task: Task, config: TrainConfig, engine: Engine) -> dict[str, float]:
-    """Loss on the first `eval_micro_batches` micro-batches of the dev split, for the curve."""
+    """Loss on `eval_micro_batches` micro-batches of the dev split, always the same ones, for the curve."""
     assert task.dev is not None
-    stream = Stream(task.dev.tokens_W, task.dev.length_W, config.micro_batch_tokens, 0, shuffle=False)
-    plan = list(islice(stream.epoch(0), config.eval_micro_batches))
+    stream = Stream(task.dev, config.micro_batch_tokens, 0, task.stream)
+    plan = list(islice(stream.first_epoch(), config.eval_micro_batches))
     meter = _Meter(engine)
     with engine.evaluating():
         for micro_batch, counts in deal(plan, engine.rank, engine.world_size):
-            sums = engine.forward(task.dev.batch(micro_batch.windows).to(engine.device))
+            sums = engine.forward(micro_batch.batch().to(engine.device))
             meter.add(sums, micro_batch.tokens, counts)
     return {name: value for name, value in meter.read("dev/").items() if "per_second" not in name}
 
 
+def _load(task: Task, config: TrainConfig, engine: Engine, state: StreamState) -> Iterator[Step]:
+    stream = Stream(task.train, config.micro_batch_tokens, config.seed, task.stream)
+    for plan, after in stream.steps(state, config.micro_batches_per_step):
+        share = deal(plan, engine.rank, engine.world_size)
+        batches = [(micro_batch.batch(), micro_batch.tokens, counts) for micro_batch, counts in share]
+        yield Step(sum(micro_batch.tokens for micro_batch in plan), batches, after)
+
+
 def _step(
-    task: Task,
     engine: Engine,
-    plan: list[MicroBatchPlan],
+    loaded: Step,
     config: TrainConfig,
     step: int,
     rate: float,
     meter: "_Meter",
 ) -> tuple[Tensor, float | Tensor]:
     """One optimizer step -> this rank's NLL (nats) of it, and the gradient norm."""
-    share = deal(plan, engine.rank, engine.world_size)
-    scale = 1.0 / sum(m.tokens for m in plan)
+    scale = 1.0 / loaded.tokens
     nll = torch.zeros((), device=engine.device)
-    for round_, (micro_batch, counts) in enumerate(share):
+    for round_, (batch, tokens, counts) in enumerate(loaded.share):
         place = round_ * engine.world_size + engine.rank
         torch.manual_seed((config.seed * config.steps + step) * config.micro_batches_per_step + place)
-        with meter.waiting():
-            batch = task.train.batch(micro_batch.windows)
         sums = engine.forward(batch.to(engine.device))
         engine.backward(sums["objective"] * (scale if counts else 0.0))
-        meter.add(sums, micro_batch.tokens, counts)
+        meter.add(sums, tokens, counts)
         nll = nll + sums["nll"].detach() * float(counts)
     return nll, engine.step(rate)
 
@@ -221,12 +244,15 @@ class _Meter:
         self.waited = 0.0
         self.since = time.perf_counter()
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """While the loop waits for a batch."""
-        start = time.perf_counter()
-        yield
-        self.waited += time.perf_counter() - start
+    def waiting_for(self, steps: Iterator[Step]) -> Iterator[Step]:
+        """The same steps; the time that the loop waits for them is counted."""
+        while True:
+            start = time.perf_counter()
+            loaded = next(steps, None)
+            self.waited += time.perf_counter() - start
+            if loaded is None:
+                return
+            yield loaded
 
     def add(self, sums: dict[str, Tensor], tokens: int, counts: bool) -> None:
         for name, value in sums.items():

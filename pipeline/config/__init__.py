@@ -3,11 +3,12 @@
 `load_config("demo.yaml", ["vae.num_layers=2"])` is the one way in. Every job reads the sections it needs.
 """
 
-from pipeline.config.corpus import DataConfig, PrepareConfig, SegmenterConfig, TokenizerConfig
+from pipeline.config.corpus import DataConfig, FilterConfig, PrepareConfig, SegmenterConfig, TokenizerConfig
 from pipeline.config.models import LmConfig, SllmConfig, TrainConfig, TrunkConfig, VaeConfig
 from pipeline.config.running import DeepSpeedConfig, RayConfig, RunConfig, TrackingConfig
 from pipeline.config.section import Section
 from pipeline.config.segmenter_training import SegmenterSource, SegmenterTrainConfig
+from pipeline.config.stream import StreamConfig
 from pipeline.config.tree import Config, load_config
 from pipeline.config.use import EvaluateConfig, GenerateConfig, ModelsConfig
 
@@ -16,6 +17,7 @@ __all__ = [
     "DataConfig",
     "DeepSpeedConfig",
     "EvaluateConfig",
+    "FilterConfig",
     "GenerateConfig",
     "LmConfig",
     "ModelsConfig",
@@ -27,6 +29,7 @@ __all__ = [
     "SegmenterSource",
     "SegmenterTrainConfig",
     "SllmConfig",
+    "StreamConfig",
     "TokenizerConfig",
     "TrackingConfig",
     "TrainConfig",

@@ -21,6 +21,7 @@ from pipeline.config import DeepSpeedConfig, TrainConfig
 from pipeline.engine import PlainEngine
 from pipeline.errors import ConfigError
 from pipeline.sllm import Sllm, SllmModelConfig
+from pipeline.stream.order import Corpus
 from pipeline.tasks import Task, recompute_activations
 from pipeline.training import train
 from pipeline.vae import SentenceVaeConfig
@@ -75,7 +76,8 @@ def build_task():
         tokens=lambda start, end: tokens[start:end],
     )
     windows = SentenceWindows(documents, 16, 1, 2)
-    return Task(model, model, SimpleNamespace(save=lambda folder: None), windows, windows)
+    corpora = [Corpus.of(windows)]
+    return Task(model, model, SimpleNamespace(save=lambda folder: None), corpora, corpora)
 
 
 class StopError(Exception):

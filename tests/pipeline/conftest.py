@@ -44,6 +44,9 @@ class FakeDocuments:
     def tokens(self, start: int, end: int) -> np.ndarray:
         return self.flat[start:end]
 
+    def gather(self, start_W: np.ndarray, end_W: np.ndarray) -> np.ndarray:
+        return np.concatenate([self.flat[start:end] for start, end in zip(start_W, end_W, strict=True)])
+
 
 @pytest.fixture
 def trunk_config() -> Callable[..., Any]:
