@@ -73,7 +73,7 @@ def build_task():
         sentence_lengths=lengths,
         sentence_starts_N1=sentence_starts,
         token_starts_N1=np.concatenate([[0], np.cumsum(lengths)])[sentence_starts],
-        tokens=lambda start, end: tokens[start:end],
+        gather=lambda starts, ends: np.concatenate([tokens[a:b] for a, b in zip(starts, ends, strict=True)]),
     )
     windows = SentenceWindows(documents, 16, 1, 2)
     corpora = [Corpus.of(windows)]
