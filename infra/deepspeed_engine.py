@@ -1,25 +1,38 @@
 """DeepSpeed ZeRO behind the `pipeline.engine.Engine` protocol."""
 
+import logging
+import math
 import os
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from infra.deepspeed_settings import settings
 from pipeline.batches import Batch
+from pipeline.checkpoint import MOMENTS, WEIGHT, Part
 from pipeline.config import DeepSpeedConfig, TrainConfig
-from pipeline.engine import evaluating, parameter_groups, persistent_buffers
-from pipeline.errors import TrainingError
+from pipeline.engine import (
+    Precision,
+    adam_state,
+    evaluating,
+    optimizer_steps,
+    parameter_groups,
+    persistent_buffers,
+    set_optimizer_steps,
+    whole_part,
+)
+from pipeline.errors import ConfigError
 
-TAG = "engine"
+_SCALER_COUNTERS = ("cur_iter", "last_overflow_iter", "cur_hysteresis")
 
 
 class DeepSpeedEngine:
     """One rank of a DeepSpeed run; the process group must be there before."""
 
     def __init__(
-        self, module: nn.Module, config: TrainConfig, deepspeed_config: DeepSpeedConfig, precision: str
+        self, module: nn.Module, config: TrainConfig, deepspeed_config: DeepSpeedConfig, precision: Precision
     ) -> None:
         use_gpu = torch.cuda.is_available()
         if not use_gpu:
@@ -28,26 +41,27 @@ class DeepSpeedEngine:
 
         # Its shared-memory all-reduce would be compiled at the first start; gloo needs no compiler.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        _check_machine(deepspeed_config, precision)
         self.rank, self.world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
         local_gpu = int(os.environ.get("LOCAL_RANK", "0")) if use_gpu else 0
         self.device = torch.device("cuda", local_gpu) if use_gpu else torch.device("cpu")
         self.rounds = -(-config.micro_batches_per_step // self.world_size)
-        # Our own optimizer: DeepSpeed's CPUAdam would compile at the first start, and takes one weight decay.
+        self.scales_loss = precision == "fp16"
+        # Our own optimizer: DeepSpeed's CPUAdam would compile at the first start; torch's fused AdamW is
+        # vectorised on the CPU too, where offloading puts it.
         optimizer = torch.optim.AdamW(
-            parameter_groups(module, config), lr=config.learning_rate, betas=(config.beta1, config.beta2)
+            parameter_groups(module, config),
+            lr=config.learning_rate,
+            betas=(config.beta1, config.beta2),
+            fused=True,
         )
-        settings = {
-            "train_micro_batch_size_per_gpu": 1,
-            "gradient_accumulation_steps": self.rounds,
-            "gradient_clipping": config.max_gradient_norm,
-            "zero_optimization": {"stage": deepspeed_config.zero_stage},
-            "bf16": {"enabled": precision == "bf16"},
-            "zero_allow_untested_optimizer": True,
-            "steps_per_print": 2**31 - 1,
-        }
         self.engine, self.optimizer, _, _ = deepspeed.initialize(
-            model=module, optimizer=optimizer, config=merge(settings, deepspeed_config.config)
+            model=module,
+            optimizer=optimizer,
+            config=settings(config, deepspeed_config, precision, self.rounds),
         )
+        self.base: torch.optim.Optimizer = optimizer
+        self.stage: int = self.engine.zero_optimization_stage()
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The module's sums over a batch."""
@@ -61,14 +75,25 @@ class DeepSpeedEngine:
             self.engine.step()  # between boundaries this only counts
 
     def step(self, learning_rate: float) -> float | Tensor:
-        """Clip, update, forget gradients -> gradient norm before clipping."""
+        """Clip, update, forget gradients -> gradient norm before clipping; infinite where the step was skipped."""
         for group in self.engine.optimizer.param_groups:
             group["lr"] = learning_rate
-        plain = self.engine.zero_optimization_stage() == 0 and not self.engine.bfloat16_enabled()
         # Without ZeRO and mixed precision DeepSpeed clips, but does not tell the norm.
-        norm = self._plain_norm() if plain else None
+        norm = self._plain_norm() if self.optimizer is self.base else None
+        skipped = self.engine.skipped_steps
         self.engine.step()
-        return self.engine.get_global_grad_norm() if norm is None else norm
+        if norm is None:
+            norm = self.engine.get_global_grad_norm()
+        if self.engine.skipped_steps > skipped or norm is None:
+            return math.inf
+        # DeepSpeed writes -1 for a norm that is no finite number.
+        return (
+            torch.where(norm < 0, math.inf, norm)
+            if isinstance(norm, Tensor)
+            else norm
+            if norm >= 0
+            else math.inf
+        )
 
     def evaluating(self) -> Any:
         """A context in which nothing is trained."""
@@ -79,27 +104,125 @@ class DeepSpeedEngine:
         torch.distributed.all_reduce(values)
         return values
 
-    def save(self, folder: Path) -> None:
-        """Write this rank's part of weights and optimizer state."""
-        self.engine.save_checkpoint(str(folder), tag=TAG)
+    def parts(self) -> list[Part]:
+        """This rank's partition of the trained weights and of the optimizer's state; without ZeRO all of it."""
+        found = []
+        for name, parameter in self.engine.module.named_parameters():
+            if parameter.requires_grad:
+                part = self._part(name, parameter)
+                if part is not None:
+                    found.append(part)
+        return found
 
-    def load(self, folder: Path) -> None:
-        """Read what `save` wrote; DeepSpeed's own silence about a missing part becomes an error."""
-        path, _ = self.engine.load_checkpoint(str(folder), tag=TAG)
-        if path is None:
-            raise TrainingError(f"the checkpoint in {folder} lacks DeepSpeed's part {TAG!r}: it is damaged")
+    def weights_written(self) -> None:
+        """Cast the fp32 partitions to the weights that the module computes with, and gather those."""
+        optimizer: Any = self.optimizer
+        if self.stage == 3:
+            optimizer.checkpoint_event_prologue()
+            for group in range(len(optimizer.fp16_groups)):
+                if not optimizer._swappable_optimizer_subgroup(group):
+                    optimizer._reassign_or_swap_out_partitioned_parameters(group)
+                    continue
+                optimizer._prepare_sub_group(group, set())
+                optimizer._reassign_or_swap_out_partitioned_parameters(group)
+                optimizer._release_sub_group(group, set())
+            optimizer.checkpoint_event_epilogue()
+        elif self.stage > 0:
+            optimizer.update_lp_params()
+        else:
+            for parameter, master in self._masters().items():
+                if parameter is not master:
+                    parameter.data.copy_(master.data)
+
+    def counters(self) -> dict[str, float]:
+        """The optimizer's steps, and the loss scale with DeepSpeed's counters of it."""
+        found = {"optimizer_steps": optimizer_steps(self.base)}
+        if self.scales_loss:
+            scaler = self._scaler()
+            found["loss_scale"] = float(scaler.cur_scale)
+            found["steps_at_loss_scale"] = float(scaler.cur_iter - scaler.last_overflow_iter - 1)
+            found |= {
+                name: float(getattr(scaler, name)) for name in _SCALER_COUNTERS if hasattr(scaler, name)
+            }
+        return found
+
+    def set_counters(self, counters: dict[str, float]) -> None:
+        """Go on from these."""
+        set_optimizer_steps(self.base, counters["optimizer_steps"])
+        if self.scales_loss and "loss_scale" in counters:
+            scaler = self._scaler()
+            scaler.cur_scale = counters["loss_scale"]
+            for name in _SCALER_COUNTERS:
+                if name in counters and hasattr(scaler, name):
+                    setattr(scaler, name, int(counters[name]))
+
+    def buffers(self) -> dict[str, Tensor]:
+        """Buffers that belong to the weights."""
+        return persistent_buffers(self.engine.module)
 
     def weights(self) -> dict[str, Tensor]:
-        """All weights in fp32 on the CPU, tied ones once; the fp32 master copy where ZeRO keeps one."""
-        from deepspeed.utils import safe_get_full_fp32_param
-
+        """Copies of all weights in fp32 on the CPU, tied ones once; of the fp32 master where there is one."""
+        parts = {part.name: part for part in self.parts()}
         named: dict[str, Tensor] = {}
         for name, parameter in self.engine.module.named_parameters():
-            full = safe_get_full_fp32_param(parameter) if parameter.requires_grad else None
-            if full is None:
+            if not parameter.requires_grad:
                 full = self._gathered(parameter)
-            named[name] = full.detach().float().cpu().contiguous()
-        return {**named, **persistent_buffers(self.engine.module)}
+            elif self.stage == 0:
+                full = parts[name].read(WEIGHT).view(parameter.shape)
+            else:
+                full = self._assembled(parts.get(name), getattr(parameter, "ds_shape", parameter.shape))
+            named[name] = full.detach().to("cpu", torch.float32, copy=True).contiguous()
+        return {**named, **self.buffers()}
+
+    def _part(self, name: str, parameter: nn.Parameter) -> Part | None:
+        """What this rank holds of one parameter; none where others hold all of it."""
+        if self.stage == 0:
+            master = self._masters()[parameter]
+            return whole_part(name, parameter, master, adam_state(self.base, master), is_copy=self.rank > 0)
+        optimizer: Any = self.optimizer
+        if self.stage == 3:
+            shape = tuple(parameter.ds_shape)  # type: ignore[attr-defined]
+            group, offset, padded = optimizer.grad_position[optimizer.get_param_id(parameter)]
+            start = self.rank * padded
+            size = min(padded, math.prod(shape) - start)
+            if optimizer._swappable_optimizer_subgroup(group):
+                return (
+                    _SwappedPart(name, shape, start, {}, parameter=parameter, size=size) if size > 0 else None
+                )
+            flat = optimizer.fp32_partitioned_groups_flat[group]
+        else:
+            mapping = parameter._hp_mapping  # type: ignore[attr-defined]
+            if mapping is None:
+                return None
+            shape, start = tuple(parameter.shape), mapping.lp_fragment_address.start
+            offset, size = mapping.hp_fragment_address.start, mapping.hp_fragment_address.numel
+            flat = self.base.param_groups[mapping.param_group_index]["params"][0]
+        if size <= 0:
+            return None
+        state = adam_state(self.base, flat)
+        tensors = {WEIGHT: flat.detach(), **{kind: state[kind] for kind in MOMENTS}}
+        return Part(name, shape, start, {kind: t.narrow(0, offset, size) for kind, t in tensors.items()})
+
+    def _masters(self) -> dict[Tensor, Tensor]:
+        """Without ZeRO: the fp32 weight of each trained parameter, itself in fp32 training."""
+        optimizer: Any = self.optimizer
+        if optimizer is self.base:
+            return {p: p for group in self.base.param_groups for p in group["params"]}
+        groups = zip(optimizer.fp16_groups, optimizer.fp32_groups, strict=True)
+        return {p: master for half, full in groups for p, master in zip(half, full, strict=True)}
+
+    def _assembled(self, part: Part | None, shape: torch.Size) -> Tensor:
+        """A whole weight from the parts of all ranks."""
+        full = torch.zeros(math.prod(shape), device=self.device)
+        if part is not None:
+            values = part.read(WEIGHT)
+            full[part.start : part.start + len(values)] = values
+        torch.distributed.all_reduce(full)
+        return full.view(shape)
+
+    def _scaler(self) -> Any:
+        optimizer: Any = self.optimizer
+        return getattr(optimizer, "loss_scale_config", None) or optimizer.loss_scaler
 
     def _plain_norm(self) -> Tensor:
         gradients = [p.grad for p in self.engine.module.parameters() if p.grad is not None]
@@ -114,10 +237,50 @@ class DeepSpeedEngine:
             return parameter.data.clone()
 
 
-def merge(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
-    """A raw DeepSpeed configuration over ours, section by section."""
-    merged = dict(ours)
-    for key, value in theirs.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = merge(merged[key], value) if both else value
-    return merged
+@dataclass(frozen=True)
+class _SwappedPart(Part):
+    """A part whose optimizer state lies on NVMe: read and written through DeepSpeed's swapper."""
+
+    parameter: nn.Parameter = None  # type: ignore[assignment]
+    size: int = 0
+
+    def read(self, kind: str) -> Tensor:
+        from deepspeed.utils import safe_get_local_fp32_param, safe_get_local_optimizer_state
+
+        padded = (
+            safe_get_local_fp32_param(self.parameter)
+            if kind == WEIGHT
+            else safe_get_local_optimizer_state(self.parameter, kind)
+        )
+        return padded[: self.size].clone()  # the swapper uses its buffer again
+
+    def write(self, kind: str, values: Tensor) -> None:
+        from deepspeed.utils import safe_set_local_fp32_param, safe_set_local_optimizer_state
+
+        padded = torch.zeros(self.parameter.ds_tensor.ds_numel, device=values.device)  # type: ignore[attr-defined]
+        padded[: self.size] = values
+        if kind == WEIGHT:
+            safe_set_local_fp32_param(self.parameter, padded)
+        else:
+            safe_set_local_optimizer_state(self.parameter, padded, kind)
+
+
+def _check_machine(config: DeepSpeedConfig, precision: Precision) -> None:
+    """Raise `ConfigError` where this machine cannot do what is asked, before DeepSpeed fails in its own words."""
+    from deepspeed.accelerator import get_accelerator
+
+    for name in ("DeepSpeed", "deepspeed"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if precision == "fp16" and not get_accelerator().is_fp16_supported():
+        raise ConfigError(
+            "precision=fp16: this processor has no fp16 arithmetic, which DeepSpeed asks for: use precision=bf16, "
+            "or launcher=local, which emulates it"
+        )
+    if config.uses_nvme:
+        from deepspeed.ops.op_builder import AsyncIOBuilder
+
+        if not AsyncIOBuilder().is_compatible(verbose=False):
+            raise ConfigError(
+                "deepspeed.offload_*=nvme needs the library libaio with its headers (libaio-dev) on each node: "
+                "install it, or offload to cpu"
+            )

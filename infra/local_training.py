@@ -1,14 +1,18 @@
 """Training in this one process, without Ray or DeepSpeed: on a laptop, or to measure kernels on a GPU."""
 
+import logging
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.checkpoint import MODEL_FOLDER, BackgroundWriter, newest
 from pipeline.config import Config
 from pipeline.engine import PlainEngine
 from pipeline.tasks import TrainingJob, build_task, train_config
-from pipeline.training import MODEL_FOLDER, train
+from pipeline.training import train
+
+log = logging.getLogger("sllm")
 
 Report = Callable[[dict[str, float]], None]
 
@@ -18,13 +22,36 @@ class LocalRuntime:
 
     def __init__(self, checkpoints: Path, keep: int, report: Report) -> None:
         self.checkpoints, self.keep, self._report = checkpoints, keep, report
+        self._writer = BackgroundWriter()
 
     def report(self, metrics: dict[str, float]) -> None:
         """Hand the metrics of a step on."""
         self._report(metrics)
 
-    def save(self, step: int, write: Callable[[Path], None]) -> None:
+    def warn(self, message: str) -> None:
+        """Log it."""
+        log.warning(message)
+
+    def save(self, step: int, write: Callable[[Path], None], background: bool) -> None:
         """Write aside, then rename: a checkpoint is there whole or not at all."""
+        self._writer.start(lambda: self._save(step, write))
+        if not background:
+            self._writer.wait()
+
+    def wait(self) -> None:
+        """Until the last checkpoint stands."""
+        self._writer.wait()
+
+    @contextmanager
+    def latest(self) -> Iterator[Path | None]:
+        """The newest checkpoint's folder, or none."""
+        yield newest(self.checkpoints)
+
+    def found(self) -> list[Path]:
+        """All whole checkpoints, oldest first."""
+        return sorted(self.checkpoints.glob("step-*"))
+
+    def _save(self, step: int, write: Callable[[Path], None]) -> None:
         partial = self.checkpoints / f".step-{step:09d}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -35,15 +62,6 @@ class LocalRuntime:
         for old in self.found()[: -self.keep]:
             shutil.rmtree(old)
 
-    @contextmanager
-    def latest(self) -> Iterator[Path | None]:
-        """The newest checkpoint's folder, or none."""
-        yield next(reversed(self.found()), None)
-
-    def found(self) -> list[Path]:
-        """All whole checkpoints, oldest first."""
-        return sorted(self.checkpoints.glob("step-*"))
-
 
 def train_locally(job: TrainingJob, config: Config, checkpoints: Path, output: Path, report: Report) -> None:
     """Train to the end; the model's files then lie in the folder `output`."""
@@ -51,4 +69,6 @@ def train_locally(job: TrainingJob, config: Config, checkpoints: Path, output: P
     task = build_task(job, config)
     runtime = LocalRuntime(checkpoints, options.keep_checkpoints, report)
     train(task, options, PlainEngine(task.module, options, config.precision), runtime)
-    shutil.copytree(runtime.found()[-1] / MODEL_FOLDER, output, dirs_exist_ok=True)
+    finished = newest(checkpoints)
+    assert finished is not None
+    shutil.copytree(finished / MODEL_FOLDER, output, dirs_exist_ok=True)

@@ -5,46 +5,56 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
 import ray.train
+import torch
 from ray.train.v2.api.config import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.exceptions import TrainingFailedError
+from ray.train.v2.api.report_config import CheckpointUploadMode as UploadMode
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 
 from infra.deepspeed_engine import DeepSpeedEngine
-from infra.local_training import Report
+from infra.local_training import Report, log
 from infra.ray_cluster import connect
+from pipeline.checkpoint import MODEL_FOLDER, newest
 from pipeline.config import Config
 from pipeline.errors import SllmError, TrainingError
 from pipeline.tasks import TrainingJob, build_task, train_config
-from pipeline.training import MODEL_FOLDER, train
+from pipeline.training import train
 
 POLL_SECONDS = 0.5
 
 
 @ray.remote(num_cpus=0)
 class Mailbox:
-    """Carries metrics and the first error from rank 0 to the driver, which draws and logs them."""
+    """Carries metrics, warnings and the first error from the workers to the driver, which draws and logs them."""
 
     def __init__(self) -> None:
         self.metrics: list[dict[str, float]] = []
+        self.warnings: list[str] = []
         self.error: str | None = None
 
     def put(self, metrics: dict[str, float]) -> None:
         """Add the metrics of a step."""
         self.metrics.append(metrics)
 
+    def warn(self, message: str) -> None:
+        """Say something that does not end training."""
+        self.warnings.append(message)
+
     def fail(self, message: str) -> None:
         """Say why training cannot go on."""
         self.error = message
 
-    def take(self) -> list[dict[str, float]]:
-        """All metrics since the last call."""
-        taken, self.metrics = self.metrics, []
+    def take(self) -> tuple[list[dict[str, float]], list[str]]:
+        """All metrics and warnings since the last call."""
+        taken = self.metrics, self.warnings
+        self.metrics, self.warnings = [], []
         return taken
 
     def failure(self) -> str | None:
@@ -55,29 +65,62 @@ class Mailbox:
 class RayRuntime:
     """One worker's side: checkpoints through `ray.train.report`, which is a barrier and merges the ranks' files."""
 
-    def __init__(self, mailbox: Any) -> None:
-        self.mailbox = mailbox
+    def __init__(self, mailbox: Any, checkpoints: Path) -> None:
+        self.mailbox, self.checkpoints = mailbox, checkpoints
+        self._written: Future[None] | None = None
 
     def report(self, metrics: dict[str, float]) -> None:
         """Send the metrics of a step to the driver, without waiting."""
         self.mailbox.put.remote(metrics)
 
-    def save(self, step: int, write: Callable[[Path], None]) -> None:
-        """Every rank writes into a folder of its own; storage holds them merged, whole or not at all."""
+    def warn(self, message: str) -> None:
+        """Send a warning to the driver, without waiting."""
+        self.mailbox.warn.remote(message)
+
+    def save(self, step: int, write: Callable[[Path], None], background: bool) -> None:
+        """Every rank writes into a folder of its own; storage holds them merged, whole or not at all.
+
+        Ray takes a checkpoint up once all ranks' files are there; an error in the background ends the run.
+        """
+        self.wait()
         folder = tempfile.mkdtemp(prefix=f"sllm-step-{step}-")
-        write(Path(folder))
-        checkpoint = ray.train.Checkpoint.from_directory(folder)
-        ray.train.report({"step": step}, checkpoint=checkpoint, delete_local_checkpoint_after_upload=True)
+        written: Future[None] = Future()
+
+        def upload(checkpoint: ray.train.Checkpoint, name: str) -> ray.train.Checkpoint:
+            try:
+                write(Path(folder))
+                kept = ray.train.get_context().get_storage().persist_current_checkpoint(checkpoint, name)
+            except BaseException as error:
+                written.set_exception(error)
+                raise
+            written.set_result(None)
+            return kept
+
+        self._written = written
+        ray.train.report(
+            {"step": step},
+            checkpoint=ray.train.Checkpoint.from_directory(folder),
+            checkpoint_upload_mode=UploadMode.ASYNC if background else UploadMode.SYNC,
+            checkpoint_upload_fn=upload,
+            delete_local_checkpoint_after_upload=True,
+        )
+
+    def wait(self) -> None:
+        """Until the last checkpoint stands in storage."""
+        written, self._written = self._written, None
+        if written is None:
+            return
+        try:
+            written.result()
+        except OSError as error:
+            raise TrainingError(f"a checkpoint could not be written: {error}") from error
 
     @contextmanager
     def latest(self) -> Iterator[Path | None]:
-        """The newest checkpoint, brought to this node if need be."""
-        checkpoint = ray.train.get_checkpoint()
-        if checkpoint is None:
-            yield None
-            return
-        with checkpoint.as_directory() as folder:
-            yield Path(folder)
+        """The newest whole checkpoint, whichever launcher wrote it; rank 0 chooses for all."""
+        found = [newest(self.checkpoints) if torch.distributed.get_rank() == 0 else None]
+        torch.distributed.broadcast_object_list(found)
+        yield found[0]
 
 
 def worker(arguments: dict[str, Any]) -> None:
@@ -85,7 +128,7 @@ def worker(arguments: dict[str, Any]) -> None:
     _quiet()
     job: TrainingJob = arguments["job"]
     config = Config.model_validate(arguments["config"])
-    runtime = RayRuntime(arguments["mailbox"])
+    runtime = RayRuntime(arguments["mailbox"], Path(arguments["checkpoints"]))
     try:
         task = build_task(job, config)
         options = train_config(job, config)
@@ -110,6 +153,7 @@ def train_on_cluster(
             "job": job,
             "config": with_absolute_paths(config).model_dump(),
             "mailbox": mailbox,
+            "checkpoints": str(checkpoints.absolute()),
         },
         scaling_config=ScalingConfig(
             num_workers=config.ray.num_workers,
@@ -126,14 +170,14 @@ def train_on_cluster(
     )
     with _follow(mailbox, report):
         try:
-            result = trainer.fit()
+            trainer.fit()
         except TrainingFailedError as error:
             known = ray.get(mailbox.failure.remote())
             raise TrainingError(known or f"training failed on the cluster: {error}") from error
-    if result.checkpoint is None:
+    finished = newest(checkpoints)
+    if finished is None:
         raise TrainingError("training ended without a checkpoint; see the logs of the Ray workers")
-    with result.checkpoint.as_directory() as folder:
-        shutil.copytree(Path(folder) / MODEL_FOLDER, output, dirs_exist_ok=True)
+    shutil.copytree(finished / MODEL_FOLDER, output, dirs_exist_ok=True)
 
 
 def with_absolute_paths(config: Config) -> Config:
@@ -160,8 +204,11 @@ def _follow(mailbox: Any, report: Report) -> Iterator[None]:
     done = threading.Event()
 
     def drain() -> None:
-        for metrics in ray.get(mailbox.take.remote()):
-            report(metrics)
+        metrics, warnings = ray.get(mailbox.take.remote())
+        for of_step in metrics:
+            report(of_step)
+        for message in warnings:
+            log.warning(message)
 
     def poll() -> None:
         while not done.wait(POLL_SECONDS):

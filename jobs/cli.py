@@ -231,6 +231,29 @@ for _verb in JOBS:
     app.command(_verb, help=_help(_verb), rich_help_panel="Jobs")(_answering_errors(_function))
 
 
+@app.command(rich_help_panel="Jobs")
+@_answering_errors
+def export(
+    checkpoint: Annotated[
+        str,
+        typer.Argument(metavar="CHECKPOINT", help="A checkpoint, or a training job's output: its newest."),
+    ],
+    overrides: Overrides = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write the model in a checkpoint as a plain Hugging Face folder.
+
+    \b
+    Example:
+      sllm export runs/demo/sllm/checkpoints/step-000000200 output=runs/sllm-at-200
+    """
+    with _only_result_on_stdout(as_json) as show:
+        from jobs.export import run
+
+        show(dataclasses.asdict(run(checkpoint, overrides or [], force)))
+
+
 @app.command(rich_help_panel="Look")
 @_answering_errors
 def lineage(

@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from pipeline.ragged import RaggedLayout, ragged_attention
 
@@ -118,7 +119,7 @@ class FeedForward(nn.Module):
         return self.down(F.gelu(self.up(x_TH)))
 
 
-class Block(nn.Module):
+class Block(GradientCheckpointingLayer):
     """Self-attention, in the decoder attention to the latent, feed-forward; each with a residual and a norm."""
 
     def __init__(self, config: BlockConfig, decoder: bool) -> None:

@@ -55,6 +55,7 @@ class Sllm(PreTrainedModel):
     config: SllmModelConfig
     config_class = SllmModelConfig
     base_model_prefix = "sllm"
+    supports_gradient_checkpointing = True
     main_input_name = "batch"
     _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True
 

@@ -78,6 +78,8 @@ def build_task(job: TrainingJob, config: Config) -> Task:
         "train-sllm": _build_sllm,
     }
     module, model = builders[job](config, shards)
+    if train_config(job, config).activation_checkpointing:
+        recompute_activations(model)
     tokenizer = shards.tokenizer()
 
     def windows(documents: Documents) -> WindowSource:
@@ -126,6 +128,18 @@ def sllm_model_config(
         context_sentences=config.sllm.context_sentences,
         freeze_vae=config.sllm.freeze_vae,
     )
+
+
+def recompute_activations(model: PreTrainedModel) -> None:
+    """Let each layer keep only its inputs, and compute the rest again in the backward pass, with the same dropout.
+
+    Non-reentrant, as ZeRO needs it where a layer is used twice. Raises `ModelError` for a model that cannot.
+    """
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    try:
+        enable({"use_reentrant": False})
+    except ValueError as error:
+        raise ModelError(f"train.activation_checkpointing: {error}") from error
 
 
 def check_tokenizer(model_path: str, model_config: PreTrainedConfig, shards: Shards) -> None:

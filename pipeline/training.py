@@ -5,11 +5,10 @@ the ranks. The loss of a step is the sum over the global batch divided by its do
 nor the sizes of micro-batches change it; dropout is seeded by the micro-batch, so they do not change that either.
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -18,16 +17,15 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from pipeline.averaging import WeightAverage
 from pipeline.batches import Batch
+from pipeline.checkpoint import MODEL_FOLDER, Checkpoint, snapshot, write_state
 from pipeline.config import TrainConfig
-from pipeline.engine import Engine
-from pipeline.errors import TrainingError
+from pipeline.engine import Engine, load
 from pipeline.stream.order import Stream, StreamState, deal
 from pipeline.stream.prefetch import prefetch
 from pipeline.tasks import Task
-
-STATE_FILE = "training_state.json"
-MODEL_FOLDER = "model"
+from pipeline.watch import LossWatch, RunningLoss
 
 
 class Runtime(Protocol):
@@ -36,8 +34,17 @@ class Runtime(Protocol):
     def report(self, metrics: dict[str, float]) -> None:
         """Metrics of a step (rank 0 only): `step`, `train/...`, `dev/...`."""
 
-    def save(self, step: int, write: Callable[[Path], None]) -> None:
-        """Make a checkpoint: every rank's `write` fills a folder; it appears whole or not at all."""
+    def warn(self, message: str) -> None:
+        """Tell the person who started the job something that does not end it. From any thread."""
+
+    def save(self, step: int, write: Callable[[Path], None], background: bool) -> None:
+        """Make a checkpoint: every rank's `write` fills a folder; it appears whole or not at all.
+
+        In the `background` where wanted; but first the one before is waited for, and its error raised.
+        """
+
+    def wait(self) -> None:
+        """Until the last checkpoint stands. Raises what went wrong with it."""
 
     def latest(self) -> AbstractContextManager[Path | None]:
         """The newest checkpoint's folder, or none."""
@@ -53,8 +60,6 @@ class Progress:
     """Document tokens seen."""
     stream: dict[str, Any] = field(default_factory=StreamState().as_dict)
     """The stream's state: of what was trained on, not of what was read ahead."""
-    world_size: int = 1
-    """Ranks whose parts the checkpoint holds."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +87,18 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 def train(task: Task, config: TrainConfig, engine: Engine, runtime: Runtime) -> dict[str, float]:
     """Train to the last step, from the newest checkpoint if there is one -> last metrics.
 
-    Raises `TrainingError` when the loss is no longer finite or a checkpoint does not fit.
+    Raises `TrainingError` when the loss is no longer finite, or a checkpoint does not fit or cannot be written.
     """
-    progress = _resume(engine, runtime)
+    average = WeightAverage(engine, config.ema_decay) if config.ema_decay is not None else None
+    progress, running = _resume(engine, average, runtime)
+    watch = LossWatch(config, engine, runtime.warn if engine.rank == 0 else lambda message: None, running)
     todo = config.steps - progress.step
     ahead = islice(_load(task, config, engine, StreamState.from_dict(progress.stream)), todo)
-    with closing(prefetch(ahead, task.stream.prefetch_steps, task.stream.stall_seconds)) as steps:
-        return _train(task, config, engine, runtime, progress, steps)
+    try:
+        with closing(prefetch(ahead, task.stream.prefetch_steps, task.stream.stall_seconds)) as steps:
+            return _train(task, config, engine, runtime, average, watch, progress, steps)
+    finally:
+        runtime.wait()
 
 
 def _train(
@@ -96,33 +106,38 @@ def _train(
     config: TrainConfig,
     engine: Engine,
     runtime: Runtime,
+    average: WeightAverage | None,
+    watch: LossWatch,
     progress: Progress,
     steps: Iterator[Step],
 ) -> dict[str, float]:
     meter = _Meter(engine)
     metrics: dict[str, float] = {}
-    for step, loaded in enumerate(steps, start=progress.step):
+    for step, loaded in enumerate(meter.waiting_for(steps), start=progress.step):
         rate = learning_rate(step, config)
-        norm = _step(engine, loaded, config, step, rate, meter)
-        done, tokens = step + 1, progress.tokens + loaded.tokens
-        progress = Progress(done, tokens, loaded.state.as_dict(), engine.world_size)
+        nll, norm = _step(engine, loaded, config, step, rate, meter)
+        done = step + 1
+        watch.add(done, nll, loaded.tokens, norm)
+        if average is not None:
+            average.update(done)
+        progress = Progress(done, progress.tokens + loaded.tokens, loaded.state.as_dict())
         last = done == config.steps
         evaluates = task.dev is not None and (done % config.eval_every == 0 or last)
-        if done % config.log_every == 0 or evaluates or last:
-            metrics = {"step": done, **meter.read("train/"), "train/learning_rate": rate}
-            metrics |= {"train/gradient_norm": float(norm), "train/tokens": tokens}
-            if not math.isfinite(metrics["train/nll_per_token"]):
-                raise TrainingError(
-                    f"the training loss is {metrics['train/nll_per_token']} at step {done}: lower "
-                    "train.learning_rate or raise train.warmup_steps; the last checkpoint is from before"
-                )
+        saves = done % config.checkpoint_every == 0 or last
+        logs = done % config.log_every == 0 or evaluates or last
+        seen = watch.look() if logs or saves else {}  # nothing that went wrong gets into a checkpoint
+        if logs:
+            metrics = {"step": done, **meter.read("train/"), "train/learning_rate": rate, **seen}
+            metrics["train/tokens"] = progress.tokens
             if evaluates:
-                metrics |= evaluate_stream(task, config, engine)
+                with average.in_place() if average is not None else nullcontext():
+                    metrics |= evaluate_stream(task, config, engine)
             if engine.rank == 0:
                 runtime.report(metrics)
             meter.start()
-        if done % config.checkpoint_every == 0 or last:
-            runtime.save(done, lambda folder: _write(folder, task, engine, progress, last))  # noqa: B023
+        if saves:
+            write = _checkpoint(task, engine, average, progress, watch.running, last)
+            runtime.save(done, write, config.checkpoint_async and not last)
             meter.start()
     return metrics
 
@@ -155,38 +170,65 @@ def _step(
     step: int,
     rate: float,
     meter: "_Meter",
-) -> float | Tensor:
+) -> tuple[Tensor, float | Tensor]:
+    """One optimizer step -> this rank's NLL (nats) of it, and the gradient norm."""
     scale = 1.0 / loaded.tokens
+    nll = torch.zeros((), device=engine.device)
     for round_, (batch, tokens, counts) in enumerate(loaded.share):
         place = round_ * engine.world_size + engine.rank
         torch.manual_seed((config.seed * config.steps + step) * config.micro_batches_per_step + place)
         sums = engine.forward(batch.to(engine.device))
         engine.backward(sums["objective"] * (scale if counts else 0.0))
         meter.add(sums, tokens, counts)
-    return engine.step(rate)
+        nll = nll + sums["nll"].detach() * float(counts)
+    return nll, engine.step(rate)
 
 
-def _resume(engine: Engine, runtime: Runtime) -> Progress:
+def _resume(engine: Engine, average: WeightAverage | None, runtime: Runtime) -> tuple[Progress, RunningLoss]:
     with runtime.latest() as folder:
         if folder is None:
-            return Progress()
-        progress = Progress(**json.loads((folder / STATE_FILE).read_text()))
-        if progress.world_size != engine.world_size:
-            raise TrainingError(
-                f"the checkpoint of step {progress.step} was written by {progress.world_size} workers and "
-                f"cannot go on with {engine.world_size}: set ray.num_workers={progress.world_size}, or --force"
+            return Progress(), RunningLoss()
+        checkpoint = Checkpoint(folder)
+        load(engine, checkpoint)
+        if average is not None:
+            average.load(checkpoint)
+        state = checkpoint.state
+        if engine.rank == 0 and state["world_size"] != engine.world_size:
+            runtime.warn(
+                f"the checkpoint of step {state['step']} was written by {state['world_size']} workers; "
+                f"training goes on with {engine.world_size}"
             )
-        engine.load(folder)
-        return progress
+        fields = Progress.__dataclass_fields__
+        return Progress(**{name: state[name] for name in fields}), RunningLoss(**state["running_loss"])
 
 
-def _write(folder: Path, task: Task, engine: Engine, progress: Progress, last: bool) -> None:
-    engine.save(folder)
-    weights = engine.weights() if last else {}
-    if engine.rank == 0:
-        (folder / STATE_FILE).write_text(json.dumps(asdict(progress)))
-        if last:
+def _checkpoint(
+    task: Task,
+    engine: Engine,
+    average: WeightAverage | None,
+    progress: Progress,
+    running: RunningLoss,
+    last: bool,
+) -> Callable[[Path], None]:
+    """Copy the state now -> a function that writes the copy, and at the end the model, into a folder."""
+    buffers = engine.buffers() if engine.rank == 0 else {}
+    tensors = snapshot(engine.parts(), average.averages if average is not None else {}, buffers)
+    state = asdict(progress) | {
+        "world_size": engine.world_size,
+        "engine": engine.counters(),
+        "running_loss": asdict(running),
+    }
+    weights: dict[str, Tensor] = {}
+    if last:
+        with average.in_place() if average is not None else nullcontext():
+            weights = engine.weights()
+
+    def write(folder: Path) -> None:
+        if last and engine.rank == 0:
             task.save(folder / MODEL_FOLDER, weights)
+        write_state(folder, tensors, state, engine.rank)
+
+    return write
 
 
 class _Meter:
@@ -199,7 +241,18 @@ class _Meter:
     def start(self) -> None:
         self.sums: dict[str, Tensor] = {}
         self.tokens = 0
+        self.waited = 0.0
         self.since = time.perf_counter()
+
+    def waiting_for(self, steps: Iterator[Step]) -> Iterator[Step]:
+        """The same steps; the time that the loop waits for them is counted."""
+        while True:
+            start = time.perf_counter()
+            loaded = next(steps, None)
+            self.waited += time.perf_counter() - start
+            if loaded is None:
+                return
+            yield loaded
 
     def add(self, sums: dict[str, Tensor], tokens: int, counts: bool) -> None:
         for name, value in sums.items():
@@ -220,5 +273,8 @@ class _Meter:
         out = {f"{prefix}{name}_per_token": value / max(tokens, 1) for name, value in found.items()}
         if predicted:
             out[f"{prefix}token_accuracy"] = correct / predicted
-        out[f"{prefix}tokens_per_second"] = tokens / (time.perf_counter() - self.since)
+        passed = time.perf_counter() - self.since
+        out[f"{prefix}tokens_per_second"] = tokens / passed
+        if self.waited:
+            out[f"{prefix}data_wait_fraction"] = self.waited / passed
         return out

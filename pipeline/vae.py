@@ -60,6 +60,7 @@ class SentenceVae(PreTrainedModel):
     config: SentenceVaeConfig
     config_class = SentenceVaeConfig
     base_model_prefix = "vae"
+    supports_gradient_checkpointing = True
     main_input_name = "tokens_T"
     _tied_weights_keys = {"head.weight": "embedding.weight"}  # noqa: RUF012
 

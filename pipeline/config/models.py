@@ -34,8 +34,16 @@ class TrainConfig(Section):
     """Steps between evaluations on the dev split."""
     eval_micro_batches: int = Field(default=8, ge=1)
     """Micro-batches of the dev split in an evaluation during training, at most."""
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    """Decay of an exponential moving average of the weights, which is then evaluated and kept; none: no average."""
+    activation_checkpointing: bool = False
+    """Keep only the inputs of each layer for the backward pass, and compute the rest again: less memory, more time."""
+    spike_deviations: float = Field(default=6.0, ge=0)
+    """Warn where the loss of a step lies this many running deviations over its running mean; 0: never."""
     checkpoint_every: int = Field(default=500, ge=1)
     """Steps between checkpoints; the last step always has one."""
+    checkpoint_async: bool = False
+    """Copy the state to host memory and write it while training goes on; at most one is being written."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """Checkpoints kept; older ones are deleted."""
     log_every: int = Field(default=10, ge=1)

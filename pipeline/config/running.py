@@ -1,8 +1,10 @@
 """Where jobs run and what records them."""
 
-from typing import Any, Literal
+import json
+from pathlib import Path
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.config.section import Section
 
@@ -27,8 +29,70 @@ class DeepSpeedConfig(Section):
 
     zero_stage: Literal[0, 1, 2, 3] = 1
     """0: nothing is partitioned; 1: optimizer state; 2: and gradients; 3: and parameters."""
+    offload_optimizer: Literal["none", "cpu", "nvme"] = "none"
+    """Keep the optimizer's state and fp32 weights in host memory, or on NVMe (stage 3), and update them there."""
+    offload_parameters: Literal["none", "cpu", "nvme"] = "none"
+    """Keep parameters in host memory or on NVMe between their uses; stage 3 only."""
+    nvme_path: str | None = None
+    """Folder on each node's NVMe, for what is offloaded there."""
     config: dict[str, Any] = Field(default={})
-    """Raw DeepSpeed configuration, merged over ours."""
+    """Raw DeepSpeed configuration, or the path of a JSON file with one, merged over ours."""
+
+    @property
+    def uses_nvme(self) -> bool:
+        """Whether anything is offloaded to NVMe."""
+        return "nvme" in (self.offload_optimizer, self.offload_parameters)
+
+    @field_validator("config", mode="before")
+    @classmethod
+    def _read(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(Path(value).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ValueError(f"cannot read the file: {error.strerror}") from error
+        except ValueError as error:
+            raise ValueError(f"the file is not valid JSON: {error}") from error
+
+    @field_validator("config")
+    @classmethod
+    def _not_ours(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for key, ours in OURS_IN_DEEPSPEED.items():
+            node: Any = value
+            for name in key.split("."):
+                node = node.get(name) if isinstance(node, dict) else None
+            if node not in (None, "auto"):
+                raise ValueError(f"{key} is set by {ours}; remove it from the DeepSpeed configuration")
+        return value
+
+    @model_validator(mode="after")
+    def _offloads(self) -> Self:
+        if self.offload_optimizer != "none" and self.zero_stage == 0:
+            raise ValueError("offload_optimizer needs zero_stage 1, 2 or 3")
+        if self.offload_parameters != "none" and self.zero_stage != 3:
+            raise ValueError("offload_parameters needs zero_stage=3")
+        if self.offload_optimizer == "nvme" and self.zero_stage != 3:
+            raise ValueError("offload_optimizer=nvme needs zero_stage=3; or offload to cpu")
+        if self.uses_nvme and self.nvme_path is None:
+            raise ValueError("offloading to nvme needs nvme_path=FOLDER on each node's NVMe")
+        return self
+
+
+OURS_IN_DEEPSPEED = {
+    "train_batch_size": "train.micro_batch_tokens and train.micro_batches_per_step",
+    "train_micro_batch_size_per_gpu": "train.micro_batch_tokens",
+    "gradient_accumulation_steps": "train.micro_batches_per_step and ray.num_workers",
+    "gradient_clipping": "train.max_gradient_norm",
+    "optimizer": "train.learning_rate, weight_decay, beta1 and beta2",
+    "scheduler": "train.learning_rate, warmup_steps and min_learning_rate_fraction",
+    "bf16.enabled": "precision",
+    "fp16.enabled": "precision",
+    "zero_optimization.stage": "deepspeed.zero_stage",
+    "zero_optimization.offload_optimizer.device": "deepspeed.offload_optimizer",
+    "zero_optimization.offload_param.device": "deepspeed.offload_parameters",
+}
+"""Keys of a raw DeepSpeed configuration that would contradict options of ours."""
 
 
 class TrackingConfig(Section):

@@ -1,6 +1,9 @@
-"""DeepSpeed at every ZeRO stage with two workers has the loss curve of one plain process, also after a restart."""
+"""DeepSpeed at every ZeRO stage, offloaded or not, on 1, 2 and 3 workers has the loss curve of one plain process, and
+goes on from each other's checkpoints."""
 
 import contextlib
+import multiprocessing
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,21 +11,33 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import ray.cloudpickle
-import ray.train
 import torch
-from ray.train.torch import TorchTrainer
 from transformers import AutoConfig
 
-from infra.deepspeed_engine import DeepSpeedEngine, merge
+from infra.deepspeed_engine import DeepSpeedEngine
 from pipeline.batches import SentenceWindows
+from pipeline.checkpoint import AVERAGE, WEIGHT, Checkpoint
 from pipeline.config import DeepSpeedConfig, TrainConfig
 from pipeline.engine import PlainEngine
+from pipeline.errors import ConfigError
 from pipeline.sllm import Sllm, SllmModelConfig
-from pipeline.tasks import Task
+from pipeline.stream.order import Corpus
+from pipeline.tasks import Task, recompute_activations
 from pipeline.training import train
 from pipeline.vae import SentenceVaeConfig
 
-STAGES = (0, 1, 2, 3)
+ZERO = {
+    "0": DeepSpeedConfig(zero_stage=0),
+    "1": DeepSpeedConfig(zero_stage=1),
+    "2": DeepSpeedConfig(zero_stage=2),
+    "3": DeepSpeedConfig(zero_stage=3),
+    "2-offloaded": DeepSpeedConfig(zero_stage=2, offload_optimizer="cpu"),
+    "3-offloaded": DeepSpeedConfig(zero_stage=3, offload_optimizer="cpu", offload_parameters="cpu"),
+}
+HALF = {"bf16": ("0", "3"), "fp16": ("2",)}
+NVME = DeepSpeedConfig(zero_stage=3, offload_optimizer="nvme", nvme_path="/nvme")
+NEXT = dict(zip(ZERO, [*list(ZERO)[1:], "0"], strict=True))
+"""The kind that goes on from the checkpoint of a kind, on three workers."""
 CONFIG = TrainConfig(
     steps=6,
     micro_batch_tokens=80,
@@ -31,7 +46,8 @@ CONFIG = TrainConfig(
     warmup_steps=2,
     log_every=1,
     eval_every=3,
-    checkpoint_every=3,
+    checkpoint_every=2,
+    ema_decay=0.6,
 )
 WATCHED = ("train/nll_per_token", "train/gradient_norm", "train/token_accuracy", "dev/nll_per_token")
 
@@ -57,123 +73,207 @@ def build_task():
         sentence_lengths=lengths,
         sentence_starts_N1=sentence_starts,
         token_starts_N1=np.concatenate([[0], np.cumsum(lengths)])[sentence_starts],
-        tokens=lambda start, end: tokens[start:end],
+        gather=lambda starts, ends: np.concatenate([tokens[a:b] for a, b in zip(starts, ends, strict=True)]),
     )
     windows = SentenceWindows(documents, 16, 1, 2)
-    return Task(model, model, SimpleNamespace(save=lambda folder: None), windows, windows)
+    corpora = [Corpus.of(windows)]
+    return Task(model, model, SimpleNamespace(save=lambda folder: None), corpora, corpora)
+
+
+class StopError(Exception):
+    pass
 
 
 class FolderRuntime:
-    """All ranks write into one folder of this machine."""
+    """All ranks write into one folder of this machine; the run ends after the checkpoint of step `until`."""
 
-    def __init__(self, folder, resume_from=None):
-        self.folder, self.resume_from, self.curve = Path(folder), resume_from, {}
+    def __init__(self, folder, resume_from=None, until=None):
+        self.folder, self.resume_from, self.until = Path(folder), resume_from, until
+        self.curve, self.warnings = {}, []
 
     def report(self, metrics):
         self.curve[int(metrics["step"])] = {key: metrics[key] for key in WATCHED if key in metrics}
 
-    def save(self, step, write):
+    def warn(self, message):
+        self.warnings.append(message)
+
+    def save(self, step, write, background):
         (self.folder / str(step)).mkdir(parents=True, exist_ok=True)
         write(self.folder / str(step))
         if torch.distributed.is_initialized():
             torch.distributed.barrier()
+        if step == self.until:
+            raise StopError
+
+    def wait(self):
+        pass
 
     @contextlib.contextmanager
     def latest(self):
-        yield self.resume_from and self.folder / str(self.resume_from)
+        yield self.resume_from
 
 
-def curves(folder, make_engine):
-    """Loss curves of a whole run, and of one that starts again from the checkpoint of step 3."""
-    runs = []
-    for resume_from in (None, 3):
-        task = build_task()
-        runtime = FolderRuntime(folder, resume_from)
+def run(make_engine, runtime, recompute=False):
+    """The curve of a run, and what it warned of."""
+    task = build_task()
+    if recompute:
+        recompute_activations(task.model)
+    with contextlib.suppress(StopError):
         train(task, CONFIG, make_engine(task.module), runtime)
-        runs.append(runtime.curve)
-    return runs
+    return {"curve": runtime.curve, "warnings": runtime.warnings}
 
 
-def worker(arguments):
+def deepspeed(zero, precision="fp32"):
+    return lambda module: DeepSpeedEngine(module, CONFIG, ZERO[zero], precision)
+
+
+def two_workers(folder, out):
+    for zero in ZERO:
+        out[zero] = run(deepspeed(zero), FolderRuntime(folder / zero), recompute=zero.endswith("offloaded"))
+    from deepspeed.accelerator import get_accelerator
+
+    get_accelerator().is_fp16_supported = lambda: True  # torch emulates it
+    for precision, kinds in HALF.items():
+        for zero in kinds:
+            place = folder / precision / zero
+            out[precision, zero] = run(deepspeed(zero, precision), FolderRuntime(place))
+            again = FolderRuntime(folder / "again", place / "4")
+            out[precision, zero, "resumed"] = run(deepspeed(zero, precision), again)
+
+
+def refused(config, precision):
+    """What is said on a machine without fp16 arithmetic and libaio."""
+    from deepspeed.accelerator import get_accelerator
+    from deepspeed.ops.op_builder import AsyncIOBuilder
+
+    get_accelerator().is_fp16_supported = lambda: False
+    AsyncIOBuilder.is_compatible = lambda self, verbose: False
+    try:
+        DeepSpeedEngine(torch.nn.Linear(2, 2), CONFIG, config, precision)
+    except ConfigError as error:
+        return str(error)
+
+
+def one_worker(folder, out):
+    for zero in ZERO:
+        runtime = FolderRuntime(folder / "one" / zero, folder / zero / "2", until=4)
+        out[zero, "one"] = run(deepspeed(zero), runtime)
+    out["refused"] = {"fp16": refused(DeepSpeedConfig(), "fp16"), "nvme": refused(NVME, "fp32")}
+    out["from plain"] = run(deepspeed("2"), FolderRuntime(folder / "again", folder / "plain" / "4"))
+
+
+def three_workers(folder, out):
+    for zero in ZERO:
+        runtime = FolderRuntime(folder / "three" / zero, folder / "one" / zero / "4")
+        out[zero, "three"] = run(deepspeed(NEXT[zero]), runtime)
+
+
+class ByValue:
+    """A function of this module for a process that cannot import it."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __reduce__(self):
+        return ray.cloudpickle.loads, (ray.cloudpickle.dumps(self.function),)
+
+
+def rank_main(function, folder, rank, world_size):
     import warnings
 
     warnings.simplefilter("ignore")  # other people's; pytest's filters do not reach workers
+    torch.set_num_threads(1)
+    os.environ["LOCAL_RANK"] = str(rank)
+    meeting = folder / f"meeting-{function.__name__}"
+    torch.distributed.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=world_size)
     out = {}
-    for stage in STAGES:
-        out[stage] = curves(
-            f"{arguments['folder']}/{stage}",
-            lambda module, stage=stage: DeepSpeedEngine(
-                module, CONFIG, DeepSpeedConfig(zero_stage=stage), precision="fp32"
-            ),
-        )
-    bf16 = FolderRuntime(f"{arguments['folder']}/bf16")
-    task = build_task()
-    engine = DeepSpeedEngine(task.module, CONFIG, DeepSpeedConfig(zero_stage=2), precision="bf16")
-    train(task, CONFIG, engine, bf16)
-    if ray.train.get_context().get_world_rank() == 0:
-        torch.save({"fp32": out, "bf16": bf16.curve}, f"{arguments['folder']}/curves.pt")
+    function(folder, out)
+    if rank == 0:
+        torch.save(out, folder / f"{function.__name__}.pt")
+    torch.distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def zero_curves(ray_cluster, tmp_path_factory):
+def runs(tmp_path_factory):
+    """All curves by name, and the folder with the checkpoints; one server imports everything once, for all workers."""
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     folder = tmp_path_factory.mktemp("zero")
-    TorchTrainer(
-        worker,
-        train_loop_config={"folder": str(folder)},
-        scaling_config=ray.train.ScalingConfig(num_workers=2),
-        run_config=ray.train.RunConfig(name="zero", storage_path=str(folder / "ray")),
-    ).fit()
-    return torch.load(folder / "curves.pt", weights_only=True), folder
+    out = {"plain": run(lambda module: PlainEngine(module, CONFIG), FolderRuntime(folder / "plain"))}
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(
+        ["deepspeed", "transformers", "infra.deepspeed_engine", "pipeline.training"]
+    )
+    for function, world_size in ((two_workers, 2), (one_worker, 1), (three_workers, 3)):
+        workers = [
+            server.Process(target=ByValue(rank_main), args=(ByValue(function), folder, rank, world_size))
+            for rank in range(world_size)
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert [worker.exitcode for worker in workers] == [0] * world_size
+        out |= torch.load(folder / f"{function.__name__}.pt", weights_only=True)
+    # From DeepSpeed's checkpoint to the plain engine.
+    resumed = FolderRuntime(folder / "again", folder / "3" / "4")
+    out["to plain"] = run(lambda module: PlainEngine(module, CONFIG), resumed)
+    return out, folder
 
 
-@pytest.fixture(scope="module")
-def plain_curves(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("plain")
-    return curves(folder, lambda module: PlainEngine(module, CONFIG))
+def same_curve(found, expected, steps, tolerance):
+    assert sorted(found["curve"]) == steps
+    for step in steps:
+        assert found["curve"][step] == pytest.approx(expected["curve"][step], rel=tolerance), step
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_two_workers_have_the_curve_of_one_process(zero_curves, plain_curves, stage):
-    whole, resumed = zero_curves[0]["fp32"][stage]
-    assert sorted(whole) == [1, 2, 3, 4, 5, 6]
-    assert sorted(resumed) == [4, 5, 6]
-    for step, expected in plain_curves[0].items():
-        assert whole[step] == pytest.approx(expected, rel=2e-4), step
-    for step, figures in resumed.items():
-        assert figures == pytest.approx(whole[step], rel=2e-5), step
+@pytest.mark.parametrize("zero", ZERO)
+def test_two_workers_have_the_curve_of_one_process(runs, zero):
+    same_curve(runs[0][zero], runs[0]["plain"], [1, 2, 3, 4, 5, 6], 2e-4)
 
 
-def test_the_curve_is_not_flat(plain_curves):
-    whole, resumed = plain_curves
-    assert whole[6]["dev/nll_per_token"] < whole[3]["dev/nll_per_token"] - 0.05
-    assert resumed == {step: whole[step] for step in (4, 5, 6)}
+@pytest.mark.parametrize("zero", ZERO)
+def test_two_one_and_three_workers_go_on_from_each_other(runs, zero):
+    """... and one ZeRO stage from another."""
+    whole, one, three = (runs[0][key] for key in (zero, (zero, "one"), (zero, "three")))
+    same_curve(one, whole, [3, 4], 1e-4)
+    same_curve(three, whole, [5, 6], 1e-4)
+    assert "was written by 2 workers; training goes on with 1" in one["warnings"][0]
+    assert "was written by 1 workers; training goes on with 3" in three["warnings"][0]
 
 
-def test_bf16_stays_near_fp32(zero_curves, plain_curves):
-    for step, figures in zero_curves[0]["bf16"].items():
-        expected = plain_curves[0][step]["train/nll_per_token"]
+def test_plain_and_deepspeed_go_on_from_each_other(runs):
+    for name in ("from plain", "to plain"):
+        same_curve(runs[0][name], runs[0]["plain"], [5, 6], 1e-4)
+
+
+def test_what_the_machine_cannot_do_is_refused_in_our_words(runs):
+    assert "no fp16 arithmetic" in runs[0]["refused"]["fp16"]
+    assert "libaio-dev" in runs[0]["refused"]["nvme"]
+
+
+def test_the_curve_is_not_flat(runs):
+    plain = runs[0]["plain"]["curve"]
+    assert plain[6]["dev/nll_per_token"] < plain[3]["dev/nll_per_token"] - 0.05
+
+
+@pytest.mark.parametrize(("precision", "zero"), [(p, zero) for p, kinds in HALF.items() for zero in kinds])
+def test_half_precision_stays_near_fp32_and_resumes(runs, precision, zero):
+    for step, figures in runs[0][precision, zero]["curve"].items():
+        expected = runs[0]["plain"]["curve"][step]["train/nll_per_token"]
         assert figures["train/nll_per_token"] == pytest.approx(expected, rel=0.02)
+    same_curve(runs[0][precision, zero, "resumed"], runs[0][precision, zero], [5, 6], 1e-3)
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_the_weights_that_are_kept_are_those_that_were_trained(
-    zero_curves, plain_curves, stage, tmp_path_factory
-):
-    _, folder = zero_curves
-    kept = Sllm.from_pretrained(folder / str(stage) / "6" / "model")
-    plain = Sllm.from_pretrained(tmp_path_factory.getbasetemp() / "plain0" / "6" / "model")
-    for (name, mine), theirs in zip(kept.named_parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(
-            mine, theirs, rtol=5e-3, atol=2e-4, msg=lambda m, name=name: f"{name}: {m}"
+@pytest.mark.parametrize("place", [*ZERO, *(f"three/{zero}" for zero in ZERO)])
+def test_the_weights_that_are_kept_are_the_average_of_those_that_were_trained(runs, place):
+    mine, plain = (Checkpoint(runs[1] / name / "6") for name in (place, "plain"))
+    off, changed = 0.0, 0.0
+    for name, kept in Sllm.from_pretrained(mine.folder / "model").named_parameters():
+        found, expected, last = (
+            checkpoint.read(kind, name, 0, kept.numel())
+            for checkpoint, kind in ((mine, AVERAGE), (plain, AVERAGE), (plain, WEIGHT))
         )
-
-
-def test_a_raw_deepspeed_configuration_is_merged_section_by_section():
-    ours = {"zero_optimization": {"stage": 2}, "bf16": {"enabled": False}}
-    theirs = {"zero_optimization": {"overlap_comm": True}, "wall_clock_breakdown": True}
-    assert merge(ours, theirs) == {
-        "zero_optimization": {"stage": 2, "overlap_comm": True},
-        "bf16": {"enabled": False},
-        "wall_clock_breakdown": True,
-    }
+        assert torch.equal(kept.detach().flatten(), found), name
+        torch.testing.assert_close(found, expected, rtol=5e-3, atol=2e-4)
+        off, changed = off + float((found - expected).norm()), changed + float((last - expected).norm())
+    assert off < 0.05 * changed  # it is the average, and not the weights themselves

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import yaml
 
@@ -51,3 +53,36 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path, content):
 def test_it_survives_yaml():
     tree = Config().model_dump(mode="json")
     assert Config.model_validate(yaml.safe_load(yaml.safe_dump(tree))) == Config()
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("deepspeed.config={train_batch_size: 8}", "train_batch_size is set by train.micro_batch_tokens"),
+        ("deepspeed.config={gradient_accumulation_steps: 2}", "set by train.micro_batches_per_step"),
+        (
+            "deepspeed.config={zero_optimization: {stage: 3}}",
+            "zero_optimization.stage is set by deepspeed.zero_stage",
+        ),
+        ("deepspeed.config={fp16: {enabled: true}}", "fp16.enabled is set by precision"),
+        ("deepspeed.config=no/such.json", "cannot read the file"),
+        ("deepspeed={zero_stage: 0, offload_optimizer: cpu}", "needs zero_stage 1, 2 or 3"),
+        ("deepspeed={zero_stage: 2, offload_parameters: cpu}", "offload_parameters needs zero_stage=3"),
+        ("deepspeed={zero_stage: 2, offload_optimizer: nvme, nvme_path: /nvme}", "needs zero_stage=3"),
+        ("deepspeed={zero_stage: 3, offload_optimizer: nvme}", "needs nvme_path=FOLDER"),
+    ],
+)
+def test_deepspeed_options_that_contradict_are_refused(override, told):
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        load_config(None, [override])
+
+
+def test_a_deepspeed_configuration_may_be_a_file(tmp_path):
+    (tmp_path / "ds.json").write_text(
+        '{"zero_optimization": {"overlap_comm": true}, "train_batch_size": "auto"}'
+    )
+    config = load_config(None, [f"deepspeed.config={tmp_path / 'ds.json'}"])
+    assert config.deepspeed.config["zero_optimization"] == {"overlap_comm": True}
+    (tmp_path / "ds.json").write_text("{")
+    with pytest.raises(ConfigError, match="not valid JSON"):
+        load_config(None, [f"deepspeed.config={tmp_path / 'ds.json'}"])

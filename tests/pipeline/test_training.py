@@ -14,7 +14,7 @@ from pipeline.config import TrainConfig
 from pipeline.engine import PlainEngine
 from pipeline.errors import TrainingError
 from pipeline.stream.order import Corpus
-from pipeline.tasks import Task
+from pipeline.tasks import Task, recompute_activations
 from pipeline.training import learning_rate, train
 
 CONFIG = TrainConfig(
@@ -102,6 +102,101 @@ def test_warm_up_and_cosine_end_with_the_run():
     assert rates[-1] == pytest.approx(3e-4)
     assert all(a > b for a, b in itertools.pairwise(rates[3:]))
     assert math.isfinite(learning_rate(0, TrainConfig(steps=1)))
+
+
+def test_average_and_background_checkpoints_resume_on_the_same_curve(task, tmp_path):
+    config = CONFIG.model_copy(update={"ema_decay": 0.8, "checkpoint_async": True, "eval_every": 1})
+    whole, _ = run(task(), config, tmp_path / "whole")
+    run(task(), config, tmp_path / "halves", interrupt_at=8)
+    after, _ = run(task(), config, tmp_path / "halves")
+    assert min(after) == 6
+    for step, figures in after.items():  # dev figures are those of the average
+        assert {k: v for k, v in figures.items() if "wait" not in k and "per_second" not in k} == {
+            k: whole[step][k] for k in figures if "wait" not in k and "per_second" not in k
+        }
+    plain, _ = run(task(), CONFIG, tmp_path / "plain")
+    assert plain[12]["train/nll_per_token"] == whole[12]["train/nll_per_token"]
+    assert plain[12]["dev/nll_per_token"] != whole[12]["dev/nll_per_token"]
+
+
+def test_fp16_scales_the_loss_and_resumes(task, tmp_path):
+    def curve(folder, **options):
+        found = {}
+
+        def report(metrics):
+            found[metrics["step"]] = metrics["train/nll_per_token"]
+            if metrics["step"] == options.get("interrupt_at"):
+                raise KeyboardInterrupt
+
+        built, runtime = task(), LocalRuntime(folder, 2, report)
+        engine = PlainEngine(built.module, CONFIG, precision="fp16")
+        with contextlib.suppress(KeyboardInterrupt):
+            train(built, CONFIG, engine, runtime)
+        return found, engine.counters()
+
+    whole, counters = curve(tmp_path / "whole")
+    assert counters["loss_scale"] == 2**16 and counters["steps_at_loss_scale"] == 12
+    curve(tmp_path / "halves", interrupt_at=8)
+    after, resumed_counters = curve(tmp_path / "halves")
+    assert resumed_counters == counters
+    assert after == {step: whole[step] for step in after}
+    fp32, _ = run(task(), CONFIG, tmp_path / "fp32")
+    assert whole[12] == pytest.approx(fp32[12]["train/nll_per_token"], rel=0.01)
+
+
+@pytest.mark.parametrize("in_background", [False, True])
+def test_a_checkpoint_that_cannot_be_written_ends_training(task, tmp_path, monkeypatch, in_background):
+    def full(*arguments):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("pipeline.training.write_state", full)
+    config = CONFIG.model_copy(update={"checkpoint_async": in_background})
+    with pytest.raises(TrainingError, match="No space left"):
+        run(task(), config, tmp_path)
+    assert LocalRuntime(tmp_path, 1, print).found() == []
+
+
+def test_a_bad_step_between_two_logs_is_not_in_a_checkpoint(task, tmp_path):
+    built = task()
+    config = CONFIG.model_copy(update={"log_every": 12, "eval_every": 12, "checkpoint_every": 3})
+    engine = PlainEngine(built.module, config)
+    steps = itertools.count(1)
+
+    def step(learning_rate, update=engine.step):
+        norm = update(learning_rate)
+        if next(steps) == 4:
+            with torch.no_grad():
+                built.module.start_H.fill_(float("nan"))
+        return norm
+
+    engine.step = step
+    runtime = LocalRuntime(tmp_path, 5, print)
+    with pytest.raises(TrainingError, match="loss is nan at step 5"):
+        train(built, config, engine, runtime)
+    assert [folder.name for folder in runtime.found()] == ["step-000000003"]
+
+
+@pytest.mark.parametrize("trunk", ["llama", "opt"])
+def test_recomputed_activations_have_the_same_gradients(sllm, random_documents, trunk):
+    """To the bit, dropout included."""
+    windows = SentenceWindows(random_documents(8, seed=5), 16, 1, 2)
+    gradients, saved = [], []
+    for recompute in (False, True):
+        model = sllm(trunk, token_dropout=0.2, latent_dropout=0.2).float().train()
+        if recompute:
+            recompute_activations(model)
+        torch.manual_seed(1)
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, s=sizes: (s.append(t.numel()), t)[1], lambda t: t
+        ):
+            objective = model(windows.batch(np.arange(8)))["objective"]
+        objective.backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters()})
+        saved.append(sum(sizes))
+    for name, gradient in gradients[0].items():
+        assert torch.equal(gradient, gradients[1][name]), name
+    assert saved[1] < saved[0] / 2
 
 
 def test_a_diverged_loss_is_named(task, tmp_path):

@@ -1,0 +1,81 @@
+"""`sllm export`: the model in a checkpoint, as a plain Hugging Face folder."""
+
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from pydantic import ValidationError
+from torch import Tensor
+
+from infra.tracking import ActiveRun
+from jobs.execution import run_job
+from pipeline.checkpoint import AVERAGE, BUFFER, STATE_FILE, WEIGHT, Checkpoint, newest
+from pipeline.config import Config, load_config
+from pipeline.engine import persistent_buffers
+from pipeline.errors import ConfigError, ModelError
+from pipeline.lineage import CHECKPOINTS_NAME, Artifact, JobRecord, describe_output, read_record
+from pipeline.tasks import Task, TrainingJob, build_task
+
+
+def run(path: str, overrides: list[str], force: bool = False) -> JobRecord:
+    """Write the model in the checkpoint at `path` (or the newest one of a training job's output) to `output`.
+
+    Its average where one was kept. The configuration is that of the training job, whose record stands beside the
+    checkpoints; frozen weights come from the models that it read.
+    """
+    chosen = load_config(None, overrides)
+    if chosen.output is None:
+        raise ConfigError("export needs output=FOLDER for the model")
+    folder, record = _find(Path(path))
+    try:
+        config = Config.model_validate(record.config).model_copy(update={"output": chosen.output})
+    except ValidationError as error:
+        raise ConfigError(
+            f"{record.output.path} was trained with another version of sllm: {error}"
+        ) from error
+    if any(override.startswith("tracking.") for override in overrides):
+        config = config.model_copy(update={"tracking": chosen.tracking})
+    found = describe_output("checkpoint", folder)
+
+    def body(run: ActiveRun) -> dict[str, float]:
+        checkpoint = Checkpoint(folder)
+        task = build_task(cast(TrainingJob, record.job), config)
+        task.save(Path(run.output), weights_of(checkpoint, task))
+        return {"train/tokens": checkpoint.state["tokens"], "train/step": checkpoint.state["step"]}
+
+    return run_job(
+        "export",
+        config,
+        sections=[],
+        inputs=[Artifact(found.kind, found.path, found.digest, record.run_id)],
+        output=chosen.output,
+        output_kind="model",
+        body=body,
+        force=force,
+    )
+
+
+def weights_of(checkpoint: Checkpoint, task: Task) -> dict[str, Tensor]:
+    """All weights of the task's module in fp32: trained ones (their average, where kept) from the checkpoint."""
+    kind = AVERAGE if checkpoint.has_average else WEIGHT
+    weights: dict[str, Tensor] = {}
+    for name, parameter in task.module.named_parameters():
+        weights[name] = (
+            checkpoint.read(kind, name, 0, parameter.numel()).view(parameter.shape)
+            if parameter.requires_grad
+            else parameter.detach()
+        )
+    for name, buffer in persistent_buffers(task.module).items():
+        weights[name] = checkpoint.read(BUFFER, name, 0, buffer.numel()).view(buffer.shape)
+    return weights
+
+
+def _find(path: Path) -> tuple[Path, JobRecord]:
+    """The checkpoint's folder, and the record of the job that wrote it."""
+    folder: Any = path if (path / STATE_FILE).is_file() else newest(path / CHECKPOINTS_NAME) or newest(path)
+    if folder is None:
+        raise ModelError(f"no checkpoint at {path}: name its folder, or the output of a training job")
+    for parent in folder.absolute().parents:
+        record = read_record(parent)
+        if record is not None and record.job in get_args(TrainingJob):
+            return folder, record
+    raise ModelError(f"no job.json of a training job above {folder}: leave checkpoints in the job's output")

@@ -1,0 +1,177 @@
+"""Checkpoints that any number of workers can go on from, whatever engine wrote them.
+
+A rank writes the run of elements that it owns of each parameter, as one safetensors file: the fp32 weight, AdamW's
+two moments, and the average of the weights where one is kept. A reader takes the elements that it needs from
+whichever files hold them. So world size, ZeRO stage, offload and engine may change between writing and reading,
+without a conversion in between; and elements that no file holds are an error, never a fresh start.
+
+Frozen weights are not in it: they come from the models that the job reads.
+"""
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pipeline.errors import TrainingError
+
+STATE_FILE = "training_state.json"
+MODEL_FOLDER = "model"
+WEIGHT, AVERAGE, BUFFER = "weight", "average", "buffer"
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""AdamW's running means of gradients and of their squares."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A run of elements of one parameter that this rank holds, with what the optimizer keeps for them."""
+
+    name: str
+    shape: tuple[int, ...]
+    """Of the whole parameter."""
+    start: int
+    """First element, in the flattened parameter."""
+    tensors: Mapping[str, Tensor]
+    """Flat fp32 views of the same length: `weight` and `MOMENTS`. Writing to them changes the training state."""
+    is_copy: bool = False
+    """Whether rank 0 holds the same elements, and writes them."""
+
+    def read(self, kind: str) -> Tensor:
+        """`weight` or one of `MOMENTS`."""
+        return self.tensors[kind]
+
+    def write(self, kind: str, values: Tensor) -> None:
+        """Replace `weight` or one of `MOMENTS`."""
+        self.tensors[kind].copy_(values)
+
+
+def snapshot(
+    parts: Iterable[Part], averages: Mapping[str, Tensor], buffers: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Copies on the CPU of what this rank has to write: training may go on while they are written."""
+    found: dict[str, Tensor] = {}
+    for part in parts:
+        if part.is_copy:
+            continue
+        for kind in (WEIGHT, *MOMENTS):
+            found[_key(kind, part.start, part.name)] = _copy(part.read(kind))
+        if part.name in averages:
+            found[_key(AVERAGE, part.start, part.name)] = _copy(averages[part.name])
+    return found | {_key(BUFFER, 0, name): _copy(value.flatten()) for name, value in buffers.items()}
+
+
+def write_state(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any], rank: int) -> None:
+    """Write this rank's file; rank 0 also writes `state`, which must hold `world_size` and `step`."""
+    path = folder / _file_name(rank, state["world_size"])
+    save_file(tensors, path, metadata={"format": "pt"})
+    _to_disk(path)
+    if rank == 0:
+        (folder / STATE_FILE).write_text(json.dumps(state))
+        _to_disk(folder / STATE_FILE)
+
+
+class Checkpoint:
+    """A written checkpoint: its `state`, and any run of elements of it."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises `TrainingError` where a file is missing or damaged."""
+        self.folder = folder
+        try:
+            self.state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text())
+            world_size = self.state["world_size"]
+            files = [
+                safe_open(folder / _file_name(rank, world_size), framework="pt") for rank in range(world_size)
+            ]
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            raise TrainingError(
+                f"the checkpoint in {folder} is damaged, or of an earlier version ({error}): remove that "
+                "folder to go on from the one before, or start anew with --force"
+            ) from error
+        self._runs: dict[tuple[str, str], list[tuple[int, Any]]] = defaultdict(list)
+        for file in files:
+            for key in file.keys():  # noqa: SIM118 - not a mapping
+                kind, start, name = key.split("|", 2)
+                self._runs[kind, name].append((int(start), file.get_slice(key)))
+
+    @property
+    def has_average(self) -> bool:
+        """Whether an average of the weights is in it."""
+        return any(kind == AVERAGE for kind, _ in self._runs)
+
+    def read(self, kind: str, name: str, start: int, size: int) -> Tensor:
+        """Elements `start` to `start + size` of a flattened parameter. Raises `TrainingError` if one is missing."""
+        pieces = []
+        reached = start
+        for first, run in sorted(self._runs[kind, name], key=lambda found: found[0]):
+            last = min(first + run.get_shape()[0], start + size)
+            if first <= reached < last:
+                pieces.append(run[reached - first : last - first])
+                reached = last
+        if reached < start + size or not pieces:
+            raise TrainingError(
+                f"the checkpoint in {self.folder} lacks {kind} of {name} from element {reached}: it is damaged, or "
+                "the model is another one; start anew with --force"
+            )
+        return torch.cat(pieces)
+
+
+def newest(folder: Path) -> Path | None:
+    """The checkpoint of most steps in a folder of them, whichever launcher wrote it; damaged ones are passed over."""
+    found: list[tuple[int, Path]] = []
+    for path in folder.glob(f"*/{STATE_FILE}"):
+        if path.parent.name.startswith("."):
+            continue
+        try:
+            found.append((Checkpoint(path.parent).state["step"], path.parent))
+        except TrainingError:
+            continue
+    return max(found)[1] if found else None
+
+
+class BackgroundWriter:
+    """Writes one checkpoint at a time in a thread of its own; what goes wrong is raised by the next call."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._running: Future[None] | None = None
+
+    def start(self, job: Callable[[], None]) -> None:
+        """Run `job`, once the one before is done."""
+        self.wait()
+        self._running = self._thread.submit(job)
+
+    def wait(self) -> None:
+        """Until nothing is being written. Raises `TrainingError` where the last one could not be written."""
+        running, self._running = self._running, None
+        if running is None:
+            return
+        try:
+            running.result()
+        except OSError as error:
+            raise TrainingError(f"a checkpoint could not be written: {error}") from error
+
+
+def _key(kind: str, start: int, name: str) -> str:
+    return f"{kind}|{start}|{name}"
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", copy=True)
+
+
+def _file_name(rank: int, world_size: int) -> str:
+    return f"state-{rank:05d}-of-{world_size:05d}.safetensors"
+
+
+def _to_disk(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
