@@ -133,6 +133,11 @@ def _build_lm(config: Config, shards: Shards) -> tuple[nn.Module, PreTrainedMode
 
 
 def _build_vae(config: Config, shards: Shards) -> tuple[nn.Module, PreTrainedModel]:
+    vae = _new_vae(config, shards)
+    return vae, vae
+
+
+def _new_vae(config: Config, shards: Shards) -> SentenceVae:
     options: dict[str, Any] = config.vae.model_dump(exclude={"hidden_size", "init_from_lm", "train"})
     hidden_size = config.vae.hidden_size or _trunk_config(config, shards).hidden_size
     vae = SentenceVae(
@@ -149,12 +154,15 @@ def _build_vae(config: Config, shards: Shards) -> tuple[nn.Module, PreTrainedMod
         if embedding.shape[1] == hidden_size:
             with torch.no_grad():
                 vae.embedding.weight.copy_(embedding[: vae.config.vocab_size])
-    return vae, vae
+    return vae
 
 
 def _build_sllm(config: Config, shards: Shards) -> tuple[nn.Module, PreTrainedModel]:
-    vae = load_sllm_part(config.models.vae, SentenceVae, "vae")
-    check_tokenizer(str(config.models.vae), vae.config, shards)
+    if config.sllm.vae_from == "config":
+        vae: PreTrainedModel = _new_vae(config, shards)
+    else:
+        vae = load_sllm_part(config.models.vae, SentenceVae, "vae")
+        check_tokenizer(str(config.models.vae), vae.config, shards)
     if config.sllm.trunk_from == "lm" and config.models.lm is None:
         raise ConfigError("sllm.trunk_from=lm needs models.lm=FOLDER; or set sllm.trunk_from=config")
     hf_config = copy.deepcopy(_trunk_config(config, shards))
