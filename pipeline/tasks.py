@@ -66,20 +66,22 @@ def build_task(job: TrainingJob, config: Config) -> Task:
     module, model = builders[job](config, shards)
     tokenizer = shards.tokenizer()
 
-    def windows(documents: Documents) -> WindowSource:
-        if job == "train-lm":
-            return TokenWindows(documents, config.lm.context_tokens, tokenizer.bos_id, tokenizer.eos_id)
-        size = config.sllm.context_sentences
-        return SentenceWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id)
-
     dev = shards.documents("dev")
     return Task(
         module=module,
         model=model,
         tokenizer=tokenizer,
-        train=windows(shards.documents("train")),
-        dev=windows(dev) if dev.num_documents else None,
+        train=windows(job, config, shards.documents("train"), tokenizer),
+        dev=windows(job, config, dev, tokenizer) if dev.num_documents else None,
     )
+
+
+def windows(job: TrainingJob, config: Config, documents: Documents, tokenizer: Tokenizer) -> WindowSource:
+    """The windows that a training job sees of documents."""
+    if job == "train-lm":
+        return TokenWindows(documents, config.lm.context_tokens, tokenizer.bos_id, tokenizer.eos_id)
+    size = config.sllm.context_sentences
+    return SentenceWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id)
 
 
 def check_tokenizer(model_path: str, model_config: PreTrainedConfig, shards: Shards) -> None:

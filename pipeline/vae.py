@@ -104,9 +104,14 @@ class SentenceVae(PreTrainedModel):
         return self._sample(*self._posterior(batch))
 
     def token_nll(self, latents_SH: Tensor, batch: SentenceBatch) -> tuple[Tensor, Tensor]:
-        """Negative log-likelihood (nats) of each token and end mark [R], and whether it was the likeliest [R]."""
+        """Negative log-likelihood (nats) of each token and end mark [R], and whether it was the likeliest [R].
+
+        After `max_sentence_tokens` tokens a sentence always ends (the shards know no longer one), so that end mark
+        is certain and costs nothing.
+        """
         logits_RV = at_least_fp32(self.decode_logits(latents_SH, batch))
         nll_R = F.cross_entropy(logits_RV, batch.decoder_targets_R, reduction="none")
+        nll_R = nll_R * (batch.decoder_rows.positions_T < self.config.max_sentence_tokens)
         return nll_R, logits_RV.detach().argmax(-1) == batch.decoder_targets_R
 
     def decode_logits(self, latents_SH: Tensor, batch: SentenceBatch) -> Tensor:

@@ -3,15 +3,17 @@
 `load_config("demo.yaml", ["vae.num_layers=2"])` is the one way in. Every job reads the sections it needs.
 """
 
+from pipeline.config.comparison import CompareConfig, Variant
 from pipeline.config.corpus import DataConfig, PrepareConfig, SegmenterConfig, TokenizerConfig
 from pipeline.config.models import LmConfig, SllmConfig, TrainConfig, TrunkConfig, VaeConfig
 from pipeline.config.running import DeepSpeedConfig, RayConfig, RunConfig, TrackingConfig
 from pipeline.config.section import Section
 from pipeline.config.segmenter_training import SegmenterSource, SegmenterTrainConfig
-from pipeline.config.tree import Config, load_config
+from pipeline.config.tree import Config, load_config, override
 from pipeline.config.use import EvaluateConfig, GenerateConfig, ModelsConfig
 
 __all__ = [
+    "CompareConfig",
     "Config",
     "DataConfig",
     "DeepSpeedConfig",
@@ -32,5 +34,7 @@ __all__ = [
     "TrainConfig",
     "TrunkConfig",
     "VaeConfig",
+    "Variant",
     "load_config",
+    "override",
 ]

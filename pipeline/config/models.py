@@ -82,7 +82,7 @@ class VaeConfig(Section):
 
     hidden_size: int | None = None
     """Width; none: the trunk's."""
-    num_layers: int = Field(default=1, ge=1)
+    num_layers: int = Field(default=1, ge=1, le=24)
     """Layers of the decoder, and of the encoder where `encoder_layers` does not say otherwise."""
     encoder_layers: int | None = Field(default=None, ge=0)
     """Layers of the encoder; none: as many as the decoder's."""

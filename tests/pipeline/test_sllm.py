@@ -14,6 +14,7 @@ from pipeline.lm import TokenLm
 from pipeline.patterns import SlidingWindow
 
 BOS, EOS, VOCAB = 1, 2, 50
+LONGEST = 12  # tokens a sentence: after so many its end is certain
 TRUNKS = ["opt", "opt-projected", "llama"]
 VAES = {
     "paper": {},
@@ -130,7 +131,7 @@ def document_nll(model, document):
             hidden = model.trunk(inputs_embeds=model.to_trunk(context), use_cache=False).last_hidden_state
             predicted = model.from_trunk(hidden[:, -1])
             logits = model.vae.decode_logits(predicted, pack([sentence]))
-            for row, target in zip(logits, [*sentence, EOS], strict=True):
+            for row, target in list(zip(logits, [*sentence, EOS], strict=True))[:LONGEST]:
                 total -= F.log_softmax(row, -1)[target].item()
             context = torch.cat([model.start_H[None], *latents[: i + 1]])[None]
             hidden = model.trunk(inputs_embeds=model.to_trunk(context), use_cache=False).last_hidden_state
