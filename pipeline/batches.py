@@ -70,6 +70,8 @@ class SentenceBatch(Batch):
     """For each sentence its tokens and its end mark."""
     decoder_rows: RaggedLayout
     """Layout of the sentences in the decoder's rows."""
+    window_rows: RaggedLayout
+    """Layout of the windows in the decoder's rows."""
     window_S: Tensor
     """Window of each sentence."""
     place_S: Tensor
@@ -121,6 +123,7 @@ class SentenceBatch(Batch):
             decoder_inputs_R=torch.from_numpy(np.insert(tokens_T, ends_S - lengths_S, bos_id)),
             decoder_targets_R=torch.from_numpy(np.insert(tokens_T, ends_S, eos_id)),
             decoder_rows=ragged_layout(lengths_S + 1),
+            window_rows=ragged_layout(np.bincount(window_S, lengths_S + 1).astype(np.int64)),
             window_S=torch.from_numpy(window_S),
             place_S=torch.from_numpy(place_S),
             sentences_DN=torch.from_numpy(np.where(inside_DN, first_D[:, None] + places_N, 0)),

@@ -1,7 +1,7 @@
 """Writing sentences from latents, many documents side by side, with a key/value cache.
 
-Shape suffixes: B documents, S sentences, R tokens and start marks (rows of the decoder), H hidden, V vocabulary,
-W rows that a cache holds.
+Shape suffixes: B documents, N sentences so far, S sentences, R tokens and start marks (rows of the decoder), H hidden,
+V vocabulary, W rows that a cache holds.
 """
 
 import torch
@@ -50,9 +50,10 @@ class SentenceDecoder:
             cache.keys_BAWK[document_R, :, cell_R] = k_RAK[kept_R]
             cache.values_BAWK[document_R, :, cell_R] = v_RAK[kept_R]
 
-    def write(self, latents_BH: Tensor, limits_B: Tensor, sampler: Sampler) -> list[list[int]]:
+    def write(self, latents_BNH: Tensor, limits_B: Tensor, sampler: Sampler) -> list[list[int]]:
         """A sentence of 1 to `limits_B` tokens for each document (0: it is passed over); end marks are left out.
 
+        `latents_BNH`: the predicted latents of the sentences so far, last the one of the sentence to be written.
         Sentences end at different steps; each time half of those still open have ended, they are put aside.
         """
         config = self.vae.config
@@ -60,13 +61,14 @@ class SentenceDecoder:
             self.rows_B.zero_()
         open_B = torch.nonzero(limits_B > 0)[:, 0]
         caches = [cache[open_B] for cache in self.caches]
-        rows_B, latents_BH, limits = self.rows_B[open_B], latents_BH[open_B], limits_B[open_B]
+        rows_B, limits, latents_BNH = self.rows_B[open_B], limits_B[open_B], latents_BNH[open_B]
+        memories = [block.remember(latents_BNH) for block in self._blocks()]
         going_B = torch.ones_like(open_B, dtype=torch.bool)
         token_B = torch.full_like(open_B, config.bos_token_id)
         sentences: list[list[int]] = [[] for _ in range(self.batch)]
         num_open, place = len(open_B), 0
         while num_open:
-            logits_BV = self._step(token_B, caches, rows_B, latents_BH, place)
+            logits_BV = self._step(token_B, caches, rows_B, memories, place)
             rows_B = (
                 rows_B + going_B
             )  # of ended sentences, whose row is not kept, the next write takes its cell
@@ -83,25 +85,30 @@ class SentenceDecoder:
                     cache[open_B] = part
                 open_B, rows_B, token_B = open_B[going_B], rows_B[going_B], token_B[going_B]
                 caches = [cache[open_B] for cache in self.caches]
-                latents_BH, limits = latents_BH[going_B], limits[going_B]
+                memories = [(keys[going_B], values[going_B]) for keys, values in memories]
+                limits = limits[going_B]
                 going_B = going_B[going_B]
         return sentences
 
+    def _blocks(self) -> list[Block]:
+        return [block for block in self.vae.decoder if isinstance(block, Block)]
+
     def _step(
-        self, token_B: Tensor, caches: list[KeyValueCache], rows_B: Tensor, latents_BH: Tensor, place: int
+        self,
+        token_B: Tensor,
+        caches: list[KeyValueCache],
+        rows_B: Tensor,
+        memories: list[tuple[Tensor, Tensor]],
+        place: int,
     ) -> Tensor:
         """Logits after one more row of each document [B, V]."""
         config = self.vae.config
         cells_B = rows_B % self.size
         sees_BW = self.places_W <= rows_B[:, None]
-        x_BH, rotation = self.vae.embedding(token_B), None
-        if config.block == "paper":
-            x_BH = add_positions(x_BH, rows_B, self.size + 1)
-        else:
-            x_BH, rotation = x_BH * config.hidden_size**0.5, self.vae.rotation(rows_B)
-        for block, cache in zip(self.vae.decoder, caches, strict=True):
-            assert isinstance(block, Block)
-            x_BH = block.step(x_BH, cache, cells_B, sees_BW, rotation, latents_BH)
+        x_BH = add_positions(self.vae.embedding(token_B), torch.full_like(token_B, place), place + 1)
+        rotation = None if config.block == "paper" else self.vae.rotation(rows_B)
+        for block, cache, memory in zip(self._blocks(), caches, memories, strict=True):
+            x_BH = block.step(x_BH, cache, cells_B, sees_BW, rotation, memory)
         logits_BV = at_least_fp32(self.vae.head(self.vae.decoder_norm(x_BH)))
         if place == 0:
             logits_BV[:, config.eos_token_id] = -torch.inf  # a sentence has at least one token

@@ -19,10 +19,6 @@ class Pattern(Protocol):
     def positions_T(self) -> Tensor:
         """Position of each row among those it may be told apart from."""
 
-    @property
-    def num_positions(self) -> int:
-        """A bound of `positions_T`, exclusive, known without a look at the device."""
-
     def attend(self, q_TAK: Tensor, k_TAK: Tensor, v_TAK: Tensor) -> Tensor:
         """Scaled dot-product attention -> [T, A, K]."""
 
@@ -33,7 +29,6 @@ class Sentences:
     def __init__(self, layout: RaggedLayout, causal: bool) -> None:
         self.layout, self.causal = layout, causal
         self.positions_T = layout.positions_T
-        self.num_positions = max(gather.shape[1] for gather in layout.gathers)
 
     def attend(self, q_TAK: Tensor, k_TAK: Tensor, v_TAK: Tensor) -> Tensor:
         """Scaled dot-product attention -> [T, A, K]."""
@@ -53,7 +48,6 @@ class SlidingWindow:
         self.size, self.keep = size, keep
         self.seen: list[tuple[Tensor, Tensor]] = []
         num_rows = len(document_T)
-        self.num_positions = num_rows
         rows_T = torch.arange(num_rows, device=document_T.device)
         starts_T = torch.zeros_like(rows_T)
         starts_T[1:] = torch.where(document_T[1:] != document_T[:-1], rows_T[1:], 0)

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
-from pipeline.attention import Block, BlockKind, Rotation, add_positions, new_norm
+from pipeline.attention import Block, BlockKind, Rotation, SeenLatents, add_positions, new_norm
 from pipeline.batches import SentenceBatch
 from pipeline.errors import ModelError
 from pipeline.patterns import Pattern, Sentences, SlidingWindow
 from pipeline.precision import at_least_fp32
-from pipeline.ragged import sum_sequences
+from pipeline.ragged import RaggedLayout, sum_sequences
 
 
 class SentenceVaeConfig(PreTrainedConfig):
@@ -37,6 +37,7 @@ class SentenceVaeConfig(PreTrainedConfig):
     feed_forward_factor: float = 2.0
     block: BlockKind = "paper"
     decoder_context_tokens: int = 0
+    latent_memory: bool = False
     norm_first: bool = False
     kl_weight: float = 0.0
     kl_floor: float = 0.5
@@ -120,10 +121,13 @@ class SentenceVae(PreTrainedModel):
 
     def decode_hidden(self, latents_SH: Tensor, batch: SentenceBatch, pattern: Pattern) -> Tensor:
         """What the head takes [R, H]; `pattern` says which rows each row of the decoder sees."""
-        x_RH, rotation = self._with_positions(self.embedding(batch.decoder_inputs_R), pattern)
+        x_RH, rotation = self._with_positions(
+            self.embedding(batch.decoder_inputs_R), batch.decoder_rows, pattern
+        )
+        seen = SeenLatents(batch)
         for block in self.decoder:
             assert isinstance(block, Block)
-            x_RH = block.decode(x_RH, pattern, rotation, latents_SH, batch.decoder_rows.sequence_T)
+            x_RH = block.decode(x_RH, pattern, rotation, latents_SH, seen)
         return self.decoder_norm(x_RH)
 
     def decoder_pattern(self, batch: SentenceBatch, keep: bool = False) -> Pattern:
@@ -160,7 +164,7 @@ class SentenceVae(PreTrainedModel):
             kept_T = torch.rand(len(embedded_TH), device=embedded_TH.device) >= self.config.token_dropout
             embedded_TH = embedded_TH * kept_T[:, None]
         pattern = Sentences(batch.sentences, causal=False)
-        x_TH, rotation = self._with_positions(embedded_TH, pattern)
+        x_TH, rotation = self._with_positions(embedded_TH, batch.sentences, pattern)
         for block in self.encoder:
             x_TH = block(x_TH, pattern, rotation)
         mean_SH = self.latent_norm(sum_sequences(x_TH, batch.sentences).to(x_TH.dtype))
@@ -176,11 +180,14 @@ class SentenceVae(PreTrainedModel):
             latents_SH = mean_SH + torch.randn_like(mean_SH) * (0.5 * log_variance_SH).exp()
         return F.dropout(latents_SH, self.config.latent_dropout)
 
-    def _with_positions(self, embedded_TH: Tensor, pattern: Pattern) -> tuple[Tensor, Rotation | None]:
-        """What the first block takes: positions are added here, or turned into each block's queries and keys."""
-        if self.config.block == "paper":
-            return add_positions(embedded_TH, pattern.positions_T, pattern.num_positions), None
-        return embedded_TH * self.config.hidden_size**0.5, self.rotation(pattern.positions_T)
+    def _with_positions(
+        self, embedded_TH: Tensor, layout: RaggedLayout, pattern: Pattern
+    ) -> tuple[Tensor, Rotation | None]:
+        """What the first block takes: the place in the sentence is added here, and where the pattern's positions
+        are rotary, they turn each block's queries and keys."""
+        longest = max(gather.shape[1] for gather in layout.gathers)
+        x_TH = add_positions(embedded_TH, layout.positions_T, longest)
+        return x_TH, None if self.config.block == "paper" else self.rotation(pattern.positions_T)
 
     def rotation(self, positions_T: Tensor) -> Rotation:
         """Rotary positions for this model's heads."""
