@@ -106,13 +106,18 @@ class SelfAttention(nn.Module):
         return self.out(pattern.attend(*self._project(x_TH, rotation)).flatten(1))
 
     def step(
-        self, x_BH: Tensor, cache: KeyValueCache, cells_B: Tensor, sees_BW: Tensor, rotation: Rotation | None
+        self,
+        x_BH: Tensor,
+        cache: KeyValueCache,
+        cells_B: Tensor,
+        mask_B11W: Tensor,
+        rotation: Rotation | None,
     ) -> Tensor:
         """The next row of each of B sentences [B, H], written to its cell -> [B, H]."""
         q_BAK, k_BAK, v_BAK = self._project(x_BH, rotation)
         cache.write(cells_B, k_BAK, v_BAK)
         out_BA1K = F.scaled_dot_product_attention(
-            q_BAK[:, :, None], cache.keys_BAWK, cache.values_BAWK, attn_mask=sees_BW[:, None, None]
+            q_BAK[:, :, None], cache.keys_BAWK, cache.values_BAWK, attn_mask=mask_B11W
         )
         return self.out(out_BA1K.flatten(1))
 
@@ -278,13 +283,13 @@ class Block(nn.Module):
         x_BH: Tensor,
         cache: KeyValueCache,
         cells_B: Tensor,
-        sees_BW: Tensor,
+        mask_B11W: Tensor,
         rotation: Rotation | None,
         memory: tuple[Tensor, Tensor],
     ) -> Tensor:
         """One row of each of B sentences [B, H] -> [B, H]."""
         normed = self._before(x_BH, self.attention_norm)
-        change = self.attention.step(normed, cache, cells_B, sees_BW, rotation)
+        change = self.attention.step(normed, cache, cells_B, mask_B11W, rotation)
         x_BH = self._after(x_BH, change, self.attention_norm)
         change = self.latent_attention.step(self._query(x_BH), memory)
         return self._feed_forward(self._after(x_BH, change, self.latent_norm))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pipeline.attention import Block, KeyValueCache, add_positions
 from pipeline.batches import SentenceBatch
-from pipeline.patterns import SlidingWindow
+from pipeline.patterns import SlidingWindow, additive_mask
 from pipeline.precision import at_least_fp32
 from pipeline.sampling import Sampler
 from pipeline.vae import SentenceVae
@@ -104,11 +104,11 @@ class SentenceDecoder:
         """Logits after one more row of each document [B, V]."""
         config = self.vae.config
         cells_B = rows_B % self.size
-        sees_BW = self.places_W <= rows_B[:, None]
         x_BH = add_positions(self.vae.embedding(token_B), torch.full_like(token_B, place), place + 1)
+        mask_B11W = additive_mask((self.places_W <= rows_B[:, None])[:, None, None], x_BH.dtype)
         rotation = None if config.block == "paper" else self.vae.rotation(rows_B)
         for block, cache, memory in zip(self._blocks(), caches, memories, strict=True):
-            x_BH = block.step(x_BH, cache, cells_B, sees_BW, rotation, memory)
+            x_BH = block.step(x_BH, cache, cells_B, mask_B11W, rotation, memory)
         logits_BV = at_least_fp32(self.vae.head(self.vae.decoder_norm(x_BH)))
         if place == 0:
             logits_BV[:, config.eos_token_id] = -torch.inf  # a sentence has at least one token

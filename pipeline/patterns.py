@@ -12,6 +12,11 @@ from torch.nn import functional as F
 from pipeline.ragged import RaggedLayout, ragged_attention
 
 
+def additive_mask(sees: Tensor, dtype: torch.dtype) -> Tensor:
+    """0 where attention sees, minus infinity where it does not."""
+    return torch.zeros_like(sees, dtype=dtype).masked_fill_(~sees, -torch.inf)
+
+
 class Pattern(Protocol):
     """What attention may see."""
 
@@ -57,12 +62,12 @@ class SlidingWindow:
         first_T = torch.maximum(starts_T, rows_T - size + 1)
         first_CW1 = self._chunks(first_T[:, None], self.num_chunks * size)
         queries_CW1 = self._chunks(rows_T[:, None], 0)
-        # Rows past the end look at row 0 of the last chunk or later: what they see is thrown away.
+        # Rows past the end see all of their chunk's keys, so that no softmax is empty; what comes out is dropped.
         chunk_starts_C1L = torch.arange(self.num_chunks, device=rows_T.device)[:, None, None] * size
         keys_C1L = chunk_starts_C1L + torch.arange(-size, size, device=rows_T.device)
         padding_CW1 = first_CW1 > queries_CW1
-        sees_CWL = (keys_C1L >= first_CW1) & (keys_C1L <= queries_CW1) | padding_CW1
-        self.mask_C1WL = sees_CWL[:, None]
+        self.sees_CWL = (keys_C1L >= first_CW1) & (keys_C1L <= queries_CW1) | padding_CW1
+        self._mask_C1WL: Tensor | None = None
 
     def attend(self, q_TAK: Tensor, k_TAK: Tensor, v_TAK: Tensor) -> Tensor:
         """Scaled dot-product attention -> [T, A, K]."""
@@ -70,7 +75,9 @@ class SlidingWindow:
             self.seen.append((k_TAK, v_TAK))
         q_CAWK = self._chunks(q_TAK, 0.0).transpose(1, 2)
         k_CALK, v_CALK = (self._with_chunk_before(self._chunks(x, 0.0)) for x in (k_TAK, v_TAK))
-        out_CAWK = F.scaled_dot_product_attention(q_CAWK, k_CALK, v_CALK, attn_mask=self.mask_C1WL)
+        if self._mask_C1WL is None:  # one for all layers: a mask of booleans is made into this in each
+            self._mask_C1WL = additive_mask(self.sees_CWL[:, None], q_TAK.dtype)
+        out_CAWK = F.scaled_dot_product_attention(q_CAWK, k_CALK, v_CALK, attn_mask=self._mask_C1WL)
         return out_CAWK.transpose(1, 2).reshape(-1, *q_TAK.shape[1:])[: len(q_TAK)]
 
     def _chunks(self, x_T: Tensor, padding: float) -> Tensor:

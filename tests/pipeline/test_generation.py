@@ -152,3 +152,10 @@ def test_nucleus_keeps_the_likeliest():
     drawn = {int(Sampler(1.0, top_p, seed)(logits)) for top_p in (0.5,) for seed in range(50)}
     assert drawn == {0}
     assert len({int(Sampler(1.0, 1.0, seed)(logits)) for seed in range(200)}) > 2
+
+
+def test_tokens_are_drawn_as_often_as_they_are_likely():
+    logits = torch.tensor([0.4, 0.0, 0.35, 0.25, 0.0]).log().expand(4000, -1)
+    counts = torch.bincount(Sampler(1.0, seed=3)(logits), minlength=5) / 4000
+    assert counts[[1, 4]].tolist() == [0, 0]
+    assert torch.allclose(counts, logits[0].exp(), atol=0.03)
