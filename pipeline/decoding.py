@@ -104,9 +104,12 @@ class SentenceDecoder:
         """Logits after one more row of each document [B, V]."""
         config = self.vae.config
         cells_B = rows_B % self.size
-        x_BH = add_positions(self.vae.embedding(token_B), torch.full_like(token_B, place), place + 1)
+        x_BH, rotation = self.vae.embedding(token_B), None
+        if config.block == "paper":
+            x_BH = add_positions(x_BH, torch.full_like(token_B, place), place + 1)
+        else:
+            x_BH, rotation = x_BH * config.hidden_size**0.5, self.vae.rotation(rows_B)
         mask_B11W = additive_mask((self.places_W <= rows_B[:, None])[:, None, None], x_BH.dtype)
-        rotation = None if config.block == "paper" else self.vae.rotation(rows_B)
         for block, cache, memory in zip(self._blocks(), caches, memories, strict=True):
             x_BH = block.step(x_BH, cache, cells_B, mask_B11W, rotation, memory)
         logits_BV = at_least_fp32(self.vae.head(self.vae.decoder_norm(x_BH)))

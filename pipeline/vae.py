@@ -112,8 +112,9 @@ class SentenceVae(PreTrainedModel):
         """
         logits_RV = at_least_fp32(self.decode_logits(latents_SH, batch))
         nll_R = F.cross_entropy(logits_RV, batch.decoder_targets_R, reduction="none")
-        nll_R = nll_R * (batch.decoder_rows.positions_T < self.config.max_sentence_tokens)
-        return nll_R, logits_RV.detach().argmax(-1) == batch.decoder_targets_R
+        is_certain_R = batch.decoder_rows.positions_T >= self.config.max_sentence_tokens
+        is_likeliest_R = logits_RV.detach().argmax(-1) == batch.decoder_targets_R
+        return nll_R.masked_fill(is_certain_R, 0.0), is_likeliest_R | is_certain_R
 
     def decode_logits(self, latents_SH: Tensor, batch: SentenceBatch) -> Tensor:
         """Next-token logits of each row of the decoder [R, V], given the true tokens before it."""
@@ -183,11 +184,12 @@ class SentenceVae(PreTrainedModel):
     def _with_positions(
         self, embedded_TH: Tensor, layout: RaggedLayout, pattern: Pattern
     ) -> tuple[Tensor, Rotation | None]:
-        """What the first block takes: the place in the sentence is added here, and where the pattern's positions
-        are rotary, they turn each block's queries and keys."""
-        longest = max(gather.shape[1] for gather in layout.gathers)
-        x_TH = add_positions(embedded_TH, layout.positions_T, longest)
-        return x_TH, None if self.config.block == "paper" else self.rotation(pattern.positions_T)
+        """What the first block takes: places in the sentence are added here, or rotary positions of the pattern
+        turn each block's queries and keys."""
+        if self.config.block == "paper":
+            longest = max(gather.shape[1] for gather in layout.gathers)
+            return add_positions(embedded_TH, layout.positions_T, longest), None
+        return embedded_TH * self.config.hidden_size**0.5, self.rotation(pattern.positions_T)
 
     def rotation(self, positions_T: Tensor) -> Rotation:
         """Rotary positions for this model's heads."""
