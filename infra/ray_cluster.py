@@ -6,6 +6,11 @@ import os
 from pipeline.config import RayConfig
 
 
+def is_cluster_given(config: RayConfig) -> bool:
+    """Whether there is a cluster to use: one that is named, or the one that this job was submitted to."""
+    return config.address is not None or "RAY_ADDRESS" in os.environ
+
+
 def connect(config: RayConfig) -> None:
     """Connect once; later calls change nothing. Token authentication stays as the cluster has it.
 

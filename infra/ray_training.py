@@ -148,7 +148,7 @@ def with_absolute_paths(config: Config) -> Config:
     models = {name: absolute(path) for name, path in config.models}
     return config.model_copy(
         update={
-            "shards": absolute(config.shards),
+            "shards": tuple(str(absolute(folder)) for folder in config.shard_folders) or None,
             "models": config.models.model_copy(update=models),
             "trunk": config.trunk.model_copy(update={"path": absolute(config.trunk.path)}),
         }

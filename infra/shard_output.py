@@ -148,8 +148,10 @@ class ShardOutput:
     def finish(self, identity: Identity, finished: dict[int, FinishedSplit]) -> Manifest:
         """Write the manifest, and forget the progress."""
         records = [record for split in finished.values() for record in split.shards]
-        rejected = Counter(rejection.reason for split in finished.values() for rejection in split.rejections)
-        manifest = Manifest.of(identity, len(finished), records, rejected)
+        set_aside = [rejection for split in finished.values() for rejection in split.rejections]
+        rejected = Counter(rejection.reason for rejection in set_aside if not rejection.is_filtered)
+        filtered = Counter(rejection.reason for rejection in set_aside if rejection.is_filtered)
+        manifest = Manifest.of(identity, len(finished), records, rejected, filtered)
         self.folder.write(MANIFEST, (manifest.model_dump_json(indent=1) + "\n").encode())
         self.folder.remove([name for name in self.folder.names() if name.startswith(f"{PROGRESS}/")])
         return manifest

@@ -94,6 +94,19 @@ class Folder:
             return []
         return sorted(path.removeprefix(self._root).lstrip("/") for path in self._remote.find(self._root))
 
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file below, by its name."""
+        if self._local is not None:
+            return {name: (self._local / name).stat().st_size for name in self.names()}
+        self._remote.invalidate_cache()
+        if not self._remote.exists(self._root):
+            return {}
+        found = self._remote.find(self._root, detail=True)
+        return {
+            path.removeprefix(self._root).lstrip("/"): int(info["size"] or 0)
+            for path, info in sorted(found.items())
+        }
+
     def remove(self, names: list[str]) -> None:
         """Delete these files, where they are there, and local folders that this leaves empty."""
         try:

@@ -147,7 +147,7 @@ def _refuse_local_paths(config: Config, folder: Path) -> None:
     database = sqlite_path(config.tracking.uri)
     named: list[tuple[str, str | None]] = [
         ("output", config.output),
-        ("shards", config.shards),
+        *(("shards", folder) for folder in config.shard_folders),
         ("models.lm", config.models.lm),
         ("models.vae", config.models.vae),
         ("models.sllm", config.models.sllm),

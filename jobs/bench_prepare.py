@@ -306,7 +306,7 @@ def _batched(rows: Iterator[str]) -> Iterator[list[str]]:
 
 
 CONTENDERS: dict[str, tuple[str, Callable[[Task], None]]] = {
-    "sllm prepare (as a job, on Ray)": ("ray", _sllm_job),
+    "sllm prepare (the recorded job)": ("mlflow", _sllm_job),
     "sllm shards, launcher=ray": ("ray", lambda task: _ours(task, "ray")),
     "sllm shards, launcher=local": ("tokenizers", lambda task: _ours(task, "local")),
     "our engine alone": ("tokenizers", _engine_alone),

@@ -6,6 +6,7 @@ Everything heavy is imported inside the command that needs it, so that `--help` 
 import contextlib
 import dataclasses
 import functools
+import gc
 import importlib
 import json
 import os
@@ -19,6 +20,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from jobs.arguments import ConfigPath, Overrides, config_and_overrides
+from jobs.cli_cost import bench_train, plan
 from pipeline.config import Config, load_config
 from pipeline.errors import ConfigError, CorpusError, ModelError, ShardError, SllmError
 from pipeline.lineage import JobRecord
@@ -174,13 +177,6 @@ class _JobOptions:
     as_json: bool
 
 
-ConfigPath = Annotated[
-    str, typer.Argument(metavar="CONFIG", help="YAML file (see jobs/presets), or the first KEY=VALUE.")
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="KEY=VALUE", help="Dotted key of the configuration and its value in YAML."),
-]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the whole resolved configuration and stop.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what an earlier run wrote to the same output.")]
 Submit = Annotated[
@@ -199,12 +195,6 @@ def _help(verb: str) -> str:
     return f"{JOBS[verb]}\n\n\b\nExamples:\n{examples}"
 
 
-def _config_and_overrides(config: str, overrides: list[str] | None) -> tuple[str | None, list[str]]:
-    """The YAML file is optional: the first argument may be an override already."""
-    rest = list(overrides or [])
-    return (None, [config, *rest]) if "=" in config and not Path(config).exists() else (config, rest)
-
-
 def _command(verb: str) -> Callable[..., None]:
     def command(
         config: ConfigPath,
@@ -214,7 +204,7 @@ def _command(verb: str) -> Callable[..., None]:
         submit: Submit = None,
         as_json: AsJson = False,
     ) -> None:
-        path, changes = _config_and_overrides(config, overrides)
+        path, changes = config_and_overrides(config, overrides)
         _job(verb, changes, path, _JobOptions(dry_run, force, submit, as_json))
 
     return command
@@ -230,7 +220,7 @@ def _generate(
     as_json: AsJson = False,
 ) -> None:
     """Write text from a model folder or a configuration."""
-    path, changes = _config_and_overrides(config, overrides)
+    path, changes = config_and_overrides(config, overrides)
     if path is not None and Path(path).is_dir():
         path, changes = None, [f"models.sllm={json.dumps(path, ensure_ascii=False)}", *changes]
     if prompt is not None:
@@ -315,6 +305,32 @@ def bench_prepare(
     measure(source, tokenizer, num_workers, segmenter, as_json)
 
 
+@bench.command("stream")
+@_answering_errors
+def bench_stream(
+    shards: Annotated[str, typer.Argument(metavar="SHARDS", help="Folder written by `sllm prepare`.")],
+    micro_batch_tokens: Annotated[
+        int, typer.Option("--tokens", help="Tokens a micro-batch, at most.")
+    ] = 16384,
+    context_tokens: Annotated[int, typer.Option("--context-tokens", help="Of the token-level model.")] = 512,
+    context_sentences: Annotated[
+        int, typer.Option("--context-sentences", help="Of the sentence-level model.")
+    ] = 64,
+    seconds: Annotated[float, typer.Option("--seconds", help="To measure each contender for.")] = 5.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Shards to packed batches: tokens/s in one process beside `datasets` and the memory map alone, and padding.
+
+    \b
+    Example:
+      sllm bench stream runs/shards
+    """
+    from jobs.bench_stream import Shape
+    from jobs.bench_stream import bench_stream as measure
+
+    measure(shards, Shape(micro_batch_tokens, context_tokens, context_sentences, seconds), as_json)
+
+
 @app.command(rich_help_panel="Look")
 @_answering_errors
 def segment(
@@ -387,6 +403,12 @@ def bench_segmenters(
     print(json.dumps(table, indent=2) if as_json else markdown(table))
 
 
+app.command("plan", rich_help_panel="Look")(_answering_errors(plan))
+bench.command("train")(_answering_errors(bench_train))
+
+
 def main() -> None:
     """Entry point of the console command."""
+    # Imports make many objects and no garbage: looking for some costs a sixth of a start.
+    gc.set_threshold(100_000, 20, 100)
     app()

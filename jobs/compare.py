@@ -16,18 +16,19 @@ import torch
 from infra.tracking import ActiveRun
 from jobs.compare_report import markdown, plot
 from jobs.execution import run_job
+from jobs.training import shards_artifact
 from pipeline.batches import SentenceWindows, TokenWindows
 from pipeline.comparison import (
     Measured,
     context_memory,
     measure_speeds,
-    parameters_of,
     sentence_writer,
     steps_for,
     token_writer,
     training_flops_per_token,
 )
 from pipeline.config import Config, Variant, override
+from pipeline.cost import num_parameters
 from pipeline.errors import ConfigError
 from pipeline.evaluation import (
     Float64,
@@ -41,7 +42,7 @@ from pipeline.lineage import JobRecord, artifact_of
 from pipeline.lm import TokenLm, load_causal_lm
 from pipeline.shards import Shards, open_shards
 from pipeline.sllm import Ablation, Sllm
-from pipeline.tasks import build_task, load_sllm_part, train_config, windows
+from pipeline.tasks import build_task, corpora, load_sllm_part, train_config
 
 REPORT_FOLDER = "report"
 JSON_FILE, MARKDOWN_FILE, PLOT_FILES = (
@@ -75,10 +76,10 @@ class Trained:
 
 def run(config: Config, force: bool = False) -> JobRecord:
     """Train `config.compare.variants` on `config.shards` into `config.output`; score, measure, report."""
-    if config.shards is None or config.output is None or not config.compare.variants:
-        raise ConfigError("compare needs shards=FOLDER, output=FOLDER, and compare.variants")
+    if not isinstance(config.shards, str) or config.output is None or not config.compare.variants:
+        raise ConfigError("compare needs one shards=FOLDER, output=FOLDER, and compare.variants")
     baseline = _baseline(config)
-    shards = open_shards(config.shards)
+    shards = open_shards(config.shards, config.stream)
     if shards.documents("dev").num_documents == 0:
         raise ConfigError(
             f"{config.shards} has no dev split: prepare with data.dev_fraction or data.dev_inputs"
@@ -95,7 +96,10 @@ def run(config: Config, force: bool = False) -> JobRecord:
         "compare",
         config,
         sections=["compare", "evaluate", "lm.context_tokens", "sllm.context_sentences"],
-        inputs=[artifact_of(path) for path in (config.shards, *(each.folder for each in trained))],
+        inputs=[
+            shards_artifact(config.shards, config.stream),
+            *(artifact_of(each.folder) for each in trained),
+        ],
         output=output,
         output_kind="report",
         body=body,
@@ -118,8 +122,8 @@ def _train(name: str, variant: Variant, config: Config, shards: Shards, force: b
     total = sum(variant.stages.values())
     for verb, share in variant.stages.items():
         own = variant_config(config, name, records)
-        source = windows(verb, own, shards.documents("train"), shards.tokenizer())
-        steps = steps_for(source, train_config(verb, own), config.compare.tokens * share / total)
+        tokens = config.compare.tokens * share / total
+        steps = steps_for(corpora(verb, own, "train"), train_config(verb, own), config.stream, tokens)
         section = verb.removeprefix("train-")
         own = override(own, {f"{section}.train.steps": steps})
         own = own.model_copy(update={"output": str(Path(str(config.output), name, _FOLDERS[verb]))})
@@ -200,9 +204,9 @@ def _measure(config: Config, shards: Shards, trained: list[Trained]) -> list[Mea
                 name=each.name,
                 title=each.variant.title,
                 kind="token-level" if each.is_token_level else "sentence-level",
-                parameters=parameters_of(model),
+                parameters=num_parameters(model),
                 training_tokens=sum(record.metrics["train/tokens"] for record in each.records.values()),
-                training_flops=_training_flops(each, shards),
+                training_flops=_training_flops(each),
                 bits_per_byte=bits.pop("none"),
                 context_bytes_per_token=growing,
                 window_bytes=fixed,
@@ -256,12 +260,12 @@ def _scores(
         yield ablation, sllm_nll_by_token(sllm, windows, budget, ablation)
 
 
-def _training_flops(trained: Trained, shards: Shards) -> float:
+def _training_flops(trained: Trained) -> float:
     total = 0.0
     for verb, record in trained.records.items():
         own = trained.config
         task = build_task(verb, own)  # type: ignore[arg-type]
-        per_token = training_flops_per_token(task.module, task.train, train_config(verb, own))  # type: ignore[arg-type]
+        per_token = training_flops_per_token(task, train_config(verb, own))  # type: ignore[arg-type]
         total += per_token * record.metrics["train/tokens"]
     return total
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from infra.tracking import ActiveRun
 from jobs.execution import run_job
+from jobs.training import shards_artifact
 from pipeline.batches import DocumentSource, SentenceWindows, TokenWindows
 from pipeline.config import Config
 from pipeline.errors import ConfigError
@@ -39,15 +40,18 @@ Report = dict[str, dict[str, float]]
 
 def run(config: Config, force: bool = False) -> JobRecord:
     """Score the models that `config.models` names on the dev split of `config.shards`; print a table."""
-    if config.shards is None or config.output is None:
+    if not isinstance(config.shards, str) or config.output is None:
         raise ConfigError(
-            "evaluate needs shards=FOLDER, output=FOLDER, and models.lm, models.vae or models.sllm"
+            "evaluate needs one shards=FOLDER, output=FOLDER, and models.lm, models.vae or models.sllm"
         )
     models = [config.models.lm, config.models.vae, config.models.sllm]
-    inputs = [artifact_of(path) for path in (config.shards, *models) if path is not None]
+    inputs = [
+        shards_artifact(config.shards, config.stream),
+        *(artifact_of(path) for path in models if path is not None),
+    ]
 
     def body(run: ActiveRun) -> dict[str, float]:
-        report = evaluate(config, open_shards(str(config.shards)))
+        report = evaluate(config, open_shards(str(config.shards), config.stream))
         Path(run.output, REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n")
         return {
             f"{model}/{name}": value for model, figures in report.items() for name, value in figures.items()

@@ -2,8 +2,6 @@
 
 import dataclasses
 import datetime
-import fcntl
-import shutil
 import signal
 import sys
 import threading
@@ -15,17 +13,13 @@ from typing import Any
 from infra.parameters import masked
 from infra.provenance import code_versions, ray_job_tags
 from infra.tracking import ActiveRun, resolve_uri, start_run
+from jobs.place import absolute, job_place
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.lineage import (
-    CHECKPOINTS_NAME,
     Artifact,
     JobRecord,
-    content_files,
-    describe_output,
     identity,
-    read_record,
-    write_record,
 )
 
 LOCK_NAME = ".lock"
@@ -50,25 +44,24 @@ def run_job(
 
     Raises `ConfigError` where `output` holds the work of a job of another identity.
     """
-    if "://" in output:
-        raise ConfigError(f"output={output} must be a folder that every node reaches, not a URL: mount it")
+    place = job_place(output, output_kind)
     tree = masked(config.model_dump(mode="json"))
     tree["tracking"]["uri"] = resolve_uri(tree["tracking"]["uri"])
     part = {key: _at(tree, key) for key in sections}
     this = identity(job, part, inputs)
-    earlier = read_record(output)
-    inputs = [dataclasses.replace(artifact, path=_absolute(artifact.path)) for artifact in inputs]
+    earlier = place.read()
+    inputs = [dataclasses.replace(artifact, path=absolute(artifact.path)) for artifact in inputs]
     if earlier is not None and not force:
         if (earlier.job, earlier.identity) != (job, this):
-            if _left_something(earlier, inputs):
+            if earlier.finished is not None or place.left_something(inputs):
                 raise ConfigError(_difference(earlier, job, part, inputs, output))
             earlier = None
-        elif earlier.output_is_whole:
+        elif place.is_whole(earlier):
             _say(f"reuse {output}: {job} run {earlier.run_id}, finished {earlier.finished}")
             return earlier
-    with _only_job_at(output):
+    with place.held():
         if earlier is not None and force:
-            _remove(earlier, inputs)
+            place.remove(earlier, inputs)
             earlier = None
         unfinished = earlier if earlier is not None and earlier.finished is None else None
         run = start_run(
@@ -92,41 +85,21 @@ def run_job(
         went_on = "goes on in" if unfinished and unfinished.run_id == run.run_id else "starts as"
         _say(f"{job} -> {output}: {went_on} MLflow run {run.run_id}")
         with _ended(run), _interruptible():
-            write_record(output, record)
+            place.write(record)
             run.log_start(tree, inputs, _tags(record))
             metrics = body(run)
             run.close()
-            made = describe_output(output_kind, output, run.run_id)
-            run.log_output(dataclasses.replace(made, path=_absolute(output)), metrics)
+            made = place.describe(output_kind, run.run_id)
+            run.log_output(dataclasses.replace(made, path=absolute(output)), metrics)
             record = dataclasses.replace(
                 record,
                 output=made,
                 metrics={key: float(value) for key, value in metrics.items()},
                 finished=_now(),
-                files=_written(output, inputs),
+                files=place.written(inputs),
             )
-            write_record(output, record)
+            place.write(record)
     return record
-
-
-@contextmanager
-def _only_job_at(output: str) -> Iterator[None]:
-    """Hold the folder, so that two jobs never write to it at once. A dead job holds nothing."""
-    try:
-        Path(output).mkdir(parents=True, exist_ok=True)
-        lock = Path(output, LOCK_NAME).open("a")  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise ConfigError(f"cannot write to output={output}: {error.strerror}") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(
-                f"another job is writing to {output}: wait for it, or name another output"
-            ) from error
-        except OSError:  # a file system without locks
-            pass
-        yield
 
 
 @contextmanager
@@ -212,33 +185,6 @@ def _at(tree: Mapping[str, Any], key: str) -> Any:
     for name in key.split("."):
         node = node.get(name) if isinstance(node, Mapping) else None
     return node
-
-
-def _absolute(path: str) -> str:
-    """A path that means the same from any folder; names and URLs stay as they are."""
-    return str(Path(path).absolute()) if Path(path).exists() else path
-
-
-def _written(output: str, inputs: Sequence[Artifact]) -> dict[str, int]:
-    """Files of the output, with their bytes, less those that the job read (a corpus that it put there first)."""
-    read = {artifact.path for artifact in inputs}
-    files = content_files(output).items()
-    return {name: size for name, size in files if _absolute(f"{output}/{name}") not in read}
-
-
-def _left_something(earlier: JobRecord, inputs: Sequence[Artifact]) -> bool:
-    """Whether that job finished, or died after it wrote something: one that failed at once is forgotten."""
-    folder = Path(earlier.output.path)
-    written = bool(_written(earlier.output.path, inputs)) or (folder / CHECKPOINTS_NAME).exists()
-    return earlier.finished is not None or written
-
-
-def _remove(earlier: JobRecord, inputs: Sequence[Artifact]) -> None:
-    """Remove what that job wrote, and nothing else: a person's own files in the folder stay."""
-    folder = Path(earlier.output.path)
-    for name in earlier.files.keys() & _written(earlier.output.path, inputs).keys():
-        (folder / name).unlink()
-    shutil.rmtree(folder / CHECKPOINTS_NAME, ignore_errors=True)
 
 
 def _now() -> str:

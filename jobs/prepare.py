@@ -1,12 +1,12 @@
 """`sllm prepare`: a corpus becomes sentence shards, on Ray or on this machine's cores."""
 
-import functools
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -19,8 +19,8 @@ from rich.progress import (
 )
 
 import segmenters
-from infra.local_tasks import LocalWorkers, ProcessWorkers
 from infra.shard_output import REJECTED, FinishedSplit, ShardOutput
+from infra.split_worker import Workers, start_workers
 from pipeline.config import Config
 from pipeline.corpus import (
     PYTHON_DOCS,
@@ -33,14 +33,39 @@ from pipeline.corpus import (
     python_docs,
     survey_all,
 )
+from pipeline.corpus.filters import Deduplicator, Filter, build_filters
 from pipeline.corpus.splits import choose_split_bytes, id_hash, identity_digest, is_dev_document
-from pipeline.errors import ConfigError, CorpusError, ShardError
+from pipeline.errors import ConfigError, CorpusError
 from pipeline.lineage import Artifact, JobRecord
-from pipeline.manifest import Identity, Manifest
-from pipeline.preparation import SplitPreparer, duplicated_hashes, make_identity, reading_options
+from pipeline.manifest import Manifest
+from pipeline.preparation import SplitTask, duplicated_hashes, find_duplicates, make_identity, reading_options
 from pipeline.tokens import Tokenizer
+from segmenters import Segmenter
 
 PYTHON_DOCS_FILE = "corpus/python-docs.jsonl"
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What shards are made of and with, all looked at before work starts."""
+
+    segmenter: Segmenter
+    surveys: list[Survey]
+    """Of the files of the corpus, in its order."""
+    split_bytes: int
+    """Bytes of text in a split."""
+    tokenizer: Tokenizer | None
+    """None: one is trained on the corpus."""
+
+    def artifacts(self, config: Config) -> list[Artifact]:
+        """As inputs of the job."""
+        inputs = [Artifact("corpus", survey.source.path, survey.sha256) for survey in self.surveys]
+        # Its weights are an input as much as the text: others, and the shards are others.
+        digest = self.segmenter.weights_digest or identity_digest(self.segmenter.fingerprint())
+        inputs.append(Artifact("segmenter", config.segmenter.name, digest))
+        if self.tokenizer is not None:
+            inputs.append(Artifact("tokenizer", str(config.tokenizer.path), self.tokenizer.digest))
+        return inputs
 
 
 def run(config: Config, force: bool = False) -> JobRecord:
@@ -52,25 +77,18 @@ def run(config: Config, force: bool = False) -> JobRecord:
     output = config.output
     if force:
         config = config.model_copy(update={"prepare": config.prepare.model_copy(update={"overwrite": True})})
-    segmenter = segmenters.load(config.segmenter.name, **config.segmenter.options)
-    surveys, split_bytes = survey_corpus(config, output)
-    inputs = [Artifact("corpus", survey.source.path, survey.sha256) for survey in surveys]
-    # Its weights are an input as much as the text: others, and the shards are others.
-    digest = segmenter.weights_digest or identity_digest(segmenter.fingerprint())
-    inputs.append(Artifact("segmenter", config.segmenter.name, digest))
-    if config.tokenizer.path is not None:
-        digest = Tokenizer.load(config.tokenizer.path).digest
-        inputs.append(Artifact("tokenizer", config.tokenizer.path, digest))
+    materials = gather(config, output)
 
     def body(_run: object) -> dict[str, float]:
         start = time.monotonic()
-        manifest = prepare(config, output, surveys, split_bytes)
+        manifest = prepare(config, output, materials)
         metrics: dict[str, float] = {"seconds": time.monotonic() - start}
         for split, totals in manifest.totals.items():
             metrics[f"{split}/documents"] = totals.documents
             metrics[f"{split}/sentences"] = totals.sentences
             metrics[f"{split}/tokens"] = totals.tokens
             metrics[f"{split}/bytes"] = totals.num_bytes
+        metrics.update({f"filtered/{name}": count for name, count in manifest.filtered.items()})
         return {**metrics, "rejected": sum(manifest.rejected.values())}
 
     return run_job(
@@ -83,7 +101,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
             "prepare.split_bytes",
             "prepare.max_sentence_tokens",
         ],
-        inputs=inputs,
+        inputs=materials.artifacts(config),
         output=output,
         output_kind="shards",
         body=body,
@@ -91,22 +109,25 @@ def run(config: Config, force: bool = False) -> JobRecord:
     )
 
 
-def survey_corpus(config: Config, output: str) -> tuple[list[Survey], int]:
-    """Look through all files of the corpus -> surveys in its order, and bytes in a split.
+def gather(config: Config, output: str) -> Materials:
+    """Load segmenter and tokenizer, and look through all files of the corpus.
 
-    Raises `CorpusError` for what is missing or damaged, before any other work.
+    Raises `SegmenterError`, `ConfigError` or `CorpusError` for what is missing or damaged, before any other work.
     """
+    segmenter = segmenters.load(config.segmenter.name, **config.segmenter.options)
+    path = config.tokenizer.path
+    tokenizer = None if path is None else Tokenizer.load(path)
     data = config.data
     if PYTHON_DOCS in (*data.inputs, *data.dev_inputs):
-        path = _write_python_docs(output, data.max_bytes)
+        docs = _write_python_docs(output, data.max_bytes)
         named = {
-            key: tuple(path if given == PYTHON_DOCS else given for given in getattr(data, key))
+            key: tuple(docs if given == PYTHON_DOCS else given for given in getattr(data, key))
             for key in ("inputs", "dev_inputs")
         }
         data = data.model_copy(update=named)
     sources = find_sources(data)
     split_bytes = config.prepare.split_bytes or choose_split_bytes(sources)
-    return survey_all(sources, data, split_bytes), split_bytes
+    return Materials(segmenter, survey_all(sources, data, split_bytes), split_bytes, tokenizer)
 
 
 def _write_python_docs(output: str, max_bytes: int | None) -> str:
@@ -119,90 +140,39 @@ def _write_python_docs(output: str, max_bytes: int | None) -> str:
     return f"{output.rstrip('/')}/{PYTHON_DOCS_FILE}"
 
 
-def prepare(
-    config: Config, output: str, surveys: list[Survey] | None = None, split_bytes: int | None = None
-) -> Manifest:
+def prepare(config: Config, output: str, materials: Materials | None = None) -> Manifest:
     """Make, or finish, the shards of this configuration in the folder or URL `output` -> their manifest.
 
     Raises `CorpusError` for input that is missing, damaged or mostly rejected, `ShardError` where `output`
     holds shards of something else and `prepare.overwrite` is not set.
     """
-    if surveys is None or split_bytes is None:
-        surveys, split_bytes = survey_corpus(config, output)
+    materials = materials or gather(config, output)
     shard_output = ShardOutput(output)
-    segmenter = segmenters.load(config.segmenter.name, **config.segmenter.options)
-    splits = plan_splits(surveys, config.data, split_bytes)
-    tokenizer, trained_on = _tokenizer(config, shard_output, surveys, splits)
-    identity = make_identity(config, surveys, split_bytes, segmenter, tokenizer.digest)
+    splits = plan_splits(materials.surveys, config.data, materials.split_bytes)
+    tokenizer, trained_on = materials.tokenizer, None
+    if tokenizer is None:
+        tokenizer, trained_on = _trained_tokenizer(config, shard_output, materials.surveys, splits)
+    segmenter = materials.segmenter
+    identity = make_identity(config, materials.surveys, materials.split_bytes, segmenter, tokenizer.digest)
     finished = shard_output.open(identity, len(splits), config.prepare.overwrite)
     manifest = shard_output.manifest()
     if manifest is not None:
         return manifest
     shard_output.begin(identity, tokenizer, trained_on)
-    _prepare_splits(config, shard_output, splits, identity, finished)
+    workers = start_workers(config, shard_output.folder.url, identity, segmenter, tokenizer)
+    try:
+        _prepare_splits(workers, shard_output, splits, finished, build_filters(config.data.filters))
+    finally:
+        workers.close()
     shard_output.write_rejected(sorted(finished.items()))
     _check_rejected(config, output, finished)
     return shard_output.finish(identity, finished)
 
 
-class PrepareWorker:
-    """What a worker does; it holds one tokenizer and one segmenter for life."""
-
-    def __init__(self, config: Config, output: str, identity: Identity) -> None:
-        shard_output = ShardOutput(output)
-        segmenter = segmenters.load(config.segmenter.name, **config.segmenter.options)
-        if segmenter.fingerprint() != identity.segmenter:
-            raise ConfigError(
-                f"segmenter {config.segmenter.name!r} is another one on this worker ({segmenter.fingerprint()}); "
-                f"install the same versions on all machines"
-            )
-        tokenizer = shard_output.tokenizer()
-        if tokenizer is None or tokenizer.digest != identity.tokenizer_digest:
-            raise ShardError(f"the tokenizer in {output!r} was replaced while work went on; run again")
-        self._folder = shard_output.folder
-        self._preparer = SplitPreparer(config.data, identity, segmenter, tokenizer)
-
-    def prepare(self, split: Split, dropped: dict[int, frozenset[int]]) -> FinishedSplit:
-        """Write the shards of one split."""
-        prepared = self._preparer.prepare(split, dropped.get(split.index, frozenset()))
-        for record, buffer in prepared.shards:
-            self._folder.write(record.file, buffer)
-        records = tuple(record for record, _ in prepared.shards)
-        return FinishedSplit(records, prepared.rejections, prepared.id_hashes)
-
-
-class Workers(Protocol):
-    """Carries work: `LocalWorkers`, `ProcessWorkers` or `RayWorkers`."""
-
-    def map(self, method: str, items: Iterable[Any], *shared: Any) -> Iterator[tuple[Any, Any]]:
-        """Results as they come: (item, result)."""
-
-    def close(self) -> None:
-        """Let go of what was started."""
-
-
-def _start_workers(config: Config, output: str, identity: Identity) -> Workers:
-    make_worker = functools.partial(PrepareWorker, config, output, identity)
-    if config.launcher == "local" and config.prepare.num_workers == 1:
-        return LocalWorkers(make_worker)
-    if config.launcher == "local":
-        return ProcessWorkers(make_worker, config.prepare.num_workers, imports=[__name__])
-    from infra.ray_cluster import connect
-    from infra.ray_tasks import RayWorkers
-
-    connect(config.ray)
-    return RayWorkers(make_worker, config.prepare.num_workers)
-
-
-def _tokenizer(
+def _trained_tokenizer(
     config: Config, output: ShardOutput, surveys: list[Survey], splits: list[Split]
-) -> tuple[Tokenizer, str | None]:
-    """The tokenizer that is named; else one trained on the train documents, or that of an earlier run.
-
-    For a trained one also the digest of what it was trained on.
-    """
-    if config.tokenizer.path is not None:
-        return Tokenizer.load(config.tokenizer.path), None
+) -> tuple[Tokenizer, str]:
+    """One trained on the train documents, or that of an earlier run; with the digest of what it was trained on."""
     trained_on = identity_digest(
         [
             [[survey.source.name, survey.sha256, survey.source.is_dev] for survey in surveys],
@@ -230,36 +200,48 @@ def _training_texts(config: Config, splits: list[Split]) -> Iterator[str]:
 
 
 def _prepare_splits(
-    config: Config,
+    workers: Workers,
     output: ShardOutput,
     splits: list[Split],
-    identity: Identity,
     finished: dict[int, FinishedSplit],
+    filters: Mapping[str, Filter | Deduplicator],
 ) -> None:
     """Do what is missing in `finished`, then again, without these, the splits with ids of earlier ones."""
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    workers = _start_workers(config, output.folder.url, identity)
-    try:
-        with Progress(TextColumn("{task.description}"), *columns, console=Console(stderr=True)) as progress:
+    with Progress(TextColumn("{task.description}"), *columns, console=Console(stderr=True)) as progress:
 
-            def work(title: str, todo: list[Split], dropped: dict[int, frozenset[int]]) -> None:
-                task = progress.add_task(title, total=sum(split.num_bytes for split in todo))
-                for split, result in workers.map("prepare", todo, dropped):
-                    output.write_split(split.index, result)
-                    finished[split.index] = result
-                    progress.advance(task, split.num_bytes)
+        def work(title: str, method: str, todo: list[SplitTask]) -> Iterator[tuple[int, Any]]:
+            task = progress.add_task(title, total=sum(one.split.num_bytes for one in todo))
+            for done, result in workers.map(method, todo):
+                yield done.split.index, result
+                progress.advance(task, done.split.num_bytes)
 
-            work("prepare", [split for split in splits if split.index not in finished], {})
-            dropped = duplicated_hashes([output.id_hashes(finished[split.index]) for split in splits])
-            if dropped:
-                work("without repeated ids", [splits[index] for index in dropped], dropped)
-    finally:
-        workers.close()
+        def prepare_all(title: str, todo: list[SplitTask]) -> None:
+            for index, result in work(title, "prepare", todo):
+                output.write_split(index, result)
+                finished[index] = result
+
+        duplicates: dict[int, dict[str, frozenset[int]]] = {}
+        missing = [split for split in splits if split.index not in finished]
+        if missing and any(isinstance(step, Deduplicator) for step in filters.values()):
+            signed = dict(work("look for duplicates", "sign", [SplitTask(split) for split in splits]))
+            duplicates = find_duplicates(filters, signed)
+        tasks = [SplitTask(split, duplicates=duplicates.get(split.index, {})) for split in splits]
+        prepare_all("prepare", [task for task in tasks if task.split.index not in finished])
+        dropped = duplicated_hashes([output.id_hashes(finished[split.index]) for split in splits])
+        if dropped:
+            again = [replace(tasks[index], repeated_ids=hashes) for index, hashes in dropped.items()]
+            prepare_all("without repeated ids", again)
 
 
 def _check_rejected(config: Config, output: str, finished: dict[int, FinishedSplit]) -> None:
     documents = sum(record.documents for split in finished.values() for record in split.shards)
-    rejections = [rejection for _, split in sorted(finished.items()) for rejection in split.rejections]
+    rejections = [
+        rejection
+        for _, split in sorted(finished.items())
+        for rejection in split.rejections
+        if not rejection.is_filtered
+    ]
     total = documents + len(rejections)
     allowed = config.data.max_rejected_fraction
     if len(rejections) > allowed * total:

@@ -52,7 +52,7 @@ def wire(config: Config, verb: str) -> Config:
     return config.model_copy(
         update={
             "output": str(root / FOLDERS[verb]),
-            "shards": made_by("prepare", config.shards),
+            "shards": str(root / FOLDERS["prepare"]) if "prepare" in planned else config.shards,
             "models": config.models.model_copy(update=models),
         }
     )

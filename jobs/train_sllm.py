@@ -14,7 +14,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
             "train-sllm needs models.vae=FOLDER, written by `sllm train-vae`; or set sllm.vae_from=config"
         )
     if config.sllm.trunk_from == "lm" and config.models.lm is None:
-        raise ConfigError("sllm.trunk_from=lm needs models.lm=FOLDER; or set sllm.trunk_from=config")
+        raise ConfigError("sllm.trunk_from=lm needs models.lm=FOLDER; or set sllm.trunk_from=path or config")
     models = [config.models.vae if staged else None, config.models.lm]
     sections = ["trunk", "sllm", "lm.context_tokens", *([] if staged else ["vae"])]
     return run_training("train-sllm", config, sections, models, force)

@@ -1,14 +1,16 @@
 """What the three training verbs share: inputs, launcher, progress, metrics, and where the model goes."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from infra.tracking import ActiveRun
 from jobs.execution import run_job
 from jobs.progress import TrainingProgress
-from pipeline.config import Config
+from pipeline.config import Config, StreamConfig
 from pipeline.errors import ConfigError
-from pipeline.lineage import CHECKPOINTS_NAME, Artifact, JobRecord, artifact_of
+from pipeline.lineage import CHECKPOINTS_NAME, MANIFEST_NAME, Artifact, JobRecord, artifact_of
+from pipeline.shard_cache import ShardCache
 from pipeline.tasks import TrainingJob, train_config
 
 
@@ -16,9 +18,10 @@ def run_training(
     job: TrainingJob, config: Config, sections: Sequence[str], models: Sequence[str | None], force: bool
 ) -> JobRecord:
     """Train the model of `job` from `config.shards` and `models` into `config.output`, as one MLflow run."""
-    if config.shards is None or config.output is None:
+    if not config.shard_folders or config.output is None:
         raise ConfigError(f"{job} needs shards=FOLDER (written by `sllm prepare`) and output=FOLDER")
-    inputs: list[Artifact] = [artifact_of(path) for path in (config.shards, *models) if path is not None]
+    inputs = [shards_artifact(folder, config.stream) for folder in config.shard_folders]
+    inputs += [artifact_of(path) for path in models if path is not None]
     output = Path(config.output)
 
     def body(run: ActiveRun) -> dict[str, float]:
@@ -27,13 +30,21 @@ def run_training(
     return run_job(
         job,
         config,
-        sections=["precision", *sections],
+        sections=["precision", "stream.block_tokens", "stream.pool_windows", "stream.weights", *sections],
         inputs=inputs,
         output=config.output,
         output_kind="model",
         body=body,
         force=force,
     )
+
+
+def shards_artifact(folder: str, options: StreamConfig) -> Artifact:
+    """The shards in a folder or at a URL: the same digest, that of the manifest."""
+    if "://" not in folder:
+        return artifact_of(folder)
+    manifest = ShardCache(folder, options).read(MANIFEST_NAME)
+    return Artifact("shards", folder, hashlib.sha256(manifest).hexdigest())
 
 
 def _train(job: TrainingJob, config: Config, output: Path, run: ActiveRun) -> dict[str, float]:
@@ -47,7 +58,7 @@ def _train(job: TrainingJob, config: Config, output: Path, run: ActiveRun) -> di
             run.log_metrics({key: value for key, value in metrics.items() if key != "step"}, step=step)
 
         checkpoints = output / CHECKPOINTS_NAME
-        if config.launcher == "ray":
+        if config.launcher != "local":
             from infra.ray_training import train_on_cluster
 
             train_on_cluster(job, config, checkpoints, output, report)

@@ -5,6 +5,7 @@ sentence decoder), N sentences a window at most, L tokens a row at most.
 """
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Protocol, Self
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from pipeline.ragged import RaggedLayout, ragged_layout
-from pipeline.stream import Int64, Windows
+from pipeline.stream.windows import Int64, Windows
 
 IGNORED = -100
 """Target of a position that is not scored."""
@@ -41,6 +42,9 @@ class DocumentSource(Protocol):
     def tokens(self, start: int, end: int) -> NDArray[np.int32]:
         """Tokens `start` to `end` of the corpus, inside one document."""
 
+    def gather(self, start_W: Int64, end_W: Int64) -> NDArray[np.int32]:
+        """Tokens of spans, each inside one document, one after the other."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -58,18 +62,15 @@ class Batch:
 
 @dataclass(frozen=True)
 class SentenceBatch(Batch):
-    """Windows of documents as packed sentences: no padding but in the trunk's D rows."""
+    """Windows of documents as packed sentences: no padding but in the trunk's D rows.
+
+    What follows from the tokens and the layouts is made on the device where it is asked for, and never moved.
+    """
 
     tokens_T: Tensor
     """Document tokens, sentence after sentence."""
     sentences: RaggedLayout
     """Layout of the sentences in `tokens_T`."""
-    decoder_inputs_R: Tensor
-    """For each sentence a start mark and its tokens."""
-    decoder_targets_R: Tensor
-    """For each sentence its tokens and its end mark."""
-    decoder_rows: RaggedLayout
-    """Layout of the sentences in the decoder's rows."""
     window_rows: RaggedLayout
     """Layout of the windows in the decoder's rows."""
     window_S: Tensor
@@ -84,6 +85,30 @@ class SentenceBatch(Batch):
     """False for sentences that are context only."""
     document_D: Tensor
     """Document of each window."""
+    bos_id: int
+    eos_id: int
+
+    @cached_property
+    def decoder_rows(self) -> RaggedLayout:
+        """Layout of the sentences in the decoder's rows, where each has one row more."""
+        return self.sentences.lengthened()
+
+    @cached_property
+    def decoder_inputs_R(self) -> Tensor:
+        """For each sentence a start mark and its tokens."""
+        inputs_R = self.tokens_T.new_full((self.decoder_rows.num_tokens,), self.bos_id)
+        return inputs_R.scatter_(0, self._row_T + 1, self.tokens_T)
+
+    @cached_property
+    def decoder_targets_R(self) -> Tensor:
+        """For each sentence its tokens and its end mark."""
+        targets_R = self.tokens_T.new_full((self.decoder_rows.num_tokens,), self.eos_id)
+        return targets_R.scatter_(0, self._row_T, self.tokens_T)
+
+    @property
+    def _row_T(self) -> Tensor:
+        """The decoder's row that has each token as its target."""
+        return torch.arange(len(self.tokens_T), device=self.tokens_T.device) + self.sentences.sequence_T
 
     @classmethod
     def pack(
@@ -109,7 +134,6 @@ class SentenceBatch(Batch):
             context_D = np.zeros(num_windows, np.int64)
         if document_D is None:
             document_D = np.arange(num_windows)
-        ends_S = np.cumsum(lengths_S)
         window_S = np.repeat(np.arange(num_windows), counts_D)
         first_D = np.cumsum(counts_D) - counts_D
         place_S = np.arange(num_sentences) - first_D[window_S]
@@ -120,9 +144,6 @@ class SentenceBatch(Batch):
         return cls(
             tokens_T=torch.from_numpy(tokens_T),
             sentences=ragged_layout(lengths_S),
-            decoder_inputs_R=torch.from_numpy(np.insert(tokens_T, ends_S - lengths_S, bos_id)),
-            decoder_targets_R=torch.from_numpy(np.insert(tokens_T, ends_S, eos_id)),
-            decoder_rows=ragged_layout(lengths_S + 1),
             window_rows=ragged_layout(np.bincount(window_S, lengths_S + 1).astype(np.int64)),
             window_S=torch.from_numpy(window_S),
             place_S=torch.from_numpy(place_S),
@@ -130,6 +151,8 @@ class SentenceBatch(Batch):
             stop_S=torch.from_numpy(stop_S),
             scored_S=torch.from_numpy(place_S >= np.asarray(context_D)[window_S]),
             document_D=torch.from_numpy(np.asarray(document_D, np.int64)),
+            bos_id=bos_id,
+            eos_id=eos_id,
         )
 
 
@@ -147,7 +170,8 @@ class TokenBatch(Batch):
     @classmethod
     def pack(
         cls,
-        rows: list[NDArray[np.integer]],
+        tokens_T: ArrayLike,
+        counts_D: ArrayLike,
         *,
         bos_id: int,
         eos_id: int,
@@ -155,19 +179,22 @@ class TokenBatch(Batch):
         context_D: NDArray[np.integer] | None = None,
         document_D: NDArray[np.integer] | None = None,
     ) -> "TokenBatch":
-        """From the tokens of each window; by default each window is a document."""
-        ends_document_D = np.ones(len(rows), bool) if ends_document_D is None else ends_document_D
-        context_D = np.zeros(len(rows), np.int64) if context_D is None else context_D
-        document_D = np.arange(len(rows)) if document_D is None else document_D
-        longest = max(len(row) + int(ends) for row, ends in zip(rows, ends_document_D, strict=True))
-        inputs_DL = np.zeros((len(rows), longest), np.int64)
-        targets_DL = np.full((len(rows), longest), IGNORED, np.int64)
+        """From tokens, and tokens a window; by default each window is a document."""
+        tokens_T, counts_D = np.asarray(tokens_T), np.asarray(counts_D, np.int64)
+        assert counts_D.sum() == len(tokens_T) and counts_D.min() > 0
+        ends_document_D = np.ones(len(counts_D), bool) if ends_document_D is None else ends_document_D
+        document_D = np.arange(len(counts_D)) if document_D is None else document_D
+        longest = int((counts_D + ends_document_D).max())
+        place_L = np.arange(longest)
+        inside_DL = place_L < counts_D[:, None]
+        inputs_DL = np.zeros((len(counts_D), longest), np.int64)
+        targets_DL = np.full_like(inputs_DL, IGNORED)
+        targets_DL[inside_DL] = tokens_T
         inputs_DL[:, 0] = bos_id
-        for i, row in enumerate(rows):
-            inputs_DL[i, 1 : len(row) + 1] = row[: longest - 1]
-            targets_DL[i, context_D[i] : len(row)] = row[context_D[i] :]
-            if ends_document_D[i]:
-                targets_DL[i, len(row)] = eos_id
+        np.copyto(inputs_DL[:, 1:], targets_DL[:, :-1], where=inside_DL[:, :-1])
+        targets_DL[np.flatnonzero(ends_document_D), counts_D[ends_document_D]] = eos_id
+        if context_D is not None and context_D.any():
+            targets_DL[place_L < context_D[:, None]] = IGNORED
         return cls(
             torch.from_numpy(inputs_DL),
             torch.from_numpy(targets_DL),
@@ -207,12 +234,11 @@ class SentenceWindows:
     def batch(self, index: Int64) -> SentenceBatch:
         """The windows `index` as a batch."""
         windows = self.windows
-        spans = [(int(windows.start_W[i]), int(windows.end_W[i])) for i in index]
-        tokens = [self.documents.tokens(int(self.token_start_W[i]), int(self.token_end_W[i])) for i in index]
+        counts_D = self.length_W[index]
         return SentenceBatch.pack(
-            np.concatenate(tokens),
-            np.concatenate([self.documents.sentence_lengths[start:end] for start, end in spans]),
-            np.array([end - start for start, end in spans]),
+            self.documents.gather(self.token_start_W[index], self.token_end_W[index]),
+            self.documents.sentence_lengths[_joined_ranges(windows.start_W[index], counts_D)],
+            counts_D,
             bos_id=self.bos_id,
             eos_id=self.eos_id,
             ends_document_D=windows.ends_document_W[index],
@@ -236,10 +262,17 @@ class TokenWindows:
         """The windows `index` as a batch."""
         windows = self.windows
         return TokenBatch.pack(
-            [self.documents.tokens(int(windows.start_W[i]), int(windows.end_W[i])) for i in index],
+            self.documents.gather(windows.start_W[index], windows.end_W[index]),
+            self.tokens_W[index],
             bos_id=self.bos_id,
             eos_id=self.eos_id,
             ends_document_D=windows.ends_document_W[index],
             context_D=windows.context_W[index],
             document_D=windows.document_W[index],
         )
+
+
+def _joined_ranges(start_D: Int64, counts_D: Int64) -> Int64:
+    """The integers of D ranges, one after the other."""
+    ends_D = np.cumsum(counts_D)
+    return np.arange(ends_D[-1]) + np.repeat(start_D - ends_D + counts_D, counts_D)

@@ -1,28 +1,26 @@
 """The ids of a byte-level BPE, several times faster: words are found with numpy and looked up, not merged anew.
 
-GPT-2's pattern (arXiv 1909.03341; the pre-tokenizer `ByteLevel` of Hugging Face `tokenizers`) cuts a text into
-words, and BPE never merges across them. So each distinct word is merged once (`merges`); after that its ids come
-from a hash table. Which characters are letters, numbers or white space is asked of the tokenizer,
-too. Nothing is approximated: keys are the bytes of the words, not their hashes.
+A pattern (`words`: GPT-2's, arXiv 1909.03341, Llama 3's or Qwen's) cuts a text into words, and BPE never merges
+across them. So each distinct word is merged once (`merges`); after that its ids come from a hash table. Nothing
+is approximated: keys are the bytes of the words, not their hashes.
 """
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 from tokenizers import pre_tokenizers
 
-from pipeline.merges import Merges
+from pipeline.merges import Merges, byte_characters
+from pipeline.words import SEPARATOR_BYTE, Pattern, WordFinder
 
-_LETTER, _NUMBER, _OTHER, _SPACE, _SEPARATOR = range(5)
-_UNKNOWN = 255
-_SEPARATOR_BYTE = 0xFF
-"""Stands between texts; it is in no UTF-8."""
 _CHUNK_CHARACTERS = 2**20
-_WHITE_SPACE_BEGINS = re.compile(r"(?<=[^\s\x1c-\x1f\x85])[ \n\t]")
+_BLANKS_BEGIN = re.compile(r"(?<=[^\s\x1c-\x1f\x85])[ \t]")
 _KEY_BYTES = 15
 """Longest word with a place in the hash table; longer ones are rare in most scripts, and go by a dictionary."""
 _MERGED_BYTES = 256
@@ -35,29 +33,19 @@ _FIRST_SLOTS = 2**15
 _MULTIPLIERS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], np.uint64)
 _MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
 
-_OPTIONS_NOT_COVERED = (
-    "dropout",
-    "continuing_subword_prefix",
-    "end_of_word_suffix",
-    "byte_fallback",
-    "ignore_merges",
-)
+_OPTIONS_NOT_COVERED = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
 
 Words = NDArray[np.int64]
 
 
-def is_supported(backend: tokenizers.Tokenizer) -> bool:
-    """Whether the tokenizer is a plain byte-level BPE with GPT-2's pattern, and nothing before or after it."""
-    tree = json.loads(backend.to_str())
-    model, pre = tree["model"], tree["pre_tokenizer"] or {}
+def is_supported(tree: dict[str, Any]) -> bool:
+    """Whether `tokenizer.json` is a plain byte-level BPE with a known pattern, and no normaliser but NFC."""
+    model = tree["model"]
     return (
         model["type"] == "BPE"
         and not any(model.get(key) for key in _OPTIONS_NOT_COVERED)
-        and tree["normalizer"] is None
-        and pre.get("type") == "ByteLevel"
-        and pre.get("use_regex", True)
-        and not pre["add_prefix_space"]
-        and all(token["special"] for token in tree["added_tokens"])
+        and tree["normalizer"] in (None, {"type": "NFC"})
+        and Pattern.of(tree["pre_tokenizer"]) is not None
         and model["vocab"].keys() >= set(pre_tokenizers.ByteLevel.alphabet())
     )
 
@@ -65,23 +53,32 @@ def is_supported(backend: tokenizers.Tokenizer) -> bool:
 class ByteLevelEncoder:
     """Encodes texts as the tokenizer would; remembers words."""
 
-    def __init__(self, backend: tokenizers.Tokenizer) -> None:
-        """`backend` is one that `is_supported`."""
+    def __init__(self, backend: tokenizers.Tokenizer, tree: dict[str, Any] | None = None) -> None:
+        """`tree` is the tokenizer's JSON, one that `is_supported`."""
+        tree = tree or json.loads(backend.to_str())
+        pattern = Pattern.of(tree["pre_tokenizer"])
+        assert pattern is not None
         self._backend = backend
-        self._merges = Merges(json.loads(backend.to_str())["model"])
-        self._classes = np.full(0x110000, _UNKNOWN, np.uint8)
-        self._ask_classes(np.arange(128))
-        self._byte_classes = np.full(256, _OTHER, np.uint8)
-        self._byte_classes[:128] = self._classes[:128]
-        self._byte_classes[_SEPARATOR_BYTE] = _SEPARATOR
+        self._finder = WordFinder(backend, pattern)
+        self._merges = Merges(tree["model"])
+        self._whole_words = _whole_words(tree["model"])
+        self._is_normalized = tree["normalizer"] is not None
+        added = [re.escape(token["content"]) for token in tree["added_tokens"] if not token["special"]]
+        self._added = re.compile("|".join(added)) if added else None
         self._ids = np.zeros(0, np.int32)
         self._starts = self._counts = np.zeros(1, np.int64)
         self._long_words: dict[bytes, int] = {}
         self._num_keys = 0
         self._make_slots(_FIRST_SLOTS)
 
+    def covers(self, text: str) -> bool:
+        """Whether `encode` gives the tokenizer's ids: not where it would normalise, or find an added token."""
+        if self._added is not None and self._added.search(text):
+            return False
+        return not self._is_normalized or unicodedata.is_normalized("NFC", text)
+
     def encode(self, texts: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Ids of all texts, one after the other, and for each text how many are its own."""
+        """Ids of all texts, each of which it `covers`, one after the other; and for each text how many are its own."""
         chunks = [list(_chunks(text)) for text in texts]
         ids: list[NDArray[np.int32]] = [np.zeros(0, np.int32)]
         counts: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
@@ -96,7 +93,7 @@ class ByteLevelEncoder:
         joined = b"".join(part for text in texts for part in (text.encode(), b"\xff"))
         padded = np.frombuffer(joined + bytes(_PADDING), np.uint8)
         data = padded[: len(joined)]
-        starts = self._word_starts(data, all(map(str.isascii, texts)))
+        starts = self._finder.starts(data, all(map(str.isascii, texts)))
         words = self._lookup(joined, padded, starts)
         counts = self._counts[words]
         ends = np.cumsum(counts)
@@ -104,62 +101,6 @@ class ByteLevelEncoder:
         shift = np.repeat(self._starts[words] - (ends - counts), counts)
         ids = self._ids[shift + np.arange(len(shift))]
         return ids, np.diff(ends[words == 0], prepend=0)
-
-    def _word_starts(self, data: NDArray[np.uint8], is_ascii: bool) -> NDArray[np.int64]:
-        """Where words start, by GPT-2's pattern.
-
-        's|'t|'re|'ve|'m|'ll|'d | ?letters+ | ?numbers+ | ?others+ | white space but the last before more | white space
-        """
-        classes = self._byte_classes[data]
-        if not is_ascii:
-            self._fill_classes(data, classes)
-        is_space, is_separator = classes == _SPACE, classes == _SEPARATOR
-        is_start = np.empty(len(data), bool)
-        is_start[0] = True
-        np.not_equal(classes[1:], classes[:-1], out=is_start[1:])
-        is_start |= is_separator
-        is_last = is_space[:-1] & ~(is_space | is_separator)[1:]
-        # A blank belongs to the word after it.
-        is_start[1:] &= ~(is_last & (data[:-1] == 0x20))
-        last = np.flatnonzero(is_last)
-        while len(inside := np.flatnonzero((data[last] & 0xC0) == 0x80)):
-            last[inside] -= 1
-        is_start[last] = True
-        self._cut_contractions(data, is_start)
-        return np.flatnonzero(is_start)
-
-    def _cut_contractions(self, data: NDArray[np.uint8], is_start: NDArray[np.bool_]) -> None:
-        at = np.flatnonzero((data[:-2] == ord("'")) & is_start[:-2])
-        first, second = data[at + 1], data[at + 2]
-        size = np.where(np.isin(first, np.frombuffer(b"sdmt", np.uint8)), 2, 0)
-        for pair in (b"ll", b"ve", b"re"):
-            size[(first == pair[0]) & (second == pair[1])] = 3
-        at, size = at[size > 0], size[size > 0]
-        is_start[at + 1] = False
-        is_start[at + size] = True
-
-    def _fill_classes(self, data: NDArray[np.uint8], classes: NDArray[np.uint8]) -> None:
-        """Set the classes of characters of several bytes, on each of their bytes."""
-        lead = np.flatnonzero((data >= 0xC0) & (data != _SEPARATOR_BYTE))
-        size = 2 + (data[lead] >= 0xE0) + (data[lead] >= 0xF0)
-        code = data[lead] & (0x7F >> size).astype(np.int64)
-        for offset in (1, 2, 3):
-            longer = offset < size
-            code[longer] = code[longer] << 6 | data[lead[longer] + offset] & 0x3F
-        found = self._classes[code]
-        if (found == _UNKNOWN).any():
-            self._ask_classes(np.unique(code[found == _UNKNOWN]))
-            found = self._classes[code]
-        classes[lead] = found
-        for offset in (1, 2, 3):
-            longer = offset < size
-            classes[lead[longer] + offset] = found[longer]
-
-    def _ask_classes(self, codes: NDArray[np.integer]) -> None:
-        words = self._backend.pre_tokenizer.pre_tokenize_str
-        for code in codes.tolist():
-            beside = (example for example in "a1!" if len(words(example + chr(code))) == 1)
-            self._classes[code] = {"a": _LETTER, "1": _NUMBER, "!": _OTHER, "": _SPACE}[next(beside, "")]
 
     def _lookup(self, joined: bytes, padded: NDArray[np.uint8], starts: NDArray[np.int64]) -> Words:
         """[words] number of each word."""
@@ -172,7 +113,7 @@ class ByteLevelEncoder:
         if len(self._counts) > _MAX_WORDS:
             self._forget()
         words = self._find(first, second)
-        words[is_long | (padded[starts] == _SEPARATOR_BYTE)] = 0
+        words[is_long | (padded[starts] == SEPARATOR_BYTE)] = 0
         # Few large rounds of merging cost less than many small ones, so the long words go with the first short ones.
         new = [word for word in dict.fromkeys(long_words) if word not in self._long_words]
         while len(missing := np.flatnonzero(words < 0)):
@@ -214,7 +155,7 @@ class ByteLevelEncoder:
         parts = [np.zeros(0, np.int32)]
         counts = np.zeros(0, np.int64)
         if merged:
-            ids, counts = self._merges.apply(merged)
+            ids, counts = self._merged(merged)
             parts.append(ids)
         encodings = self._backend.encode_batch_fast(
             [word.decode() for word in longer], add_special_tokens=False
@@ -235,6 +176,19 @@ class ByteLevelEncoder:
         self._insert(first, second, short + numbers.start)
         self._num_keys += len(short)
         self._long_words.update((words[i], numbers[i]) for i in np.flatnonzero(sizes > _KEY_BYTES).tolist())
+
+    def _merged(self, words: list[bytes]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Ids of the words, one after the other, and how many each has."""
+        ids, counts = self._merges.apply(words)
+        whole = [self._whole_words.get(word, -1) for word in words] if self._whole_words else []
+        if not any(index >= 0 for index in whole):
+            return ids, counts
+        parts = np.split(ids, np.cumsum(counts)[:-1])
+        parts = [
+            part if index < 0 else np.array([index], np.int32)
+            for index, part in zip(whole, parts, strict=True)
+        ]
+        return np.concatenate(parts), np.array(list(map(len, parts)), np.int64)
 
     def _forget(self) -> None:
         """Begin again with word 0 alone: the separator, which has no ids."""
@@ -271,11 +225,23 @@ class ByteLevelEncoder:
         return (_mixed(first, second) >> np.uint64(65 - len(self._slot_word).bit_length())).astype(np.int64)
 
 
+def _whole_words(model: dict[str, Any]) -> dict[bytes, int]:
+    """Words that are a token before any merge (`ignore_merges`), by their bytes."""
+    if not model.get("ignore_merges"):
+        return {}
+    byte_of = {character: byte for byte, character in enumerate(byte_characters())}
+    return {
+        bytes(map(byte_of.__getitem__, token)): index
+        for token, index in model["vocab"].items()
+        if all(character in byte_of for character in token)
+    }
+
+
 def _chunks(text: str) -> Iterator[str]:
-    """Parts of a long text, cut where white space begins, as a word does there whatever stands around it."""
+    """Parts of a long text, cut where blanks begin after something else, as a word does there in every pattern."""
     start = 0
     while len(text) - start > _CHUNK_CHARACTERS:
-        cut = _WHITE_SPACE_BEGINS.search(text, start + _CHUNK_CHARACTERS)
+        cut = _BLANKS_BEGIN.search(text, start + _CHUNK_CHARACTERS)
         if cut is None:
             break
         yield text[start : cut.start()]

@@ -11,16 +11,15 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
-from transformers import PreTrainedConfig
 
-from pipeline.batches import WindowSource
-from pipeline.config import GenerateConfig, TrainConfig
+from pipeline.config import GenerateConfig, StreamConfig, TrainConfig
+from pipeline.cost import context_bytes_per_token, flops_of, training_flops_of
 from pipeline.generation import generate_documents
 from pipeline.lm import TokenLm
 from pipeline.sampling import Sampler
 from pipeline.sllm import Sllm
-from pipeline.stream import Stream, StreamState
+from pipeline.stream.order import Corpus, Stream, StreamState
+from pipeline.tasks import Task
 from pipeline.token_generation import write_tokens
 
 
@@ -65,45 +64,25 @@ class Measured:
         return asdict(self)
 
 
-def steps_for(source: WindowSource, options: TrainConfig, tokens: float) -> int:
+def steps_for(corpora: Sequence[Corpus], options: TrainConfig, stream: StreamConfig, tokens: float) -> int:
     """Optimizer steps after which training has seen `tokens` document tokens, at least one."""
-    stream = Stream(source.tokens_W, source.length_W, options.micro_batch_tokens, options.seed)
     seen = steps = 0
-    for plan, _ in stream.steps(StreamState(), options.micro_batches_per_step):
+    reading = Stream(corpora, options.micro_batch_tokens, options.seed, stream)
+    for plan, _ in reading.steps(StreamState(), options.micro_batches_per_step):
         seen, steps = seen + sum(micro_batch.tokens for micro_batch in plan), steps + 1
         if seen >= tokens:
             break
     return steps
 
 
-def training_flops_per_token(module: torch.nn.Module, source: WindowSource, options: TrainConfig) -> float:
+def training_flops_per_token(task: Task, options: TrainConfig) -> float:
     """FLOPs of forward and backward pass over a few micro-batches of training, over their document tokens."""
-    stream = Stream(source.tokens_W, source.length_W, options.micro_batch_tokens, options.seed)
+    reading = Stream(task.train, options.micro_batch_tokens, options.seed, task.stream)
+    module = task.module.train()
     device = next(module.parameters()).device
-    module.train()
-    flops = tokens = 0
-    for plan in islice(stream.epoch(0), 3):
-        batch = source.batch(plan.windows).to(device)
-        flops += flops_of(lambda: module(batch)["objective"].backward())  # noqa: B023
-        tokens += plan.tokens
-        module.zero_grad()
-    module.eval()
-    return flops / tokens
-
-
-def flops_of(run: Callable[[], object]) -> int:
-    """FLOPs of matrix products and attention that PyTorch runs in `run()`."""
-    aten = torch.ops.aten
-    # PyTorch's table lacks the CPU's own attention.
-    on_cpu: dict[Any, Any] = {
-        aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
-        aten._scaled_dot_product_flash_attention_for_cpu_backward: (
-            lambda grad, q, k, v, *_, **__: sdpa_backward_flop_count(grad, q, k, v)
-        ),
-    }
-    with FlopCounterMode(display=False, custom_mapping=on_cpu) as counter:
-        run()
-    return counter.get_total_flops()
+    plans = [plan for plan, _ in islice(reading.micro_batches(StreamState()), 3)]
+    flops = sum(training_flops_of(module, plan.batch().to(device)) for plan in plans)
+    return flops / sum(plan.tokens for plan in plans)
 
 
 def measure_speeds(
@@ -158,21 +137,12 @@ def sentence_writer(model: Sllm, num_tokens: int) -> Callable[[int, int], int]:
 def context_memory(model: TokenLm | Sllm, tokens_per_sentence: float) -> tuple[float, float]:
     """Bytes of keys, values and latents: a token of context, and in all for a sliding window."""
     size = next(model.parameters()).element_size()
+    per_token = context_bytes_per_token(model, tokens_per_sentence, size)
     if isinstance(model, TokenLm):
-        per_token = size * _key_value_width(model.model.config)
         window = getattr(model.model.config, "sliding_window", None)
-        return (0.0, float(per_token * window)) if window else (float(per_token), 0.0)
+        return (0.0, per_token * window) if window else (per_token, 0.0)
     vae = model.vae.config
-    assert isinstance(model.trunk.config, PreTrainedConfig)
-    width = _key_value_width(model.trunk.config) + vae.hidden_size
-    window_bytes = size * 2 * vae.num_layers * vae.hidden_size * vae.decoder_context_tokens
-    return size * width / tokens_per_sentence, float(window_bytes)
-
-
-def _key_value_width(config: PreTrainedConfig) -> int:
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return 2 * config.num_hidden_layers * heads * head_size
+    return per_token, float(size * 2 * vae.num_layers * vae.hidden_size * vae.decoder_context_tokens)
 
 
 def beyond_frontier(point: Measured, others: Sequence[Measured], batch: int) -> bool:
@@ -187,8 +157,3 @@ def beyond_frontier(point: Measured, others: Sequence[Measured], batch: int) -> 
 
 def _speed(measured: Measured, batch: int) -> float:
     return next(speed.tokens_per_second for speed in measured.speeds if speed.batch == batch)
-
-
-def parameters_of(model: torch.nn.Module) -> int:
-    """Parameters, tied ones once."""
-    return sum(p.numel() for p in model.parameters())

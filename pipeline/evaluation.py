@@ -26,7 +26,8 @@ from pipeline.batches import (
 )
 from pipeline.lm import TokenLm
 from pipeline.sllm import Ablation, Sllm
-from pipeline.stream import Int64, MicroBatchPlan, Stream
+from pipeline.stream.order import MicroBatch, in_order
+from pipeline.stream.windows import Int64
 from pipeline.vae import SentenceVae
 
 Float64 = NDArray[np.float64]
@@ -224,14 +225,13 @@ def _tokens(documents: DocumentSource, document: int) -> NDArray[np.int32]:
 
 def _batches(
     model: nn.Module, source: WindowSource, micro_batch_tokens: int
-) -> Iterator[tuple[MicroBatchPlan, TokenBatch | SentenceBatch]]:
+) -> Iterator[tuple[MicroBatch, TokenBatch | SentenceBatch]]:
     device = next(model.parameters()).device
     model.eval()
-    stream = Stream(source.tokens_W, source.length_W, micro_batch_tokens, seed=0, shuffle=False)
-    for plan in stream.epoch(0):
-        batch = source.batch(plan.windows).to(device)
+    for micro_batch in in_order(source, micro_batch_tokens):
+        batch = micro_batch.batch().to(device)
         assert isinstance(batch, TokenBatch | SentenceBatch)
-        yield plan, batch
+        yield micro_batch, batch
 
 
 def _no_nll(documents: DocumentSource) -> Float64:
@@ -261,3 +261,6 @@ class _FirstDocuments:
 
     def tokens(self, start: int, end: int) -> NDArray[np.int32]:
         return self._documents.tokens(start, end)
+
+    def gather(self, start_W: Int64, end_W: Int64) -> NDArray[np.int32]:
+        return self._documents.gather(start_W, end_W)

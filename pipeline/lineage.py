@@ -74,14 +74,18 @@ def identity(job: str, config_part: Mapping[str, Any], inputs: Sequence[Artifact
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+def record_text(record: JobRecord) -> str:
+    """The content of `job.json`."""
+    return json.dumps(dataclasses.asdict(record), indent=2, ensure_ascii=False) + "\n"
+
+
 def write_record(folder: str | Path, record: JobRecord) -> None:
     """Write `job.json` into `folder` (made if missing): it appears whole or not at all."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     aside = folder / f".{RECORD_NAME}.{os.getpid()}"
     with aside.open("w", encoding="utf-8") as stream:
-        json.dump(dataclasses.asdict(record), stream, indent=2, ensure_ascii=False)
-        stream.write("\n")
+        stream.write(record_text(record))
         stream.flush()
         os.fsync(stream.fileno())
     aside.replace(folder / RECORD_NAME)
@@ -95,10 +99,22 @@ def read_record(folder: str | Path) -> JobRecord | None:
     """
     path = Path(folder) / RECORD_NAME
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the job record {path}: {error}; move it away to start anew"
+        ) from error
+    return parse_record(text, str(folder))
+
+
+def parse_record(text: bytes, folder: str) -> JobRecord:
+    """The record of which `text` is the content; `folder` is where it stands."""
+    path = f"{folder.rstrip('/')}/{RECORD_NAME}"
+    try:
+        tree = json.loads(text)
+    except ValueError as error:
         raise ConfigError(
             f"cannot read the job record {path}: {error}; move it away to start anew"
         ) from error

@@ -97,12 +97,19 @@ class Manifest(_Record):
     totals: dict[Literal["train", "dev"], Totals]
     rejected: dict[str, int]
     """Rejections by kind of reason; each stands in `rejected.jsonl`."""
+    filtered: dict[str, int] = {}
+    """Documents that filters dropped, by filter; each stands in `rejected.jsonl` too."""
     digest: str
     """SHA-256 (hex) of the identity and of every shard's checksum."""
 
     @classmethod
     def of(
-        cls, identity: Identity, num_splits: int, shards: list[ShardRecord], rejected: dict[str, int]
+        cls,
+        identity: Identity,
+        num_splits: int,
+        shards: list[ShardRecord],
+        rejected: dict[str, int],
+        filtered: dict[str, int],
     ) -> "Manifest":
         """The manifest of finished shards."""
         shards = sorted(shards, key=lambda shard: (shard.split != "train", shard.index))
@@ -122,6 +129,7 @@ class Manifest(_Record):
             shards=tuple(shards),
             totals=totals,
             rejected=dict(sorted(rejected.items())),
+            filtered=dict(sorted(filtered.items())),
             digest=digest,
         )
 

@@ -26,7 +26,7 @@ class Merges:
             made.get(vocab[part], -1) < rank for rank, pair in enumerate(pairs) for part in pair
         )
         """Every token is made before it is merged on, as training does it."""
-        self._byte_ids = np.array([vocab[character] for character in _byte_characters()], np.int32)
+        self._byte_ids = np.array([vocab[character] for character in byte_characters()], np.int32)
         self._byte_ranks = self._rank(np.repeat(self._byte_ids, 256), np.tile(self._byte_ids, 256))
 
     def apply(self, words: list[bytes]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -88,7 +88,7 @@ class Merges:
         return np.where(self._keys[place] == keys, self._ranks[place], _NO_MERGE)
 
 
-def _byte_characters() -> list[str]:
+def byte_characters() -> list[str]:
     """The character that stands for each byte in a byte-level vocabulary."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = iter(range(0x100, 0x200))

@@ -1,8 +1,8 @@
 """From a split of the corpus to the bytes of its shards: a pure function of split and configuration."""
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import Config, DataConfig
 from pipeline.corpus import Document, Rejection, Split, SplitReader, Survey
+from pipeline.corpus.filters import Deduplicator, Filter, Signatures, build_filters
 from pipeline.corpus.splits import id_hash, is_dev_document
 from pipeline.manifest import FORMAT_VERSION, Identity, InputFile, ShardRecord
 from pipeline.sentences import encode_documents
@@ -20,6 +21,17 @@ from segmenters import Segmenter
 
 BATCH_CHARACTERS = 2**20
 """Documents are segmented and tokenized in batches of about this size: enough to hide calls, small in memory."""
+
+
+@dataclass(frozen=True)
+class SplitTask:
+    """A split, and what to leave out of it because it stands elsewhere too."""
+
+    split: Split
+    repeated_ids: frozenset[int] = frozenset()
+    """Hashes of ids that an earlier split has."""
+    duplicates: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    """By deduplicator, the documents it drops, numbered in the order they are read."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +72,7 @@ def make_identity(
 def reading_options(data: DataConfig) -> dict[str, Any]:
     """The options that change which documents there are."""
     # Inputs count by name and checksum; how much may be rejected changes no shard.
-    return data.model_dump(exclude={"inputs", "dev_inputs", "max_rejected_fraction"})
+    return data.model_dump(mode="json", exclude={"inputs", "dev_inputs", "max_rejected_fraction"})
 
 
 class SplitPreparer:
@@ -74,16 +86,25 @@ class SplitPreparer:
         self._segmenter = segmenter
         self._tokenizer = tokenizer
         self._reader = SplitReader(data)
+        self._filters = build_filters(data.filters)
 
-    def prepare(self, split: Split, dropped: frozenset[int] = frozenset()) -> PreparedSplit:
-        """The shards of the split; documents of which the id's hash is in `dropped` are rejected.
+    def sign(self, split: Split) -> dict[str, Signatures]:
+        """By deduplicator, the signatures of the documents in the split."""
+        steps = {name: step for name, step in self._filters.items() if isinstance(step, Deduplicator)}
+        signed: dict[str, list[NDArray[np.uint64]]] = {name: [] for name in steps}
+        for item in self._reader.read(split):
+            if isinstance(item, Document):
+                for name, step in steps.items():
+                    signed[name].append(step.sign(item.text))
+        return {name: np.array(rows, np.uint64) for name, rows in signed.items() if rows}
 
-        So are all but the first of those of one id.
-        """
+    def prepare(self, task: SplitTask) -> PreparedSplit:
+        """The shards of the split; of documents with one id all but the first are rejected."""
+        split = task.split
         encoded: dict[SplitName, list[EncodedDocument]] = {"train": [], "dev": []}
         rejections: list[Rejection] = []
         hashes: list[int] = []
-        for batch in self._batches(split, dropped, rejections):
+        for batch in self._batches(task, rejections):
             pieces = encode_documents(
                 [document.text for document, _ in batch],
                 self._segmenter,
@@ -101,18 +122,21 @@ class SplitPreparer:
         shards = tuple(self._shard(split, name, rows) for name, rows in encoded.items() if rows)
         return PreparedSplit(shards, tuple(rejections), np.array(hashes, np.uint64))
 
-    def _batches(
-        self, split: Split, dropped: frozenset[int], rejections: list[Rejection]
-    ) -> Iterator[list[tuple[Document, int]]]:
+    def _batches(self, task: SplitTask, rejections: list[Rejection]) -> Iterator[list[tuple[Document, int]]]:
         seen: set[int] = set()
         batch: list[tuple[Document, int]] = []
         size = 0
-        for item in self._reader.read(split):
+        number = -1
+        for item in self._reader.read(task.split):
             if isinstance(item, Rejection):
                 rejections.append(item)
                 continue
+            number += 1
+            if filtered := self._filtered(item, number, task.duplicates):
+                rejections.append(filtered)
+                continue
             hashed = id_hash(item.doc_id)
-            if hashed in seen or hashed in dropped:
+            if hashed in seen or hashed in task.repeated_ids:
                 rejections.append(_rejected(item, "duplicate id", "an earlier document has the same"))
             else:
                 seen.add(hashed)
@@ -123,6 +147,21 @@ class SplitPreparer:
                     batch, size = [], 0
         if batch:
             yield batch
+
+    def _filtered(
+        self, document: Document, number: int, duplicates: Mapping[str, frozenset[int]]
+    ) -> Rejection | None:
+        """What the first filter that drops the document has to say."""
+        for name, step in self._filters.items():
+            if isinstance(step, Filter):
+                objection = step.objection(document.text)
+            else:
+                objection = "an earlier document is like it" if number in duplicates.get(name, ()) else None
+            if objection is not None:
+                return Rejection(
+                    document.file, document.position, name, objection, document.doc_id, is_filtered=True
+                )
+        return None
 
     def _shard(
         self, split: Split, name: SplitName, rows: list[EncodedDocument]
@@ -169,3 +208,19 @@ def duplicated_hashes(hashes_of: list[NDArray[np.uint64]]) -> dict[int, frozense
     for owner, value in zip(owners.tolist(), everything[repeated].tolist(), strict=True):
         found.setdefault(owner, set()).add(value)
     return {owner: frozenset(values) for owner, values in sorted(found.items())}
+
+
+def find_duplicates(
+    filters: Mapping[str, Filter | Deduplicator], signed: Mapping[int, Mapping[str, Signatures]]
+) -> dict[int, dict[str, frozenset[int]]]:
+    """Which documents of each split repeat earlier ones, given each split's signatures by its index."""
+    found: dict[int, dict[str, frozenset[int]]] = {index: {} for index in signed}
+    for name, step in filters.items():
+        parts = [(index, signed[index][name]) for index in sorted(signed) if name in signed[index]]
+        if not isinstance(step, Deduplicator) or not parts:
+            continue
+        repeated = step.repeated(np.concatenate([signatures for _, signatures in parts]))
+        ends = np.cumsum([len(signatures) for _, signatures in parts])
+        for (index, _), of_split in zip(parts, np.split(repeated, ends[:-1]), strict=True):
+            found[index][name] = frozenset(np.flatnonzero(of_split).tolist())
+    return found

@@ -49,8 +49,15 @@ def sentence_lengths(
     cuts = np.flatnonzero(chosen)
     too_long = np.flatnonzero(np.diff(cuts) > max_sentence_tokens)
     if len(too_long):
-        qualities = _edge_qualities(text, token_ends, is_whole)
-        inner = [_inner_cuts(qualities, cuts[i], cuts[i + 1], max_sentence_tokens) for i in too_long]
+        starts, sizes = cuts[too_long], np.diff(cuts)[too_long]
+        # Every edge inside those sentences, and no other.
+        places = np.cumsum(sizes) - sizes
+        edges_in = np.arange(sizes.sum()) + np.repeat(starts - places, sizes)
+        qualities = _edge_qualities(text, token_ends, is_whole, edges_in)
+        inner = [
+            start - place + np.array(_inner_cuts(qualities, place, place + size, max_sentence_tokens))
+            for start, place, size in zip(starts.tolist(), places.tolist(), sizes.tolist(), strict=True)
+        ]
         chosen[np.concatenate(inner)] = True
         cuts = np.flatnonzero(chosen)
     return np.diff(cuts).astype(np.int32)
@@ -106,15 +113,26 @@ def _keeps_contract(
     )
 
 
-def _edge_qualities(text: str, token_ends: NDArray[np.int64], is_whole: NDArray[np.bool_]) -> bytes:
-    """[T + 1] one byte an edge, of `_BEST_FIRST`; the edge before the first token counts as a character's."""
-    characters = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-    classes = _CLASSES[np.minimum(characters, len(_CLASSES) - 1)]
-    last = classes[np.maximum(token_ends - 1, 0)]
-    following = classes[np.minimum(token_ends, len(text) - 1)]
+def _edge_qualities(
+    text: str, token_ends: NDArray[np.int64], is_whole: NDArray[np.bool_], edges: NDArray[np.int64]
+) -> bytes:
+    """One byte for each of `edges`, of `_BEST_FIRST`; an edge before the first token counts as a character's."""
+    codes: NDArray[np.integer]
+    if text.isascii():
+        codes = np.frombuffer(text.encode("ascii"), np.uint8)
+    else:
+        codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    ends = token_ends[edges - 1]
+
+    def classes(offsets: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return _CLASSES[np.minimum(codes[offsets].astype(np.int64), len(_CLASSES) - 1)]
+
+    last = classes(np.maximum(ends - 1, 0))
+    following = classes(np.minimum(ends, len(text) - 1))
     white_space = np.where(following >= _WHITE_SPACE[0], _WHITE_SPACE[0], _CHARACTER[0])
     quality = np.maximum(last, np.where(following == _PUNCTUATION[0], _CHARACTER[0], white_space))
-    return _CHARACTER + np.where(is_whole, quality, _MID_CHARACTER[0]).astype(np.uint8).tobytes()
+    quality = np.where(is_whole[edges - 1], quality, _MID_CHARACTER[0])
+    return np.where(edges == 0, _CHARACTER[0], quality).astype(np.uint8).tobytes()
 
 
 def _inner_cuts(qualities: bytes, start: int, end: int, limit: int) -> list[int]:

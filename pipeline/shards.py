@@ -11,10 +11,9 @@
 
 import bisect
 import functools
-import hashlib
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,8 +22,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.errors import ShardError
+from pipeline.config import StreamConfig
+from pipeline.errors import ConfigError, ShardError
 from pipeline.manifest import MANIFEST, PROGRESS, Manifest, ShardRecord
+from pipeline.shard_cache import TOKENIZER_FOLDER, ShardCache, file_sha256
 from pipeline.tokens import Tokenizer
 
 SplitName = Literal["train", "dev"]
@@ -37,8 +38,6 @@ SCHEMA = pa.schema(
         ("num_bytes", pa.int64()),
     ]
 )
-
-TOKENIZER_FOLDER = "tokenizer"
 
 
 @dataclass(frozen=True)
@@ -56,10 +55,10 @@ class EncodedDocument:
 def shard_bytes(documents: list[EncodedDocument], metadata: dict[str, Any]) -> pa.Buffer:
     """The file of one shard: one record batch, uncompressed, `metadata` as JSON under the schema's key `sllm`."""
     arrays = [
-        pa.array([document.doc_id for document in documents], pa.string()),
+        _string_array([document.doc_id for document in documents]),
         _list_array([document.tokens for document in documents]),
         _list_array([document.sentence_lengths for document in documents]),
-        pa.array([document.num_bytes for document in documents], pa.int64()),
+        _array(pa.int64(), np.array([document.num_bytes for document in documents], np.int64)),
     ]
     schema = SCHEMA.with_metadata({"sllm": json.dumps(metadata, sort_keys=True)})
     sink = pa.BufferOutputStream()
@@ -68,18 +67,34 @@ def shard_bytes(documents: list[EncodedDocument], metadata: dict[str, Any]) -> p
     return sink.getvalue()
 
 
+def _array(kind: pa.DataType, values: NDArray[Any]) -> pa.Array:
+    """The same memory as an Arrow array; `pa.array` would import pandas to look whether it is pandas' own."""
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
+
+
 def _list_array(rows: list[NDArray[np.int32]]) -> pa.ListArray:
-    offsets = np.zeros(len(rows) + 1, np.int64)
-    np.cumsum([len(row) for row in rows], out=offsets[1:])
+    return pa.ListArray.from_arrays(
+        _array(pa.int32(), _offsets(map(len, rows))), _array(pa.int32(), np.concatenate(rows))
+    )
+
+
+def _string_array(rows: list[str]) -> pa.Array:
+    encoded = [row.encode() for row in rows]
+    offsets = pa.py_buffer(_offsets(map(len, encoded)))
+    return pa.Array.from_buffers(pa.string(), len(rows), [None, offsets, pa.py_buffer(b"".join(encoded))])
+
+
+def _offsets(sizes: Iterable[int]) -> NDArray[np.int32]:
+    offsets = np.array([0, *itertools.accumulate(sizes)], np.int64)
     assert offsets[-1] < 2**31, "a split is far smaller than what 32-bit offsets reach"
-    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(np.concatenate(rows)))
+    return offsets.astype(np.int32)
 
 
 class Documents:
     """All documents of one split, N of them, in the order of the corpus; nothing is copied that lies in shards."""
 
-    def __init__(self, folder: Path, records: list[ShardRecord]) -> None:
-        self._batches = [_open_batch(folder / record.file, record) for record in records]
+    def __init__(self, files: Sequence[tuple[Path, ShardRecord]]) -> None:
+        self._batches = [_open_batch(path, record) for path, record in files]
         self._doc_starts = list(itertools.accumulate((batch.num_rows for batch in self._batches), initial=0))
         self._tokens = [_values(batch, "tokens") for batch in self._batches]
         self._token_starts = list(itertools.accumulate(map(len, self._tokens), initial=0))
@@ -102,6 +117,14 @@ class Documents:
         offset = self._token_starts[batch]
         assert end <= self._token_starts[batch + 1], "a slice of tokens stays inside a document"
         return self._tokens[batch][start - offset : end - offset]
+
+    def gather(self, start_W: NDArray[np.int64], end_W: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Tokens of W spans of the split's token stream, each inside one document, one after the other; a copy."""
+        starts = np.array(self._token_starts)
+        batch_W = np.searchsorted(starts, start_W, side="right") - 1
+        offset_W = starts[batch_W]
+        spans = zip(batch_W.tolist(), (start_W - offset_W).tolist(), (end_W - offset_W).tolist(), strict=True)
+        return np.concatenate([self._tokens[batch][start:end] for batch, start, end in spans])
 
     @functools.cached_property
     def num_bytes_N(self) -> NDArray[np.int64]:
@@ -139,18 +162,38 @@ class Shards:
     """A folder of finished shards."""
 
     folder: str
+    """Or fsspec URL."""
     manifest: Manifest
+    cache: ShardCache | None = None
+    """Of remote shards."""
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that made the ids. Raises `ShardError` where another one lies in the folder."""
-        tokenizer = Tokenizer.load(str(Path(self.folder) / TOKENIZER_FOLDER))
+        folder = self.cache.tokenizer() if self.cache else Path(self.folder) / TOKENIZER_FOLDER
+        tokenizer = Tokenizer.load(str(folder))
         check_tokenizer(self, tokenizer.digest)
         return tokenizer
 
-    def documents(self, split: SplitName) -> Documents:
-        """Documents of a split. Raises `ShardError` where one of its shards is missing or damaged."""
-        records = [record for record in self.manifest.shards if record.split == split]
-        return Documents(Path(self.folder), records)
+    def records(self, split: SplitName) -> list[ShardRecord]:
+        """The shards of a split."""
+        return [record for record in self.manifest.shards if record.split == split]
+
+    def documents(self, split: SplitName, shards: Iterable[int] | None = None) -> Documents:
+        """Documents of a split, or of some of its shards; remote ones are fetched and verified.
+
+        Raises `ShardError` where a shard is missing or damaged.
+        """
+        records = self.records(split)
+        chosen = records if shards is None else [records[index] for index in shards]
+        if self.cache is not None:
+            return Documents(list(zip(self.cache.fetch(chosen), chosen, strict=True)))
+        return Documents([(Path(self.folder) / record.file, record) for record in chosen])
+
+    def fetch_ahead(self, split: SplitName, shards: Iterable[int]) -> None:
+        """Begin to fetch remote shards that will be read next."""
+        if self.cache is not None:
+            records = self.records(split)
+            self.cache.fetch_ahead([records[index] for index in shards])
 
     def verify(self, files: Sequence[str] | None = None) -> None:
         """Read every shard (or these) and compare its checksum. Raises `ShardError` naming the first that differs."""
@@ -163,8 +206,14 @@ class Shards:
                 )
 
 
-def open_shards(folder: str) -> Shards:
-    """The finished shards in `folder`. Raises `ShardError` where there are none, or the manifest is no good."""
+def open_shards(folder: str, options: StreamConfig = StreamConfig()) -> Shards:  # noqa: B008 - frozen
+    """The finished shards in a folder or at an fsspec URL (then `options` say where copies of them go).
+
+    Raises `ShardError` where there are none, or the manifest is no good.
+    """
+    if "://" in folder:
+        cache = ShardCache(folder, options)
+        return Shards(folder, Manifest.parse(cache.read(MANIFEST), f"{folder}/{MANIFEST}"), cache)
     path = Path(folder)
     if not (path / MANIFEST).is_file():
         if (path / PROGRESS).is_dir():
@@ -184,12 +233,25 @@ def check_tokenizer(shards: Shards, digest: str) -> None:
         )
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 (hex) of a file; of a missing one none fits, so it is empty."""
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def mixing_weights(mixed: Sequence[Shards], weights: Sequence[float] | None) -> list[float]:
+    """The weight of each of several shards, by default their train tokens.
+
+    Raises `ShardError` unless all have one tokenizer, and `ConfigError` for another number of weights.
+    """
+    for other in mixed[1:]:
+        if other.manifest.tokenizer_digest != mixed[0].manifest.tokenizer_digest:
+            raise ShardError(
+                f"shards {other.folder!r} and {mixed[0].folder!r} were made with different tokenizers (digests "
+                f"{other.manifest.tokenizer_digest[:12]} and {mixed[0].manifest.tokenizer_digest[:12]}): prepare one "
+                f"again with tokenizer.path={mixed[0].folder}/{TOKENIZER_FOLDER}"
+            )
+    if weights is None:
+        return [float(one.manifest.totals["train"].tokens) for one in mixed]
+    if len(weights) != len(mixed):
+        raise ConfigError(
+            f"stream.weights has {len(weights)} weights for {len(mixed)} shards: give one for each"
+        )
+    return list(weights)
 
 
 def _open_batch(path: Path, record: ShardRecord) -> pa.RecordBatch:

@@ -133,11 +133,14 @@ class Tokenizer:
             "tokenizer_config.json": json.dumps(config, indent=2, ensure_ascii=False) + "\n",
         }
 
+    @property
+    def _tree(self) -> dict[str, Any]:
+        return json.loads(self._backend.to_str())
+
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 (hex) of what ids depend on: model, normalizer, pre-tokenizer and added tokens."""
-        tree = json.loads(self._backend.to_str())
-        parts = {key: tree[key] for key in ("model", "normalizer", "pre_tokenizer", "added_tokens")}
+        parts = {key: self._tree[key] for key in ("model", "normalizer", "pre_tokenizer", "added_tokens")}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -194,11 +197,16 @@ class Tokenizer:
         return result
 
     def _encode_ids(self, texts: list[str]) -> list[NDArray[np.int32]]:
-        if self._byte_level is not None:
-            ids, counts = self._byte_level.encode(texts)
-            return np.split(ids, np.cumsum(counts)[:-1]) if texts else []
-        encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
-        return [np.array(encoding.ids, np.int32) for encoding in encodings]
+        engine = self._byte_level
+        covered = [engine is not None and engine.covers(text) for text in texts]
+        others = [text for text, is_covered in zip(texts, covered, strict=True) if not is_covered]
+        encodings = self._backend.encode_batch_fast(others, add_special_tokens=False)
+        slow = (np.array(encoding.ids, np.int32) for encoding in encodings)
+        if engine is None or not any(covered):
+            return list(slow)
+        ids, counts = engine.encode(list(itertools.compress(texts, covered)))
+        fast = iter(np.split(ids, np.cumsum(counts)[:-1]))
+        return [next(fast) if is_covered else next(slow) for is_covered in covered]
 
     @property
     def engine(self) -> str:
@@ -207,11 +215,13 @@ class Tokenizer:
 
     @functools.cached_property
     def _byte_level(self) -> ByteLevelEncoder | None:
-        if not is_supported(self._backend):
+        tree = self._tree
+        if not is_supported(tree):
             return None
-        encoder = ByteLevelEncoder(self._backend)
-        ids, counts = encoder.encode(list(PROBES))
-        theirs = self._backend.encode_batch_fast(list(PROBES), add_special_tokens=False)
+        encoder = ByteLevelEncoder(self._backend, tree)
+        probes = list(filter(encoder.covers, PROBES))
+        ids, counts = encoder.encode(probes)
+        theirs = self._backend.encode_batch_fast(probes, add_special_tokens=False)
         same = [x.tolist() for x in np.split(ids, np.cumsum(counts)[:-1])] == [x.ids for x in theirs]
         return encoder if same else None
 

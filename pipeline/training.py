@@ -8,9 +8,9 @@ nor the sizes of micro-batches change it; dropout is seeded by the micro-batch, 
 import json
 import math
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,10 +18,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from pipeline.batches import Batch
 from pipeline.config import TrainConfig
 from pipeline.engine import Engine
 from pipeline.errors import TrainingError
-from pipeline.stream import MicroBatchPlan, Stream, StreamState, deal
+from pipeline.stream.order import Stream, StreamState, deal
+from pipeline.stream.prefetch import prefetch
 from pipeline.tasks import Task
 
 STATE_FILE = "training_state.json"
@@ -49,12 +51,22 @@ class Progress:
     """Steps done."""
     tokens: int = 0
     """Document tokens seen."""
-    epoch: int = 0
-    """The stream's state."""
-    position: int = 0
-    """The stream's state."""
+    stream: dict[str, Any] = field(default_factory=StreamState().as_dict)
+    """The stream's state: of what was trained on, not of what was read ahead."""
     world_size: int = 1
     """Ranks whose parts the checkpoint holds."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """The global batch of a step, and what this rank does of it."""
+
+    tokens: int
+    """Document tokens of the global batch."""
+    share: list[tuple[Batch, int, bool]]
+    """Micro-batches of this rank, their document tokens, and whether they count."""
+    state: StreamState
+    """Of the stream after the step."""
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -72,19 +84,28 @@ def train(task: Task, config: TrainConfig, engine: Engine, runtime: Runtime) -> 
 
     Raises `TrainingError` when the loss is no longer finite or a checkpoint does not fit.
     """
-    stream = Stream(task.train.tokens_W, task.train.length_W, config.micro_batch_tokens, config.seed)
     progress = _resume(engine, runtime)
+    todo = config.steps - progress.step
+    ahead = islice(_load(task, config, engine, StreamState.from_dict(progress.stream)), todo)
+    with closing(prefetch(ahead, task.stream.prefetch_steps, task.stream.stall_seconds)) as steps:
+        return _train(task, config, engine, runtime, progress, steps)
+
+
+def _train(
+    task: Task,
+    config: TrainConfig,
+    engine: Engine,
+    runtime: Runtime,
+    progress: Progress,
+    steps: Iterator[Step],
+) -> dict[str, float]:
     meter = _Meter(engine)
     metrics: dict[str, float] = {}
-    state = StreamState(progress.epoch, progress.position)
-    steps = stream.steps(state, config.micro_batches_per_step)
-    for step, (plan, state) in islice(
-        zip(range(progress.step, config.steps), steps, strict=False), config.steps - progress.step
-    ):
+    for step, loaded in enumerate(steps, start=progress.step):
         rate = learning_rate(step, config)
-        norm = _step(task, engine, plan, config, step, rate, meter)
-        done, tokens = step + 1, progress.tokens + sum(m.tokens for m in plan)
-        progress = Progress(done, tokens, state.epoch, state.position, engine.world_size)
+        norm = _step(engine, loaded, config, step, rate, meter)
+        done, tokens = step + 1, progress.tokens + loaded.tokens
+        progress = Progress(done, tokens, loaded.state.as_dict(), engine.world_size)
         last = done == config.steps
         evaluates = task.dev is not None and (done % config.eval_every == 0 or last)
         if done % config.log_every == 0 or evaluates or last:
@@ -107,35 +128,41 @@ def train(task: Task, config: TrainConfig, engine: Engine, runtime: Runtime) -> 
 
 
 def evaluate_stream(task: Task, config: TrainConfig, engine: Engine) -> dict[str, float]:
-    """Loss on the first `eval_micro_batches` micro-batches of the dev split, for the curve."""
+    """Loss on `eval_micro_batches` micro-batches of the dev split, always the same ones, for the curve."""
     assert task.dev is not None
-    stream = Stream(task.dev.tokens_W, task.dev.length_W, config.micro_batch_tokens, 0, shuffle=False)
-    plan = list(islice(stream.epoch(0), config.eval_micro_batches))
+    stream = Stream(task.dev, config.micro_batch_tokens, 0, task.stream)
+    plan = list(islice(stream.first_epoch(), config.eval_micro_batches))
     meter = _Meter(engine)
     with engine.evaluating():
         for micro_batch, counts in deal(plan, engine.rank, engine.world_size):
-            sums = engine.forward(task.dev.batch(micro_batch.windows).to(engine.device))
+            sums = engine.forward(micro_batch.batch().to(engine.device))
             meter.add(sums, micro_batch.tokens, counts)
     return {name: value for name, value in meter.read("dev/").items() if "per_second" not in name}
 
 
+def _load(task: Task, config: TrainConfig, engine: Engine, state: StreamState) -> Iterator[Step]:
+    stream = Stream(task.train, config.micro_batch_tokens, config.seed, task.stream)
+    for plan, after in stream.steps(state, config.micro_batches_per_step):
+        share = deal(plan, engine.rank, engine.world_size)
+        batches = [(micro_batch.batch(), micro_batch.tokens, counts) for micro_batch, counts in share]
+        yield Step(sum(micro_batch.tokens for micro_batch in plan), batches, after)
+
+
 def _step(
-    task: Task,
     engine: Engine,
-    plan: list[MicroBatchPlan],
+    loaded: Step,
     config: TrainConfig,
     step: int,
     rate: float,
     meter: "_Meter",
 ) -> float | Tensor:
-    share = deal(plan, engine.rank, engine.world_size)
-    scale = 1.0 / sum(m.tokens for m in plan)
-    for round_, (micro_batch, counts) in enumerate(share):
+    scale = 1.0 / loaded.tokens
+    for round_, (batch, tokens, counts) in enumerate(loaded.share):
         place = round_ * engine.world_size + engine.rank
         torch.manual_seed((config.seed * config.steps + step) * config.micro_batches_per_step + place)
-        sums = engine.forward(task.train.batch(micro_batch.windows).to(engine.device))
+        sums = engine.forward(batch.to(engine.device))
         engine.backward(sums["objective"] * (scale if counts else 0.0))
-        meter.add(sums, micro_batch.tokens, counts)
+        meter.add(sums, tokens, counts)
     return engine.step(rate)
 
 

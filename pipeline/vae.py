@@ -18,9 +18,9 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 
 from pipeline.attention import Block, BlockKind, Rotation, SeenLatents, add_positions, new_norm
 from pipeline.batches import SentenceBatch
+from pipeline.cross_entropy import head_cross_entropy
 from pipeline.errors import ModelError
 from pipeline.patterns import Pattern, Sentences, SlidingWindow
-from pipeline.precision import at_least_fp32
 from pipeline.ragged import RaggedLayout, sum_sequences
 
 
@@ -110,10 +110,9 @@ class SentenceVae(PreTrainedModel):
         After `max_sentence_tokens` tokens a sentence always ends (the shards know no longer one), so that end mark
         is certain and costs nothing.
         """
-        logits_RV = at_least_fp32(self.decode_logits(latents_SH, batch))
-        nll_R = F.cross_entropy(logits_RV, batch.decoder_targets_R, reduction="none")
+        hidden_RH = self.decode_hidden(latents_SH, batch, self.decoder_pattern(batch))
+        nll_R, is_likeliest_R = head_cross_entropy(self.head, hidden_RH, batch.decoder_targets_R)
         is_certain_R = batch.decoder_rows.positions_T >= self.config.max_sentence_tokens
-        is_likeliest_R = logits_RV.detach().argmax(-1) == batch.decoder_targets_R
         return nll_R.masked_fill(is_certain_R, 0.0), is_likeliest_R | is_certain_R
 
     def decode_logits(self, latents_SH: Tensor, batch: SentenceBatch) -> Tensor:

@@ -82,37 +82,39 @@ _BY_CATEGORY = {
 }
 
 
-def _kind(code: int) -> Kind:
-    char = chr(code)
-    if char in _BREAKS:
-        return Kind.BREAK
-    if char.isspace():
-        return Kind.SPACE
-    if char in TERMINATORS:
-        return Kind.TERMINATOR
-    if char in FREE_TERMINATORS:
-        return Kind.FREE_TERMINATOR
-    if char in _PAUSES:
-        return Kind.PAUSE
-    if char in "\"'＂＇":
-        return Kind.QUOTE
-    kind = _BY_CATEGORY.get(unicodedata.category(char), Kind.SYMBOL)
-    if kind is Kind.LETTER and any(first <= code <= last for first, last in _UNSPACED):
-        return Kind.IDEOGRAPH
-    return kind
-
-
 @functools.cache
 def _ascii_table() -> bytes:
-    return bytes(_kind(code) for code in range(128)) + bytes([Kind.SYMBOL]) * 128
+    return _kinds_below(128).tobytes() + bytes([Kind.SYMBOL]) * 128
 
 
 @functools.cache
 def _table() -> NDArray[np.uint8]:
     table = np.full(0x110000, Kind.SYMBOL, np.uint8)
     table[0x20000:0x40000] = Kind.IDEOGRAPH
-    table[:0x20000] = np.fromiter(map(_kind, range(0x20000)), np.uint8, 0x20000)
+    table[:0x20000] = _kinds_below(0x20000)
     table[0xE0000:0xE01F0] = Kind.MARK  # tags and variation selectors
+    return table
+
+
+def _kinds_below(end: int) -> NDArray[np.uint8]:
+    """[end] the kind of each code point: that of its category, unless a later rule says otherwise."""
+    chars = list(map(chr, range(end)))
+    symbol = int(Kind.SYMBOL)
+    by_category = {name: int(kind) for name, kind in _BY_CATEGORY.items()}
+    table = np.array([by_category.get(name, symbol) for name in map(unicodedata.category, chars)], np.uint8)
+    for first, last in _UNSPACED:
+        part = table[first : last + 1]
+        part[part == Kind.LETTER] = Kind.IDEOGRAPH
+    for members, kind in (
+        ("\"'＂＇", Kind.QUOTE),
+        (_PAUSES, Kind.PAUSE),
+        (FREE_TERMINATORS, Kind.FREE_TERMINATOR),
+        (TERMINATORS, Kind.TERMINATOR),
+        (filter(str.isspace, chars), Kind.SPACE),
+        (_BREAKS, Kind.BREAK),
+    ):
+        codes = np.array(list(map(ord, members)))
+        table[codes[codes < end]] = kind
     return table
 
 

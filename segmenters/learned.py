@@ -20,8 +20,9 @@ from segmenters.batching import SEPARATOR, WINDOW, split_batched
 from segmenters.characters import Kind
 from segmenters.contract import Ends, Segmenter, SegmenterError
 from segmenters.limits import best_cuts, stretches_to_mend
+from segmenters.logical_lines import structured_ends
 from segmenters.punctuation import Punctuation
-from segmenters.structure import Structure, regions, structured_ends
+from segmenters.structure import Structure, regions
 from segmenters.units import NUM_DENSITIES, PADDING, Units, units
 
 FORMAT_VERSION = 1

@@ -1,17 +1,12 @@
-"""Text whose sentences are lines or records by construction: code, delimited tables, fenced blocks.
+"""What kind of text it is, told from a sample of its lines: prose, code, delimited tables, fenced blocks.
 
-What kind a text is, is told from a sample of its lines; where its sentences end is then certain: a logical line
-of code ends at a line break outside brackets and strings, a record at one outside quotes.
+Where the sentences of code and tables end is then certain: see `segmenters.logical_lines`.
 """
 
 import re
 from collections.abc import Iterator
 from enum import Enum
 from typing import NamedTuple
-
-import numpy as np
-
-from segmenters.contract import Ends
 
 
 class Structure(Enum):
@@ -95,9 +90,10 @@ def recognise(text: str) -> Structure:
     """The kind of a text as a whole, from its first `SAMPLE` characters."""
     sample = text[:SAMPLE]
     if "\n" not in sample:
-        return Structure.PROSE
-    if len(text) > SAMPLE:
-        sample = sample[: sample.rindex("\n") + 1]
+        return Structure.CODE if _is_minified(sample) else Structure.PROSE
+    whole_lines = sample.rindex("\n") + 1
+    if len(text) > SAMPLE and whole_lines > SAMPLE // 2:  # else one very long line says most
+        sample = sample[:whole_lines]
     starts_with_string = _STARTS_WITH_LONG_STRING.match(sample) is not None
     if starts_with_string and _TOP_LEVEL.search(text[: 4 * SAMPLE]):
         return Structure.PYTHON
@@ -113,6 +109,8 @@ def recognise(text: str) -> Structure:
         sample = _FENCE.sub("", sample)
     if sample.startswith("---\n"):
         sample = _FRONT_MATTER.sub("", sample, count=1)
+    if _is_yaml(sample):
+        return Structure.CODE
     lines = [line for line in map(str.strip, sample.split("\n")) if line]
     seen = lines[:: len(lines) // _LINES + 1]
     lines = [line for line in seen if not _COMMENT_LINE.match(line)]
@@ -121,7 +119,7 @@ def recognise(text: str) -> Structure:
     code = python = other = 0
     for line in lines:
         if len(line) > _LONGEST_CODE_LINE:
-            code += line.count(" ") < len(line) // 12
+            code += line.count(" ") < len(line) // 12 or _is_minified(line)
             continue
         if (
             line.count(" ") >= _FEW_SPACES
@@ -141,6 +139,29 @@ def recognise(text: str) -> Structure:
     if code < _CODE_SHARE * len(lines):
         return Structure.PROSE
     return Structure.PYTHON if python > other else Structure.CODE
+
+
+def _is_minified(line: str) -> bool:
+    """Whether a long line is program text without line breaks: more marks of code than prose ever has."""
+    marks = sum(map(line.count, "{}();=,[]"))
+    return (
+        len(line) > _LONGEST_CODE_LINE and marks > len(line) // 10 and line.count(";") + line.count("{") > 3
+    )
+
+
+_YAML_MARGIN = re.compile(r"(?:[\w./$-]+|\"[^\"]+\"|'[^']+'):(?:\s|$)|-\s|---|\.\.\.$|#|%\w|[\]})]")
+_YAML_NESTED = re.compile(r"^(?:- )*[\w./$-]+:[ ]*(?:[|>][-+\d]*)?[ ]*(?:#.*)?\n(?:[ ]+\S|- \S)", re.M)
+
+
+def _is_yaml(sample: str) -> bool:
+    """Whether every line at the margin is a key, an item or a comment, and one of the keys holds a block.
+
+    Prose in its blocks and comments does not make it prose: its entries are lines.
+    """
+    if _YAML_NESTED.search(sample) is None:
+        return False
+    margin = [line for line in sample.split("\n") if line and not line[0].isspace()]
+    return all(map(_YAML_MARGIN.match, margin)) and any(line[0] != "#" and ":" in line for line in margin)
 
 
 def regions(text: str) -> Iterator[Region]:
@@ -193,104 +214,3 @@ def _is_delimited(sample: str, whole: bool) -> bool:
             if spaced <= 0.25 * outside.count(mark) or (narrow and len(records) >= _MANY_RECORDS):
                 return True
     return False
-
-
-# ---- where its sentences end
-
-
-def structured_ends(text: str, structure: Structure) -> Ends:
-    """Ends of the logical lines or records of a text of this kind (not prose)."""
-    if structure is Structure.DELIMITED:
-        return _record_ends(text)
-    found = _python_ends(text) if structure is Structure.PYTHON else _code_ends(text)
-    if text and (not found or found[-1] != len(text)):
-        if found and not text[found[-1] :].strip():
-            found[-1] = len(text)
-        else:
-            found.append(len(text))
-    return np.array(found, np.int64)
-
-
-def _record_ends(text: str) -> Ends:
-    """Line breaks with an even number of quotes before them; empty lines belong to the record before."""
-    found: list[int] = []
-    for record in re.finditer(r'[^"\n]*(?:"[^"]*"[^"\n]*)*(?:"[^"]*\Z)?(?:\n\s*|\Z)', text):
-        if record.end() > record.start():
-            found.append(record.end())
-    return np.array(found, np.int64)
-
-
-_PYTHON_TOKEN = re.compile(
-    r'(?P<string>"""[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*"""|'
-    r"'''[^'\\]*(?:(?:\\.|'(?!''))[^'\\]*)*'''|"
-    r'"[^"\\\n]*(?:\\.[^"\\\n]*)*"|'
-    r"'[^'\\\n]*(?:\\.[^'\\\n]*)*')"
-    r"|(?P<comment>\#[^\n]*)|(?P<open>[(\[{])|(?P<close>[)\]}])|(?P<join>\\\r?\n)|(?P<line>\n)",
-    re.S,
-)
-
-
-def _python_ends(text: str) -> list[int]:
-    """Ends of logical lines, and of comments that stand alone in a line."""
-    found: list[int] = []
-    depth = start = 0
-    line_start = 0  # of the physical line
-    comment_alone = False
-    for token in _PYTHON_TOKEN.finditer(text):
-        group = token.lastgroup
-        if group == "line":
-            end = token.end()
-            if depth == 0 or comment_alone:
-                if text[start : token.start()].strip():
-                    found.append(end)
-                elif found:
-                    found[-1] = end
-                start = end
-            line_start, comment_alone = end, False
-        elif group == "open":
-            depth += 1
-        elif group == "close":
-            depth = max(depth - 1, 0)
-        elif group == "comment":
-            comment_alone = not text[line_start : token.start()].strip()
-    return found
-
-
-_CODE_TOKEN = re.compile(
-    r'(?P<skip>"[^"\\\n]*(?:\\.[^"\\\n]*)*"|'
-    r"'(?:[^'\\\n]|\\[^\n]{1,8})'|`[^`\n]*`"
-    r"|/\*.*?\*/|(?<![:\w])//[^\n]*)|(?P<open>[(\[])|(?P<block>\{)|(?P<close>[)\]])|(?P<unblock>\})|(?P<join>\\\r?\n)|(?P<line>\n)",
-    re.S,
-)
-
-
-def _code_ends(text: str) -> list[int]:
-    """Line breaks outside parentheses, square brackets and block comments; a block opens lines of its own.
-
-    An empty line ends whatever was left open, so that one stray bracket does not swallow the rest.
-    """
-    found: list[int] = []
-    depths = [0]
-    start = 0
-    for token in _CODE_TOKEN.finditer(text):
-        group = token.lastgroup
-        if group == "line":
-            end = token.end()
-            is_empty_line = text[end : end + 1] == "\n"
-            if depths[-1] == 0 or is_empty_line:
-                if is_empty_line:
-                    depths[-1] = 0
-                if text[start : token.start()].strip():
-                    found.append(end)
-                elif found:
-                    found[-1] = end
-                start = end
-        elif group == "open":
-            depths[-1] += 1
-        elif group == "close":
-            depths[-1] = max(depths[-1] - 1, 0)
-        elif group == "block":
-            depths.append(0)
-        elif group == "unblock" and len(depths) > 1:
-            depths.pop()
-    return found

@@ -31,8 +31,11 @@ def load(name: str, **options: Any) -> Segmenter:
 
     Raises `SegmenterError` for an unknown name or option, or one whose package is not installed.
     """
-    known = names()
-    target = known.get(name, name)
+    # Entry points are looked for in every installed package, so only where they are needed.
+    target = BUILT_IN.get(name, name)
+    if ":" not in target:
+        known = names()
+        target = known.get(name, name)
     if ":" not in target:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""

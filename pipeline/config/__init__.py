@@ -4,11 +4,12 @@
 """
 
 from pipeline.config.comparison import CompareConfig, Variant
-from pipeline.config.corpus import DataConfig, PrepareConfig, SegmenterConfig, TokenizerConfig
+from pipeline.config.corpus import DataConfig, FilterConfig, PrepareConfig, SegmenterConfig, TokenizerConfig
 from pipeline.config.models import LmConfig, SllmConfig, TrainConfig, TrunkConfig, VaeConfig
 from pipeline.config.running import DeepSpeedConfig, RayConfig, RunConfig, TrackingConfig
 from pipeline.config.section import Section
 from pipeline.config.segmenter_training import SegmenterSource, SegmenterTrainConfig
+from pipeline.config.stream import StreamConfig
 from pipeline.config.tree import Config, load_config, override
 from pipeline.config.use import EvaluateConfig, GenerateConfig, ModelsConfig
 
@@ -18,6 +19,7 @@ __all__ = [
     "DataConfig",
     "DeepSpeedConfig",
     "EvaluateConfig",
+    "FilterConfig",
     "GenerateConfig",
     "LmConfig",
     "ModelsConfig",
@@ -29,6 +31,7 @@ __all__ = [
     "SegmenterSource",
     "SegmenterTrainConfig",
     "SllmConfig",
+    "StreamConfig",
     "TokenizerConfig",
     "TrackingConfig",
     "TrainConfig",

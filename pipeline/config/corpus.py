@@ -7,6 +7,15 @@ from pydantic import Field
 from pipeline.config.section import Section
 
 
+class FilterConfig(Section):
+    """An optional step that drops documents (`pipeline/corpus/filters.py`)."""
+
+    name: Literal["length", "language", "exact_duplicates", "near_duplicates"]
+    """Which one."""
+    options: dict[str, Any] = Field(default={})
+    """Its options, such as `{min_characters: 200}` or `{languages: [en, de]}`."""
+
+
 class DataConfig(Section):
     """Which text to read, and how."""
 
@@ -27,6 +36,8 @@ class DataConfig(Section):
     """Stop after about this many bytes of text (a whole number of documents), for trials."""
     max_document_bytes: int = Field(default=256 * 2**20, gt=0)
     """A larger document is rejected."""
+    filters: tuple[FilterConfig, ...] = ()
+    """Steps that drop documents, in this order; what they drop is counted apart from what is rejected."""
     max_rejected_fraction: float = Field(default=0.01, ge=0.0, le=1.0)
     """Share of documents that may be rejected before the job fails."""
 
@@ -55,7 +66,7 @@ class PrepareConfig(Section):
     """How text becomes shards."""
 
     num_workers: int = Field(default=2, ge=1)
-    """Ray workers that read, segment, tokenize and write."""
+    """Workers that read, segment, tokenize and write: Ray actors or processes, as `launcher` says."""
     split_bytes: int | None = Field(default=None, gt=0)
     """Bytes of (uncompressed) input text in one split, the unit of work; a split makes one shard. None: a 64th
     of the corpus, but between 2 and 64 MiB."""

@@ -14,6 +14,7 @@ from pipeline.config.models import LmConfig, SllmConfig, TrunkConfig, VaeConfig
 from pipeline.config.running import DeepSpeedConfig, RayConfig, RunConfig, TrackingConfig
 from pipeline.config.section import Section
 from pipeline.config.segmenter_training import SegmenterTrainConfig
+from pipeline.config.stream import StreamConfig
 from pipeline.config.use import EvaluateConfig, GenerateConfig, ModelsConfig
 from pipeline.errors import ConfigError
 
@@ -23,10 +24,13 @@ class Config(Section):
 
     output: str | None = None
     """Folder that the job writes to."""
-    shards: str | None = None
-    """Folder of sentence shards that a training or evaluation job reads."""
-    launcher: Literal["ray", "local"] = "ray"
-    """`ray`: on a cluster or this machine's cores, training with DeepSpeed; `local`: in this one process."""
+    shards: str | tuple[str, ...] | None = None
+    """Folder of sentence shards that a training or evaluation job reads. Training also takes an fsspec URL, and a list
+    of several, mixed by `stream.weights`."""
+    launcher: Literal["auto", "ray", "local"] = "auto"
+    """`ray`: on a cluster or one started here, training with DeepSpeed; `local`: on this machine without Ray,
+    training in this one process. `auto`: training as `ray`; preparation as `ray` where a cluster is given
+    (`ray.address`, RAY_ADDRESS, a submitted job), else as `local`, as starting Ray costs more than it brings."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of training."""
     data: DataConfig = DataConfig()
@@ -34,6 +38,7 @@ class Config(Section):
     segmenter_training: SegmenterTrainConfig = SegmenterTrainConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
     prepare: PrepareConfig = PrepareConfig()
+    stream: StreamConfig = StreamConfig()
     trunk: TrunkConfig = TrunkConfig()
     lm: LmConfig = LmConfig()
     vae: VaeConfig = VaeConfig()
@@ -46,6 +51,11 @@ class Config(Section):
     deepspeed: DeepSpeedConfig = DeepSpeedConfig()
     tracking: TrackingConfig = TrackingConfig()
     run: RunConfig = RunConfig()
+
+    @property
+    def shard_folders(self) -> tuple[str, ...]:
+        """The folders of `shards`, one or several or none."""
+        return (self.shards,) if isinstance(self.shards, str) else self.shards or ()
 
 
 def load_config(path: str | None, overrides: list[str] | tuple[str, ...] = ()) -> Config:

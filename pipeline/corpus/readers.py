@@ -48,6 +48,8 @@ class Rejection:
     """One of a few, to count by."""
     detail: str = ""
     doc_id: str | None = None
+    is_filtered: bool = False
+    """Dropped by a filter: wanted, and no fault of the document."""
 
 
 class SplitReader:

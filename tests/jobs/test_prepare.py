@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from infra.ray_cluster import is_cluster_given
 from infra.storage import Folder
 from jobs import prepare as prepare_job
 from jobs.prepare import prepare
@@ -245,3 +246,58 @@ def test_a_wrong_segmenter_is_refused_before_anything_is_written(tmp_path: Path,
     with pytest.raises(SegmenterError, match="did you mean 'punctuation_v1'"):
         prepare_job.run(load_config(None, [*settings, "segmenter.name=punctuation"]))
     assert not (tmp_path / "out").exists()
+
+
+FILTERS = (
+    "data.filters=[{name: length, options: {min_characters: 40}}, {name: exact_duplicates},"
+    " {name: near_duplicates}]"
+)
+
+
+def test_filters_drop_the_same_documents_for_any_number_of_workers(tmp_path: Path) -> None:
+    long = " ".join(f"Line {i} of a long text." for i in range(300))
+    rows = [
+        {"id": "short", "text": "Too short."},
+        {"id": "first", "text": long},
+        *ROWS,
+        {"id": "same", "text": ROWS[20]["text"] + " "},
+        {"id": "near", "text": long + " And one more."},
+    ]
+    write_rows(tmp_path, rows)
+    manifest = prepare(config_for(tmp_path, FILTERS), str(tmp_path / "one"))
+    prepare(config_for(tmp_path, FILTERS, "prepare.num_workers=2"), str(tmp_path / "two"))
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+    rejected = [json.loads(line) for line in (tmp_path / "one" / "rejected.jsonl").read_text().splitlines()]
+    dropped = {row["doc_id"]: row["reason"] for row in rejected}
+    assert dropped["short"] == "length" and dropped["same"] == "exact_duplicates"
+    assert dropped["near"] == "near_duplicates" and "first" not in dropped
+    assert sum(manifest.filtered.values()) == len(rejected) and not manifest.rejected
+    assert len(rejected) + sum(totals.documents for totals in manifest.totals.values()) == len(rows)
+    # A shard that is lost later is made again, without the same documents.
+    before = content(tmp_path / "one")
+    next((tmp_path / "one").glob("*-00001.arrow")).unlink()
+    prepare(config_for(tmp_path, FILTERS), str(tmp_path / "one"))
+    assert content(tmp_path / "one") == before
+
+
+def test_ray_is_used_only_where_a_cluster_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert load_config(None).launcher == "auto"
+    assert not is_cluster_given(load_config(None).ray)
+    assert is_cluster_given(load_config(None, ["ray.address=auto"]).ray)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")  # as in a submitted job
+    assert is_cluster_given(load_config(None).ray)
+
+
+def test_a_recorded_job_writes_to_a_url(made: Path, tmp_path: Path, tracking_uri: str) -> None:
+    url = f"memory://{tmp_path}/job"
+    config = config_for(tmp_path, f"output={url}", f"tracking.uri={tracking_uri}")
+    record = prepare_job.run(config)
+    assert record.output.path == url and len(record.output.digest) == 64
+    assert prepare_job.run(config).run_id == record.run_id
+    Folder(url).remove(["train-00001.arrow"])
+    again = prepare_job.run(config)
+    assert again.run_id != record.run_id and again.output.digest == record.output.digest
+    folder = Folder(url)
+    written = {name: folder.read(name) for name in folder.names() if name != "job.json"}
+    assert written == content(made)

@@ -1,4 +1,5 @@
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -10,14 +11,28 @@ from tokenizers import AddedToken, normalizers, pre_tokenizers
 from pipeline import byte_level
 from pipeline.byte_level import ByteLevelEncoder, is_supported
 from pipeline.tokens import PROBES, Tokenizer
+from pipeline.words import Pattern
+
+
+def with_pattern(backend: tokenizers.Tokenizer, pattern: Pattern) -> tokenizers.Tokenizer:
+    """As Llama 3 and Qwen ship it: a regular expression of their own, then bytes."""
+    tree = json.loads(backend.to_str())
+    split = {"type": "Split", "pattern": {"Regex": pattern.value}, "behavior": "Isolated", "invert": False}
+    to_bytes = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
+    tree["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split, to_bytes]}
+    tree["model"]["ignore_merges"] = pattern is Pattern.LLAMA3
+    tree["normalizer"] = {"type": "NFC"} if pattern is Pattern.QWEN else None
+    return tokenizers.Tokenizer.from_str(json.dumps(tree))
+
 
 TEXTS = [*PROBES, "The quick brown fox. It's here, isn't it? We'll see they've gone.\n\n\tdef f(x):\n"] * 9
 BACKEND = tokenizers.Tokenizer.from_str(Tokenizer.train(TEXTS, 450).files()["tokenizer.json"])
 BACKEND.encode_special_tokens = True
 ENCODER = ByteLevelEncoder(BACKEND)
+NEWER = {pattern: Tokenizer(with_pattern(BACKEND, pattern), {}) for pattern in (Pattern.LLAMA3, Pattern.QWEN)}
 
 TRICKY = st.sampled_from(
-    [*"'sdmtlvre \t\n\r\x0b\x1c\x85\u00a0\u2028\u3000aB1²,.-_!世🙂é\u0301\u0600", "'ll", "  "]
+    [*"'sdmtlvreSſ \t\n\r\x0b\x1c\x85\u00a0\u2028\u3000aB1²,.-_!世🙂é\u0301\u0600", "'ll", "  "]
 )
 TEXT = st.lists(TRICKY | st.characters(exclude_categories=["Cs"]), max_size=40).map("".join)
 
@@ -37,6 +52,35 @@ def assert_same(texts: list[str], encoder: ByteLevelEncoder = ENCODER) -> None:
 @example(["<eos><pad>", "x" * 100, " " + "世" * 40])
 def test_ids_are_those_of_the_tokenizer(texts: list[str]) -> None:
     assert_same(texts)
+
+
+def assert_same_ids(tokenizer: Tokenizer, texts: list[str]) -> None:
+    assert tokenizer.engine == "byte-level words"
+    expected = [x.ids for x in tokenizer._backend.encode_batch_fast(texts, add_special_tokens=False)]
+    assert [ids.tolist() for ids in tokenizer._encode_ids(texts)] == expected
+
+
+@pytest.mark.parametrize("pattern", NEWER)
+@settings(max_examples=600, deadline=None)
+@given(texts=st.lists(TEXT, max_size=4))
+@example(texts=["\n", "a\n\n b", "!\r\n \nx", "!a !a \t!a !!a", "12345 1234567", "'ſa 'Sa '’s", "e\u0301 a"])
+@example(texts=["  \n\t x\u2028\n\u3000y", "'LL we'Ve I'M 'Rex", "½²³٣٤٥٦7", "世1!\n!世"])
+def test_ids_of_the_newer_patterns(pattern: Pattern, texts: list[str]) -> None:
+    assert_same_ids(NEWER[pattern], texts)
+
+
+@pytest.mark.parametrize("pattern", NEWER)
+def test_characters_of_every_kind_in_the_newer_patterns(pattern: Pattern) -> None:
+    kept = [chr(code) for code in [*range(0x3100), *range(0xA000, 0xB000), *range(0xF900, 0x10500)]]
+    assert_same_ids(NEWER[pattern], [f"a{x} 1{x}!{x} {x}\n{x}'s {x}a{x}\n{x}1" for x in kept[::2]])
+
+
+def test_an_added_token_in_a_text_is_found() -> None:
+    added = tokenizers.Tokenizer.from_str(BACKEND.to_str())
+    added.add_tokens([AddedToken("<tool>", special=False)])
+    tokenizer = Tokenizer(added, {})
+    assert_same_ids(tokenizer, ["a<tool>b", "no tool here", "<tool>"])
+    assert tokenizer.encode(["a<tool>b"])[0].ids[1] == tokenizer.vocab_size - 1
 
 
 def test_characters_of_every_kind() -> None:
@@ -81,15 +125,16 @@ def test_what_it_does_not_cover_is_left_to_the_tokenizer() -> None:
             setattr(backend, name, part)
         return backend
 
-    assert is_supported(BACKEND)
-    assert not is_supported(changed(normalizer=normalizers.NFC()))
-    assert not is_supported(changed(pre_tokenizer=pre_tokenizers.ByteLevel(add_prefix_space=True)))
-    assert not is_supported(changed(pre_tokenizer=pre_tokenizers.ByteLevel(False, use_regex=False)))
-    assert not is_supported(changed(pre_tokenizer=pre_tokenizers.Whitespace()))
-    added = changed()
-    added.add_tokens([AddedToken("<tool>", special=False)])
-    assert not is_supported(added)
-    tokenizer = Tokenizer(added, {})
-    assert tokenizer.engine == "tokenizers"
-    assert tokenizer.encode(["a<tool>b"])[0].ids[1] == tokenizer.vocab_size - 1
+    def covered(backend: tokenizers.Tokenizer) -> bool:
+        return is_supported(json.loads(backend.to_str()))
+
+    assert covered(BACKEND) and covered(changed(normalizer=normalizers.NFC()))
+    assert not covered(changed(normalizer=normalizers.NFKC()))
+    assert not covered(changed(pre_tokenizer=pre_tokenizers.ByteLevel(add_prefix_space=True)))
+    assert not covered(changed(pre_tokenizer=pre_tokenizers.ByteLevel(False, use_regex=False)))
+    assert not covered(changed(pre_tokenizer=pre_tokenizers.Whitespace()))
+    split = pre_tokenizers.Split(tokenizers.Regex(r"\p{L}+"), "isolated")
+    others = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
+    assert not covered(changed(pre_tokenizer=others))
+    assert Tokenizer(changed(pre_tokenizer=others), {}).engine == "tokenizers"
     assert Tokenizer(changed(), {}).engine == "byte-level words"

@@ -10,12 +10,11 @@ from transformers import AutoModel
 from pipeline.batches import SentenceBatch, SentenceWindows
 from pipeline.errors import ModelError
 from pipeline.evaluation import sllm_nll
-from pipeline.lm import TokenLm
 from pipeline.patterns import SlidingWindow
 
 BOS, EOS, VOCAB = 1, 2, 50
 LONGEST = 12  # tokens a sentence: after so many its end is certain
-TRUNKS = ["opt", "opt-projected", "llama"]
+TRUNKS = ["opt", "opt-projected", "llama"]  # tests/pipeline/test_trunk.py has more
 VAES = {
     "paper": {},
     "norm-first": {"norm_first": True},
@@ -171,18 +170,6 @@ def test_save_and_load_give_the_same_logits(sllm, random_documents, tmp_path):
         for mine, theirs in zip(model.score(batch), again.score(batch), strict=True):
             assert torch.equal(mine, theirs)
         assert (tmp_path / trunk / "model.safetensors").is_file()
-
-
-def test_trunk_weights_come_from_the_token_level_model(sllm, trunk_config):
-    from transformers import AutoModelForCausalLM
-
-    model = sllm("llama")
-    source = TokenLm(AutoModelForCausalLM.from_config(trunk_config("llama")))
-    model.load_trunk(source.model)
-    for name, weight in source.model.base_model.layers.state_dict().items():
-        assert torch.equal(model.trunk.layers.state_dict()[name], weight.double()), name
-    with pytest.raises(ModelError, match="lacks weights"):
-        sllm("opt").load_trunk(source.model)
 
 
 def test_positions_that_cannot_slide_are_refused(sllm):

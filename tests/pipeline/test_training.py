@@ -13,6 +13,7 @@ from pipeline.batches import SentenceWindows
 from pipeline.config import TrainConfig
 from pipeline.engine import PlainEngine
 from pipeline.errors import TrainingError
+from pipeline.stream.order import Corpus
 from pipeline.tasks import Task
 from pipeline.training import learning_rate, train
 
@@ -38,7 +39,7 @@ def task(sllm, random_documents):
     def build():
         model = sllm(token_dropout=0.2, latent_dropout=0.2).float()
         train_on, dev = (SentenceWindows(random_documents(20, seed=s), 16, 1, 2) for s in (5, 6))
-        return Task(model, model, NoTokenizer(), train_on, dev)
+        return Task(model, model, NoTokenizer(), [Corpus.of(train_on)], [Corpus.of(dev)])
 
     return build
 
@@ -82,13 +83,14 @@ def test_the_loss_is_per_token_of_the_whole_global_batch(task, tmp_path):
     """However a global batch is cut into micro-batches, its gradient is that of one big batch."""
     built = task()
     built.module.eval()  # no dropout: PlainEngine turns training on, so scale by hand
+    source = built.train[0].open(np.arange(1))
     windows = np.arange(6)
-    tokens = int(built.train.tokens_W[windows].sum())
+    tokens = int(source.tokens_W[windows].sum())
     gradients = []
     for pieces in ([windows], [windows[:1], windows[1:4], windows[4:]]):
         built.module.zero_grad()
         for piece in pieces:
-            (built.module(built.train.batch(piece))["objective"] / tokens).backward()
+            (built.module(source.batch(piece))["objective"] / tokens).backward()
         gradients.append(built.module.stop_head.weight.grad.clone())
     torch.testing.assert_close(*gradients)
 

@@ -1,6 +1,7 @@
 import pytest
 
-from segmenters.structure import Structure, recognise, regions, structured_ends
+from segmenters.logical_lines import structured_ends
+from segmenters.structure import Structure, recognise, regions
 
 PYTHON = '''"""Doc. Two sentences.
 
@@ -43,6 +44,19 @@ jobs:
     - run: echo "Done. Really."
 """
 
+SCHEMA = """title: Backend
+description: |-
+  A backend serves. It may fail, and then another does;
+  this is all that can be said of it.
+
+  Two paragraphs of prose, as such files have.
+type: object
+"""
+
+MINIFIED = "!function(e,t){var n=e.a;if(!n){return t(n,[1,2]);}for(var i=0;i<9;i++){n=n+t(i);}" * 4
+
+CHAT = "anna: are you there? I waited.\nben: yes. sorry!\nanna: come then; we go now.\n"
+
 TABLE = 'id,said\n1,"Hello.\nYou, there. ""Ok""\n"\n2,"Bye, now"\n3,x\n'
 
 PROSE = 'He said: "It is so." Then he left; nobody knew (yet).\nIt was late, too.\nFrom: the office\n'
@@ -60,6 +74,10 @@ def parts(text: str, structure: Structure) -> list[str]:
         (PYTHON.replace("\n", "\r\n"), Structure.PYTHON),
         (RUST, Structure.CODE),
         (YAML, Structure.CODE),
+        (SCHEMA, Structure.CODE),
+        (MINIFIED, Structure.CODE),
+        ("/* Made by a tool. */\n" + MINIFIED * 60, Structure.CODE),
+        (CHAT, Structure.PROSE),
         (TABLE, Structure.DELIMITED),
         (TABLE.replace(",", ";"), Structure.DELIMITED),
         ("a\tb\n1\t2\n3\t4\n", Structure.DELIMITED),

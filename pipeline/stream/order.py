@@ -1,0 +1,211 @@
+"""The order of training data: which windows make which micro-batch, and when.
+
+The order is a pure function of (seed, epoch, shards). An epoch is cut into blocks: shards in a random order, as many
+as hold `block_tokens`; the documents of a block are shuffled among each other by a keyed bijection and packed in pools.
+So memory is that of one block, whatever the corpus, and a corpus of up to `block_tokens` is shuffled as a whole.
+World size decides who reads a micro-batch, never which or when.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.batches import Batch, WindowSource
+from pipeline.config import StreamConfig
+from pipeline.errors import TrainingError
+from pipeline.stream.packing import pack
+from pipeline.stream.permutation import permute
+from pipeline.stream.windows import Int64
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Shards of documents, and how some of them are opened as windows."""
+
+    shard_tokens: Int64
+    """Document tokens of each shard."""
+    open: Callable[[Int64], WindowSource]
+    """The windows of all documents of the shards with these indices."""
+    fetch_ahead: Callable[[Int64], None] = lambda shards: None
+    """Told which shards will be opened next."""
+    weight: float = 1.0
+    """Its share of the tokens, relative to the other corpora's."""
+
+    @classmethod
+    def of(cls, source: WindowSource) -> "Corpus":
+        """One shard, open already."""
+        return cls(np.array([source.tokens_W.sum()], np.int64), lambda shards: source)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a corpus is read: the next micro-batch."""
+
+    epoch: int = 0
+    block: int = 0
+    """Of the epoch."""
+    micro_batch: int = 0
+    """Of the block."""
+    tokens: int = 0
+    """Document tokens read so far, in all epochs."""
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """Where a stream is. It goes into checkpoints as a small dict."""
+
+    places: tuple[Place, ...] = ()
+    """Of each corpus; none: the start."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, tree: dict[str, Any]) -> "StreamState":
+        """What `as_dict` gave."""
+        return cls(tuple(Place(**place) for place in tree["places"]))
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """The plan of one micro-batch: its windows, and the document tokens that it scores."""
+
+    source: WindowSource
+    windows: Int64
+    tokens: int
+
+    def batch(self) -> Batch:
+        """Its tensors."""
+        return self.source.batch(self.windows)
+
+
+class Stream:
+    """Endless micro-batches of the windows of one corpus, or of several by weight.
+
+    The next micro-batch is of the corpus that is furthest behind its share of the tokens, which no random number
+    decides: the shares are exact to a micro-batch at any time. Raises `TrainingError` for a corpus without documents.
+    """
+
+    def __init__(
+        self,
+        corpora: Sequence[Corpus],
+        micro_batch_tokens: int,
+        seed: int,
+        options: StreamConfig = StreamConfig(),  # noqa: B008 - frozen
+    ) -> None:
+        if any(corpus.shard_tokens.sum() == 0 for corpus in corpora):
+            raise TrainingError(
+                "the shards hold no documents for this split: prepare more text, or set data.dev_fraction"
+            )
+        self.corpora, self.options = corpora, options
+        self.micro_batch_tokens, self.seed = micro_batch_tokens, seed
+
+    def micro_batches(self, state: StreamState) -> Iterator[tuple[MicroBatch, StreamState]]:
+        """From `state` on, without end: each micro-batch, and the state after it."""
+        places = list(state.places or [Place()] * len(self.corpora))
+        if len(places) != len(self.corpora):
+            raise TrainingError(
+                f"the checkpoint was written with {len(places)} corpora and cannot go on with {len(self.corpora)}: "
+                "name the same shards, or --force"
+            )
+        readers = [self._read(corpus, place) for corpus, place in enumerate(places)]
+        while True:
+            due = min(
+                range(len(places)), key=lambda corpus: places[corpus].tokens / self.corpora[corpus].weight
+            )
+            micro_batch, places[due] = next(readers[due])
+            yield micro_batch, StreamState(tuple(places))
+
+    def steps(
+        self, state: StreamState, micro_batches_per_step: int
+    ) -> Iterator[tuple[list[MicroBatch], StreamState]]:
+        """From `state` on, without end: the global batch of each step, and the state after it."""
+        step: list[MicroBatch] = []
+        for micro_batch, after in self.micro_batches(state):
+            step.append(micro_batch)
+            if len(step) == micro_batches_per_step:
+                yield step, after
+                step = []
+
+    def first_epoch(self) -> Iterator[MicroBatch]:
+        """From the start, until the first corpus has been read once."""
+        before = StreamState()
+        for micro_batch, state in self.micro_batches(before):
+            if any(place.epoch > 0 for place in state.places):
+                return
+            yield micro_batch
+
+    def _read(self, index: int, place: Place) -> Iterator[tuple[MicroBatch, Place]]:
+        corpus, epoch, tokens = self.corpora[index], place.epoch, place.tokens
+        first, done = place.block, place.micro_batch
+        while True:
+            blocks = self._blocks(index, epoch)
+            for block in range(first, len(blocks)):
+                source = corpus.open(blocks[block])
+                corpus.fetch_ahead(
+                    blocks[block + 1] if block + 1 < len(blocks) else self._blocks(index, epoch + 1)[0]
+                )
+                for number, micro_batch in enumerate(
+                    self._shuffled(source, (self.seed, epoch, index, block))
+                ):
+                    if number >= done:
+                        tokens += micro_batch.tokens
+                        yield micro_batch, Place(epoch, block, number + 1, tokens)
+                done = 0
+            epoch, first = epoch + 1, 0
+
+    def _blocks(self, index: int, epoch: int) -> list[Int64]:
+        """The shards of each block of an epoch."""
+        tokens = self.corpora[index].shard_tokens
+        shards = permute(np.arange(len(tokens)), len(tokens), (self.seed, epoch, index))
+        shards = shards[tokens[shards] > 0]
+        total = int(tokens[shards].sum())
+        count = -(-total // self.options.block_tokens)
+        block_of = (np.cumsum(tokens[shards]) - 1) * count // total
+        return np.split(shards, np.flatnonzero(np.diff(block_of)) + 1)
+
+    def _shuffled(self, source: WindowSource, key: tuple[int, ...]) -> Iterator[MicroBatch]:
+        total = len(source.tokens_W)
+        for start, end in pools(total, self.options.pool_windows):
+            pool = permute(np.arange(start, end), total, key)
+            micro_batches = list(packed(source, pool, self.micro_batch_tokens))
+            rng = np.random.Generator(np.random.Philox([*key, start]))
+            yield from (micro_batches[i] for i in rng.permutation(len(micro_batches)))
+
+
+def in_order(source: WindowSource, micro_batch_tokens: int, pool_windows: int = 8192) -> Iterator[MicroBatch]:
+    """Each window once, pool after pool in the order of the corpus."""
+    for start, end in pools(len(source.tokens_W), pool_windows):
+        yield from packed(source, np.arange(start, end), micro_batch_tokens)
+
+
+def pools(total: int, size: int) -> list[tuple[int, int]]:
+    """Starts and ends of pools of about equal size, of at most `size`."""
+    count = -(-total // size)
+    bounds = [total * i // count for i in range(count + 1)]
+    return list(itertools.pairwise(bounds))
+
+
+def packed(source: WindowSource, pool: Int64, micro_batch_tokens: int) -> Iterator[MicroBatch]:
+    """The windows of a pool as micro-batches."""
+    tokens_P = source.tokens_W[pool]
+    for places in pack(tokens_P, source.length_W[pool], micro_batch_tokens):
+        yield MicroBatch(source, pool[places], int(tokens_P[places].sum()))
+
+
+def deal(micro_batches: list[MicroBatch], rank: int, world_size: int) -> list[tuple[MicroBatch, bool]]:
+    """This rank's share of a global batch, and whether each counts.
+
+    Every rank gets equally many, since under ZeRO-3 all must call the same modules; where the world size
+    does not divide the batch, the last are repeats that count for nothing.
+    """
+    rounds = -(-len(micro_batches) // world_size)
+    picks = [round_ * world_size + rank for round_ in range(rounds)]
+    return [
+        (micro_batches[pick], True) if pick < len(micro_batches) else (micro_batches[0], False)
+        for pick in picks
+    ]

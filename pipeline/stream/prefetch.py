@@ -1,0 +1,63 @@
+"""Reading ahead: a thread makes the next items while the present one is used."""
+
+import contextlib
+import queue
+import threading
+from collections.abc import Generator, Iterator
+from typing import Any, Literal, TypeVar
+
+from pipeline.errors import TrainingError
+
+T = TypeVar("T")
+Kind = Literal["item", "error", "end"]
+
+POLL_SECONDS = 0.1
+"""A thread that waits for room looks this often whether it is still wanted."""
+
+
+def prefetch(items: Iterator[T], depth: int, stall_seconds: float) -> Generator[T, None, None]:
+    """The same items, made by a thread that is at most `depth` of them ahead; 0: without a thread.
+
+    An error of `items` is raised here, in its place. Ends with the caller: closing this generator (an error or Ctrl-C
+    in the loop around it) stops the thread. Raises `TrainingError` when no item comes for `stall_seconds`.
+    """
+    if depth == 0:
+        yield from items
+        return
+    ready: queue.Queue[tuple[Kind, Any]] = queue.Queue(depth)
+    unwanted = threading.Event()
+
+    def put(kind: Kind, value: Any = None) -> None:
+        while not unwanted.is_set():
+            with contextlib.suppress(queue.Full):
+                return ready.put((kind, value), timeout=POLL_SECONDS)
+
+    def work() -> None:
+        try:
+            for item in items:
+                put("item", item)
+                if unwanted.is_set():
+                    return
+            put("end")
+        except BaseException as error:
+            put("error", error)
+
+    thread = threading.Thread(target=work, name="batch-loader", daemon=True)
+    thread.start()
+    try:
+        while True:
+            try:
+                kind, value = ready.get(timeout=stall_seconds)
+            except queue.Empty:
+                raise TrainingError(
+                    f"the batch loader has brought nothing for {stall_seconds:g} s: is the storage of the shards "
+                    "still answering? stream.stall_seconds sets how long training waits"
+                ) from None
+            if kind == "end":
+                return
+            if kind == "error":
+                raise value
+            yield value
+    finally:
+        unwanted.set()
+        thread.join(timeout=1)  # one that hangs in a read ends with the process
