@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.batches import SentenceBatch
 from pipeline.patterns import Pattern
 
 BlockKind = Literal["paper", "llama"]
@@ -28,7 +27,6 @@ class BlockConfig(Protocol):
     feed_forward_factor: float
     norm_first: bool
     block: BlockKind
-    latent_memory: bool
 
 
 @lru_cache(maxsize=16)
@@ -127,82 +125,21 @@ class SelfAttention(nn.Module):
 
 
 class LatentAttention(nn.Module):
-    """Cross-attention of the decoder's rows to the latent of their sentence, or of all sentences so far.
+    """Cross-attention to one vector.
 
     A softmax over a single key is 1, so queries and keys have no effect and are left out: what remains of
-    the paper's cross-attention is exactly `out(value(latent))`, the same for each row of the sentence. With
-    `latent_memory` a row sees the latents of its own sentence and of those before it, told apart by rotary places.
+    the paper's cross-attention is exactly `out(value(latent))`, the same for each row of the sentence.
     """
 
     def __init__(self, config: BlockConfig) -> None:
         super().__init__()
-        hidden, bias = config.hidden_size, config.block == "paper"
-        self.num_heads, self.head_size = config.num_heads, hidden // config.num_heads
-        self.has_memory = config.latent_memory
-        self.value = nn.Linear(hidden, hidden, bias=bias)
-        self.out = nn.Linear(hidden, hidden, bias=bias)
-        if config.latent_memory:
-            self.query = nn.Linear(hidden, hidden, bias=bias)
-            self.key = nn.Linear(hidden, hidden, bias=bias)
+        bias = config.block == "paper"
+        self.value = nn.Linear(config.hidden_size, config.hidden_size, bias=bias)
+        self.out = nn.Linear(config.hidden_size, config.hidden_size, bias=bias)
 
-    def forward(self, x_TH: Tensor, latents_SH: Tensor, seen: "SeenLatents") -> Tensor:
-        """Rows [T, H] and the latents of the sentences [S, H] -> [T, H]."""
-        if not self.has_memory:
-            return self.out(self.value(latents_SH))[seen.sentence_T]
-        q_TAK, k_SAK, v_SAK = (
-            project(x).unflatten(-1, (self.num_heads, self.head_size))
-            for project, x in ((self.query, x_TH), (self.key, latents_SH), (self.value, latents_SH))
-        )
-        return self.out(seen.attend(q_TAK, k_SAK, v_SAK).flatten(1))
-
-    def remember(self, latents_BNH: Tensor) -> tuple[Tensor, Tensor]:
-        """For `step`: keys and values of the latents so far [B, A, N, K]; without memory what the last one says."""
-        if not self.has_memory:
-            said_BH = self.out(self.value(latents_BNH[:, -1]))
-            return said_BH, said_BH
-        k, v = (
-            project(latents_BNH).unflatten(-1, (self.num_heads, self.head_size))
-            for project in (self.key, self.value)
-        )
-        places_N = torch.arange(latents_BNH.shape[1], device=latents_BNH.device)
-        return Rotation(places_N, self.head_size, k.dtype)(k).transpose(1, 2), v.transpose(1, 2)
-
-    def step(self, x_BH: Tensor, memory: tuple[Tensor, Tensor]) -> Tensor:
-        """One row of each of B sentences, the last of those remembered [B, H] -> [B, H]."""
-        if not self.has_memory:
-            return memory[0]
-        k_BANK, v_BANK = memory
-        q_BAK = self.query(x_BH).unflatten(-1, (self.num_heads, self.head_size))
-        place_1 = torch.full((1,), k_BANK.shape[2] - 1, device=x_BH.device)
-        q_BAK = Rotation(place_1, self.head_size, q_BAK.dtype)(q_BAK)
-        return self.out(F.scaled_dot_product_attention(q_BAK[:, :, None], k_BANK, v_BANK).flatten(1))
-
-
-class SeenLatents:
-    """Which latents each row of the decoder sees."""
-
-    def __init__(self, batch: SentenceBatch) -> None:
-        self.batch = batch
-        self.sentence_T = batch.decoder_rows.sequence_T
-
-    def attend(self, q_TAK: Tensor, k_SAK: Tensor, v_SAK: Tensor) -> Tensor:
-        """Each row to the sentences of its window up to its own -> [T, A, K]."""
-        batch, rows = self.batch, self.batch.window_rows
-        head_size = q_TAK.shape[-1]
-        rotate_S = Rotation(batch.place_S, head_size, q_TAK.dtype)
-        k_SAK = rotate_S(k_SAK)
-        place_T = batch.place_S[self.sentence_T]
-        q_TAK = Rotation(place_T, head_size, q_TAK.dtype)(q_TAK)
-        places_N = torch.arange(batch.sentences_DN.shape[1], device=q_TAK.device)
-        outputs = []
-        for gather_sl in rows.gathers:
-            sentences_sN = batch.sentences_DN[rows.sequence_T[gather_sl[:, 0]]]
-            mask_s1lN = (places_N <= place_T[gather_sl][:, :, None])[:, None]
-            q, k, v = q_TAK[gather_sl], k_SAK[sentences_sN], v_SAK[sentences_sN]
-            q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-            out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask_s1lN)
-            outputs.append(out.transpose(1, 2).reshape(-1, *q_TAK.shape[1:]))
-        return torch.cat(outputs)[rows.scatter_T]
+    def forward(self, latents_SH: Tensor) -> Tensor:
+        """[S, H] -> [S, H], to be added to each row of its sentence."""
+        return self.out(self.value(latents_SH))
 
 
 class FeedForward(nn.Module):
@@ -253,8 +190,6 @@ class Block(nn.Module):
         if decoder:
             self.latent_attention = LatentAttention(config)
             self.latent_norm = new_norm(config)
-            if config.latent_memory:
-                self.query_norm = new_norm(config)
 
     def forward(self, x_TH: Tensor, pattern: Pattern, rotation: Rotation | None) -> Tensor:
         """An encoder's block: [T, H] -> [T, H]."""
@@ -266,17 +201,15 @@ class Block(nn.Module):
         pattern: Pattern,
         rotation: Rotation | None,
         latents_SH: Tensor,
-        seen: SeenLatents,
+        sentence_T: Tensor,
     ) -> Tensor:
-        """A decoder's block, told the latent of each sentence, and which of them each row sees: [T, H] -> [T, H]."""
+        """A decoder's block, told the latent of each sentence and the sentence of each row: [T, H] -> [T, H]."""
         x_TH = self._attention(x_TH, pattern, rotation)
-        normed_SH = self._before(latents_SH, self.latent_norm)
-        change_TH = self.latent_attention(self._query(x_TH), normed_SH, seen)
-        return self._feed_forward(self._after(x_TH, change_TH, self.latent_norm))
+        return self._feed_forward(self._after(x_TH, self.told(latents_SH)[sentence_T], self.latent_norm))
 
-    def remember(self, latents_BNH: Tensor) -> tuple[Tensor, Tensor]:
-        """What `step` needs of the latents of the sentences so far, the one to be written last."""
-        return self.latent_attention.remember(self._before(latents_BNH, self.latent_norm))
+    def told(self, latents_SH: Tensor) -> Tensor:
+        """What the rows of each sentence are told by its latent [S, H] -> [S, H]."""
+        return self.latent_attention(self._before(latents_SH, self.latent_norm))
 
     def step(
         self,
@@ -285,21 +218,17 @@ class Block(nn.Module):
         cells_B: Tensor,
         mask_B11W: Tensor,
         rotation: Rotation | None,
-        memory: tuple[Tensor, Tensor],
+        told_BH: Tensor,
     ) -> Tensor:
-        """One row of each of B sentences [B, H] -> [B, H]."""
+        """One row of each of B sentences [B, H] -> [B, H]; `told_BH`: by their latents."""
         normed = self._before(x_BH, self.attention_norm)
         change = self.attention.step(normed, cache, cells_B, mask_B11W, rotation)
         x_BH = self._after(x_BH, change, self.attention_norm)
-        change = self.latent_attention.step(self._query(x_BH), memory)
-        return self._feed_forward(self._after(x_BH, change, self.latent_norm))
+        return self._feed_forward(self._after(x_BH, told_BH, self.latent_norm))
 
     def _attention(self, x_TH: Tensor, pattern: Pattern, rotation: Rotation | None) -> Tensor:
         normed = self._before(x_TH, self.attention_norm)
         return self._after(x_TH, self.attention(normed, pattern, rotation), self.attention_norm)
-
-    def _query(self, x_TH: Tensor) -> Tensor:
-        return self._before(x_TH, self.query_norm) if self.latent_attention.has_memory else x_TH
 
     def _feed_forward(self, x_TH: Tensor) -> Tensor:
         normed = self._before(x_TH, self.feed_forward_norm)

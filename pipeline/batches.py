@@ -71,8 +71,6 @@ class SentenceBatch(Batch):
     """Document tokens, sentence after sentence."""
     sentences: RaggedLayout
     """Layout of the sentences in `tokens_T`."""
-    window_rows: RaggedLayout
-    """Layout of the windows in the decoder's rows."""
     window_S: Tensor
     """Window of each sentence."""
     place_S: Tensor
@@ -144,7 +142,6 @@ class SentenceBatch(Batch):
         return cls(
             tokens_T=torch.from_numpy(tokens_T),
             sentences=ragged_layout(lengths_S),
-            window_rows=ragged_layout(np.bincount(window_S, lengths_S + 1).astype(np.int64)),
             window_S=torch.from_numpy(window_S),
             place_S=torch.from_numpy(place_S),
             sentences_DN=torch.from_numpy(np.where(inside_DN, first_D[:, None] + places_N, 0)),

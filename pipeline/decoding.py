@@ -1,6 +1,6 @@
 """Writing sentences from latents, many documents side by side, with a key/value cache.
 
-Shape suffixes: B documents, N sentences so far, S sentences, R tokens and start marks (rows of the decoder), H hidden,
+Shape suffixes: B documents, S sentences, R tokens and start marks (rows of the decoder), H hidden,
 V vocabulary, W rows that a cache holds.
 """
 
@@ -50,10 +50,9 @@ class SentenceDecoder:
             cache.keys_BAWK[document_R, :, cell_R] = k_RAK[kept_R]
             cache.values_BAWK[document_R, :, cell_R] = v_RAK[kept_R]
 
-    def write(self, latents_BNH: Tensor, limits_B: Tensor, sampler: Sampler) -> list[list[int]]:
+    def write(self, latents_BH: Tensor, limits_B: Tensor, sampler: Sampler) -> list[list[int]]:
         """A sentence of 1 to `limits_B` tokens for each document (0: it is passed over); end marks are left out.
 
-        `latents_BNH`: the predicted latents of the sentences so far, last the one of the sentence to be written.
         Sentences end at different steps; each time half of those still open have ended, they are put aside.
         """
         config = self.vae.config
@@ -61,14 +60,14 @@ class SentenceDecoder:
             self.rows_B.zero_()
         open_B = torch.nonzero(limits_B > 0)[:, 0]
         caches = [cache[open_B] for cache in self.caches]
-        rows_B, limits, latents_BNH = self.rows_B[open_B], limits_B[open_B], latents_BNH[open_B]
-        memories = [block.remember(latents_BNH) for block in self._blocks()]
+        rows_B, limits = self.rows_B[open_B], limits_B[open_B]
+        told = [block.told(latents_BH[open_B]) for block in self._blocks()]
         going_B = torch.ones_like(open_B, dtype=torch.bool)
         token_B = torch.full_like(open_B, config.bos_token_id)
         sentences: list[list[int]] = [[] for _ in range(self.batch)]
         num_open, place = len(open_B), 0
         while num_open:
-            logits_BV = self._step(token_B, caches, rows_B, memories, place)
+            logits_BV = self._step(token_B, caches, rows_B, told, place)
             rows_B = (
                 rows_B + going_B
             )  # of ended sentences, whose row is not kept, the next write takes its cell
@@ -85,8 +84,7 @@ class SentenceDecoder:
                     cache[open_B] = part
                 open_B, rows_B, token_B = open_B[going_B], rows_B[going_B], token_B[going_B]
                 caches = [cache[open_B] for cache in self.caches]
-                memories = [(keys[going_B], values[going_B]) for keys, values in memories]
-                limits = limits[going_B]
+                told, limits = [told_BH[going_B] for told_BH in told], limits[going_B]
                 going_B = going_B[going_B]
         return sentences
 
@@ -98,7 +96,7 @@ class SentenceDecoder:
         token_B: Tensor,
         caches: list[KeyValueCache],
         rows_B: Tensor,
-        memories: list[tuple[Tensor, Tensor]],
+        told: list[Tensor],
         place: int,
     ) -> Tensor:
         """Logits after one more row of each document [B, V]."""
@@ -110,8 +108,8 @@ class SentenceDecoder:
         else:
             x_BH, rotation = x_BH * config.hidden_size**0.5, self.vae.rotation(rows_B)
         mask_B11W = additive_mask((self.places_W <= rows_B[:, None])[:, None, None], x_BH.dtype)
-        for block, cache, memory in zip(self._blocks(), caches, memories, strict=True):
-            x_BH = block.step(x_BH, cache, cells_B, mask_B11W, rotation, memory)
+        for block, cache, told_BH in zip(self._blocks(), caches, told, strict=True):
+            x_BH = block.step(x_BH, cache, cells_B, mask_B11W, rotation, told_BH)
         logits_BV = at_least_fp32(self.vae.head(self.vae.decoder_norm(x_BH)))
         if place == 0:
             logits_BV[:, config.eos_token_id] = -torch.inf  # a sentence has at least one token

@@ -35,7 +35,6 @@ class Memory:
 
     def __init__(self, model: Sllm, batch: int = 1) -> None:
         self.model = model
-        self._trunk_size: int = model.stop_head.in_features
         self.start_B1H = model.start_H.expand(batch, 1, -1)
         self.latents_BNH: Tensor = self.start_B1H[:, :0]
         self._restart()
@@ -52,23 +51,22 @@ class Memory:
             self._read(latents_BNH)
 
     def predict(self) -> Tensor:
-        """Predicted latents of the sentences so far, and last of the next one [B, N, H]."""
-        return self.model.from_trunk(self.hidden_BNH)
+        """Latent of the next sentence of each document [B, H]."""
+        return self.model.from_trunk(self.hidden_BH)
 
     def stop_probability(self) -> Tensor:
         """Probability that each document ends here [B]."""
-        return self.model.stop_head(self.hidden_BNH[:, -1])[:, 0].sigmoid()
+        return self.model.stop_head(self.hidden_BH)[:, 0].sigmoid()
 
     def _restart(self) -> None:
         self.cache = DynamicCache(config=self.model.trunk.config)
-        self.hidden_BNH: Tensor = self.start_B1H.new_empty(len(self.start_B1H), 0, self._trunk_size)
         self._read(self.start_B1H)
 
     def _read(self, latents_BNH: Tensor) -> None:
         hidden = self.model.trunk(
             inputs_embeds=self.model.to_trunk(latents_BNH), past_key_values=self.cache, use_cache=True
         )
-        self.hidden_BNH = torch.cat([self.hidden_BNH, hidden.last_hidden_state], dim=1)
+        self.hidden_BH: Tensor = hidden.last_hidden_state[:, -1]
 
 
 def generate(model: Sllm, prompt: Document, config: GenerateConfig) -> Iterator[GeneratedSentence]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
-from pipeline.attention import Block, BlockKind, Rotation, SeenLatents, add_positions, new_norm
+from pipeline.attention import Block, BlockKind, Rotation, add_positions, new_norm
 from pipeline.batches import SentenceBatch
 from pipeline.cross_entropy import head_cross_entropy
 from pipeline.errors import ModelError
@@ -37,7 +37,6 @@ class SentenceVaeConfig(PreTrainedConfig):
     feed_forward_factor: float = 2.0
     block: BlockKind = "paper"
     decoder_context_tokens: int = 0
-    latent_memory: bool = False
     norm_first: bool = False
     kl_weight: float = 0.0
     kl_floor: float = 0.5
@@ -124,10 +123,9 @@ class SentenceVae(PreTrainedModel):
         x_RH, rotation = self._with_positions(
             self.embedding(batch.decoder_inputs_R), batch.decoder_rows, pattern
         )
-        seen = SeenLatents(batch)
         for block in self.decoder:
             assert isinstance(block, Block)
-            x_RH = block.decode(x_RH, pattern, rotation, latents_SH, seen)
+            x_RH = block.decode(x_RH, pattern, rotation, latents_SH, batch.decoder_rows.sequence_T)
         return self.decoder_norm(x_RH)
 
     def decoder_pattern(self, batch: SentenceBatch, keep: bool = False) -> Pattern:

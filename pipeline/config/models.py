@@ -99,8 +99,6 @@ class VaeConfig(Section):
     decoder_context_tokens: int = Field(default=0, ge=0)
     """Rows (tokens, and a start mark a sentence) that each layer of the decoder sees, its own and those before
     it, over the edges of sentences: a short exact memory. 0 is the paper's: its own sentence only."""
-    latent_memory: bool = False
-    """The decoder's cross-attention sees the predicted latents of all sentences so far, not of its own alone."""
     kl_weight: float = Field(default=0.0, ge=0)
     """Weight of the KL term; 0 is the paper's plain autoencoder."""
     kl_floor: float = Field(default=0.5, ge=0)

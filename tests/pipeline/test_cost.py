@@ -109,7 +109,7 @@ def test_flops_of_writing_a_sentence(sllm):
 
         def write():
             # The last of its rows tells the end.
-            decoder.write(memory.predict()[:, -1:], torch.tensor([TOKENS]), lambda logits: torch.tensor([3]))
+            decoder.write(memory.predict(), torch.tensor([TOKENS]), lambda logits: torch.tensor([3]))
             memory.add(model.vae.encode(sentence)[None])
 
         counted = flops_of(write) / TOKENS

@@ -83,8 +83,6 @@ DECODERS = {
     "llama": {"block": "llama"},
     "sliding": {"block": "llama", "decoder_context_tokens": 9},
     "wide": {"block": "llama", "decoder_context_tokens": 100},
-    "memory": {"block": "llama", "decoder_context_tokens": 9, "latent_memory": True},
-    "memory-alone": {"norm_first": True, "latent_memory": True},
 }
 
 
@@ -140,7 +138,7 @@ def test_documents_side_by_side_do_not_touch(sllm):
 def test_a_decoder_without_context_starts_each_sentence_afresh(sllm):
     vae = sllm().vae
     decoder = SentenceDecoder(vae, 2, 12)
-    latent = torch.randn(2, 1, 32, dtype=torch.float64)
+    latent = torch.randn(2, 32, dtype=torch.float64)
     with torch.inference_mode():
         first = decoder.write(latent, torch.tensor([5, 0]), Sampler())
         assert decoder.write(latent, torch.tensor([5, 0]), Sampler()) == first

@@ -21,8 +21,6 @@ VAES = {
     "llama": {"block": "llama", "encoder_layers": 1},
     "sliding": {"block": "llama", "decoder_context_tokens": 9},
     "wide": {"block": "llama", "decoder_context_tokens": 100},
-    "memory": {"block": "llama", "decoder_context_tokens": 9, "latent_memory": True},
-    "memory-alone": {"norm_first": True, "latent_memory": True},
 }
 
 
