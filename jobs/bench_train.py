@@ -159,7 +159,8 @@ class TheirStep:
         total = sum(tokens for _, tokens in step)
         for passages, _ in step:
             device = self.engine.device
-            with torch.autocast(device.type, torch.bfloat16, enabled=self.engine.precision == "bf16"):
+            half = self.engine.half
+            with torch.autocast(device.type, half, enabled=half is not None):
                 loss = self.engine.module([(t.to(device), n.to(device)) for t, n in passages])
             self.engine.backward(loss / total)
         self.engine.step(self.train.learning_rate)

@@ -50,6 +50,7 @@ JOBS = {
     "train-sllm": "Train the language model that predicts the next sentence.",
     "evaluate": "Score models on the dev split: bits per byte, perplexity, reconstruction, ablations.",
     "generate": "Write text, sentence by sentence, as it comes.",
+    "compare": "Train designs on the same tokens; one table and plot of bits per byte, speed, FLOPs, memory.",
     "run": "Run the whole path: prepare, train the three models, evaluate, generate.",
 }
 """Verb and help; the job itself is `jobs.<verb>.run(config, force)`."""
@@ -65,6 +66,7 @@ sllm train-sllm CONFIG deepspeed.zero_stage=3 --submit https://head:8265""",
     "evaluate": """sllm evaluate CONFIG models.lm=runs/lm models.sllm=runs/sllm shards=runs/shards --json""",
     "generate": """sllm generate runs/demo/sllm --prompt "The function returns a list."
 sllm generate runs/demo/sllm generate.temperature=0.8 generate.top_p=0.95 generate.max_sentences=5""",
+    "compare": """sllm compare jobs/presets/compare.yaml shards=runs/compare/shards output=runs/compare/comparison""",
     "run": """sllm run jobs/presets/demo.yaml
 sllm run jobs/presets/demo.yaml lm.train.steps=50 vae.train.steps=50 sllm.train.steps=50 output=runs/quick""",
 }

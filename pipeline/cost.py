@@ -206,7 +206,7 @@ def _token_lm_parts(model: TokenLm) -> Iterator[Part]:
 
 
 def _vae_parts(vae: SentenceVae, into_encoder: bool) -> Iterator[Part]:
-    width = vae.config.num_layers * vae.config.hidden_size
+    width = len(vae.decoder) * vae.config.hidden_size
     to_latent = [
         matrix
         for name, module in vae.decoder.named_modules()
@@ -216,7 +216,8 @@ def _vae_parts(vae: SentenceVae, into_encoder: bool) -> Iterator[Part]:
     decoder = [matrix for matrix in _matrices(vae.decoder) if matrix not in to_latent]
     others = [*_matrices(vae.encoder), *decoder, *to_latent, vae.head]
     posterior = [module for module in _matrices(vae) if module not in others]
-    encoder = _part("encoder", "tokens", _matrices(vae.encoder), attention_width=width)
+    encoder_width = len(vae.encoder) * vae.config.hidden_size
+    encoder = _part("encoder", "tokens", _matrices(vae.encoder), attention_width=encoder_width)
     for part in (encoder, _part("posterior", "sentences", posterior)):
         yield part if into_encoder else replace(part, has_backward=False)
     yield _part("attention to latents", "sentences", to_latent)

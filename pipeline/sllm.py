@@ -20,8 +20,10 @@ from pipeline.precision import at_least_fp32
 from pipeline.trunk import empty_trunk
 from pipeline.vae import SentenceVae, SentenceVaeConfig
 
-Ablation = Literal["none", "zeroed", "shuffled"]
-"""What the decoder is given in place of the predicted latents, to see whether it uses them at all."""
+Ablation = Literal["none", "zeroed", "shuffled", "oracle"]
+"""What the decoder is given in place of the predicted latents, to see whether it uses them at all: nothing, those of
+other sentences, or the encoder's latent of the true next sentence (which a decoder trained apart from the trunk reads,
+and one trained with it from the start may not)."""
 
 
 class SllmModelConfig(PreTrainedConfig):
@@ -87,9 +89,12 @@ class Sllm(PreTrainedModel):
 
     def score(self, batch: SentenceBatch, ablation: Ablation = "none") -> tuple[Tensor, Tensor, Tensor]:
         """-> NLL (nats) of each token and end mark [R], of each stop decision [S], and token hits [R]."""
-        predicted_SH, stop_logits_S = self.predict(self._encode(batch), batch)
+        latents_SH = self._encode(batch)
+        predicted_SH, stop_logits_S = self.predict(latents_SH, batch)
         if ablation == "zeroed":
             predicted_SH = torch.zeros_like(predicted_SH)
+        elif ablation == "oracle":
+            predicted_SH = latents_SH
         elif ablation == "shuffled":
             generator = torch.Generator().manual_seed(len(predicted_SH))
             order_S = torch.randperm(len(predicted_SH), generator=generator).to(predicted_SH.device)

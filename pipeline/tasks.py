@@ -66,11 +66,7 @@ def train_config(job: TrainingJob, config: Config) -> TrainConfig:
 
 def build_task(job: TrainingJob, config: Config) -> Task:
     """The task of a training job; the same weights on every rank. Raises `ConfigError`, `ShardError`, `ModelError`."""
-    if not config.shard_folders:
-        raise ConfigError(f"{job} needs shards=FOLDER, written by `sllm prepare`")
-    mixed = [open_shards(folder, config.stream) for folder in config.shard_folders]
-    weights = mixing_weights(mixed, config.stream.weights)
-    shards = mixed[0]
+    shards = _open(job, config)[0]
     torch.manual_seed(train_config(job, config).seed)
     builders: dict[TrainingJob, Callable[[Config, Shards], tuple[nn.Module, PreTrainedModel]]] = {
         "train-lm": _build_lm,
@@ -80,34 +76,36 @@ def build_task(job: TrainingJob, config: Config) -> Task:
     module, model = builders[job](config, shards)
     if train_config(job, config).activation_checkpointing:
         recompute_activations(model)
-    tokenizer = shards.tokenizer()
-
-    def windows(documents: Documents) -> WindowSource:
-        if job == "train-lm":
-            return TokenWindows(documents, config.lm.context_tokens, tokenizer.bos_id, tokenizer.eos_id)
-        size = config.sllm.context_sentences
-        return SentenceWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id)
-
-    def corpora(split: SplitName) -> list[Corpus]:
-        return [
-            Corpus(
-                np.array([record.tokens for record in one.records(split)], np.int64),
-                lambda index, one=one: windows(one.documents(split, index)),  # type: ignore[misc]
-                lambda index, one=one: one.fetch_ahead(split, index),  # type: ignore[misc]
-                weight,
-            )
-            for one, weight in zip(mixed, weights, strict=True)
-            if split == "train" or one.manifest.totals[split].tokens
-        ]
-
     return Task(
         module=module,
         model=model,
-        tokenizer=tokenizer,
-        train=corpora("train"),
-        dev=corpora("dev") or None,
+        tokenizer=shards.tokenizer(),
+        train=corpora(job, config, "train"),
+        dev=corpora(job, config, "dev") or None,
         stream=config.stream,
     )
+
+
+def corpora(job: TrainingJob, config: Config, split: SplitName) -> list[Corpus]:
+    """What a training job reads of a split. Raises as `build_task`."""
+    mixed = _open(job, config)
+    tokenizer = mixed[0].tokenizer()
+    return [
+        Corpus(
+            np.array([record.tokens for record in one.records(split)], np.int64),
+            lambda index, one=one: _windows(job, config, one.documents(split, index), tokenizer),  # type: ignore[misc]
+            lambda index, one=one: one.fetch_ahead(split, index),  # type: ignore[misc]
+            weight,
+        )
+        for one, weight in zip(mixed, mixing_weights(mixed, config.stream.weights), strict=True)
+        if split == "train" or one.manifest.totals[split].tokens
+    ]
+
+
+def _open(job: TrainingJob, config: Config) -> list[Shards]:
+    if not config.shard_folders:
+        raise ConfigError(f"{job} needs shards=FOLDER, written by `sllm prepare`")
+    return [open_shards(folder, config.stream) for folder in config.shard_folders]
 
 
 def vae_model_config(config: Config, hidden_size: int, **of_shards: Any) -> SentenceVaeConfig:
@@ -140,6 +138,13 @@ def recompute_activations(model: PreTrainedModel) -> None:
         enable({"use_reentrant": False})
     except ValueError as error:
         raise ModelError(f"train.activation_checkpointing: {error}") from error
+
+
+def _windows(job: TrainingJob, config: Config, documents: Documents, tokenizer: Tokenizer) -> WindowSource:
+    if job == "train-lm":
+        return TokenWindows(documents, config.lm.context_tokens, tokenizer.bos_id, tokenizer.eos_id)
+    size = config.sllm.context_sentences
+    return SentenceWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id)
 
 
 def check_tokenizer(model_path: str, model_config: PreTrainedConfig, shards: Shards) -> None:
@@ -201,6 +206,11 @@ def _build_lm(config: Config, shards: Shards) -> tuple[nn.Module, PreTrainedMode
 
 
 def _build_vae(config: Config, shards: Shards) -> tuple[nn.Module, PreTrainedModel]:
+    vae = _new_vae(config, shards)
+    return vae, vae
+
+
+def _new_vae(config: Config, shards: Shards) -> SentenceVae:
     source = _pretrained(config)
     hidden_size = config.vae.hidden_size or _trunk_config(config, shards, source).hidden_size
     vae = SentenceVae(
@@ -218,12 +228,15 @@ def _build_vae(config: Config, shards: Shards) -> tuple[nn.Module, PreTrainedMod
         if embedding.shape[1] == hidden_size:
             with torch.no_grad():
                 vae.embedding.weight.copy_(embedding[: vae.config.vocab_size])
-    return vae, vae
+    return vae
 
 
 def _build_sllm(config: Config, shards: Shards) -> tuple[nn.Module, PreTrainedModel]:
-    vae = load_sllm_part(config.models.vae, SentenceVae, "vae")
-    check_tokenizer(str(config.models.vae), vae.config, shards)
+    if config.sllm.vae_from == "config":
+        vae: PreTrainedModel = _new_vae(config, shards)
+    else:
+        vae = load_sllm_part(config.models.vae, SentenceVae, "vae")
+        check_tokenizer(str(config.models.vae), vae.config, shards)
     sources = {"lm": config.models.lm, "path": config.trunk.path, "config": None}
     source = sources[config.sllm.trunk_from]
     if source is None and config.sllm.trunk_from != "config":

@@ -91,14 +91,22 @@ class VaeConfig(Section):
 
     hidden_size: int | None = None
     """Width; none: the trunk's."""
-    num_layers: int = Field(default=1, ge=1, le=4)
-    """Layers of the encoder, and of the decoder."""
+    num_layers: int = Field(default=1, ge=1, le=24)
+    """Layers of the decoder, and of the encoder where `encoder_layers` does not say otherwise."""
+    encoder_layers: int | None = Field(default=None, ge=0)
+    """Layers of the encoder; none: as many as the decoder's."""
     num_heads: int = Field(default=4, ge=1)
     """Attention heads."""
     feed_forward_factor: float = Field(default=2.0, gt=0)
     """Feed-forward width over hidden size."""
+    block: Literal["paper", "llama"] = "paper"
+    """`paper`: LayerNorm, GELU, biases, sinusoidal positions. `llama`: RMSNorm before each part, a gated
+    feed-forward, no biases, rotary positions."""
     norm_first: bool = False
-    """Normalise before each block instead of after it (the paper: after)."""
+    """Normalise before each part of a block instead of after it (the paper: after; `llama`: always before)."""
+    decoder_context_tokens: int = Field(default=0, ge=0)
+    """Rows (tokens, and a start mark a sentence) that each layer of the decoder sees, its own and those before
+    it, over the edges of sentences: a short exact memory. 0 is the paper's: its own sentence only."""
     kl_weight: float = Field(default=0.0, ge=0)
     """Weight of the KL term; 0 is the paper's plain autoencoder."""
     kl_floor: float = Field(default=0.5, ge=0)
@@ -137,6 +145,9 @@ class SllmConfig(Section):
     """LoRA's products are scaled by `lora_alpha / lora_rank`."""
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout before LoRA's products."""
+    vae_from: Literal["vae", "config"] = "vae"
+    """Where the SentenceVAE comes from: the trained one (`models.vae`), or a fresh start from the section `vae`,
+    trained with the trunk from the first step."""
     freeze_vae: bool = False
     """Keep the SentenceVAE as it was trained."""
     train: TrainConfig = TrainConfig()
