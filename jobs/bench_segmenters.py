@@ -1,56 +1,65 @@
 """`sllm bench segmenters`: accuracy and speed of segmenters, ours and others, in the same run."""
 
-import csv
-import io
-import random
 import sys
-import sysconfig
 import time
-import tokenize
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import segmenters
 from jobs.bench_peers import PEERS, Peer
-from pipeline.errors import ConfigError
+from jobs.bench_segmenter_sets import gold_sets, sources
+from jobs.segment import read_documents
 from segmenters import Segmenter, SegmenterError
-from segmenters.scoring import score
-from segmenters.training_text import Example, read_gold, stripped
+from segmenters.contract import Ends
+from segmenters.scoring import score_ends
+from segmenters.training_text import read_gold
 
 OURS = ("learned_v1", "punctuation_v1", "reference_v1", "spacy_v1", "fixed_v1")
-GOLD = ("segmentation/en-ewt.dev", "segmentation/en-gum.dev", "segmentation/zh-gsdsimp.dev")
 SPEED = ("text/en-docs.dev", "text/en-books.dev", "text/zh-docs.dev")
-_NUM_PYTHON_FILES = 100
-_NUM_TABLES = 40
 _REPEATS = 3
+_MAX_SECONDS = 30.0
+"""Of processor time that a segmenter gets for one set of texts."""
+
+Cell = float | str | None
+"""A figure, a reason why nothing could be measured, or none where a set took over `_MAX_SECONDS`."""
 
 
 def run(
     data: str | Path,
     names: Sequence[str] = OURS,
     peers: Sequence[str] = tuple(PEERS),
+    own_gold: Sequence[str] = (),
     max_megabytes: float = 1.0,
     report: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
-) -> dict[str, dict[str, float | str]]:
+) -> dict[str, dict[str, Cell]]:
     """By segmenter: F1 on every set and megabytes of UTF-8 a second of processor time, in this one process.
 
     `data` is a folder with `segmentation/*.jsonl.gz` (gold) and `text/*.jsonl.gz` (for speed: `max_megabytes` of
-    each file). Python files are those of this Python's standard library, tables are generated: both with
-    boundaries known by construction. A segmenter that cannot be used gets its reason under `error`.
+    each file); `own_gold` are more files with boundaries. Python files are those of this Python's standard library,
+    tables are generated: both with boundaries known by construction. Of other code, the share of boundaries at line
+    ends is told. A segmenter that cannot be used gets its reason under `error`.
     Set OMP_NUM_THREADS=1 to measure one core.
     """
-    sets = gold_sets(Path(data))
+    sets = gold_sets(Path(data)) | {
+        Path(path).name.split(".jsonl")[0]: list(read_gold(Path(path))) for path in own_gold
+    }
+    codes = sources(Path(data))
     texts = {name: _megabytes(Path(data) / f"{name}.jsonl.gz", max_megabytes) for name in SPEED}
-    table: dict[str, dict[str, float | str]] = {}
+    table: dict[str, dict[str, Cell]] = {}
     for name in [*names, *peers]:
-        report(f"{name} ...")
-        row: dict[str, float | str] = {}
+        row: dict[str, Cell] = {}
         try:
             segmenter = Peer(name) if name in PEERS else segmenters.load(name)
             for label, examples in sets.items():
-                row[label] = score(segmenter, examples).f1
+                report(f"{name}: {label}")
+                found = _split_in_time(segmenter, [example.text for example in examples])
+                row[label] = None if found is None else score_ends(found, examples).f1
+            for label, code in codes.items():
+                report(f"{name}: {label}")
+                found = _split_in_time(segmenter, code)
+                row[f"{label} at line ends"] = None if found is None else share_at_line_ends(found, code)
             for label, sample in texts.items():
+                report(f"{name}: speed on {label}")
                 row[f"MB/s {label.removeprefix('text/').removesuffix('.dev')}"] = _speed(segmenter, sample)
         except SegmenterError as error:
             row["error"] = str(error)
@@ -58,97 +67,34 @@ def run(
     return table
 
 
-def gold_sets(data: Path) -> dict[str, list[Example]]:
-    """Texts with known boundaries, by the name of the set."""
-    sets: dict[str, list[Example]] = {}
-    rng = random.Random(0)
-    for name in GOLD:
-        path = data / f"{name}.jsonl.gz"
-        if not path.is_file():
-            raise ConfigError(f"{path} is not there: give the folder that holds segmentation/ and text/")
-        label = name.removeprefix("segmentation/")
-        sets[label] = list(read_gold(path))
-        if label.startswith("en-"):
-            sets[f"{label} stripped"] = [stripped(example, rng) for example in sets[label]]
-    sets["python"] = python_examples(rng)
-    sets["csv"] = [table_example(random.Random(seed)) for seed in range(_NUM_TABLES)]
-    return sets
+def _split_in_time(segmenter: Segmenter, texts: list[str]) -> list[Ends] | None:
+    """The ends, or none when it takes too long: the same texts count for all, or none."""
+    found: list[Ends] = []
+    begun = time.process_time()
+    for low in range(0, len(texts), 16):
+        found += segmenter.split(texts[low : low + 16])
+        if time.process_time() - begun > _MAX_SECONDS:
+            return None
+    return found
 
 
-def python_examples(rng: random.Random) -> list[Example]:
-    """Files of the standard library; a sentence is a logical line, or a comment that stands alone."""
-    paths = sorted(Path(sysconfig.get_paths()["stdlib"]).rglob("*.py"))
-    paths = [path for path in paths if not {"site-packages", "test", "tests"} & set(path.parts)]
-    examples = []
-    for path in rng.sample(paths, min(_NUM_PYTHON_FILES, len(paths))):
-        try:
-            examples.append(python_example(path.read_bytes().decode("utf-8")))
-        except (UnicodeDecodeError, tokenize.TokenError, SyntaxError):
-            continue
-    return [example for example in examples if example.ends]
-
-
-def python_example(text: str) -> Example:
-    """The ends of the logical lines of Python source, told by Python's own tokenizer."""
-    lines = io.StringIO(text, newline="").readlines()
-    starts = [0]
-    for line in lines:
-        starts.append(starts[-1] + len(line))
-    ends = set()
-    for token in tokenize.generate_tokens(iter([*lines, ""]).__next__):
-        if token.type == tokenize.NEWLINE:
-            ends.add(starts[token.end[0] - 1] + token.start[1])
-        elif token.type == tokenize.COMMENT and not token.line[: token.start[1]].strip():
-            ends.add(starts[token.end[0] - 1] + token.end[1])
-    return Example(text, tuple(sorted(end for end in ends if 0 < end <= len(text))))
-
-
-_WORDS = (
-    "the",
-    "old",
-    "house",
-    "by",
-    "a",
-    "river",
-    "was",
-    "sold",
-    "again",
-    "May",
-    "people",
-    "away,",
-    "never",
-)
-
-
-def table_example(rng: random.Random) -> Example:
-    """A CSV file as Python's writer makes it, with line breaks and commas inside quoted fields."""
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(
-        buffer,
-        quoting=rng.choice((csv.QUOTE_MINIMAL, csv.QUOTE_ALL)),
-        lineterminator=rng.choice(("\n", "\r\n")),
-    )
-    columns = rng.randrange(2, 7)
-    ends = []
-    for number in range(rng.randrange(4, 60)):
-        writer.writerow(_cell(rng, column, number) for column in range(columns))
-        ends.append(len(buffer.getvalue()))
-    return Example(buffer.getvalue(), tuple(ends))
-
-
-def _cell(rng: random.Random, column: int, number: int) -> str:
-    if number == 0:
-        return f"column {column}"
-    lines = (
-        " ".join(rng.choices(_WORDS, k=rng.randrange(2, 9))).capitalize() + "."
-        for _ in range(rng.randrange(1, 4))
-    )
-    return (str(number), "\n".join(lines), f"{rng.random():.3f}", 'so "called"')[column % 4]
+def share_at_line_ends(found: Iterable[Ends], texts: Sequence[str]) -> float:
+    """Share of the boundaries (ends of texts are none) whose white space holds a line break."""
+    at_line_end = boundaries = 0
+    for ends, text in zip(found, texts, strict=True):
+        for end in ends[:-1].tolist():
+            first, last = end, end
+            while first and text[first - 1].isspace():
+                first -= 1
+            while text[last : last + 1].isspace():
+                last += 1
+            gap = text[first:last]
+            at_line_end += "\n" in gap or "\r" in gap
+            boundaries += 1
+    return at_line_end / max(boundaries, 1)
 
 
 def _megabytes(path: Path, megabytes: float) -> list[str]:
-    from jobs.segment import read_documents
-
     texts, size = list[str](), 0
     for _, text in read_documents(path):
         texts.append(text)
@@ -159,28 +105,40 @@ def _megabytes(path: Path, megabytes: float) -> list[str]:
 
 
 def _speed(segmenter: Segmenter, texts: list[str]) -> float:
-    """The best of a few repeats, so that what else the machine does counts less; the first warms up."""
-    size = sum(len(text.encode()) for text in texts) / 1e6
-    times = []
+    """MB/s: the best of a few repeats, so that what else the machine does counts less; the first warms up.
+
+    A slow one gets fewer texts, from the start.
+    """
+    best, begun, count = 0.0, time.process_time(), len(texts)
     for _ in range(_REPEATS):
-        begun = time.process_time()
-        segmenter.split(texts)
-        times.append(time.process_time() - begun)
-        if times[-1] > 10:  # seconds: slow enough to be sure of
+        size, started = 0, time.process_time()
+        for low in range(0, count, 16):
+            part = texts[low : min(low + 16, count)]
+            segmenter.split(part)
+            size += sum(len(text.encode()) for text in part)
+            if time.process_time() - begun > _MAX_SECONDS:
+                count = low + len(part)
+                break
+        best = max(best, size / 1e6 / max(time.process_time() - started, 1e-9))
+        if time.process_time() - begun > _MAX_SECONDS:
             break
-    return size / min(times)
+    return best
 
 
-def markdown(table: dict[str, dict[str, float | str]]) -> str:
-    """The table in Markdown, a row a segmenter."""
-    columns = list(dict.fromkeys(key for row in table.values() for key in row if key != "error"))
-    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for name, row in table.items():
-        cells: Iterable[Any] = (row.get(column) for column in columns)
-        shown = [
-            f"{cell:.3g}" if column.startswith("MB/s") else f"{cell:.3f}"
-            for column, cell in zip(columns, cells, strict=True)
-            if isinstance(cell, float)
-        ]
-        lines.append(f"| {name} | " + (" | ".join(shown) if "error" not in row else f"{row['error']}") + " |")
+def markdown(table: dict[str, dict[str, Cell]]) -> str:
+    """The table in Markdown, a row a set and a column a segmenter; reasons below it."""
+    works = {name: row for name, row in table.items() if "error" not in row}
+    labels = list(dict.fromkeys(label for row in works.values() for label in row))
+    lines = ["| | " + " | ".join(works) + " |", "|---" * (len(works) + 1) + "|"]
+    for label in labels:
+        digits = 3 if label.startswith("MB/s") else 4
+        cells = [_shown(row.get(label), digits) for row in works.values()]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    lines += [f"\n{name}: {row['error']}" for name, row in table.items() if "error" in row]
     return "\n".join(lines)
+
+
+def _shown(cell: Cell, digits: int) -> str:
+    if not isinstance(cell, float):
+        return "over 30 s"
+    return f"{cell:.{digits}g}" if digits == 3 else f"{cell:.{digits}f}"

@@ -20,6 +20,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from jobs.arguments import ConfigPath, Overrides, config_and_overrides
+from jobs.cli_cost import bench_train, plan
 from pipeline.config import Config, load_config
 from pipeline.errors import ConfigError, CorpusError, ModelError, ShardError, SllmError
 from pipeline.lineage import JobRecord
@@ -48,6 +50,7 @@ JOBS = {
     "train-sllm": "Train the language model that predicts the next sentence.",
     "evaluate": "Score models on the dev split: bits per byte, perplexity, reconstruction, ablations.",
     "generate": "Write text, sentence by sentence, as it comes.",
+    "compare": "Train designs on the same tokens; one table and plot of bits per byte, speed, FLOPs, memory.",
     "run": "Run the whole path: prepare, train the three models, evaluate, generate.",
 }
 """Verb and help; the job itself is `jobs.<verb>.run(config, force)`."""
@@ -63,6 +66,7 @@ sllm train-sllm CONFIG deepspeed.zero_stage=3 --submit https://head:8265""",
     "evaluate": """sllm evaluate CONFIG models.lm=runs/lm models.sllm=runs/sllm shards=runs/shards --json""",
     "generate": """sllm generate runs/demo/sllm --prompt "The function returns a list."
 sllm generate runs/demo/sllm generate.temperature=0.8 generate.top_p=0.95 generate.max_sentences=5""",
+    "compare": """sllm compare jobs/presets/compare.yaml shards=runs/compare/shards output=runs/compare/comparison""",
     "run": """sllm run jobs/presets/demo.yaml
 sllm run jobs/presets/demo.yaml lm.train.steps=50 vae.train.steps=50 sllm.train.steps=50 output=runs/quick""",
 }
@@ -173,13 +177,6 @@ class _JobOptions:
     as_json: bool
 
 
-ConfigPath = Annotated[
-    str, typer.Argument(metavar="CONFIG", help="YAML file (see jobs/presets), or the first KEY=VALUE.")
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="KEY=VALUE", help="Dotted key of the configuration and its value in YAML."),
-]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the whole resolved configuration and stop.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what an earlier run wrote to the same output.")]
 Submit = Annotated[
@@ -198,12 +195,6 @@ def _help(verb: str) -> str:
     return f"{JOBS[verb]}\n\n\b\nExamples:\n{examples}"
 
 
-def _config_and_overrides(config: str, overrides: list[str] | None) -> tuple[str | None, list[str]]:
-    """The YAML file is optional: the first argument may be an override already."""
-    rest = list(overrides or [])
-    return (None, [config, *rest]) if "=" in config and not Path(config).exists() else (config, rest)
-
-
 def _command(verb: str) -> Callable[..., None]:
     def command(
         config: ConfigPath,
@@ -213,7 +204,7 @@ def _command(verb: str) -> Callable[..., None]:
         submit: Submit = None,
         as_json: AsJson = False,
     ) -> None:
-        path, changes = _config_and_overrides(config, overrides)
+        path, changes = config_and_overrides(config, overrides)
         _job(verb, changes, path, _JobOptions(dry_run, force, submit, as_json))
 
     return command
@@ -229,7 +220,7 @@ def _generate(
     as_json: AsJson = False,
 ) -> None:
     """Write text from a model folder or a configuration."""
-    path, changes = _config_and_overrides(config, overrides)
+    path, changes = config_and_overrides(config, overrides)
     if path is not None and Path(path).is_dir():
         path, changes = None, [f"models.sllm={json.dumps(path, ensure_ascii=False)}", *changes]
     if prompt is not None:
@@ -423,6 +414,10 @@ def bench_segmenters(
     peers: Annotated[
         str | None, typer.Option("--peers", metavar="NAME,NAME,...", help="Others; none: all of them.")
     ] = None,
+    gold: Annotated[
+        list[str] | None,
+        typer.Option("--gold", metavar="FILE", help="Another file with boundaries: JSONL or CoNLL-U."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and not a Markdown table.")] = False,
 ) -> None:
     """F1 on texts with known boundaries and MB/s in one process, ours and other packages' (`sllm[bench]`)."""
@@ -431,8 +426,12 @@ def bench_segmenters(
 
     ours = OURS if names is None else tuple(name for name in names.split(",") if name)
     others = tuple(PEERS) if peers is None else tuple(name for name in peers.split(",") if name)
-    table = run(data, ours, others)
+    table = run(data, ours, others, gold or [])
     print(json.dumps(table, indent=2) if as_json else markdown(table))
+
+
+app.command("plan", rich_help_panel="Look")(_answering_errors(plan))
+bench.command("train")(_answering_errors(bench_train))
 
 
 def main() -> None:

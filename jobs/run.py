@@ -19,6 +19,7 @@ FOLDERS = {
     "train-sllm": "sllm",
     "evaluate": "evaluation",
     "generate": "text",
+    "compare": "comparison",
 }
 """Folder of each job below `output`."""
 

@@ -3,13 +3,20 @@
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.config import Config, SegmenterTrainConfig
 from pipeline.errors import ConfigError
 from pipeline.lineage import Artifact, JobRecord, artifact_of
-from segmenters.learned import SHIPPED_WEIGHTS, Learned, load_weights
+from segmenters.harder_text import mixed, stripped
+from segmenters.learned import Learned
+from segmenters.learned_nets import FIRST_WORD, word_rows
+from segmenters.learned_weights import SHIPPED_WEIGHTS, load_weights, save_weights
 from segmenters.scoring import score
-from segmenters.training_text import Example, mixed, pieces, read_gold, read_raw, stripped
+from segmenters.training_text import Example, pieces, read_gold, read_raw
 
 WEIGHTS_NAME = "segmenter.safetensors"
 CARD_NAME = "MODEL_CARD.md"
@@ -63,32 +70,18 @@ def train(
     """
     import torch
 
-    from segmenters import learned_training
-
     rng = random.Random(settings.seed)
     gold, held_out = _divided(settings, rng)
     raw = {source.path: list(read_raw(Path(source.path))) for source in settings.raw}
-    weights = {source.path: source.weight for source in (*settings.gold, *settings.raw)}
-    examples = mixed(_sampled(gold, weights, rng), _sampled(raw, weights, rng), settings.seed)
     if settings.num_threads is not None:
         torch.set_num_threads(settings.num_threads)
-    chosen = learned_training.Settings(
-        steps=settings.steps,
-        learning_rate=settings.learning_rate,
-        dropout=settings.dropout,
-        hide_words=settings.hide_words,
-        weight_decay=settings.weight_decay,
-        seed=settings.seed,
-    )
-    start = load_weights(_start_path(settings.start_from)) if settings.start_from is not None else None
-    corpus = [text for texts in raw.values() for text in texts]
-    net, check_V = learned_training.train(examples, chosen, start, corpus, report)
+    tensors, sizes = _trained(settings, gold, raw, rng, report)
     file = output / WEIGHTS_NAME
     hard = {path: [stripped(text, rng) for text in texts] for path, texts in held_out.items()}
     everything_hard = [text for texts in hard.values() for text in texts]
 
     def f1_at(shift: float) -> float:
-        learned_training.save_weights(net, check_V, file, shift, {"name": Learned.name})
+        save_weights(file, tensors, {**sizes, "name": Learned.name, "unmarked_shift": str(shift)})
         load_weights.cache_clear()
         return score(Learned(weights=str(file)), everything_hard).f1
 
@@ -104,6 +97,52 @@ def train(
     used = {path: sum(len(text.text) for text in texts) for path, texts in {**gold, **raw}.items()}
     (output / CARD_NAME).write_text(model_card(settings, used, scores, file), encoding="utf-8")
     return scores
+
+
+def _trained(
+    settings: SegmenterTrainConfig,
+    gold: dict[str, list[Example]],
+    raw: dict[str, list[Example]],
+    rng: random.Random,
+    report: Callable[[dict[str, float]], None],
+) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Both networks and their vocabulary, as a weights file names them, and the size of the window."""
+    from segmenters.marked_training import MarkedSettings, train_marked
+    from segmenters.training_units import neighbour_vectors, units_of, vocabulary
+    from segmenters.unmarked_training import UnmarkedSettings, train_unmarked
+
+    weights = {source.path: source.weight for source in (*settings.gold, *settings.raw)}
+    gold_parts, raw_parts = _sampled(gold, weights, rng), _sampled(raw, weights, rng)
+    everything = [text for texts in (*gold.values(), *raw.values()) for text in texts]
+    word_U = np.concatenate([units_of(text).word_U for text in everything])
+    start = load_weights(_start_path(settings.start_from)) if settings.start_from is not None else None
+    check_V = vocabulary([word_U], start.check_V if start else None)
+    rows_U = np.where(word_U > 0, word_rows(word_U, check_V), 0)
+    unmarked_settings = UnmarkedSettings(
+        steps=settings.unmarked_steps, learning_rate=settings.unmarked_learning_rate, seed=settings.seed
+    )
+    vectors = neighbour_vectors(rows_U, len(check_V) + FIRST_WORD, unmarked_settings.width, settings.seed)
+    marked_settings = MarkedSettings(
+        steps=settings.steps,
+        learning_rate=settings.learning_rate,
+        dropout=settings.dropout,
+        hide_words=settings.hide_words,
+        weight_decay=settings.weight_decay,
+        seed=settings.seed,
+    )
+    marked = train_marked(
+        mixed(gold_parts, raw_parts, settings.seed),
+        marked_settings,
+        check_V,
+        start.marked if start else None,
+        vectors,
+        report,
+    )
+    unmarked = train_unmarked(
+        gold_parts, raw_parts, unmarked_settings, check_V, start.unmarked if start else None, vectors, report
+    )
+    sizes = {"before": str(marked_settings.before), "after": str(marked_settings.after)}
+    return {"word.check": check_V, **marked.tensors(), **unmarked.tensors()}, sizes
 
 
 def _divided(

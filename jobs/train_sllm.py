@@ -7,10 +7,14 @@ from pipeline.lineage import JobRecord
 
 
 def run(config: Config, force: bool = False) -> JobRecord:
-    """Train on `config.shards` from `config.models.vae` and the trunk of `config.models.lm`."""
-    if config.models.vae is None:
-        raise ConfigError("train-sllm needs models.vae=FOLDER, written by `sllm train-vae`")
+    """Train on `config.shards`, from `config.models.vae` and the trunk of `config.models.lm` or from scratch."""
+    staged = config.sllm.vae_from == "vae"
+    if staged and config.models.vae is None:
+        raise ConfigError(
+            "train-sllm needs models.vae=FOLDER, written by `sllm train-vae`; or set sllm.vae_from=config"
+        )
     if config.sllm.trunk_from == "lm" and config.models.lm is None:
-        raise ConfigError("sllm.trunk_from=lm needs models.lm=FOLDER; or set sllm.trunk_from=config")
-    models = [config.models.vae, config.models.lm]
-    return run_training("train-sllm", config, ["trunk", "sllm", "lm.context_tokens"], models, force)
+        raise ConfigError("sllm.trunk_from=lm needs models.lm=FOLDER; or set sllm.trunk_from=path or config")
+    models = [config.models.vae if staged else None, config.models.lm]
+    sections = ["trunk", "sllm", "lm.context_tokens", *([] if staged else ["vae"])]
+    return run_training("train-sllm", config, sections, models, force)

@@ -1,18 +1,23 @@
-"""The blocks of the sentence encoder and decoder (arXiv 2408.00655, sections 3.1 and 3.2).
+"""The blocks of the sentence encoder and decoder (arXiv 2408.00655, sections 3.1 and 3.2), and newer ones.
 
-Shape suffixes: T packed tokens, S sentences, B sentences decoded side by side, H hidden size, A heads, K head size.
+Shape suffixes: T packed tokens, S sentences, B sentences decoded side by side, H hidden size, A heads, K head size,
+W rows that a cache holds.
 """
 
 import math
 from functools import lru_cache
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from pipeline.ragged import RaggedLayout, ragged_attention
+from pipeline.patterns import Pattern
+
+BlockKind = Literal["paper", "llama"]
+"""`paper`: LayerNorm, GELU, biases, sinusoidal positions added to the embedding. `llama`: RMSNorm before each
+part, a gated feed-forward (SwiGLU), no biases, rotary positions."""
 
 
 class BlockConfig(Protocol):
@@ -22,6 +27,7 @@ class BlockConfig(Protocol):
     num_heads: int
     feed_forward_factor: float
     norm_first: bool
+    block: BlockKind
 
 
 @lru_cache(maxsize=16)
@@ -45,63 +51,95 @@ def _power_of_two(n: int) -> int:
     return 1 << max(n - 1, 1).bit_length()
 
 
+class Rotation:
+    """Rotary positions of packed tokens (arXiv 2104.09864): only differences of positions reach attention."""
+
+    def __init__(self, positions_T: Tensor, head_size: int, dtype: torch.dtype) -> None:
+        half = torch.arange(0, head_size, 2, device=positions_T.device)
+        frequencies = torch.exp(half * (-math.log(10_000.0) / head_size))
+        angles_T1K = (positions_T[:, None] * frequencies).repeat(1, 2)[:, None]
+        self.cos_T1K, self.sin_T1K = angles_T1K.cos().to(dtype), angles_T1K.sin().to(dtype)
+
+    def __call__(self, x_TAK: Tensor) -> Tensor:
+        """Turn each pair (k, k + K / 2) by its token's angle."""
+        first, second = x_TAK.chunk(2, dim=-1)
+        return x_TAK * self.cos_T1K + torch.cat([-second, first], dim=-1) * self.sin_T1K
+
+
 class KeyValueCache:
-    """Keys and values of the tokens decoded so far, for one block: room for `max_tokens`."""
+    """Keys and values of the last W rows of B sentences, for one block: a ring, so old rows make room for new."""
 
-    def __init__(self, batch: int, max_tokens: int, num_heads: int, head_size: int, like: Tensor) -> None:
-        self.keys_BALK = like.new_empty(batch, num_heads, max_tokens, head_size)
-        self.values_BALK = torch.empty_like(self.keys_BALK)
-        self.length = 0
+    def __init__(self, batch: int, size: int, num_heads: int, head_size: int, like: Tensor) -> None:
+        self.keys_BAWK = like.new_zeros(batch, num_heads, size, head_size)
+        self.values_BAWK = torch.zeros_like(self.keys_BAWK)
 
-    def append(self, k_BAK: Tensor, v_BAK: Tensor) -> tuple[Tensor, Tensor]:
-        """Add one token's key and value -> all keys and values so far [B, A, length, K]."""
-        self.keys_BALK[:, :, self.length] = k_BAK
-        self.values_BALK[:, :, self.length] = v_BAK
-        self.length += 1
-        return self.keys_BALK[:, :, : self.length], self.values_BALK[:, :, : self.length]
+    def write(self, cells_B: Tensor, k_BAK: Tensor, v_BAK: Tensor) -> None:
+        """Put one row's key and value into a cell of each sentence."""
+        rows_B = torch.arange(len(cells_B), device=cells_B.device)
+        self.keys_BAWK[rows_B, :, cells_B] = k_BAK
+        self.values_BAWK[rows_B, :, cells_B] = v_BAK
 
-    def keep(self, rows_B: Tensor) -> None:
-        """Keep only these rows of the batch (the others are done)."""
-        self.keys_BALK = self.keys_BALK[rows_B]
-        self.values_BALK = self.values_BALK[rows_B]
+    def __getitem__(self, rows_B: Tensor) -> "KeyValueCache":
+        """A copy of these rows of the batch."""
+        part = object.__new__(KeyValueCache)
+        part.keys_BAWK, part.values_BAWK = self.keys_BAWK[rows_B], self.values_BAWK[rows_B]
+        return part
+
+    def __setitem__(self, rows_B: Tensor, part: "KeyValueCache") -> None:
+        self.keys_BAWK[rows_B], self.values_BAWK[rows_B] = part.keys_BAWK, part.values_BAWK
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention inside each packed sentence."""
+    """Multi-head self-attention over packed rows."""
 
-    def __init__(self, config: BlockConfig, causal: bool) -> None:
+    def __init__(self, config: BlockConfig) -> None:
         super().__init__()
-        self.num_heads, self.causal = config.num_heads, causal
+        bias = config.block == "paper"
+        self.num_heads = config.num_heads
         self.head_size = config.hidden_size // config.num_heads
-        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
-        self.out = nn.Linear(config.hidden_size, config.hidden_size)
+        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=bias)
+        self.out = nn.Linear(config.hidden_size, config.hidden_size, bias=bias)
 
-    def forward(self, x_TH: Tensor, layout: RaggedLayout) -> Tensor:
+    def forward(self, x_TH: Tensor, pattern: Pattern, rotation: Rotation | None) -> Tensor:
         """[T, H] -> [T, H]."""
-        q, k, v = self.qkv(x_TH).view(-1, 3, self.num_heads, self.head_size).unbind(1)
-        return self.out(ragged_attention(q, k, v, layout, self.causal).flatten(1))
+        return self.out(pattern.attend(*self._project(x_TH, rotation)).flatten(1))
 
-    def step(self, x_BH: Tensor, cache: KeyValueCache) -> Tensor:
-        """The next token of each of B sentences [B, H] -> [B, H]."""
-        q_BAK, k_BAK, v_BAK = self.qkv(x_BH).view(-1, 3, self.num_heads, self.head_size).unbind(1)
-        keys, values = cache.append(k_BAK, v_BAK)
-        return self.out(F.scaled_dot_product_attention(q_BAK[:, :, None], keys, values).flatten(1))
+    def step(
+        self,
+        x_BH: Tensor,
+        cache: KeyValueCache,
+        cells_B: Tensor,
+        mask_B11W: Tensor,
+        rotation: Rotation | None,
+    ) -> Tensor:
+        """The next row of each of B sentences [B, H], written to its cell -> [B, H]."""
+        q_BAK, k_BAK, v_BAK = self._project(x_BH, rotation)
+        cache.write(cells_B, k_BAK, v_BAK)
+        out_BA1K = F.scaled_dot_product_attention(
+            q_BAK[:, :, None], cache.keys_BAWK, cache.values_BAWK, attn_mask=mask_B11W
+        )
+        return self.out(out_BA1K.flatten(1))
+
+    def _project(self, x_TH: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = self.qkv(x_TH).view(-1, 3, self.num_heads, self.head_size).unbind(1)
+        return (q, k, v) if rotation is None else (rotation(q), rotation(k), v)
 
 
 class LatentAttention(nn.Module):
     """Cross-attention to one vector.
 
     A softmax over a single key is 1, so queries and keys have no effect and are left out: what remains of
-    the paper's cross-attention is exactly `out(value(latent))`, the same for each token of the sentence.
+    the paper's cross-attention is exactly `out(value(latent))`, the same for each row of the sentence.
     """
 
     def __init__(self, config: BlockConfig) -> None:
         super().__init__()
-        self.value = nn.Linear(config.hidden_size, config.hidden_size)
-        self.out = nn.Linear(config.hidden_size, config.hidden_size)
+        bias = config.block == "paper"
+        self.value = nn.Linear(config.hidden_size, config.hidden_size, bias=bias)
+        self.out = nn.Linear(config.hidden_size, config.hidden_size, bias=bias)
 
     def forward(self, latents_SH: Tensor) -> Tensor:
-        """[S, H] -> [S, H], to be added to each token of its sentence."""
+        """[S, H] -> [S, H], to be added to each row of its sentence."""
         return self.out(self.value(latents_SH))
 
 
@@ -119,45 +157,86 @@ class FeedForward(nn.Module):
         return self.down(F.gelu(self.up(x_TH)))
 
 
+class GatedFeedForward(nn.Module):
+    """SwiGLU (arXiv 2002.05202): the gate and what it lets through, then back."""
+
+    def __init__(self, config: BlockConfig) -> None:
+        super().__init__()
+        inner = int(config.hidden_size * config.feed_forward_factor)
+        self.up = nn.Linear(config.hidden_size, 2 * inner, bias=False)
+        self.down = nn.Linear(inner, config.hidden_size, bias=False)
+
+    def forward(self, x_TH: Tensor) -> Tensor:
+        """[T, H] -> [T, H]."""
+        gate, passed = self.up(x_TH).chunk(2, dim=-1)
+        return self.down(F.silu(gate) * passed)
+
+
+def new_norm(config: BlockConfig) -> nn.Module:
+    """The normalisation that goes with the kind of block."""
+    size = config.hidden_size
+    return nn.LayerNorm(size) if config.block == "paper" else nn.RMSNorm(size, eps=1e-6)
+
+
 class Block(GradientCheckpointingLayer):
     """Self-attention, in the decoder attention to the latent, feed-forward; each with a residual and a norm."""
 
     def __init__(self, config: BlockConfig, decoder: bool) -> None:
         super().__init__()
-        self.norm_first = config.norm_first
-        self.attention = SelfAttention(config, causal=decoder)
-        self.attention_norm = nn.LayerNorm(config.hidden_size)
-        self.feed_forward = FeedForward(config)
-        self.feed_forward_norm = nn.LayerNorm(config.hidden_size)
+        self.norm_first = config.norm_first or config.block == "llama"
+        self.attention = SelfAttention(config)
+        self.attention_norm = new_norm(config)
+        self.feed_forward = FeedForward(config) if config.block == "paper" else GatedFeedForward(config)
+        self.feed_forward_norm = new_norm(config)
         if decoder:
             self.latent_attention = LatentAttention(config)
-            self.latent_norm = nn.LayerNorm(config.hidden_size)
+            self.latent_norm = new_norm(config)
 
-    def forward(self, x_TH: Tensor, layout: RaggedLayout, latents_SH: Tensor | None = None) -> Tensor:
-        """[T, H] -> [T, H]; a decoder's block takes the latent of each sentence [S, H]."""
+    def forward(self, x_TH: Tensor, pattern: Pattern, rotation: Rotation | None) -> Tensor:
+        """An encoder's block: [T, H] -> [T, H]."""
+        return self._feed_forward(self._attention(x_TH, pattern, rotation))
+
+    def decode(
+        self,
+        x_TH: Tensor,
+        pattern: Pattern,
+        rotation: Rotation | None,
+        latents_SH: Tensor,
+        sentence_T: Tensor,
+    ) -> Tensor:
+        """A decoder's block, told the latent of each sentence and the sentence of each row: [T, H] -> [T, H]."""
+        x_TH = self._attention(x_TH, pattern, rotation)
+        return self._feed_forward(self._after(x_TH, self.told(latents_SH)[sentence_T], self.latent_norm))
+
+    def told(self, latents_SH: Tensor) -> Tensor:
+        """What the rows of each sentence are told by its latent [S, H] -> [S, H]."""
+        return self.latent_attention(self._before(latents_SH, self.latent_norm))
+
+    def step(
+        self,
+        x_BH: Tensor,
+        cache: KeyValueCache,
+        cells_B: Tensor,
+        mask_B11W: Tensor,
+        rotation: Rotation | None,
+        told_BH: Tensor,
+    ) -> Tensor:
+        """One row of each of B sentences [B, H] -> [B, H]; `told_BH`: by their latents."""
+        normed = self._before(x_BH, self.attention_norm)
+        change = self.attention.step(normed, cache, cells_B, mask_B11W, rotation)
+        x_BH = self._after(x_BH, change, self.attention_norm)
+        return self._feed_forward(self._after(x_BH, told_BH, self.latent_norm))
+
+    def _attention(self, x_TH: Tensor, pattern: Pattern, rotation: Rotation | None) -> Tensor:
         normed = self._before(x_TH, self.attention_norm)
-        x_TH = self._after(x_TH, self.attention(normed, layout), self.attention_norm)
-        if latents_SH is not None:
-            seen_SH = self.latent_attention(self._before(latents_SH, self.latent_norm))
-            seen_TH = seen_SH[layout.sequence_T]
-            x_TH = self._after(x_TH, seen_TH, self.latent_norm)
-        return self._feed_forward(x_TH)
-
-    def step(self, x_BH: Tensor, cache: KeyValueCache, latents_BH: Tensor) -> Tensor:
-        """One token of each of B sentences [B, H] -> [B, H]."""
-        x_BH = self._after(
-            x_BH, self.attention.step(self._before(x_BH, self.attention_norm), cache), self.attention_norm
-        )
-        seen_BH = self.latent_attention(self._before(latents_BH, self.latent_norm))
-        x_BH = self._after(x_BH, seen_BH, self.latent_norm)
-        return self._feed_forward(x_BH)
+        return self._after(x_TH, self.attention(normed, pattern, rotation), self.attention_norm)
 
     def _feed_forward(self, x_TH: Tensor) -> Tensor:
         normed = self._before(x_TH, self.feed_forward_norm)
         return self._after(x_TH, self.feed_forward(normed), self.feed_forward_norm)
 
-    def _before(self, x_TH: Tensor, norm: nn.LayerNorm) -> Tensor:
+    def _before(self, x_TH: Tensor, norm: nn.Module) -> Tensor:
         return norm(x_TH) if self.norm_first else x_TH
 
-    def _after(self, x_TH: Tensor, change_TH: Tensor, norm: nn.LayerNorm) -> Tensor:
+    def _after(self, x_TH: Tensor, change_TH: Tensor, norm: nn.Module) -> Tensor:
         return x_TH + change_TH if self.norm_first else norm(x_TH + change_TH)

@@ -8,13 +8,13 @@ by half, each unit scored once, so no model is charged for a cold start in the m
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from pipeline.batches import (
     DocumentSource,
@@ -26,7 +26,7 @@ from pipeline.batches import (
 )
 from pipeline.lm import TokenLm
 from pipeline.sllm import Ablation, Sllm
-from pipeline.stream.order import in_order
+from pipeline.stream.order import MicroBatch, in_order
 from pipeline.stream.windows import Int64
 from pipeline.vae import SentenceVae
 
@@ -97,20 +97,36 @@ def likelihood(documents: DocumentSource, nll_N: Float64) -> Likelihood:
     )
 
 
-@torch.inference_mode()
+def likelihood_of_tokens(documents: DocumentSource, nll_T: Float64) -> Likelihood:
+    """Sum up the NLL of each token (`token_lm_nll_by_token`, `sllm_nll_by_token`)."""
+    return likelihood(documents, _by_document(documents, nll_T))
+
+
+def bits_per_byte_by_position(
+    documents: DocumentSource, nll_T: Float64, bytes_V: Int64, edges: Sequence[int]
+) -> list[float]:
+    """Of tokens at positions edges[i] to edges[i + 1] of their document; NaN where there are none.
+
+    `bytes_V`: UTF-8 bytes that each token stands for.
+    """
+    starts_N1 = documents.token_starts_N1
+    counts_N = np.diff(starts_N1)
+    position_T = np.arange(len(nll_T)) - np.repeat(starts_N1[:-1] - starts_N1[0], counts_N)
+    bytes_T = bytes_V[np.concatenate([_tokens(documents, i) for i in range(len(counts_N))])]
+    bin_T = np.searchsorted(
+        edges, position_T, side="right"
+    )  # 0 before the first edge, len(edges) past the last
+    nll, num_bytes = (np.bincount(bin_T, x, minlength=len(edges) + 1)[1:-1] for x in (nll_T, bytes_T))
+    return [float(n / (math.log(2) * b)) if b else math.nan for n, b in zip(nll, num_bytes, strict=True)]
+
+
 def token_lm_nll(
     model: TokenLm, source: TokenWindows, micro_batch_tokens: int, progress: Progress = lambda tokens: None
 ) -> Float64:
     """NLL (nats) of each document under a token-level model [N]."""
-    nll_N = np.zeros(len(source.documents.num_bytes_N))
-    for batch, tokens in _batches(model, source, micro_batch_tokens):
-        assert isinstance(batch, TokenBatch)
-        _add(nll_N, batch.document_D, model.score(batch).double().sum(1))
-        progress(tokens)
-    return nll_N
+    return _by_document(source.documents, token_lm_nll_by_token(model, source, micro_batch_tokens, progress))
 
 
-@torch.inference_mode()
 def sllm_nll(
     model: Sllm,
     source: SentenceWindows,
@@ -119,14 +135,54 @@ def sllm_nll(
     progress: Progress = lambda tokens: None,
 ) -> Float64:
     """NLL (nats) of each document under a sentence-level model [N]."""
-    nll_N = np.zeros(len(source.documents.num_bytes_N))
-    for batch, tokens in _batches(model, source, micro_batch_tokens):
+    nll_T = sllm_nll_by_token(model, source, micro_batch_tokens, ablation, progress)
+    return _by_document(source.documents, nll_T)
+
+
+@torch.inference_mode()
+def token_lm_nll_by_token(
+    model: TokenLm, source: TokenWindows, micro_batch_tokens: int, progress: Progress = lambda tokens: None
+) -> Float64:
+    """NLL (nats) of each document token [T], document after document; the last one pays for the end mark."""
+    nll_T = _no_nll(source.documents)
+    first = source.documents.token_starts_N1[0]
+    for plan, batch in _batches(model, source, micro_batch_tokens):
+        assert isinstance(batch, TokenBatch)
+        nll_DL = model.score(batch).double().cpu().numpy()
+        for window, row_L in zip(plan.windows, nll_DL, strict=True):
+            start, end = source.windows.start_W[window] - first, source.windows.end_W[window] - first
+            nll_T[start:end] += row_L[: end - start]
+            if source.windows.ends_document_W[window]:
+                nll_T[end - 1] += row_L[end - start]
+        progress(plan.tokens)
+    return nll_T
+
+
+@torch.inference_mode()
+def sllm_nll_by_token(
+    model: Sllm,
+    source: SentenceWindows,
+    micro_batch_tokens: int,
+    ablation: Ablation = "none",
+    progress: Progress = lambda tokens: None,
+) -> Float64:
+    """NLL (nats) of each document token [T], document after document; the last one of a sentence pays for its
+    end mark and the decision to go on or to stop."""
+    nll_T = _no_nll(source.documents)
+    first = source.documents.token_starts_N1[0]
+    for plan, batch in _batches(model, source, micro_batch_tokens):
         assert isinstance(batch, SentenceBatch)
         nll_R, stop_nll_S, _ = model.score(batch, ablation)
-        nll_S = stop_nll_S.double().index_add(0, batch.decoder_rows.sequence_T, nll_R.double())
-        _add(nll_N, batch.document_D[batch.window_S], nll_S * batch.scored_S)
-        progress(tokens)
-    return nll_N
+        paid_R, scored_S = nll_R.double().cpu().numpy(), batch.scored_S.cpu().numpy()
+        ends_S = np.cumsum(batch.decoder_rows.lengths_S.cpu().numpy()) - 1
+        own_T = np.delete(paid_R, ends_S)
+        last_S = ends_S - 1 - np.arange(len(ends_S))
+        own_T[last_S] += paid_R[ends_S] + stop_nll_S.double().cpu().numpy()
+        own_T *= scored_S[batch.sentences.sequence_T.cpu().numpy()]
+        spans = [(source.token_start_W[w] - first, source.token_end_W[w] - first) for w in plan.windows]
+        np.add.at(nll_T, np.concatenate([np.arange(*span) for span in spans]), own_T)
+        progress(plan.tokens)
+    return nll_T
 
 
 @torch.inference_mode()
@@ -134,14 +190,14 @@ def reconstruction(model: SentenceVae, source: SentenceWindows, micro_batch_toke
     """How much of the sentences their latents hold."""
     hits = rows = exact = sentences = tokens_seen = 0
     nll = 0.0
-    for batch, tokens in _batches(model, source, micro_batch_tokens):
+    for plan, batch in _batches(model, source, micro_batch_tokens):
         assert isinstance(batch, SentenceBatch)
         nll_R, hit_R = model.token_nll(model.encode(batch), batch)
         misses_S = torch.zeros(len(batch.stop_S), device=hit_R.device)
         misses_S.index_add_(0, batch.decoder_rows.sequence_T, (~hit_R).float())
         hits, rows = hits + int(hit_R.sum()), rows + len(hit_R)
         exact, sentences = exact + int((misses_S == 0).sum()), sentences + len(misses_S)
-        nll, tokens_seen = nll + float(nll_R.double().sum()), tokens_seen + tokens
+        nll, tokens_seen = nll + float(nll_R.double().sum()), tokens_seen + plan.tokens
     return Reconstruction(
         token_accuracy=hits / rows,
         exact_sentences=exact / sentences,
@@ -169,17 +225,24 @@ def _tokens(documents: DocumentSource, document: int) -> NDArray[np.int32]:
 
 def _batches(
     model: nn.Module, source: WindowSource, micro_batch_tokens: int
-) -> Iterator[tuple[TokenBatch | SentenceBatch, int]]:
+) -> Iterator[tuple[MicroBatch, TokenBatch | SentenceBatch]]:
     device = next(model.parameters()).device
     model.eval()
     for micro_batch in in_order(source, micro_batch_tokens):
         batch = micro_batch.batch().to(device)
         assert isinstance(batch, TokenBatch | SentenceBatch)
-        yield batch, micro_batch.tokens
+        yield micro_batch, batch
 
 
-def _add(nll_N: Float64, document: Tensor, nll: Tensor) -> None:
-    np.add.at(nll_N, document.cpu().numpy(), nll.cpu().numpy())
+def _no_nll(documents: DocumentSource) -> Float64:
+    return np.zeros(documents.token_starts_N1[-1] - documents.token_starts_N1[0])
+
+
+def _by_document(documents: DocumentSource, nll_T: Float64) -> Float64:
+    starts_N1 = documents.token_starts_N1
+    document_T = np.repeat(np.arange(len(starts_N1) - 1), np.diff(starts_N1))
+    sums_N: Float64 = np.bincount(document_T, nll_T, minlength=len(starts_N1) - 1).astype(np.float64)
+    return sums_N
 
 
 def select_documents(documents: DocumentSource, count: int | None) -> DocumentSource:

@@ -5,12 +5,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from pipeline.batches import IGNORED, TokenBatch
 from pipeline.config import TrunkConfig
+from pipeline.cross_entropy import head_cross_entropy
 from pipeline.errors import ModelError
 from pipeline.precision import at_least_fp32
+from pipeline.trunk import check_vocabulary, new_config, pretrained_config
+
+HEAD_IS_LAST = frozenset({"gpt2", "gpt_neox", "llama", "mistral", "opt", "qwen2", "qwen3"})
+"""Families whose logits are the head's output, neither scaled nor capped: they need not be made all at once."""
 
 
 class TokenLm(nn.Module):
@@ -25,13 +30,16 @@ class TokenLm(nn.Module):
 
         No attention mask: rows are padded on the right, where a causal model does not look.
         """
-        logits_DLV = self.model(input_ids=batch.inputs_DL, use_cache=False).logits
-        nll = F.cross_entropy(
-            at_least_fp32(logits_DLV.flatten(0, 1)),
-            batch.targets_DL.flatten(),
-            ignore_index=IGNORED,
-            reduction="none",
-        )
+        targets = batch.targets_DL.flatten()
+        if self.model.config.model_type in HEAD_IS_LAST:
+            base: Any = self.model.base_model
+            hidden_DLH = base(input_ids=batch.inputs_DL, use_cache=False).last_hidden_state
+            head: Any = self.model.get_output_embeddings()
+            nll, _ = head_cross_entropy(head, hidden_DLH.flatten(0, 1), targets)
+        else:
+            logits_DLV = self.model(input_ids=batch.inputs_DL, use_cache=False).logits
+            logits = at_least_fp32(logits_DLV.flatten(0, 1))
+            nll = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
         return nll.view_as(batch.targets_DL)
 
     def forward(self, batch: TokenBatch) -> dict[str, Tensor]:
@@ -40,36 +48,15 @@ class TokenLm(nn.Module):
         return {"objective": nll, "nll": nll.detach()}
 
 
-def trunk_config(config: TrunkConfig, *, max_positions: int, **token_ids: int) -> PreTrainedConfig:
-    """The Hugging Face configuration of a new trunk: `config.config` with vocabulary, ids and positions.
-
-    Raises `ModelError` for an unknown `model_type` or a value that it refuses.
-    """
-    options = dict(config.config)
-    model_type = options.pop("model_type", None)
-    options.setdefault("max_position_embeddings", max_positions)
-    try:
-        # Ids that a family would take from its own tokenizer (OPT pads with 1) are ours or none.
-        ids: dict[str, Any] = {"pad_token_id": None, **token_ids}
-        return AutoConfig.for_model(model_type, **{**ids, **options})
-    except (ValueError, TypeError) as error:
-        raise ModelError(f"trunk.config cannot be used (model_type {model_type!r}): {error}") from error
-
-
 def new_lm(config: TrunkConfig, *, max_positions: int, **token_ids: int) -> TokenLm:
     """A token-level model: pretrained from `config.path`, or with fresh weights.
 
     `token_ids`: `vocab_size`, `bos_token_id`, `eos_token_id` of the shards' tokenizer.
     """
     if config.path is not None:
-        model = load_causal_lm(config.path, config)
-        if model.config.vocab_size < token_ids["vocab_size"]:
-            raise ModelError(
-                f"trunk.path {config.path} has a vocabulary of {model.config.vocab_size}, the shards' tokenizer "
-                f"{token_ids['vocab_size']}: prepare the shards with the model's own tokenizer (tokenizer.path)"
-            )
-        return TokenLm(model)
-    hf_config = trunk_config(config, max_positions=max_positions, **token_ids)
+        check_vocabulary(config.path, pretrained_config(config.path, config), token_ids["vocab_size"])
+        return TokenLm(load_causal_lm(config.path, config))
+    hf_config = new_config(config, max_positions=max_positions, **token_ids)
     return TokenLm(AutoModelForCausalLM.from_config(hf_config, attn_implementation=config.attention))
 
 

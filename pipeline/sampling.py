@@ -21,5 +21,10 @@ class Sampler:
             # A token stays while those likelier than it do not yet fill the nucleus.
             sorted_BV[sorted_BV.cumsum(-1) - sorted_BV >= self.top_p] = 0
             probabilities_BV = torch.zeros_like(sorted_BV).scatter(-1, order_BV, sorted_BV)
-        drawn = torch.multinomial(probabilities_BV.cpu(), 1, generator=self.generator)
-        return drawn[:, 0].to(logits_BV.device)
+        # Where a uniform number falls in the cumulative distribution: many times quicker than torch.multinomial.
+        cumulative_BV = probabilities_BV.cumsum(-1)
+        # Below 1 by more than rounding, so that no token of probability 0 past the last is ever drawn.
+        drawn_B1 = torch.rand(len(logits_BV), 1, generator=self.generator).clamp_(max=1 - 1e-6)
+        drawn_B1 = drawn_B1.to(cumulative_BV)
+        places_B1 = torch.searchsorted(cumulative_BV, drawn_B1 * cumulative_BV[:, -1:], right=True)
+        return places_B1[:, 0].clamp(max=logits_BV.shape[-1] - 1)

@@ -17,10 +17,13 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from pipeline.batches import SentenceBatch
 from pipeline.errors import ModelError
 from pipeline.precision import at_least_fp32
+from pipeline.trunk import empty_trunk
 from pipeline.vae import SentenceVae, SentenceVaeConfig
 
-Ablation = Literal["none", "zeroed", "shuffled"]
-"""What the decoder is given in place of the predicted latents, to see whether it uses them at all."""
+Ablation = Literal["none", "zeroed", "shuffled", "oracle"]
+"""What the decoder is given in place of the predicted latents, to see whether it uses them at all: nothing, those of
+other sentences, or the encoder's latent of the true next sentence (which a decoder trained apart from the trunk reads,
+and one trained with it from the start may not)."""
 
 
 class SllmModelConfig(PreTrainedConfig):
@@ -62,9 +65,6 @@ class Sllm(PreTrainedModel):
         super().__init__(config)
         vae_config, trunk_config = config.vae_config, config.trunk_config
         assert isinstance(vae_config, SentenceVaeConfig) and isinstance(trunk_config, PreTrainedConfig)
-        if hasattr(trunk_config, "word_embed_proj_dim"):
-            # OPT's projections belong to the embedding, which is left out.
-            trunk_config.word_embed_proj_dim = trunk_config.hidden_size
         positions = getattr(trunk_config, "max_position_embeddings", None)
         if positions is not None and positions <= config.context_sentences:
             raise ModelError(
@@ -72,8 +72,7 @@ class Sllm(PreTrainedModel):
                 f"{config.context_sentences} and the start vector: lower it to {positions - 1}"
             )
         self.vae = SentenceVae(vae_config)
-        self.trunk = AutoModel.from_config(trunk_config)
-        self.trunk.set_input_embeddings(nn.Identity())
+        self.trunk = empty_trunk(trunk_config)
         latent_size, trunk_size = self.vae.config.hidden_size, trunk_config.hidden_size
         same = latent_size == trunk_size
         self.to_trunk = nn.Identity() if same else nn.Linear(latent_size, trunk_size)
@@ -88,21 +87,14 @@ class Sllm(PreTrainedModel):
         if isinstance(module, Sllm):
             initialization.normal_(module.start_H)
 
-    def load_trunk(self, model: PreTrainedModel) -> None:
-        """Take the layers of a causal language model, its embedding and head left out."""
-        weights = model.base_model.state_dict()
-        # What the trunk has no place for is the embedding, and what belongs to it.
-        missing = self.trunk.load_state_dict(weights, strict=False).missing_keys
-        if missing:
-            raise ModelError(
-                f"the token-level model lacks weights of the trunk: {', '.join(missing[:3])} ..."
-            )
-
     def score(self, batch: SentenceBatch, ablation: Ablation = "none") -> tuple[Tensor, Tensor, Tensor]:
         """-> NLL (nats) of each token and end mark [R], of each stop decision [S], and token hits [R]."""
-        predicted_SH, stop_logits_S = self.predict(self._encode(batch), batch)
+        latents_SH = self._encode(batch)
+        predicted_SH, stop_logits_S = self.predict(latents_SH, batch)
         if ablation == "zeroed":
             predicted_SH = torch.zeros_like(predicted_SH)
+        elif ablation == "oracle":
+            predicted_SH = latents_SH
         elif ablation == "shuffled":
             generator = torch.Generator().manual_seed(len(predicted_SH))
             order_S = torch.randperm(len(predicted_SH), generator=generator).to(predicted_SH.device)

@@ -9,16 +9,25 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from pipeline.batches import SentenceWindows, TokenWindows, WindowSource
 from pipeline.config import Config, StreamConfig, TrainConfig
 from pipeline.errors import ConfigError, ModelError
-from pipeline.lm import load_causal_lm, new_lm, trunk_config
+from pipeline.lm import load_causal_lm, new_lm
 from pipeline.shards import Documents, Shards, SplitName, mixing_weights, open_shards
 from pipeline.sllm import Sllm, SllmModelConfig
 from pipeline.stream.order import Corpus
 from pipeline.tokens import Tokenizer
+from pipeline.trunk import (
+    check_vocabulary,
+    choose_trained,
+    load_layers,
+    merge_adapters,
+    new_config,
+    pretrained_config,
+    token_vectors,
+)
 from pipeline.vae import SentenceVae, SentenceVaeConfig
 
 TrainingJob = Literal["train-lm", "train-vae", "train-sllm"]
@@ -41,7 +50,7 @@ class Task:
         """Write a folder that the model can be rebuilt from alone: configuration, safetensors, tokenizer."""
         prefix = "model." if self.module is not self.model else ""
         own = {name.removeprefix(prefix): value for name, value in weights.items()}
-        self.model.save_pretrained(folder, state_dict=own)
+        self.model.save_pretrained(folder, state_dict=merge_adapters(self.model, own))
         self.tokenizer.save(str(folder))
 
 
@@ -57,11 +66,7 @@ def train_config(job: TrainingJob, config: Config) -> TrainConfig:
 
 def build_task(job: TrainingJob, config: Config) -> Task:
     """The task of a training job; the same weights on every rank. Raises `ConfigError`, `ShardError`, `ModelError`."""
-    if not config.shard_folders:
-        raise ConfigError(f"{job} needs shards=FOLDER, written by `sllm prepare`")
-    mixed = [open_shards(folder, config.stream) for folder in config.shard_folders]
-    weights = mixing_weights(mixed, config.stream.weights)
-    shards = mixed[0]
+    shards = _open(job, config)[0]
     torch.manual_seed(train_config(job, config).seed)
     builders: dict[TrainingJob, Callable[[Config, Shards], tuple[nn.Module, PreTrainedModel]]] = {
         "train-lm": _build_lm,
@@ -71,33 +76,55 @@ def build_task(job: TrainingJob, config: Config) -> Task:
     module, model = builders[job](config, shards)
     if train_config(job, config).activation_checkpointing:
         recompute_activations(model)
-    tokenizer = shards.tokenizer()
-
-    def windows(documents: Documents) -> WindowSource:
-        if job == "train-lm":
-            return TokenWindows(documents, config.lm.context_tokens, tokenizer.bos_id, tokenizer.eos_id)
-        size = config.sllm.context_sentences
-        return SentenceWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id)
-
-    def corpora(split: SplitName) -> list[Corpus]:
-        return [
-            Corpus(
-                np.array([record.tokens for record in one.records(split)], np.int64),
-                lambda index, one=one: windows(one.documents(split, index)),  # type: ignore[misc]
-                lambda index, one=one: one.fetch_ahead(split, index),  # type: ignore[misc]
-                weight,
-            )
-            for one, weight in zip(mixed, weights, strict=True)
-            if split == "train" or one.manifest.totals[split].tokens
-        ]
-
     return Task(
         module=module,
         model=model,
-        tokenizer=tokenizer,
-        train=corpora("train"),
-        dev=corpora("dev") or None,
+        tokenizer=shards.tokenizer(),
+        train=corpora(job, config, "train"),
+        dev=corpora(job, config, "dev") or None,
         stream=config.stream,
+    )
+
+
+def corpora(job: TrainingJob, config: Config, split: SplitName) -> list[Corpus]:
+    """What a training job reads of a split. Raises as `build_task`."""
+    mixed = _open(job, config)
+    tokenizer = mixed[0].tokenizer()
+    return [
+        Corpus(
+            np.array([record.tokens for record in one.records(split)], np.int64),
+            lambda index, one=one: _windows(job, config, one.documents(split, index), tokenizer),  # type: ignore[misc]
+            lambda index, one=one: one.fetch_ahead(split, index),  # type: ignore[misc]
+            weight,
+        )
+        for one, weight in zip(mixed, mixing_weights(mixed, config.stream.weights), strict=True)
+        if split == "train" or one.manifest.totals[split].tokens
+    ]
+
+
+def _open(job: TrainingJob, config: Config) -> list[Shards]:
+    if not config.shard_folders:
+        raise ConfigError(f"{job} needs shards=FOLDER, written by `sllm prepare`")
+    return [open_shards(folder, config.stream) for folder in config.shard_folders]
+
+
+def vae_model_config(config: Config, hidden_size: int, **of_shards: Any) -> SentenceVaeConfig:
+    """What the SentenceVAE of a configuration is built from; `of_shards`: vocabulary, ids, segmenter, ..."""
+    options: dict[str, Any] = config.vae.model_dump(exclude={"hidden_size", "init_from_lm", "train"})
+    return SentenceVaeConfig(**{**options, **of_shards}, hidden_size=hidden_size)
+
+
+def sllm_model_config(
+    config: Config, vae_config: PreTrainedConfig, trunk_config: PreTrainedConfig
+) -> SllmModelConfig:
+    """What the SLLM of a configuration is built from."""
+    trunk_config = copy.deepcopy(trunk_config)
+    trunk_config._attn_implementation = config.trunk.attention or "sdpa"
+    return SllmModelConfig(
+        vae_config=vae_config,
+        trunk_config=trunk_config,
+        context_sentences=config.sllm.context_sentences,
+        freeze_vae=config.sllm.freeze_vae,
     )
 
 
@@ -111,6 +138,13 @@ def recompute_activations(model: PreTrainedModel) -> None:
         enable({"use_reentrant": False})
     except ValueError as error:
         raise ModelError(f"train.activation_checkpointing: {error}") from error
+
+
+def _windows(job: TrainingJob, config: Config, documents: Documents, tokenizer: Tokenizer) -> WindowSource:
+    if job == "train-lm":
+        return TokenWindows(documents, config.lm.context_tokens, tokenizer.bos_id, tokenizer.eos_id)
+    size = config.sllm.context_sentences
+    return SentenceWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id)
 
 
 def check_tokenizer(model_path: str, model_config: PreTrainedConfig, shards: Shards) -> None:
@@ -144,61 +178,76 @@ def _token_ids(shards: Shards) -> dict[str, int]:
     }
 
 
-def _max_positions(config: Config) -> int:
+def max_positions(config: Config) -> int:
+    """Positions that a trunk needs, as a token-level model and as a sentence-level one."""
     return max(config.lm.context_tokens, config.sllm.context_sentences + 1)
 
 
-def _trunk_config(config: Config, shards: Shards) -> PreTrainedConfig:
-    """Of the trained token-level model where there is one, else a new one."""
-    if config.models.lm is None:
-        return trunk_config(config.trunk, max_positions=_max_positions(config), **_token_ids(shards))
-    hf_config = AutoConfig.from_pretrained(config.models.lm, trust_remote_code=config.trunk.trust_remote_code)
-    check_tokenizer(config.models.lm, hf_config, shards)
-    return hf_config
+def _pretrained(config: Config) -> str | None:
+    """Where weights may come from: the trained token-level model, else the pretrained one."""
+    return config.models.lm or config.trunk.path
+
+
+def _trunk_config(config: Config, shards: Shards, source: str | None) -> PreTrainedConfig:
+    """Of the model in `source`, else a new one."""
+    ids = _token_ids(shards)
+    if source is None:
+        return new_config(config.trunk, max_positions=max_positions(config), **ids)
+    found = pretrained_config(source, config.trunk)
+    check_tokenizer(source, found, shards)
+    check_vocabulary(source, found, ids["vocab_size"])
+    return found
 
 
 def _build_lm(config: Config, shards: Shards) -> tuple[nn.Module, PreTrainedModel]:
-    module = new_lm(config.trunk, max_positions=_max_positions(config), **_token_ids(shards))
+    module = new_lm(config.trunk, max_positions=max_positions(config), **_token_ids(shards))
     module.model.config.tokenizer_digest = shards.manifest.tokenizer_digest
     return module, module.model
 
 
 def _build_vae(config: Config, shards: Shards) -> tuple[nn.Module, PreTrainedModel]:
-    options: dict[str, Any] = config.vae.model_dump(exclude={"hidden_size", "init_from_lm", "train"})
-    hidden_size = config.vae.hidden_size or _trunk_config(config, shards).hidden_size
+    vae = _new_vae(config, shards)
+    return vae, vae
+
+
+def _new_vae(config: Config, shards: Shards) -> SentenceVae:
+    source = _pretrained(config)
+    hidden_size = config.vae.hidden_size or _trunk_config(config, shards, source).hidden_size
     vae = SentenceVae(
-        SentenceVaeConfig(
-            **(options | _token_ids(shards)),
-            hidden_size=hidden_size,
+        vae_model_config(
+            config,
+            hidden_size,
+            **_token_ids(shards),
             max_sentence_tokens=shards.manifest.max_sentence_tokens,
             tokenizer_digest=shards.manifest.tokenizer_digest,
             segmenter=shards.manifest.segmenter,
         )
     )
-    if config.vae.init_from_lm and config.models.lm is not None:
-        embedding: Any = load_causal_lm(config.models.lm, config.trunk).get_input_embeddings().weight
+    if config.vae.init_from_lm and source is not None:
+        embedding = token_vectors(load_causal_lm(source, config.trunk))
         if embedding.shape[1] == hidden_size:
             with torch.no_grad():
                 vae.embedding.weight.copy_(embedding[: vae.config.vocab_size])
-    return vae, vae
+    return vae
 
 
 def _build_sllm(config: Config, shards: Shards) -> tuple[nn.Module, PreTrainedModel]:
-    vae = load_sllm_part(config.models.vae, SentenceVae, "vae")
-    check_tokenizer(str(config.models.vae), vae.config, shards)
-    if config.sllm.trunk_from == "lm" and config.models.lm is None:
-        raise ConfigError("sllm.trunk_from=lm needs models.lm=FOLDER; or set sllm.trunk_from=config")
-    hf_config = copy.deepcopy(_trunk_config(config, shards))
-    hf_config._attn_implementation = config.trunk.attention or "sdpa"
-    sllm = Sllm(
-        SllmModelConfig(
-            vae_config=vae.config,
-            trunk_config=hf_config,
-            context_sentences=config.sllm.context_sentences,
-            freeze_vae=config.sllm.freeze_vae,
+    if config.sllm.vae_from == "config":
+        vae: PreTrainedModel = _new_vae(config, shards)
+    else:
+        vae = load_sllm_part(config.models.vae, SentenceVae, "vae")
+        check_tokenizer(str(config.models.vae), vae.config, shards)
+    sources = {"lm": config.models.lm, "path": config.trunk.path, "config": None}
+    source = sources[config.sllm.trunk_from]
+    if source is None and config.sllm.trunk_from != "config":
+        key = {"lm": "models.lm=FOLDER", "path": "trunk.path=MODEL"}[config.sllm.trunk_from]
+        raise ConfigError(
+            f"sllm.trunk_from={config.sllm.trunk_from} needs {key}; or set sllm.trunk_from=config"
         )
-    )
+    hf_config = _trunk_config(config, shards, source or _pretrained(config))
+    sllm = Sllm(sllm_model_config(config, vae.config, hf_config))
     sllm.vae.load_state_dict(vae.state_dict())
-    if config.sllm.trunk_from == "lm":
-        sllm.load_trunk(load_causal_lm(str(config.models.lm), config.trunk))
+    if source is not None:
+        load_layers(sllm.trunk, load_causal_lm(source, config.trunk))
+    choose_trained(sllm.trunk, config.sllm)
     return sllm, sllm

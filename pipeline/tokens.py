@@ -177,7 +177,7 @@ class Tokenizer:
     def encode(self, texts: list[str]) -> list[TokenizedText]:
         """Ids and token ends of each text; texts must be free of lone surrogates."""
         ids = self._encode_ids(texts)
-        byte_lengths = [self._token_bytes[x] for x in ids]
+        byte_lengths = [self.token_bytes[x] for x in ids]
         num_bytes = [len(text) if text.isascii() else len(text.encode()) for text in texts]
         # The lengths are those of the text only where nothing was normalised, added or unknown.
         exact = [bool(x.sum() == n) for x, n in zip(byte_lengths, num_bytes, strict=True)]
@@ -234,7 +234,7 @@ class Tokenizer:
         return TokenizedText(ids, ends)
 
     @functools.cached_property
-    def _token_bytes(self) -> NDArray[np.int64]:
+    def token_bytes(self) -> NDArray[np.int64]:
         """[vocab] UTF-8 bytes that a token stands for in a byte-level vocabulary."""
         byte_characters = set(pre_tokenizers.ByteLevel.alphabet())
         added = {token.content for token in self._backend.get_added_tokens_decoder().values()}

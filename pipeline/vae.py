@@ -1,9 +1,12 @@
 """SentenceVAE: one sentence to one vector and back (arXiv 2408.00655, section 3).
 
-Encoder: token embedding + sinusoidal positions -> blocks -> sum over tokens -> LayerNorm. Decoder: the same
+Encoder: token embedding + sinusoidal positions -> blocks -> sum over tokens -> norm. Decoder: the same
 embedding + positions -> blocks of causal self-attention and attention to that vector -> vocabulary.
 
-Shape suffixes: T tokens, R tokens and end marks, S sentences, B sentences decoded side by side, H hidden, V vocabulary.
+With `decoder_context_tokens` the decoder's tokens also see the last rows of the sentences before, of the same window:
+a short exact memory beside the long compressed one.
+
+Shape suffixes: T tokens, R tokens and end marks, S sentences, H hidden, V vocabulary.
 """
 
 from typing import Any
@@ -13,12 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
-from pipeline.attention import Block, KeyValueCache, add_positions
+from pipeline.attention import Block, BlockKind, Rotation, add_positions, new_norm
 from pipeline.batches import SentenceBatch
+from pipeline.cross_entropy import head_cross_entropy
 from pipeline.errors import ModelError
-from pipeline.precision import at_least_fp32
-from pipeline.ragged import sum_sequences
-from pipeline.sampling import Sampler
+from pipeline.patterns import Pattern, Sentences, SlidingWindow
+from pipeline.ragged import RaggedLayout, sum_sequences
 
 
 class SentenceVaeConfig(PreTrainedConfig):
@@ -29,8 +32,11 @@ class SentenceVaeConfig(PreTrainedConfig):
     vocab_size: int = 8192
     hidden_size: int = 128
     num_layers: int = 1
+    encoder_layers: int | None = None
     num_heads: int = 4
     feed_forward_factor: float = 2.0
+    block: BlockKind = "paper"
+    decoder_context_tokens: int = 0
     norm_first: bool = False
     kl_weight: float = 0.0
     kl_floor: float = 0.5
@@ -70,13 +76,19 @@ class SentenceVae(PreTrainedModel):
             raise ModelError(
                 f"vae.hidden_size ({hidden}) must be even and a multiple of vae.num_heads ({config.num_heads})"
             )
+        if config.decoder_context_tokens and config.block == "paper":
+            raise ModelError(
+                "vae.decoder_context_tokens needs rotary positions, which slide: set vae.block=llama"
+            )
         self.embedding = nn.Embedding(config.vocab_size, hidden)
-        self.encoder = nn.ModuleList(Block(config, decoder=False) for _ in range(config.num_layers))
-        self.latent_norm = nn.LayerNorm(hidden)
+        encoder_layers = config.num_layers if config.encoder_layers is None else config.encoder_layers
+        self.encoder = nn.ModuleList(Block(config, decoder=False) for _ in range(encoder_layers))
+        self.latent_norm = new_norm(config)
         if config.kl_weight > 0:
             self.log_variance = nn.Linear(hidden, hidden)
         self.decoder = nn.ModuleList(Block(config, decoder=True) for _ in range(config.num_layers))
-        self.decoder_norm = nn.LayerNorm(hidden) if config.norm_first else nn.Identity()
+        last_norm = config.norm_first or config.block == "llama"
+        self.decoder_norm = new_norm(config) if last_norm else nn.Identity()
         self.head = nn.Linear(hidden, config.vocab_size, bias=False)
         self.post_init()
 
@@ -93,20 +105,36 @@ class SentenceVae(PreTrainedModel):
         return self._sample(*self._posterior(batch))
 
     def token_nll(self, latents_SH: Tensor, batch: SentenceBatch) -> tuple[Tensor, Tensor]:
-        """Negative log-likelihood (nats) of each token and end mark [R], and whether it was the likeliest [R]."""
-        logits_RV = at_least_fp32(self.decode_logits(latents_SH, batch))
-        nll_R = F.cross_entropy(logits_RV, batch.decoder_targets_R, reduction="none")
-        return nll_R, logits_RV.detach().argmax(-1) == batch.decoder_targets_R
+        """Negative log-likelihood (nats) of each token and end mark [R], and whether it was the likeliest [R].
+
+        After `max_sentence_tokens` tokens a sentence always ends (the shards know no longer one), so that end mark
+        is certain and costs nothing.
+        """
+        hidden_RH = self.decode_hidden(latents_SH, batch, self.decoder_pattern(batch))
+        nll_R, is_likeliest_R = head_cross_entropy(self.head, hidden_RH, batch.decoder_targets_R)
+        is_certain_R = batch.decoder_rows.positions_T >= self.config.max_sentence_tokens
+        return nll_R.masked_fill(is_certain_R, 0.0), is_likeliest_R | is_certain_R
 
     def decode_logits(self, latents_SH: Tensor, batch: SentenceBatch) -> Tensor:
-        """Next-token logits of each row of the decoder [R, V], given the sentences' true tokens before it."""
-        rows = batch.decoder_rows
-        x_RH = add_positions(
-            self.embedding(batch.decoder_inputs_R), rows.positions_T, self._num_positions(rows.gathers)
+        """Next-token logits of each row of the decoder [R, V], given the true tokens before it."""
+        return self.head(self.decode_hidden(latents_SH, batch, self.decoder_pattern(batch)))
+
+    def decode_hidden(self, latents_SH: Tensor, batch: SentenceBatch, pattern: Pattern) -> Tensor:
+        """What the head takes [R, H]; `pattern` says which rows each row of the decoder sees."""
+        x_RH, rotation = self._with_positions(
+            self.embedding(batch.decoder_inputs_R), batch.decoder_rows, pattern
         )
         for block in self.decoder:
-            x_RH = block(x_RH, rows, latents_SH)
-        return self.head(self.decoder_norm(x_RH))
+            assert isinstance(block, Block)
+            x_RH = block.decode(x_RH, pattern, rotation, latents_SH, batch.decoder_rows.sequence_T)
+        return self.decoder_norm(x_RH)
+
+    def decoder_pattern(self, batch: SentenceBatch, keep: bool = False) -> Pattern:
+        """What the decoder's rows see; `keep`: and with the keys and values that they saw."""
+        if self.config.decoder_context_tokens == 0:
+            return Sentences(batch.decoder_rows, causal=True)
+        window_R = batch.window_S[batch.decoder_rows.sequence_T]
+        return SlidingWindow(window_R, self.config.decoder_context_tokens, keep)
 
     def forward(self, batch: SentenceBatch) -> dict[str, Tensor]:
         """Sums over the batch: `objective` (to minimise), `nll` (nats), and what accuracy needs."""
@@ -129,53 +157,16 @@ class SentenceVae(PreTrainedModel):
         gamma = self.config.focal_gamma
         return nll_R if gamma == 0 else (1 - (-nll_R).exp()).clamp(min=1e-8) ** gamma * nll_R
 
-    @torch.inference_mode()
-    def decode(self, latents_BH: Tensor, max_tokens: int, sampler: Sampler) -> list[list[int]]:
-        """Write a sentence of 1 to `max_tokens` tokens for each latent; end marks are left out.
-
-        Each step decodes only the sentences that have not ended, with a key/value cache.
-        """
-        config, eos_id = self.config, self.config.eos_token_id
-        sentences: list[list[int]] = [[] for _ in range(len(latents_BH))]
-        open_B = torch.arange(len(latents_BH), device=latents_BH.device)
-        head_size = config.hidden_size // config.num_heads
-        caches = [
-            KeyValueCache(len(latents_BH), max_tokens, config.num_heads, head_size, latents_BH)
-            for _ in self.decoder
-        ]
-        token_B = torch.full_like(open_B, config.bos_token_id)
-        for place in range(max_tokens):
-            x_BH = add_positions(self.embedding(token_B), torch.full_like(token_B, place), max_tokens)
-            for block, cache in zip(self.decoder, caches, strict=True):
-                assert isinstance(block, Block)
-                x_BH = block.step(x_BH, cache, latents_BH)
-            logits_BV = at_least_fp32(self.head(self.decoder_norm(x_BH)))
-            if place == 0:
-                logits_BV[:, eos_id] = -torch.inf  # a sentence has at least one token
-            if config.bos_token_id != eos_id:
-                logits_BV[:, config.bos_token_id] = -torch.inf
-            token_B = sampler(logits_BV)
-            going = token_B != eos_id
-            for row, token in zip(open_B[going].tolist(), token_B[going].tolist(), strict=True):
-                sentences[row].append(token)
-            if not bool(going.all()):
-                open_B, token_B, latents_BH = open_B[going], token_B[going], latents_BH[going]
-                for cache in caches:
-                    cache.keep(going)
-                if len(open_B) == 0:
-                    break
-        return sentences
-
     def _posterior(self, batch: SentenceBatch) -> tuple[Tensor, Tensor | None]:
         embedded_TH = self.embedding(batch.tokens_T)
         if self.training and self.config.token_dropout > 0:
             kept_T = torch.rand(len(embedded_TH), device=embedded_TH.device) >= self.config.token_dropout
             embedded_TH = embedded_TH * kept_T[:, None]
-        layout = batch.sentences
-        x_TH = add_positions(embedded_TH, layout.positions_T, self._num_positions(layout.gathers))
+        pattern = Sentences(batch.sentences, causal=False)
+        x_TH, rotation = self._with_positions(embedded_TH, batch.sentences, pattern)
         for block in self.encoder:
-            x_TH = block(x_TH, layout)
-        mean_SH = self.latent_norm(sum_sequences(x_TH, layout).to(x_TH.dtype))
+            x_TH = block(x_TH, pattern, rotation)
+        mean_SH = self.latent_norm(sum_sequences(x_TH, batch.sentences).to(x_TH.dtype))
         if self.config.kl_weight == 0:
             return mean_SH, None
         return mean_SH, self.log_variance(mean_SH).clamp(-10.0, 10.0)
@@ -188,9 +179,20 @@ class SentenceVae(PreTrainedModel):
             latents_SH = mean_SH + torch.randn_like(mean_SH) * (0.5 * log_variance_SH).exp()
         return F.dropout(latents_SH, self.config.latent_dropout)
 
-    @staticmethod
-    def _num_positions(gathers: tuple[Tensor, ...]) -> int:
-        return max(gather.shape[1] for gather in gathers)
+    def _with_positions(
+        self, embedded_TH: Tensor, layout: RaggedLayout, pattern: Pattern
+    ) -> tuple[Tensor, Rotation | None]:
+        """What the first block takes: places in the sentence are added here, or rotary positions of the pattern
+        turn each block's queries and keys."""
+        if self.config.block == "paper":
+            longest = max(gather.shape[1] for gather in layout.gathers)
+            return add_positions(embedded_TH, layout.positions_T, longest), None
+        return embedded_TH * self.config.hidden_size**0.5, self.rotation(pattern.positions_T)
+
+    def rotation(self, positions_T: Tensor) -> Rotation:
+        """Rotary positions for this model's heads."""
+        head_size = self.config.hidden_size // self.config.num_heads
+        return Rotation(positions_T, head_size, self.embedding.weight.dtype)
 
 
 AutoConfig.register(SentenceVaeConfig.model_type, SentenceVaeConfig, exist_ok=True)

@@ -1,13 +1,12 @@
-"""Text with known boundaries for the training of the learned segmenter, and the ways to make it harder."""
+"""Text with known boundaries: what the learned segmenter is trained on and scored by."""
 
 import contextlib
 import dataclasses
 import gzip
 import itertools
 import json
-import random
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -25,10 +24,6 @@ class Example:
     """Of its places in the loss of a training."""
     hide_words: float = 0.0
     """Share of its words that the model must do without, as in a language that it does not know."""
-
-
-SENTENCE_MARKS = frozenset(".!?。！？…;；:：,，\"'“”‘’")
-_LETTERS = re.compile(r"[^\W\d_]+")
 
 
 def rebuilt(example: Example, pieces: Iterable[tuple[str, bool]], hide_words: float | None = None) -> Example:
@@ -50,116 +45,6 @@ def sentences(example: Example) -> list[str]:
     return [example.text[a:b] for a, b in zip((0, *example.ends), example.ends, strict=False)]
 
 
-def stripped(example: Example, _rng: random.Random) -> Example:
-    """Lower case, no sentence marks, no line breaks."""
-    pieces = []
-    for sentence in sentences(example):
-        text = "".join(char for char in sentence.lower() if char not in SENTENCE_MARKS)
-        pieces.append(
-            (" ".join(["", *text.split()]) if sentence[:1].isspace() else " ".join(text.split()), True)
-        )
-    return rebuilt(example, pieces)
-
-
-def lowered(example: Example, _rng: random.Random) -> Example:
-    """Lower case; a few letters have longer forms, those stay."""
-    return dataclasses.replace(example, text=_same_length(example.text, str.lower))
-
-
-def raised(example: Example, _rng: random.Random) -> Example:
-    """Upper case."""
-    return dataclasses.replace(example, text=_same_length(example.text, str.upper))
-
-
-def joined_lines(example: Example, _rng: random.Random) -> Example:
-    """Line breaks become spaces."""
-    return dataclasses.replace(example, text=example.text.replace("\n", " "))
-
-
-def wrapped(example: Example, rng: random.Random) -> Example:
-    """Paragraphs hard-wrapped at a width of the text's own; an empty line between them."""
-    width = rng.randrange(56, 90)
-    pieces: list[tuple[str, bool]] = []
-    column = 0
-    for sentence in sentences(example):
-        if sentence.startswith("\n"):
-            pieces.append(("\n\n", False))
-            column = 0
-        words = sentence.split()
-        for index, word in enumerate(words):
-            if column and column + 1 + len(word) > width:
-                pieces.append(("\n", False))
-                column = 0
-            pieces.append((f" {word}" if column else word, index == len(words) - 1))
-            column += len(word) + (column > 0)
-    return rebuilt(example, pieces)
-
-
-def without_marks(example: Example, rng: random.Random) -> Example:
-    """Each sentence loses its last mark with a chance that is the text's own."""
-    share = rng.random()
-    pieces = [(_without_last_mark(one) if rng.random() < share else one, True) for one in sentences(example)]
-    return rebuilt(example, pieces)
-
-
-def foreign(example: Example, rng: random.Random) -> Example:
-    """Words unknown, and many of them capitalised, as German does with nouns."""
-    share = rng.choice((0.0, 0.0, 0.1, 0.3, 0.4))
-
-    def capitalised(match: re.Match[str]) -> str:
-        word = match.group()
-        return word.capitalize() if len(word) > 3 and word.islower() and rng.random() < share else word
-
-    text = _LETTERS.sub(capitalised, example.text)
-    return dataclasses.replace(example, text=text, hide_words=rng.choice((0.5, 0.9, 1.0)))
-
-
-_SCRIPTS: tuple[tuple[dict[str, str], dict[str, str]], ...] = (
-    (dict(zip("abcdefghijklmnopqrstuvwxyz", "абцдефгхийклмнопкрстуввхуз", strict=True)), {}),
-    (dict(zip("abcdefghijklmnopqrstuvwxyz", "αβψδεφγηιξκλμνοπχρστθωςχυζ", strict=True)), {"?": ";"}),
-    (dict(zip("abcdefghijklmnopqrstuvwxyz", "अबचडएफगहइजकलमनओपकरसतउवशखयझ", strict=True)), {".": "।"}),
-    (
-        dict(zip("abcdefghijklmnopqrstuvwxyz", "ابجدهفغحيجكلمنوبقرستعوشخيز", strict=True)),
-        {"?": "؟", ",": "،"},
-    ),
-    (
-        dict(
-            zip(
-                "abcdefghijklmnopqrstuvwxyz",
-                "가나다라마바사아자차카타파하거너더러머버서어저처커터",
-                strict=True,
-            )
-        ),
-        {},
-    ),
-)
-_TERMINATOR_AT_END = re.compile(r"[.?,](?=\s|$)")
-
-
-def other_script(example: Example, rng: random.Random) -> Example:
-    """Latin letters become those of another script, marks too where it has its own; words unknown."""
-    letters, marks = rng.choice(_SCRIPTS)
-    table = str.maketrans({**letters, **{a.upper(): b.upper() for a, b in letters.items()}})
-    text = _TERMINATOR_AT_END.sub(lambda match: marks.get(match.group(), match.group()), example.text)
-    return dataclasses.replace(
-        example, text=_same_length(text, lambda part: part.translate(table)), hide_words=1.0
-    )
-
-
-def _without_last_mark(sentence: str) -> str:
-    return sentence[:-1] if sentence[-1:] in SENTENCE_MARKS else sentence
-
-
-def _same_length(text: str, change: Callable[[str], str]) -> str:
-    changed = change(text)
-    if len(changed) == len(text):
-        return changed
-    return "".join(new if len(new := change(char)) == 1 else char for char in text)
-
-
-# ---- mixing
-
-
 def pieces(example: Example, size: int = 2500) -> list[Example]:
     """The example cut at ends of sentences into parts of about `size` characters."""
     parts: list[Example] = []
@@ -178,48 +63,6 @@ def pieces(example: Example, size: int = 2500) -> list[Example]:
             )
             start, inside = end, []
     return [part for part in parts if part.text.strip()]
-
-
-def mixed(gold: Sequence[Example], raw: Sequence[Example], seed: int) -> list[Example]:
-    """The training set: every text as it is and made harder in several ways; the same for the same seed.
-
-    Gold texts weigh most as they are; raw text, whose boundaries are only the rule's, is there above all to be
-    stripped: then what the rule saw is gone, and words must tell.
-    """
-    rng = random.Random(seed)
-    examples: list[Example] = []
-    for text in gold:
-        examples += [
-            dataclasses.replace(text, weight=2 * text.weight),
-            stripped(text, rng),
-            stripped(text, rng),
-        ]
-        for harder, chance in _HARDER:
-            if rng.random() < chance:
-                examples.append(harder(text, rng))
-        if rng.random() < 0.5:
-            examples.append(foreign(joined_lines(text, rng), rng))
-    for text in raw:
-        examples.append(dataclasses.replace(stripped(text, rng), weight=0.5))
-        for harder, chance in ((wrapped, 0.1), (foreign, 0.15), (_as_it_is, 0.2)):
-            if rng.random() < chance:
-                examples.append(dataclasses.replace(harder(text, rng), weight=0.3))
-    return [example for example in examples if example.text]
-
-
-def _as_it_is(example: Example, _rng: random.Random) -> Example:
-    return example
-
-
-_HARDER: tuple[tuple[Callable[[Example, random.Random], Example], float], ...] = (
-    (lowered, 0.3),
-    (raised, 0.1),
-    (joined_lines, 0.3),
-    (without_marks, 0.5),
-    (wrapped, 0.15),
-    (foreign, 1.0),
-    (other_script, 0.5),
-)
 
 
 # ---- reading

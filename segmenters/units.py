@@ -100,12 +100,18 @@ class Units:
         closed_U = (before_U >= Kind.QUOTE) & (_shifted(kind_U, 2) >= Kind.TERMINATOR)
         marked_U = (before_U > Kind.IDEOGRAPH) & (before_U != Kind.PAUSE)
         spaced_U = (self.gap_U >= 2) & (marked_U | (kind_U != Kind.LOWER))
-        place_U = terminator_U | closed_U | spaced_U | self.broken_U | self.barren(density_UF)
+        place_U = terminator_U | closed_U | spaced_U | self.broken_U | self.unmarked(density_UF)
         return np.flatnonzero(place_U & (self.start_U >= 0) & (self.gap_U < 2 * _GAP_START))
 
-    def barren(self, density_UF: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Units with neither terminators nor line breaks in their surroundings."""
-        return (density_UF[:, 0] == 0) & (density_UF[:, 1] == 0)
+    def unmarked(self, density_UF: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Units with neither terminators nor line breaks nor commas in their surroundings.
+
+        (Long sentences of Chinese have many commas, and no terminator for as many units as are looked at.)
+        """
+        bare_U = (density_UF[:, 0] == 0) & (density_UF[:, 1] == 0)
+        if bare_U.any():
+            bare_U &= self.around(self.kind_U == Kind.PAUSE) == 0
+        return bare_U
 
 
 def _shifted(values_U: NDArray[np.uint8], by: int) -> NDArray[np.uint8]:

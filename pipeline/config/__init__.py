@@ -3,16 +3,18 @@
 `load_config("demo.yaml", ["vae.num_layers=2"])` is the one way in. Every job reads the sections it needs.
 """
 
+from pipeline.config.comparison import CompareConfig, Variant
 from pipeline.config.corpus import DataConfig, FilterConfig, PrepareConfig, SegmenterConfig, TokenizerConfig
 from pipeline.config.models import LmConfig, SllmConfig, TrainConfig, TrunkConfig, VaeConfig
 from pipeline.config.running import DeepSpeedConfig, RayConfig, RunConfig, TrackingConfig
 from pipeline.config.section import Section
 from pipeline.config.segmenter_training import SegmenterSource, SegmenterTrainConfig
 from pipeline.config.stream import StreamConfig
-from pipeline.config.tree import Config, load_config
+from pipeline.config.tree import Config, load_config, override
 from pipeline.config.use import EvaluateConfig, GenerateConfig, ModelsConfig
 
 __all__ = [
+    "CompareConfig",
     "Config",
     "DataConfig",
     "DeepSpeedConfig",
@@ -35,5 +37,7 @@ __all__ = [
     "TrainConfig",
     "TrunkConfig",
     "VaeConfig",
+    "Variant",
     "load_config",
+    "override",
 ]

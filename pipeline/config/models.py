@@ -69,7 +69,8 @@ class TrunkConfig(Section):
             "tie_word_embeddings": True,
         }
     )
-    """Hugging Face configuration with `model_type`; the vocabulary comes from the shards."""
+    """Hugging Face configuration with `model_type`; the vocabulary comes from the shards, if not said here. Beside
+    `path` it is the shape that the model there must have, from which `sllm plan` needs no download."""
     attention: str | None = None
     """Attention implementation (`eager`, `sdpa`, `flash_attention_2`, ...); none: the library's choice."""
     trust_remote_code: bool = False
@@ -90,14 +91,22 @@ class VaeConfig(Section):
 
     hidden_size: int | None = None
     """Width; none: the trunk's."""
-    num_layers: int = Field(default=1, ge=1, le=4)
-    """Layers of the encoder, and of the decoder."""
+    num_layers: int = Field(default=1, ge=1, le=24)
+    """Layers of the decoder, and of the encoder where `encoder_layers` does not say otherwise."""
+    encoder_layers: int | None = Field(default=None, ge=0)
+    """Layers of the encoder; none: as many as the decoder's."""
     num_heads: int = Field(default=4, ge=1)
     """Attention heads."""
     feed_forward_factor: float = Field(default=2.0, gt=0)
     """Feed-forward width over hidden size."""
+    block: Literal["paper", "llama"] = "paper"
+    """`paper`: LayerNorm, GELU, biases, sinusoidal positions. `llama`: RMSNorm before each part, a gated
+    feed-forward, no biases, rotary positions."""
     norm_first: bool = False
-    """Normalise before each block instead of after it (the paper: after)."""
+    """Normalise before each part of a block instead of after it (the paper: after; `llama`: always before)."""
+    decoder_context_tokens: int = Field(default=0, ge=0)
+    """Rows (tokens, and a start mark a sentence) that each layer of the decoder sees, its own and those before
+    it, over the edges of sentences: a short exact memory. 0 is the paper's: its own sentence only."""
     kl_weight: float = Field(default=0.0, ge=0)
     """Weight of the KL term; 0 is the paper's plain autoencoder."""
     kl_floor: float = Field(default=0.5, ge=0)
@@ -109,7 +118,10 @@ class VaeConfig(Section):
     latent_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on the latent during training."""
     init_from_lm: bool = True
-    """Take the token embedding from the token-level model where there is one of the same width."""
+    """Take the token embedding from the token-level model, trained or pretrained, where there is one of the same
+    width."""
+    tie_word_embeddings: bool = True
+    """Use the token embedding as the decoder's head too (the paper: two matrices)."""
     train: TrainConfig = TrainConfig()
     """How it is trained."""
 
@@ -119,8 +131,23 @@ class SllmConfig(Section):
 
     context_sentences: int = Field(default=64, ge=2)
     """Sentences the trunk sees at once; longer documents are cut into windows."""
-    trunk_from: Literal["lm", "config"] = "lm"
-    """Where the trunk's weights come from: the trained token-level model, or a fresh start."""
+    trunk_from: Literal["lm", "path", "config"] = "lm"
+    """Where the trunk's weights come from: the trained token-level model (`models.lm`), the pretrained one
+    (`trunk.path`), or a fresh start."""
+    train_trunk: Literal["all", "none", "ends", "lora"] = "all"
+    """Which weights of the trunk are trained: all, none, the layers at its ends, or LoRA's adapters beside them
+    (`sllm[lora]`), which are added to the weights when the model is saved."""
+    train_trunk_end_layers: int = Field(default=2, ge=1)
+    """With `train_trunk: ends`, the layers trained at each end."""
+    lora_rank: int = Field(default=8, ge=1)
+    """Rank of LoRA's products."""
+    lora_alpha: int = Field(default=16, ge=1)
+    """LoRA's products are scaled by `lora_alpha / lora_rank`."""
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout before LoRA's products."""
+    vae_from: Literal["vae", "config"] = "vae"
+    """Where the SentenceVAE comes from: the trained one (`models.vae`), or a fresh start from the section `vae`,
+    trained with the trunk from the first step."""
     freeze_vae: bool = False
     """Keep the SentenceVAE as it was trained."""
     train: TrainConfig = TrainConfig()

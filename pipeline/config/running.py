@@ -107,7 +107,9 @@ class TrackingConfig(Section):
 class RunConfig(Section):
     """`sllm run`: jobs one after the other, each reading what those before it wrote."""
 
-    jobs: tuple[Literal["prepare", "train-lm", "train-vae", "train-sllm", "evaluate", "generate"], ...] = (
+    jobs: tuple[
+        Literal["prepare", "train-lm", "train-vae", "train-sllm", "evaluate", "generate", "compare"], ...
+    ] = (
         "prepare",
         "train-lm",
         "train-vae",

@@ -25,10 +25,14 @@ class SegmenterTrainConfig(Section):
     """Weights to adapt: a file, or `shipped`; none: from scratch."""
     held_out_fraction: float = Field(default=0.06, gt=0, lt=1)
     """Share of the texts of each gold file that is scored and not trained on."""
-    steps: int = Field(default=1500, ge=1)
-    """Optimizer steps of 8,192 words and marks each."""
+    steps: int = Field(default=1200, ge=1)
+    """Optimizer steps, of 8,192 words and marks each, of the network for text with marks."""
     learning_rate: float = Field(default=3e-3, gt=0)
     """Peak learning rate of a one-cycle schedule."""
+    unmarked_steps: int = Field(default=2000, ge=1)
+    """Optimizer steps, of 8,192 words each, of the network for text without marks."""
+    unmarked_learning_rate: float = Field(default=2e-3, gt=0)
+    """Its peak learning rate."""
     dropout: float = Field(default=0.3, ge=0, lt=1)
     """Dropout on the embeddings."""
     hide_words: float = Field(default=0.1, ge=0, lt=1)

@@ -1,12 +1,14 @@
 """The whole tree, and the one way to load it: YAML plus dotted overrides, unknown keys refused."""
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import ValidationError
 
+from pipeline.config.comparison import CompareConfig
 from pipeline.config.corpus import DataConfig, PrepareConfig, SegmenterConfig, TokenizerConfig
 from pipeline.config.models import LmConfig, SllmConfig, TrunkConfig, VaeConfig
 from pipeline.config.running import DeepSpeedConfig, RayConfig, RunConfig, TrackingConfig
@@ -44,6 +46,7 @@ class Config(Section):
     models: ModelsConfig = ModelsConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     generate: GenerateConfig = GenerateConfig()
+    compare: CompareConfig = CompareConfig()
     ray: RayConfig = RayConfig()
     deepspeed: DeepSpeedConfig = DeepSpeedConfig()
     tracking: TrackingConfig = TrackingConfig()
@@ -72,28 +75,44 @@ def load_config(path: str | None, overrides: list[str] | tuple[str, ...] = ()) -
             raise ConfigError(f"{path} must hold a mapping of sections, not a {type(tree).__name__}")
     for override in overrides:
         _apply(tree, override)
+    return _validated(tree, path or "overrides")
+
+
+def override(config: Config, values: Mapping[str, object]) -> Config:
+    """The configuration with other values at dotted keys. Raises `ConfigError` as `load_config` does."""
+    tree = config.model_dump(mode="json")
+    for key, value in values.items():
+        _set(tree, key, value)
+    return _validated(tree, "overrides")
+
+
+def _validated(tree: dict[str, Any], source: str) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"{path or 'overrides'}: " + "; ".join(map(_explain, error.errors()))) from error
+        raise ConfigError(f"{source}: " + "; ".join(map(_explain, error.errors()))) from error
 
 
-def _apply(tree: dict[str, Any], override: str) -> None:
-    key, separator, value = override.partition("=")
+def _apply(tree: dict[str, Any], change: str) -> None:
+    key, separator, value = change.partition("=")
     if not separator or not key:
-        raise ConfigError(f"override {override!r} must look like section.key=value")
+        raise ConfigError(f"override {change!r} must look like section.key=value")
+    try:
+        _set(tree, key, yaml.safe_load(value))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {change!r}: the value is not valid YAML") from error
+
+
+def _set(tree: dict[str, Any], key: str, value: object) -> None:
     *parents, last = key.split(".")
     node = tree
     for parent in parents:
         child = node.get(parent)
         if not isinstance(child, dict | None):
-            raise ConfigError(f"override {override!r}: {parent} is a value, not a section")
+            raise ConfigError(f"override of {key!r}: {parent} is a value, not a section")
         node[parent] = dict(child or {})  # a copy: YAML aliases share one mapping between sections
         node = node[parent]
-    try:
-        node[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"override {override!r}: the value is not valid YAML") from error
+    node[last] = value
 
 
 def _explain(error: Any) -> str:
@@ -103,6 +122,9 @@ def _explain(error: Any) -> str:
     *parents, unknown = error["loc"]
     section: Any = Config
     for parent in parents:
+        if not hasattr(section, "model_fields"):  # dict[str, Section]: the parent is one of its keys
+            section = get_args(section)[-1]
+            continue
         section = section.model_fields[parent].annotation
     near = difflib.get_close_matches(str(unknown), section.model_fields, n=1, cutoff=0.0)
     return f"unknown key {location!r}; the nearest known is {'.'.join([*map(str, parents), *near])!r}"

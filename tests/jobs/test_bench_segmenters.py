@@ -4,10 +4,12 @@ import random
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from jobs.bench_peers import Peer, _ends_of
-from jobs.bench_segmenters import GOLD, SPEED, markdown, python_example, run, table_example
+from jobs.bench_segmenter_sets import GOLD, python_example, table_example
+from jobs.bench_segmenters import SPEED, _split_in_time, markdown, run, share_at_line_ends
 from pipeline.errors import ConfigError
 from segmenters import SegmenterError, load
 from segmenters.scoring import score
@@ -21,15 +23,27 @@ def test_the_table_has_every_set_and_says_what_is_missing(
         path = tmp_path / f"{name}.jsonl.gz"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(gzip.compress(document.encode()))
-    monkeypatch.setattr("jobs.bench_segmenters._NUM_PYTHON_FILES", 2)
-    monkeypatch.setattr("jobs.bench_segmenters._NUM_TABLES", 2)
+    monkeypatch.setattr("jobs.bench_segmenter_sets._NUM_PYTHON_FILES", 2)
+    monkeypatch.setattr("jobs.bench_segmenter_sets._NUM_TABLES", 2)
     monkeypatch.setitem(sys.modules, "pysbd", None)
     table = run(tmp_path, ["punctuation_v1"], ["pysbd"], report=lambda line: None)
     row = table["punctuation_v1"]
     assert row["en-ewt.dev"] == 1.0 and row["en-ewt.dev stripped"] == 0.0
     assert isinstance(row["MB/s en-books"], float) and row["MB/s en-books"] > 0
     assert "pip install 'sllm[bench]'" in str(table["pysbd"]["error"])
-    assert "| punctuation_v1 | 1.000 | 0.000 |" in markdown(table)
+    shown = markdown(table)
+    assert "| en-ewt.dev | 1.0000 |" in shown and "\npysbd: pysbd cannot be used" in shown
+
+
+def test_a_segmenter_that_is_too_slow_gets_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.bench_segmenters._MAX_SECONDS", 0.0)
+    assert _split_in_time(load("punctuation_v1"), ["One. Two."]) is None
+
+
+def test_boundaries_at_line_ends_are_counted() -> None:
+    text = "a; b;\n  c;\r\nd"
+    assert share_at_line_ends([np.array([3, 8, 14])], [text]) == 0.5
+    assert share_at_line_ends([np.array([5, 10, 14])], [text]) == 1.0
 
 
 def test_without_the_data_it_says_what_it_needs(tmp_path: Path) -> None:

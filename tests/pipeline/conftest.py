@@ -18,6 +18,11 @@ TRUNKS: dict[str, dict[str, Any]] = {
     "opt": {"model_type": "opt", "ffn_dim": 48, "dropout": 0.0, "word_embed_proj_dim": 32},
     "opt-projected": {"model_type": "opt", "ffn_dim": 48, "dropout": 0.0, "word_embed_proj_dim": 16},
     "llama": {"model_type": "llama", "intermediate_size": 48, "num_key_value_heads": 2},
+    "qwen2": {"model_type": "qwen2", "intermediate_size": 48, "num_key_value_heads": 2},
+    "qwen3": {"model_type": "qwen3", "intermediate_size": 48, "num_key_value_heads": 2, "head_dim": 8},
+    "mistral": {"model_type": "mistral", "intermediate_size": 48, "num_key_value_heads": 2},
+    "gpt2": {"model_type": "gpt2", "n_inner": 48, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0},
+    "gpt_neox": {"model_type": "gpt_neox", "intermediate_size": 48},
 }
 
 
@@ -61,13 +66,19 @@ def trunk_config() -> Callable[..., Any]:
 
 @pytest.fixture
 def sllm(trunk_config: Callable[..., Any]) -> Callable[..., Sllm]:
-    def build(trunk: str = "llama", attention: str = "sdpa", context_sentences: int = 16, **vae: Any) -> Sllm:
+    def build(
+        trunk: str = "llama",
+        attention: str = "sdpa",
+        context_sentences: int = 16,
+        num_hidden_layers: int = 2,
+        **vae: Any,
+    ) -> Sllm:
         torch.manual_seed(0)
         options = {"vocab_size": VOCAB, "hidden_size": 32, "num_layers": 2, "max_sentence_tokens": 12, **vae}
         model = Sllm(
             SllmModelConfig(
                 vae_config=SentenceVaeConfig(bos_token_id=BOS, eos_token_id=EOS, **options),
-                trunk_config=trunk_config(trunk),
+                trunk_config=trunk_config(trunk, num_hidden_layers=num_hidden_layers),
                 context_sentences=context_sentences,
             )
         )

@@ -1,9 +1,10 @@
 import re
+from pathlib import Path
 
 import pytest
 import yaml
 
-from pipeline.config import Config, load_config
+from pipeline.config import Config, load_config, override
 from pipeline.errors import ConfigError
 
 
@@ -31,7 +32,7 @@ def test_a_null_section_takes_an_override(tmp_path):
         ("vae.num_layer=2", "nearest known is 'vae.num_layers'"),
         ("va.num_layers=2", "nearest known is 'vae'"),
         ("vae.num_layers=many", r"vae\.num_layers.*'many'"),
-        ("vae.num_layers=5", r"vae\.num_layers.*less than or equal to 4"),
+        ("vae.num_layers=25", r"vae\.num_layers.*less than or equal to 24"),
         ("precision.bits=16", r"precision.*fp32"),
         ("vae.num_layers", "must look like"),
         ("vae.num_layers=[", "not valid YAML"),
@@ -86,3 +87,27 @@ def test_a_deepspeed_configuration_may_be_a_file(tmp_path):
     (tmp_path / "ds.json").write_text("{")
     with pytest.raises(ConfigError, match="not valid JSON"):
         load_config(None, [f"deepspeed.config={tmp_path / 'ds.json'}"])
+
+
+PRESETS = sorted((Path(__file__).parents[2] / "jobs" / "presets").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_presets_load_and_so_do_their_variants(preset):
+    config = load_config(str(preset))
+    for variant in config.compare.variants.values():
+        assert override(config, variant.overrides) != config or not variant.overrides
+
+
+def test_overrides_of_a_tree_leave_the_rest():
+    config = load_config(None, ["vae.num_layers=2"])
+    changed = override(config, {"vae.num_heads": 2, "trunk.config.num_hidden_layers": 7})
+    assert (changed.vae.num_layers, changed.vae.num_heads) == (2, 2)
+    assert changed.trunk.config["num_hidden_layers"] == 7 and changed.lm == config.lm
+    with pytest.raises(ConfigError, match=r"nearest known is 'vae\.num_heads'"):
+        override(config, {"vae.num_head": 2})
+
+
+def test_an_unknown_key_inside_a_named_section_is_told(tmp_path):
+    with pytest.raises(ConfigError, match=r"variants\.a\.titel.*compare\.variants\.a\.title"):
+        load_config(None, ["compare.variants={a: {titel: x, stages: {train-lm: 1}}}"])

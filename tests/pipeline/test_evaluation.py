@@ -8,6 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from pipeline.batches import SentenceWindows, TokenWindows
+from pipeline.decoding import SentenceDecoder
 from pipeline.evaluation import (
     Likelihood,
     likelihood,
@@ -77,7 +78,9 @@ def test_reconstruction_counts_what_greedy_decoding_gets_back(sllm, random_docum
     figures = reconstruction(vae, source, 64)
     batch = source.batch(np.arange(len(source.windows)))
     sentences = [s for document in documents.documents for s in document]
-    decoded = vae.decode(vae.encode(batch), 12, Sampler())
+    decoder = SentenceDecoder(vae, len(sentences), 12)
+    with torch.inference_mode():
+        decoded = decoder.write(vae.encode(batch), torch.full((len(sentences),), 12), Sampler())
     exact = sum(mine == theirs for mine, theirs in zip(decoded, sentences, strict=True))
     assert figures.sentences == len(sentences)
     # Decoding may not end a sentence before its first token; teacher forcing has no such rule.

@@ -10,10 +10,18 @@ from transformers import AutoModel
 from pipeline.batches import SentenceBatch, SentenceWindows
 from pipeline.errors import ModelError
 from pipeline.evaluation import sllm_nll
-from pipeline.lm import TokenLm
+from pipeline.patterns import SlidingWindow
 
 BOS, EOS, VOCAB = 1, 2, 50
-TRUNKS = ["opt", "opt-projected", "llama"]
+LONGEST = 12  # tokens a sentence: after so many its end is certain
+TRUNKS = ["opt", "opt-projected", "llama"]  # tests/pipeline/test_trunk.py has more
+VAES = {
+    "paper": {},
+    "norm-first": {"norm_first": True},
+    "llama": {"block": "llama", "encoder_layers": 1},
+    "sliding": {"block": "llama", "decoder_context_tokens": 9},
+    "wide": {"block": "llama", "decoder_context_tokens": 100},
+}
 
 
 def pack(*documents):
@@ -58,15 +66,58 @@ def test_no_future(sllm, random_documents, trunk, attention):
         assert after[len(document) :] == before[len(document) :]
 
 
+@pytest.mark.parametrize("vae", VAES.values(), ids=VAES)
+def test_no_token_sees_itself_or_what_follows(sllm, random_documents, vae):
+    """Bit for bit: a change of one token changes no loss before its own, in no kind of decoder."""
+    model = sllm(**vae).requires_grad_(False)
+    first, second = random_documents(2, seed=5, sentences=8).documents
+    before = model.score(pack(first, second))[0]
+    row, changed = 0, [list(sentence) for sentence in first]
+    for s, sentence in enumerate(first):
+        for t, token in enumerate(sentence):
+            changed[s][t] = (token - 2) % (VOCAB - 3) + 3
+            after = model.score(pack(changed, second))[0]
+            assert torch.equal(after[: row + t], before[: row + t])
+            assert after[row + t] != before[row + t]
+            assert torch.equal(
+                after[sum(map(len, first)) + len(first) :], before[sum(map(len, first)) + len(first) :]
+            )
+            changed[s][t] = token
+        row += len(sentence) + 1
+
+
+def test_the_local_decoder_sees_the_sentence_before(sllm):
+    """With the trunk's word replaced by zeros, only a decoder with context knows the sentence before."""
+    for context, knows in ((0, False), (6, True)):
+        model = sllm(block="llama", decoder_context_tokens=context)
+        a, b = (model.score(pack([[5, 6, x], [7, 8]]), "zeroed")[0][4:] for x in (9, 10))
+        assert torch.equal(a, b) != knows
+
+
 @pytest.mark.parametrize("trunk", TRUNKS)
-@pytest.mark.parametrize("norm_first", [False, True])
-def test_loss_equals_one_computed_sentence_by_sentence(sllm, random_documents, trunk, norm_first):
-    model = sllm(trunk, norm_first=norm_first)
+@pytest.mark.parametrize("vae", [VAES["paper"], VAES["norm-first"], VAES["llama"]])
+def test_loss_equals_one_computed_sentence_by_sentence(sllm, random_documents, trunk, vae):
+    model = sllm(trunk, **vae)
     documents = random_documents(5, seed=2).documents
     expected = sum(document_nll(model, document) for document in documents)
     sums = model(pack(*documents))
     assert sums["nll"].item() == pytest.approx(expected, rel=1e-10)
     assert sums["objective"].item() == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("size", [1, 3, 9, 30, 200])
+def test_a_sliding_window_is_attention_under_a_mask(size):
+    torch.manual_seed(0)
+    document = torch.tensor([0] * 7 + [1] * 40 + [2] + [3] * 12)
+    q, k, v = torch.randn(3, len(document), 2, 8, dtype=torch.float64)
+    pattern = SlidingWindow(document, size)
+    rows = torch.arange(len(document))
+    distance = rows[:, None] - rows
+    mask = (document[:, None] == document) & (distance >= 0) & (distance < size)
+    q1, k1, v1 = (x.transpose(0, 1) for x in (q, k, v))
+    expected = F.scaled_dot_product_attention(q1, k1, v1, attn_mask=mask).transpose(0, 1)
+    assert torch.allclose(pattern.attend(q, k, v), expected, atol=1e-12)
+    assert pattern.positions_T.tolist() == [*range(7), *range(40), 0, *range(12)]
 
 
 def document_nll(model, document):
@@ -79,7 +130,7 @@ def document_nll(model, document):
             hidden = model.trunk(inputs_embeds=model.to_trunk(context), use_cache=False).last_hidden_state
             predicted = model.from_trunk(hidden[:, -1])
             logits = model.vae.decode_logits(predicted, pack([sentence]))
-            for row, target in zip(logits, [*sentence, EOS], strict=True):
+            for row, target in list(zip(logits, [*sentence, EOS], strict=True))[:LONGEST]:
                 total -= F.log_softmax(row, -1)[target].item()
             context = torch.cat([model.start_H[None], *latents[: i + 1]])[None]
             hidden = model.trunk(inputs_embeds=model.to_trunk(context), use_cache=False).last_hidden_state
@@ -119,16 +170,9 @@ def test_save_and_load_give_the_same_logits(sllm, random_documents, tmp_path):
         assert (tmp_path / trunk / "model.safetensors").is_file()
 
 
-def test_trunk_weights_come_from_the_token_level_model(sllm, trunk_config):
-    from transformers import AutoModelForCausalLM
-
-    model = sllm("llama")
-    source = TokenLm(AutoModelForCausalLM.from_config(trunk_config("llama")))
-    model.load_trunk(source.model)
-    for name, weight in source.model.base_model.layers.state_dict().items():
-        assert torch.equal(model.trunk.layers.state_dict()[name], weight.double()), name
-    with pytest.raises(ModelError, match="lacks weights"):
-        sllm("opt").load_trunk(source.model)
+def test_positions_that_cannot_slide_are_refused(sllm):
+    with pytest.raises(ModelError, match=r"set vae\.block=llama"):
+        sllm(decoder_context_tokens=8)
 
 
 def test_too_few_positions_are_refused(sllm):

@@ -6,22 +6,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segmenters import SegmenterError, training_text
-from segmenters.learned import Learned, load_weights
-from segmenters.learned_training import Settings, save_weights, train
-from segmenters.scoring import score, score_ends
-from segmenters.training_text import Example, mixed, pieces, read_gold, read_raw
+from segmenters import SegmenterError, harder_text
+from segmenters.harder_text import mixed, stripped_with_hints
+from segmenters.scoring import score_ends
+from segmenters.training_text import Example, pieces, read_gold, read_raw, sentences
 
 TEXT = Example('He came, they say.\nShe "left" at 3 p.m. today. Why?', (18, 46, 51))
 HARDER = [
-    training_text.stripped,
-    training_text.lowered,
-    training_text.raised,
-    training_text.joined_lines,
-    training_text.without_marks,
-    training_text.wrapped,
-    training_text.foreign,
-    training_text.other_script,
+    harder_text.stripped,
+    harder_text.lowered,
+    harder_text.raised,
+    harder_text.joined_lines,
+    harder_text.without_marks,
+    harder_text.wrapped,
+    harder_text.foreign,
+    harder_text.other_script,
 ]
 
 
@@ -30,14 +29,19 @@ def test_a_harder_text_keeps_its_sentences(harder: object) -> None:
     for seed in range(5):
         made = harder(TEXT, random.Random(seed))  # type: ignore[operator]
         assert len(made.ends) == 3 and made.ends[-1] == len(made.text)
-        words = [len(part.split()) for part in training_text.sentences(made)]
+        words = [len(part.split()) for part in sentences(made)]
         assert words == [4, 6, 1]
 
 
 def test_stripped_text_has_no_case_mark_or_line_break() -> None:
-    assert (
-        training_text.stripped(TEXT, random.Random(0)).text == "he came they say she left at 3 pm today why"
-    )
+    assert harder_text.stripped(TEXT, random.Random(0)).text == "he came they say she left at 3 pm today why"
+
+
+def test_hints_say_what_stripping_took_away() -> None:
+    bare, hints = stripped_with_hints(TEXT)
+    told = {bare.text[hint.start :].split()[0]: (hint.mark, hint.is_capital) for hint in hints}
+    assert told["he"] == (0, True) and told["they"] == (1, False) and told["she"] == (3, True)
+    assert told["3"] == (0, False) and told["why"] == (3, True)
 
 
 def test_the_mix_is_the_same_for_the_same_seed() -> None:
@@ -89,40 +93,3 @@ def test_scores_count_boundaries_but_not_the_ends_of_texts() -> None:
     counts = score_ends([np.array([5, 7, 11])], [example])
     assert (counts.hit, counts.said, counts.true) == (1, 2, 2)
     assert counts.f1 == counts.precision == counts.recall == 0.5
-
-
-def test_training_learns_saves_and_adapts(tmp_path: Path) -> None:
-    rng = random.Random(0)
-    words = ["tree", "house", "river", "stone", "cloud"]
-
-    def text() -> Example:
-        sentences = ["so " + " ".join(rng.choices(words, k=rng.randrange(3, 7))) for _ in range(12)]
-        ends = np.cumsum([len(sentence) + 1 for sentence in sentences]) - 1
-        return Example(" ".join(sentences), tuple(ends.tolist()))
-
-    settings = Settings(
-        num_words=64,
-        num_suffixes=64,
-        width=8,
-        hidden=(16,),
-        steps=200,
-        stretch=32,
-        learning_rate=0.02,
-        dropout=0.0,
-    )
-    texts = [text() for _ in range(40)]
-    net, check_V = train(texts, settings)
-    file = tmp_path / "w.safetensors"
-    save_weights(net, check_V, file, 0.0, {})
-    segmenter = Learned(weights=str(file))
-    assert score(segmenter, [text() for _ in range(5)]).f1 > 0.95
-
-    again, _ = train(texts, settings)
-    save_weights(again, check_V, tmp_path / "again.safetensors", 0.0, {})
-    assert (tmp_path / "again.safetensors").read_bytes() == file.read_bytes()
-
-    from dataclasses import replace
-
-    adapted, _ = train(texts, replace(settings, steps=1, learning_rate=1e-6), start=load_weights(file))
-    save_weights(adapted, check_V, tmp_path / "adapted.safetensors", 0.0, {})
-    assert score(Learned(weights=str(tmp_path / "adapted.safetensors")), texts).f1 > 0.95

@@ -1,0 +1,276 @@
+"""`sllm compare`: designs trained on the same tokens, beside each other in one table and one plot.
+
+Each variant's models are ordinary training jobs in folders below `output`, reused when they are finished; the table
+and the plot are a job of their own in `output`/report.
+"""
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from infra.tracking import ActiveRun
+from jobs.compare_report import markdown, plot
+from jobs.execution import run_job
+from jobs.training import shards_artifact
+from pipeline.batches import SentenceWindows, TokenWindows
+from pipeline.comparison import (
+    Measured,
+    context_memory,
+    measure_speeds,
+    sentence_writer,
+    steps_for,
+    token_writer,
+    training_flops_per_token,
+)
+from pipeline.config import Config, Variant, override
+from pipeline.cost import num_parameters
+from pipeline.errors import ConfigError
+from pipeline.evaluation import (
+    Float64,
+    bits_per_byte_by_position,
+    likelihood_of_tokens,
+    select_documents,
+    sllm_nll_by_token,
+    token_lm_nll_by_token,
+)
+from pipeline.lineage import JobRecord, artifact_of
+from pipeline.lm import TokenLm, load_causal_lm
+from pipeline.shards import Shards, open_shards
+from pipeline.sllm import Ablation, Sllm
+from pipeline.tasks import build_task, corpora, load_sllm_part, train_config
+
+REPORT_FOLDER = "report"
+JSON_FILE, MARKDOWN_FILE, PLOT_FILES = (
+    "comparison.json",
+    "comparison.md",
+    ("comparison.png", "comparison.svg"),
+)
+_FOLDERS = {"train-lm": "lm", "train-vae": "vae", "train-sllm": "sllm"}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A variant whose stages are finished."""
+
+    name: str
+    variant: Variant
+    config: Config
+    """Its own, with the folders of its models."""
+    records: dict[str, JobRecord]
+
+    @property
+    def is_token_level(self) -> bool:
+        """Whether its last stage is a token-level model."""
+        return list(self.records)[-1] == "train-lm"
+
+    @property
+    def folder(self) -> str:
+        """Of the model that is compared."""
+        return list(self.records.values())[-1].output.path
+
+
+def run(config: Config, force: bool = False) -> JobRecord:
+    """Train `config.compare.variants` on `config.shards` into `config.output`; score, measure, report."""
+    if not isinstance(config.shards, str) or config.output is None or not config.compare.variants:
+        raise ConfigError("compare needs one shards=FOLDER, output=FOLDER, and compare.variants")
+    baseline = _baseline(config)
+    shards = open_shards(config.shards, config.stream)
+    if shards.documents("dev").num_documents == 0:
+        raise ConfigError(
+            f"{config.shards} has no dev split: prepare with data.dev_fraction or data.dev_inputs"
+        )
+    trained = [
+        _train(name, variant, config, shards, force) for name, variant in config.compare.variants.items()
+    ]
+    output = str(Path(config.output, REPORT_FOLDER))
+
+    def body(run: ActiveRun) -> dict[str, float]:
+        return _report(config, shards, trained, baseline, Path(run.output))
+
+    record = run_job(
+        "compare",
+        config,
+        sections=["compare", "evaluate", "lm.context_tokens", "sllm.context_sentences"],
+        inputs=[
+            shards_artifact(config.shards, config.stream),
+            *(artifact_of(each.folder) for each in trained),
+        ],
+        output=output,
+        output_kind="report",
+        body=body,
+        force=force,
+    )
+    print(Path(output, MARKDOWN_FILE).read_text())
+    return record
+
+
+def variant_config(config: Config, name: str, stages: dict[str, JobRecord]) -> Config:
+    """The configuration of a variant, with the folders of the stages that are done (none: of those given)."""
+    variant = config.compare.variants[name]
+    own = override(config, variant.overrides)
+    made = {_FOLDERS[verb]: record.output.path for verb, record in stages.items()}
+    return own.model_copy(update={"models": own.models.model_copy(update=made)})
+
+
+def _train(name: str, variant: Variant, config: Config, shards: Shards, force: bool) -> Trained:
+    records: dict[str, JobRecord] = {}
+    total = sum(variant.stages.values())
+    for verb, share in variant.stages.items():
+        own = variant_config(config, name, records)
+        tokens = config.compare.tokens * share / total
+        steps = steps_for(corpora(verb, own, "train"), train_config(verb, own), config.stream, tokens)
+        section = verb.removeprefix("train-")
+        own = override(own, {f"{section}.train.steps": steps})
+        own = own.model_copy(update={"output": str(Path(str(config.output), name, _FOLDERS[verb]))})
+        records[verb] = importlib.import_module(f"jobs.{verb.replace('-', '_')}").run(own, force=force)
+    return Trained(name, variant, variant_config(config, name, records), records)
+
+
+def _baseline(config: Config) -> str:
+    variants = config.compare.variants
+    token_level = [name for name, variant in variants.items() if list(variant.stages)[-1:] == ["train-lm"]]
+    for name, variant in variants.items():
+        if not variant.stages or list(variant.stages)[-1] == "train-vae":
+            raise ConfigError(f"compare.variants.{name}.stages must end with train-lm or train-sllm")
+        if variant.changed_from is not None and variant.changed_from not in variants:
+            raise ConfigError(
+                f"compare.variants.{name}.changed_from={variant.changed_from} is no variant; "
+                f"there are {', '.join(variants)}"
+            )
+        override(config, variant.overrides)  # a wrong key is told before anything is trained
+    chosen = config.compare.baseline or next(iter(token_level), None)
+    if chosen not in token_level:
+        raise ConfigError(
+            f"compare.baseline={chosen} is no token-level variant; there are {', '.join(token_level) or 'none'}"
+        )
+    return chosen
+
+
+def _report(
+    config: Config, shards: Shards, trained: list[Trained], baseline: str, folder: Path
+) -> dict[str, float]:
+    measured = _measure(config, shards, trained)
+    setting = {
+        "tokens": config.compare.tokens,
+        "baseline": baseline,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "shards": shards.manifest.digest,
+        "position_edges": list(config.compare.position_edges),
+        "generated_tokens": config.compare.generated_tokens,
+    }
+    tree = {"setting": setting, "variants": {each.name: each.as_dict() for each in measured}}
+    (folder / JSON_FILE).write_text(json.dumps(tree, indent=2) + "\n")
+    (folder / MARKDOWN_FILE).write_text(markdown(measured, setting))
+    for name in PLOT_FILES:
+        plot(measured, setting, folder / name)
+    return {f"{each.name}/bits_per_byte": each.bits_per_byte for each in measured}
+
+
+def _measure(config: Config, shards: Shards, trained: list[Trained]) -> list[Measured]:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    models = {each.name: _load(each).to(device).eval() for each in trained}
+    tokenizer = shards.tokenizer()
+    num_tokens = config.compare.generated_tokens
+    writers = {}
+    for each in trained:
+        model, context = models[each.name], each.config.lm.context_tokens
+        writers[each.name] = (
+            token_writer(model, num_tokens, context, tokenizer.bos_id, tokenizer.eos_id)
+            if isinstance(model, TokenLm)
+            else sentence_writer(_sllm(model), num_tokens)
+        )
+    _say("speed of writing")
+    speeds = measure_speeds(writers, config.compare.batch_sizes, config.compare.repeats)
+    totals = shards.manifest.totals["train"]
+    measured = []
+    for each in trained:
+        _say(f"{each.variant.title}: bits per byte")
+        model = models[each.name]
+        scores = dict(_scores(each, config, shards, model))
+        documents = select_documents(shards.documents("dev"), config.evaluate.max_documents)
+        bits = {kind: likelihood_of_tokens(documents, nll_T).bits_per_byte for kind, nll_T in scores.items()}
+        growing, fixed = context_memory(
+            model if isinstance(model, TokenLm) else _sllm(model), totals.tokens / totals.sentences
+        )
+        measured.append(
+            Measured(
+                name=each.name,
+                title=each.variant.title,
+                kind="token-level" if each.is_token_level else "sentence-level",
+                parameters=num_parameters(model),
+                training_tokens=sum(record.metrics["train/tokens"] for record in each.records.values()),
+                training_flops=_training_flops(each),
+                bits_per_byte=bits.pop("none"),
+                context_bytes_per_token=growing,
+                window_bytes=fixed,
+                speeds=speeds[each.name],
+                ablations=bits,
+                curve=tuple(
+                    bits_per_byte_by_position(
+                        documents, scores["none"], tokenizer.token_bytes, config.compare.position_edges
+                    )
+                ),
+                changed_from=each.variant.changed_from,
+            )
+        )
+    return measured
+
+
+def _load(trained: Trained) -> torch.nn.Module:
+    model: torch.nn.Module
+    if trained.is_token_level:
+        model = TokenLm(load_causal_lm(trained.folder, trained.config.trunk))
+    else:
+        model = load_sllm_part(trained.folder, Sllm, "sllm")
+    return model.requires_grad_(False)  # PyTorch's counter of FLOPs fails on inference tensors otherwise
+
+
+def _sllm(model: torch.nn.Module) -> Sllm:
+    assert isinstance(model, Sllm)
+    return model
+
+
+def _scores(
+    trained: Trained, config: Config, shards: Shards, model: torch.nn.Module
+) -> Iterator[tuple[str, Float64]]:
+    """NLL of each dev token, as the model is and with its latents replaced."""
+    documents = select_documents(shards.documents("dev"), config.evaluate.max_documents)
+    tokenizer, budget = shards.tokenizer(), config.evaluate.micro_batch_tokens
+    marks = (tokenizer.bos_id, tokenizer.eos_id)
+    if isinstance(model, TokenLm):
+        context = trained.config.lm.context_tokens
+        source = TokenWindows(documents, context, *marks, overlap=context // 2)
+        yield "none", token_lm_nll_by_token(model, source, budget)
+        return
+    sllm = _sllm(model)
+    sentences = sllm.config.context_sentences
+    ablations: list[Ablation] = ["none"]
+    if config.evaluate.ablations:
+        ablations += ["zeroed", "shuffled"]
+        # A decoder that was never trained as an autoencoder cannot read the encoder's latents.
+        if "train-vae" in trained.records:
+            ablations.append("oracle")
+    for ablation in ablations:
+        windows = SentenceWindows(documents, sentences, *marks, overlap=sentences // 2)
+        yield ablation, sllm_nll_by_token(sllm, windows, budget, ablation)
+
+
+def _training_flops(trained: Trained) -> float:
+    total = 0.0
+    for verb, record in trained.records.items():
+        own = trained.config
+        task = build_task(verb, own)  # type: ignore[arg-type]
+        per_token = training_flops_per_token(task, train_config(verb, own))  # type: ignore[arg-type]
+        total += per_token * record.metrics["train/tokens"]
+    return total
+
+
+def _say(line: str) -> None:
+    print(f"compare: {line} ...", file=sys.stderr, flush=True)

@@ -1,0 +1,132 @@
+"""The table and the plot of `sllm compare`."""
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.comparison import Measured, beyond_frontier
+
+_MARKERS = {"token-level": "o", "sentence-level": "^"}
+
+
+def markdown(measured: Sequence[Measured], setting: Mapping[str, Any]) -> str:
+    """Tables: all figures; effects of single changes; latents replaced; by position in the document."""
+    base = next(each for each in measured if each.name == setting["baseline"])
+    batches = [speed.batch for speed in base.speeds]
+    lines = [
+        "# Comparison",
+        "",
+        f"Trained on {setting['tokens']:,} document tokens each, all stages together; scored on the same documents. "
+        f"Written from nothing, {setting['generated_tokens']} tokens a document, key/value caches on both sides, the "
+        f"models in turn; {setting['device']}, {setting['threads']} thread(s), torch {setting['torch']}. "
+        f"A point is beyond the frontier if no token-level model is both as good and as fast.",
+        "",
+        *_table(
+            [
+                "design", "parameters", "bits per byte", f"/ {base.title}", "training tokens", "training PFLOP",
+                *(f"tokens/s, batch {batch}" for batch in batches), "MFLOP a written token",
+                "bytes a context token", "window bytes", "beyond the frontier",
+            ],
+            [
+                [
+                    each.title, f"{each.parameters:,}", f"{each.bits_per_byte:.4f}",
+                    f"{each.bits_per_byte / base.bits_per_byte:.3f}", f"{each.training_tokens:,.0f}",
+                    f"{each.training_flops / 1e15:.3f}",
+                    *(f"{speed.tokens_per_second:,.0f}" for speed in each.speeds),
+                    f"{each.speeds[0].flops_per_token / 1e6:.2f}",
+                    f"{each.context_bytes_per_token:,.0f}", f"{each.window_bytes:,.0f}",
+                    _frontier(each, measured, batches),
+                ]
+                for each in measured
+            ],
+        ),
+    ]  # fmt: skip
+    by_name = {each.name: each for each in measured}
+    changed = [(each, by_name[each.changed_from]) for each in measured if each.changed_from]
+    if changed:
+        rows = [
+            [
+                each.title,
+                before.title,
+                f"{each.bits_per_byte - before.bits_per_byte:+.4f}",
+                f"{each.bits_per_byte / before.bits_per_byte:.3f}",
+            ]
+            for each, before in changed
+        ]
+        lines += ["", "## One change at a time", ""]
+        lines += _table(["design", "changed from", "bits per byte", "ratio"], rows)
+    replaced = [each for each in measured if each.ablations]
+    if replaced:
+        kinds = list(dict.fromkeys(kind for each in replaced for kind in each.ablations))
+        rows = [
+            [
+                each.title,
+                f"{each.bits_per_byte:.4f}",
+                *(f"{each.ablations[kind]:.4f}" if kind in each.ablations else "" for kind in kinds),
+            ]
+            for each in replaced
+        ]
+        lines += ["", "## The predicted latents replaced (bits per byte)", ""]
+        lines += _table(["design", "as it is", *(f"latents {kind}" for kind in kinds)], rows)
+    lines += ["", "## Bits per byte by position in the document (tokens)", ""]
+    edges = setting["position_edges"]
+    spans = [f"{low}-{high - 1}" for low, high in itertools.pairwise(edges)]
+    rows = [[each.title, *("" if math.isnan(x) else f"{x:.3f}" for x in each.curve)] for each in measured]
+    lines += _table(["design", *spans], rows)
+    return "\n".join(lines) + "\n"
+
+
+def plot(measured: Sequence[Measured], setting: Mapping[str, Any], file: Path) -> None:
+    """Bits per byte against written tokens/s for each batch size, against training FLOPs, and by position."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    batches = [speed.batch for speed in measured[0].speeds]
+    figure, axes = pyplot.subplots(
+        1, len(batches) + 2, figsize=(5 * (len(batches) + 2), 5), layout="constrained"
+    )
+    for place, batch in enumerate(batches):
+        _scatter(axes[place], measured, lambda each, place=place: each.speeds[place].tokens_per_second)  # type: ignore[misc]
+        axes[place].set(xlabel=f"written tokens/s, batch {batch} (right is better)", xscale="log")
+    _scatter(axes[-2], measured, lambda each: each.training_flops)
+    axes[-2].set(xlabel="training FLOPs", xscale="log")
+    edges = setting["position_edges"]
+    middles = [(low + high) / 2 for low, high in itertools.pairwise(edges)]
+    for each in measured:
+        style = "-" if each.kind == "sentence-level" else "--"
+        axes[-1].plot(middles, each.curve, style, label=each.title)
+    axes[-1].set(xlabel="position in the document (tokens)", xscale="log")
+    axes[-1].legend(fontsize="x-small")
+    for axis in axes:
+        axis.set_ylabel("bits per byte (down is better)")
+        axis.grid(alpha=0.3)
+    figure.savefig(file)
+    pyplot.close(figure)
+
+
+def _scatter(axis: Any, measured: Sequence[Measured], x: Callable[[Measured], float]) -> None:
+    for kind, marker in _MARKERS.items():
+        points = [each for each in measured if each.kind == kind]
+        axis.scatter(
+            [x(each) for each in points], [each.bits_per_byte for each in points], marker=marker, label=kind
+        )
+        for each in points:
+            axis.annotate(each.title, (x(each), each.bits_per_byte), fontsize="x-small", xytext=(4, 4),
+                          textcoords="offset points")  # fmt: skip
+    axis.legend(fontsize="x-small")
+
+
+def _frontier(each: Measured, measured: Sequence[Measured], batches: Sequence[int]) -> str:
+    if each.kind == "token-level":
+        return ""
+    beyond = [str(batch) for batch in batches if beyond_frontier(each, measured, batch)]
+    return f"batch {', '.join(beyond)}" if beyond else "no"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    alignment = ["---", *("---:" for _ in head[1:])]
+    return [f"| {' | '.join(cells)} |" for cells in (head, alignment, *rows)]

@@ -1,0 +1,41 @@
+"""Which designs are compared, and how."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline.config.section import Section
+
+TrainingVerb = Literal["train-lm", "train-vae", "train-sllm"]
+
+
+class Variant(Section):
+    """One design: what is trained for it, and how its configuration differs."""
+
+    title: str
+    """Its name in the table."""
+    stages: dict[TrainingVerb, float]
+    """What is trained, one after the other, and the share of the token budget that each stage gets."""
+    overrides: dict[str, object] = Field(default={})
+    """Dotted keys of the configuration, and their values."""
+    changed_from: str | None = None
+    """Variant that this one differs from in one point: the table shows the effect."""
+
+
+class CompareConfig(Section):
+    """Token-level and sentence-level models side by side: same shards, seed, token budget, documents."""
+
+    variants: dict[str, Variant] = Field(default={})
+    """The designs, by the name of their folder."""
+    baseline: str | None = None
+    """Token-level variant whose bits per byte are 1 in the table; none: the first token-level one."""
+    tokens: int = Field(default=1_000_000, ge=1)
+    """Document tokens that a variant is trained on, all stages together. Steps follow from it."""
+    batch_sizes: tuple[int, ...] = (1, 16)
+    """Documents written side by side when speed is measured."""
+    generated_tokens: int = Field(default=256, ge=1)
+    """Tokens written in each document when speed is measured."""
+    repeats: int = Field(default=3, ge=1)
+    """Times each speed is measured, the models in turn; the median counts."""
+    position_edges: tuple[int, ...] = (0, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+    """Edges of the bins of the curve of bits per byte by position (tokens) in the document."""

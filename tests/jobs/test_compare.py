@@ -1,0 +1,128 @@
+"""Designs side by side: trained on the same tokens, scored on the same documents, never trained twice."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from jobs import compare, prepare
+from jobs.compare_report import markdown
+from pipeline.comparison import Measured, Speed, beyond_frontier
+from pipeline.config import load_config
+from pipeline.errors import ConfigError
+from pipeline.lineage import read_record
+
+TRAIN = "{micro_batch_tokens: 256, micro_batches_per_step: 1, eval_every: 50, checkpoint_every: 50}"
+TEXT = "The lazy dog sleeps. The quick fox jumps over it, and runs away! Does the dog wake? No. "
+VARIANTS = """{
+  lm: {title: token-level, stages: {train-lm: 1}},
+  paper: {title: the paper's, stages: {train-vae: 1, train-sllm: 2}, overrides: {sllm.trunk_from: config}},
+  local: {title: with a window, stages: {train-sllm: 1}, changed_from: paper, overrides: {
+    sllm.trunk_from: config, sllm.vae_from: config, vae.block: llama, vae.decoder_context_tokens: 16}}}"""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory, empty_store):
+    folder = tmp_path_factory.mktemp("compare")
+    corpus = folder / "corpus.jsonl"
+    rows = [{"id": f"{i}", "text": TEXT * (1 + i % 5) + f"Story {i} ends here."} for i in range(60)]
+    corpus.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "mlflow.db").write_bytes(empty_store.read_bytes())
+    base = [
+        f"tracking.uri=sqlite:///{folder}/mlflow.db", f'data.inputs=["{corpus}"]', "launcher=local",
+        "data.dev_fraction=0.2", "tokenizer.vocab_size=300", "prepare.num_workers=1", "lm.context_tokens=64",
+        "sllm.context_sentences=8", f"lm.train={TRAIN}", f"vae.train={TRAIN}", f"sllm.train={TRAIN}",
+        "compare.tokens=1500", "compare.generated_tokens=12", "compare.repeats=1", "compare.batch_sizes=[1, 3]",
+        "compare.position_edges=[0, 16, 1000]", f"compare.variants={VARIANTS}", f"shards={folder}/shards",
+    ]  # fmt: skip
+    prepare.run(load_config(None, [*base, f"output={folder}/shards"]))
+    return load_config(None, [*base, f"output={folder}/comparison"])
+
+
+def test_one_table_and_plot_of_all_designs(config, capfd):
+    record = compare.run(config)
+    report = Path(str(config.output), "report")
+    for name in (*compare.PLOT_FILES, compare.MARKDOWN_FILE):
+        assert (report / name).stat().st_size > 0
+    tree = json.loads((report / compare.JSON_FILE).read_text())
+    variants = tree["variants"]
+    assert variants.keys() == {"lm", "paper", "local"}
+    for name, figures in variants.items():
+        # The budget is of all stages together; each stage ends with the step that reaches its share.
+        assert 1500 <= figures["training_tokens"] <= 1500 + 2 * 256, name
+        assert math.isfinite(figures["bits_per_byte"]) and figures["training_flops"] > 0
+        assert [speed["batch"] for speed in figures["speeds"]] == [1, 3]
+        assert all(speed["tokens_per_second"] > 0 < speed["flops_per_token"] for speed in figures["speeds"])
+        assert len(figures["curve"]) == 2
+    assert variants["paper"]["ablations"].keys() == {"zeroed", "shuffled", "oracle"}
+    assert variants["local"]["ablations"].keys() == {"zeroed", "shuffled"}
+    assert variants["lm"]["context_bytes_per_token"] == 4 * 2 * 2 * 128
+    assert variants["local"]["window_bytes"] == 4 * 2 * 1 * 128 * 16
+    assert record.metrics["lm/bits_per_byte"] == variants["lm"]["bits_per_byte"]
+    printed = capfd.readouterr().out
+    assert "with a window" in printed and "One change at a time" in printed
+
+    # Again: everything is reused, the variants' models are jobs with records of their own.
+    compare.run(config)
+    assert capfd.readouterr().err.count("reuse ") == 5
+    model = read_record(Path(str(config.output), "paper", "sllm"))
+    assert model is not None and model.job == "train-sllm" and model.finished
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("{a: {title: a, stages: {train-lm: 1}, overrides: {lm.contextt: 3}}}", "lm.context_tokens"),
+        ("{a: {title: a, stages: {train-vae: 1}}}", "must end with"),
+        ("{a: {title: a, stages: {train-sllm: 1}}}", "no token-level variant"),
+        ("{a: {title: a, stages: {train-lm: 1}, changed_from: b}}", "is no variant"),
+    ],
+)
+def test_what_cannot_be_compared_is_told_before_anything_is_trained(config, tmp_path, change, told):
+    tree = config.model_dump(mode="json")
+    tree["compare"]["variants"] = {}
+    changed = load_config(
+        None, [f"shards={config.shards}", f"output={tmp_path}/out", f"compare.variants={change}"]
+    )
+    with pytest.raises(ConfigError, match=told):
+        compare.run(changed)
+    assert not (tmp_path / "out").exists()
+
+
+def point(name, kind, bits, speed):
+    return Measured(name, name, kind, 1, 1, 1, bits, 1, 0, (Speed(1, speed, 1.0),), curve=(1.0,))
+
+
+def test_a_point_is_beyond_the_frontier_unless_a_token_level_model_is_as_good_and_as_fast():
+    token_level = [point("small", "token-level", 2.0, 100.0), point("large", "token-level", 1.8, 50.0)]
+    for bits, speed, beyond in (
+        (1.9, 60.0, True),
+        (1.9, 40.0, False),
+        (2.1, 90.0, False),
+        (2.1, 120.0, True),
+    ):
+        ours = point("ours", "sentence-level", bits, speed)
+        assert beyond_frontier(ours, [*token_level, ours], 1) == beyond
+    table = markdown([*token_level, point("ours", "sentence-level", 1.9, 60.0)],
+                     {"tokens": 1, "baseline": "large", "device": "CPU", "threads": 1, "torch": "2",
+                      "generated_tokens": 1, "position_edges": [0, 10]})  # fmt: skip
+    assert "| 1.056 |" in table and "| batch 1 |" in table
+
+
+PRESETS = Path(__file__).parents[2] / "jobs" / "presets"
+
+
+def test_the_preset_for_a_gpu_runs_at_reduced_sizes(config, tmp_path):
+    """Its own variants, 24 wide, in bf16, for a step or two each, on the small corpus."""
+    small = [
+        f"tracking.uri={config.tracking.uri}", f"shards={config.shards}", f"output={tmp_path}/out",
+        "trunk.config.hidden_size=24", "trunk.config.intermediate_size=32", "compare.tokens=200",
+        "compare.generated_tokens=4", "compare.repeats=1", "compare.batch_sizes=[1, 2]",
+        "evaluate.max_documents=2", "evaluate.ablations=false",
+    ]  # fmt: skip
+    reduced = load_config(str(PRESETS / "compare-gpu.yaml"), small)
+    compare.run(reduced)
+    tree = json.loads(Path(reduced.output, "report", compare.JSON_FILE).read_text())
+    assert tree["variants"].keys() == reduced.compare.variants.keys()
+    assert all(math.isfinite(each["bits_per_byte"]) for each in tree["variants"].values())

@@ -1,0 +1,135 @@
+"""FLOPs on paper against those that PyTorch counts; parameters and memory of the context against real models."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, DynamicCache
+
+from pipeline.batches import SentenceBatch, TokenBatch
+from pipeline.cost import (
+    Workload,
+    context_bytes_per_token,
+    flops_of,
+    num_parameters,
+    parts_of,
+    training_flops,
+    training_flops_of,
+    writing_flops,
+)
+from pipeline.lm import TokenLm
+
+TOKENS, SENTENCES, WINDOWS = 16, 15, 4  # equal lengths: no padding in a bucket
+
+
+def sentence_batch():
+    count = SENTENCES * WINDOWS
+    tokens = np.random.default_rng(0).integers(3, 50, TOKENS * count)
+    return SentenceBatch.pack(tokens, [TOKENS] * count, [SENTENCES] * WINDOWS, bos_id=1, eos_id=2)
+
+
+def sentence_work():
+    """As kernels count it: a causal query is charged for all keys of its sentence."""
+    count = SENTENCES * WINDOWS
+    return Workload(
+        tokens=TOKENS * count,
+        sentences=count,
+        windows=WINDOWS,
+        token_pairs=TOKENS**2 * count,
+        decoder_pairs=(TOKENS + 1) ** 2 * count,
+        trunk_pairs=(SENTENCES + 1) ** 2 * WINDOWS,
+    )
+
+
+@pytest.mark.parametrize("trunk", ["opt", "llama", "gpt2", "gpt_neox", "qwen3", "mistral"])
+def test_flops_of_training_an_sllm(sllm, trunk):
+    model = sllm(trunk, kl_weight=1e-3).float().train()
+    model.trunk.config._attn_implementation = "sdpa"
+    counted = training_flops_of(model, sentence_batch())
+    assert training_flops(parts_of(model), sentence_work()) == pytest.approx(counted, rel=0.02)
+
+
+def test_flops_of_training_with_frozen_parts(sllm):
+    model = sllm(hidden_size=64).float().train()
+    model.config.freeze_vae = True
+    model.vae.requires_grad_(False)
+    model.trunk.layers[0].requires_grad_(False)
+    counted = training_flops_of(model, sentence_batch())
+    # Below the first attention to the latent a frozen decoder needs no gradient at all; we charge for it.
+    assert counted <= training_flops(parts_of(model), sentence_work()) <= 1.15 * counted
+
+
+def test_flops_of_training_a_vae(sllm):
+    vae = sllm().vae.float().train()
+    counted = training_flops_of(vae, sentence_batch())
+    assert training_flops(parts_of(vae), sentence_work()) == pytest.approx(counted, rel=0.02)
+
+
+def token_lm(trunk_config, name="llama", **options):
+    return TokenLm(AutoModelForCausalLM.from_config(trunk_config(name, **options)))
+
+
+def test_flops_of_training_a_token_level_model(trunk_config):
+    model = token_lm(trunk_config, num_key_value_heads=4).train()
+    batch = TokenBatch.pack(np.tile(np.arange(3, 34), 5), [31] * 5, bos_id=1, eos_id=2)
+    counted = training_flops_of(model, batch)
+    work = Workload(tokens=32 * 5, token_pairs=32**2 * 5)
+    scores_again = 2 * 64 * work.token_pairs  # a fused kernel computes them twice; a model needs them once
+    assert training_flops(parts_of(model), work) == pytest.approx(counted - scores_again, rel=1e-3)
+
+
+def test_a_causal_query_is_charged_for_the_keys_that_it_sees():
+    work = Workload.of_sentences([2, 3, 1], [2, 1])
+    assert (work.tokens, work.sentences, work.windows) == (6, 3, 2)
+    assert work.token_pairs == 4 + 9 + 1
+    assert work.decoder_pairs == (1 + 2 + 3) + (1 + 2 + 3 + 4) + (1 + 2)
+    assert work.trunk_pairs == (1 + 2 + 3) + (1 + 2)
+    assert Workload.of_rows([3, 1]).token_pairs == (1 + 2 + 3) + 1
+
+
+def test_flops_of_writing_a_token(trunk_config):
+    model = token_lm(trunk_config).eval()
+    cache = DynamicCache(config=model.model.config)
+    with torch.no_grad():
+        model.model(input_ids=torch.arange(3, 23)[None], past_key_values=cache)
+        counted = flops_of(lambda: model.model(input_ids=torch.tensor([[3]]), past_key_values=cache))
+    assert writing_flops(model, 1.0, 20) == pytest.approx(counted, rel=0.02)
+
+
+def test_flops_of_writing_a_sentence(sllm):
+    from pipeline.decoding import SentenceDecoder
+    from pipeline.generation import Memory
+
+    model = sllm().float()
+    decoder = SentenceDecoder(model.vae, 1, TOKENS)
+    sentence = SentenceBatch.pack([3] * TOKENS, [TOKENS], [1], bos_id=1, eos_id=2)
+    with torch.inference_mode():
+        memory = Memory(model)
+        for _ in range(10):
+            memory.add(model.vae.encode(sentence)[None])
+
+        def write():
+            # The last of its rows tells the end.
+            decoder.write(memory.predict(), torch.tensor([TOKENS]), lambda logits: torch.tensor([3]))
+            memory.add(model.vae.encode(sentence)[None])
+
+        counted = flops_of(write) / TOKENS
+    assert writing_flops(model, TOKENS, 10 * TOKENS) == pytest.approx(counted, rel=0.03)
+
+
+@pytest.mark.parametrize("trunk", ["opt", "llama", "qwen3"])
+def test_memory_of_the_context_is_that_of_the_cache(trunk_config, sllm, trunk):
+    model = token_lm(trunk_config, trunk)
+    cache = DynamicCache(config=model.model.config)
+    model.model(input_ids=torch.arange(3, 23)[None], past_key_values=cache)
+    held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    assert context_bytes_per_token(model, 1.0, bytes_per_value=4) == held / 20
+    latent = 32 * 4
+    expected = (context_bytes_per_token(model, 1.0, 4) + latent) / 8
+    assert context_bytes_per_token(sllm(trunk), 8.0, 4) == expected
+
+
+def test_tied_parameters_count_once(sllm, trunk_config):
+    vae = sllm().vae
+    assert num_parameters(vae) == sum(p.numel() for p in vae.state_dict().values()) - 50 * 32
+    vae.encoder.requires_grad_(False)
+    assert num_parameters(vae, trained=True) == num_parameters(vae) - num_parameters(vae.encoder)
