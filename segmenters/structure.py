@@ -150,18 +150,25 @@ def _is_minified(line: str) -> bool:
 
 
 _YAML_MARGIN = re.compile(r"(?:[\w./$-]+|\"[^\"]+\"|'[^']+'):(?:\s|$)|-\s|---|\.\.\.$|#|%\w|[\]})]")
-_YAML_NESTED = re.compile(r"^(?:- )*[\w./$-]+:[ ]*(?:[|>][-+\d]*)?[ ]*(?:#.*)?\n(?:[ ]+\S|- \S)", re.M)
+_YAML_KEY = re.compile(r"(?:- )*(?:[\w./$-]+|\"[^\"]+\"|'[^']+'):(?:\s|$)")
+_YAML_NESTED = re.compile(
+    r"^[ ]*(?:- )*[\w./$-]+:[ ]*(?:[|>][-+\d]*)?[ ]*(?:#.*)?\n(?:[ ]+\S|- \S)|^- [\w./$-]+:[^\n]*\n  [\w./$-]+:",
+    re.M,
+)
 
 
 def _is_yaml(sample: str) -> bool:
-    """Whether every line at the margin is a key, an item or a comment, and one of the keys holds a block.
+    """Whether every line at the margin is a key, an item or a comment, most are keys, and one of them holds a block.
 
     Prose in its blocks and comments does not make it prose: its entries are lines.
     """
     if _YAML_NESTED.search(sample) is None:
         return False
     margin = [line for line in sample.split("\n") if line and not line[0].isspace()]
-    return all(map(_YAML_MARGIN.match, margin)) and any(line[0] != "#" and ":" in line for line in margin)
+    if not all(map(_YAML_MARGIN.match, margin)):
+        return False
+    entries = [line for line in margin if line[0] not in "#%]}" and line not in ("---", "...")]
+    return sum(map(bool, map(_YAML_KEY.match, entries))) > len(entries) / 2
 
 
 def regions(text: str) -> Iterator[Region]:

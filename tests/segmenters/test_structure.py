@@ -53,6 +53,18 @@ description: |-
 type: object
 """
 
+ITEMS = """# What is done. It is told here, at length.
+#
+# In prose: as one does.
+
+- name: add(Tensor self)
+  self: grad * 2
+- name: sub
+  self: grad
+"""
+
+BULLETS = "# Plan\n\n- first: this is done. Then\n  that.\n- second, or so\n- third\n- and a last one\n"
+
 MINIFIED = "!function(e,t){var n=e.a;if(!n){return t(n,[1,2]);}for(var i=0;i<9;i++){n=n+t(i);}" * 4
 
 CHAT = "anna: are you there? I waited.\nben: yes. sorry!\nanna: come then; we go now.\n"
@@ -75,6 +87,8 @@ def parts(text: str, structure: Structure) -> list[str]:
         (RUST, Structure.CODE),
         (YAML, Structure.CODE),
         (SCHEMA, Structure.CODE),
+        (ITEMS, Structure.CODE),
+        (BULLETS, Structure.PROSE),
         (MINIFIED, Structure.CODE),
         ("/* Made by a tool. */\n" + MINIFIED * 60, Structure.CODE),
         (CHAT, Structure.PROSE),
