@@ -274,6 +274,7 @@ def test_the_weights_that_are_kept_are_the_average_of_those_that_were_trained(ru
             for checkpoint, kind in ((mine, AVERAGE), (plain, AVERAGE), (plain, WEIGHT))
         )
         assert torch.equal(kept.detach().flatten(), found), name
-        torch.testing.assert_close(found, expected, rtol=5e-3, atol=2e-4)
+        # A key's bias has no gradient but rounding, which Adam makes as large as any other: single values may differ.
+        torch.testing.assert_close(found, expected, rtol=5e-3, atol=1e-3)
         off, changed = off + float((found - expected).norm()), changed + float((last - expected).norm())
     assert off < 0.05 * changed  # it is the average, and not the weights themselves
