@@ -7,7 +7,7 @@ import pytest
 
 from jobs import run as whole_path
 from jobs.evaluate import read_report
-from pipeline.config import load_config
+from pipeline.config import RunConfig, load_config
 from pipeline.errors import ModelError
 from pipeline.lineage import read_record
 
@@ -46,9 +46,9 @@ def finished(corpus, empty_store, tmp_path_factory):
 
 def test_every_job_leaves_its_record_and_figures(finished):
     output, _ = finished
-    for folder in whole_path.FOLDERS.values():
-        record = read_record(output / folder)
-        assert record is not None and record.finished, folder
+    for job in RunConfig().jobs:
+        record = read_record(output / whole_path.FOLDERS[job])
+        assert record is not None and record.finished, job
     report = read_report(str(output / "evaluation"))
     assert {"unigram", "lm", "vae", "sllm", "sllm_latents_zeroed", "sllm_latents_shuffled"} == report.keys()
     sizes = {
@@ -67,7 +67,7 @@ def test_a_second_run_reuses_everything(finished, corpus, capfd):
     capfd.readouterr()
     whole_path.run(config(corpus, output, uri))
     said = capfd.readouterr().err
-    assert said.count("reuse ") == len(whole_path.FOLDERS)
+    assert said.count("reuse ") == len(RunConfig().jobs)
     assert "starts as" not in said
     assert before == {path: path.stat().st_mtime_ns for path in output.rglob("*.safetensors")}
 

@@ -196,7 +196,7 @@ def test_recomputed_activations_have_the_same_gradients(sllm, random_documents, 
         saved.append(sum(sizes))
     for name, gradient in gradients[0].items():
         assert torch.equal(gradient, gradients[1][name]), name
-    assert saved[1] < saved[0] / 2
+    assert saved[1] < 0.6 * saved[0]
 
 
 def test_a_diverged_loss_is_named(task, tmp_path):

@@ -36,9 +36,11 @@ def test_boundaries_without_any_mark_are_found_where_words_tell() -> None:
 
 
 def test_a_higher_threshold_is_coarser() -> None:
-    text = "well i went home. then, later she came and we ate; he left - it was ok! and so on. " * 30
+    text = (
+        "well i went home then later she came what do you think of that maybe you should ask her thanks " * 9
+    )
     counts = [len(parts(text, threshold=threshold)) for threshold in (0.05, 0.5, 0.95)]
-    assert counts[0] >= counts[1] >= counts[2] > 1 and counts[0] > counts[2]
+    assert counts[0] > counts[1] > counts[2] >= 1
 
 
 def test_limits_of_length_are_kept_and_words_are_not_cut() -> None:
