@@ -20,8 +20,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from jobs import cli_bench, cli_look
 from jobs.arguments import ConfigPath, Overrides, config_and_overrides
-from jobs.cli_cost import bench_train, plan
 from pipeline.config import Config, load_config
 from pipeline.errors import ConfigError, CorpusError, ModelError, ShardError, SllmError
 from pipeline.lineage import JobRecord
@@ -256,182 +256,13 @@ def export(
         show(dataclasses.asdict(run(checkpoint, overrides or [], force)))
 
 
-@app.command(rich_help_panel="Look")
-@_answering_errors
-def lineage(
-    path: Annotated[str, typer.Argument(help="A model, shards, a report, or a corpus file.")],
-    tracking: Annotated[
-        str | None, typer.Option("--tracking", metavar="URI", help="MLflow store, where job.json names none.")
-    ] = None,
-    forward: Annotated[
-        bool, typer.Option("--forward", help="Show what was made from it, also where a job made it.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the tree as JSON.")] = False,
-) -> None:
-    """Show what a result was made from, back to the corpus files; for a corpus file, what was made from it.
-
-    \b
-    Examples:
-      sllm lineage runs/demo/sllm
-      sllm lineage corpus/books.jsonl.gz --json
-    """
-    from jobs.lineage import show
-
-    show(path, tracking, as_json, forward)
-
-
-@app.command(rich_help_panel="Look")
-@_answering_errors
-def inspect(
-    shards: Annotated[str, typer.Argument(help="Folder of shards.")],
-    samples: Annotated[int, typer.Option("--samples", help="Documents to show with their sentences.")] = 2,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    plot: Annotated[
-        str | None, typer.Option("--plot", metavar="FILE", help="Draw the histograms: .png, .svg or .pdf.")
-    ] = None,
-    no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not read every shard.")] = False,
-) -> None:
-    """Show what a folder of sentence shards holds and what it was made with, and check every checksum.
-
-    \b
-    Example:
-      sllm inspect runs/demo/shards
-    """
-    from jobs.inspect import show
-
-    show(shards, samples, as_json, plot, verify=not no_verify)
-
+for _look in (cli_look.lineage, cli_look.inspect, cli_look.segment, cli_look.plan):
+    app.command(rich_help_panel="Look")(_answering_errors(_look))
 
 bench = typer.Typer(no_args_is_help=True, help="Measure ours and others' in one run.")
 app.add_typer(bench, name="bench", rich_help_panel="Look")
-
-
-@bench.command("prepare")
-@_answering_errors
-def bench_prepare(
-    source: Annotated[str, typer.Argument(metavar="FILE", help="Text to prepare: JSONL, Parquet, ...")],
-    tokenizer: Annotated[str, typer.Argument(help="Folder or hub name of a fast tokenizer.")],
-    num_workers: Annotated[int, typer.Option("--num-workers", help="Workers of each contender.")] = 2,
-    segmenter: Annotated[str, typer.Option("--segmenter", metavar="NAME", help="Ours cuts with it.")] = (
-        "punctuation_v1"
-    ),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Text to tokens on disk: CPU, wall time and memory of the whole process tree, of all that are installed.
-
-    \b
-    Example:
-      sllm bench prepare books.jsonl.gz runs/shards/tokenizer
-    """
-    from jobs.bench_prepare import bench_prepare as measure
-
-    measure(source, tokenizer, num_workers, segmenter, as_json)
-
-
-@bench.command("stream")
-@_answering_errors
-def bench_stream(
-    shards: Annotated[str, typer.Argument(metavar="SHARDS", help="Folder written by `sllm prepare`.")],
-    micro_batch_tokens: Annotated[
-        int, typer.Option("--tokens", help="Tokens a micro-batch, at most.")
-    ] = 16384,
-    context_tokens: Annotated[int, typer.Option("--context-tokens", help="Of the token-level model.")] = 512,
-    context_sentences: Annotated[
-        int, typer.Option("--context-sentences", help="Of the sentence-level model.")
-    ] = 64,
-    seconds: Annotated[float, typer.Option("--seconds", help="To measure each contender for.")] = 5.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Shards to packed batches: tokens/s in one process beside `datasets` and the memory map alone, and padding.
-
-    \b
-    Example:
-      sllm bench stream runs/shards
-    """
-    from jobs.bench_stream import Shape
-    from jobs.bench_stream import bench_stream as measure
-
-    measure(shards, Shape(micro_batch_tokens, context_tokens, context_sentences, seconds), as_json)
-
-
-@app.command(rich_help_panel="Look")
-@_answering_errors
-def segment(
-    source: Annotated[
-        str | None, typer.Argument(metavar="IN", help="JSONL file with `id` and `text`.")
-    ] = None,
-    segmenter: Annotated[
-        str, typer.Option("--segmenter", metavar="NAME", help="See --list.")
-    ] = "punctuation_v1",
-    option: Annotated[
-        list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="An option of the segmenter.")
-    ] = None,
-    output: Annotated[
-        str | None, typer.Option("--output", metavar="OUT", help="JSONL file with `id` and `ends`.")
-    ] = None,
-    list_all: Annotated[bool, typer.Option("--list", help="List the segmenters and stop.")] = False,
-    compare: Annotated[
-        str | None,
-        typer.Option("--compare", metavar="NAME,NAME,...", help="Show the splits of IN side by side."),
-    ] = None,
-    html: Annotated[
-        str | None, typer.Option("--html", metavar="PAGE", help="With --compare: write them as a page.")
-    ] = None,
-) -> None:
-    """Cut documents into sentences: the character offsets of their ends, exclusive.
-
-    \b
-    Examples:
-      sllm segment --list
-      sllm segment --segmenter spacy_v1 --option pipeline=en_core_web_sm docs.jsonl.gz --output ends.jsonl
-      sllm segment --compare punctuation_v1,learned_v1 README.md --html splits.html
-    """
-    import jobs.segment
-
-    if list_all:
-        jobs.segment.list_segmenters()
-    elif compare is not None:
-        if source is None:
-            raise typer.BadParameter("--compare needs IN")
-        from jobs.compare_segmenters import show_or_write
-
-        show_or_write(compare.split(","), source, html)
-    elif source is None or output is None:
-        raise typer.BadParameter("needs IN and --output OUT, or --list")
-    else:
-        counts = jobs.segment.segment_file(segmenter, option or [], source, output)
-        told = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-        print(f"{told} -> {output}", file=sys.stderr)
-
-
-@bench.command("segmenters")
-@_answering_errors
-def bench_segmenters(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Folder with segmentation/ and text/.")],
-    names: Annotated[
-        str | None, typer.Option("--segmenters", metavar="NAME,NAME,...", help="Ours; none: all of them.")
-    ] = None,
-    peers: Annotated[
-        str | None, typer.Option("--peers", metavar="NAME,NAME,...", help="Others; none: all of them.")
-    ] = None,
-    gold: Annotated[
-        list[str] | None,
-        typer.Option("--gold", metavar="FILE", help="Another file with boundaries: JSONL or CoNLL-U."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and not a Markdown table.")] = False,
-) -> None:
-    """F1 on texts with known boundaries and MB/s in one process, ours and other packages' (`sllm[bench]`)."""
-    from jobs.bench_peers import PEERS
-    from jobs.bench_segmenters import OURS, markdown, run
-
-    ours = OURS if names is None else tuple(name for name in names.split(",") if name)
-    others = tuple(PEERS) if peers is None else tuple(name for name in peers.split(",") if name)
-    table = run(data, ours, others, gold or [])
-    print(json.dumps(table, indent=2) if as_json else markdown(table))
-
-
-app.command("plan", rich_help_panel="Look")(_answering_errors(plan))
-bench.command("train")(_answering_errors(bench_train))
+for _bench in (cli_bench.prepare, cli_bench.stream, cli_bench.segmenters, cli_bench.train):
+    bench.command()(_answering_errors(_bench))
 
 
 def main() -> None:
