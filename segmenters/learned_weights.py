@@ -47,8 +47,9 @@ class Weights:
         """Units that might begin a sentence, and the log-odds that they do."""
         word_U = word_rows(row.word_U, self.check_V)
         density_UF = row.densities(word_U > UNKNOWN_WORD)
-        place_M = row.candidates(density_UF)
-        unmarked_M = row.unmarked(density_UF)[place_M]
+        unmarked_U = row.unmarked(density_UF)
+        place_M = row.candidates(unmarked_U)
+        unmarked_M = unmarked_U[place_M]
         logit_M = np.empty(len(place_M), np.float32)
         logit_M[~unmarked_M] = self.marked.logits(row, word_U, density_UF, place_M[~unmarked_M])
         logit_M[unmarked_M] = self.unmarked.logits(row, word_U, place_M[unmarked_M]) + self.unmarked_shift

@@ -129,8 +129,9 @@ def _table(examples: Sequence[Example], check_V: NDArray[np.uint16], settings: M
         word_U[row.start_U < 0] = 0
         density_UF = row.densities(word_U > UNKNOWN_WORD)
         weight_U = np.zeros(len(word_U), np.float32)
-        place_M = row.candidates(density_UF)
-        weight_U[place_M[~row.unmarked(density_UF)[place_M]]] = example.weight
+        unmarked_U = row.unmarked(density_UF)
+        place_M = row.candidates(unmarked_U)
+        weight_U[place_M[~unmarked_U[place_M]]] = example.weight
         values: tuple[NDArray, ...] = (
             word_U.astype(np.int32),
             suffix_U,

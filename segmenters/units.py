@@ -88,7 +88,7 @@ class Units:
             axis=1,
         )
 
-    def candidates(self, density_UF: NDArray[np.float32]) -> NDArray[np.int64]:
+    def candidates(self, unmarked_U: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Units that might begin a sentence, by what is cheap to see.
 
         In text with terminators or line breaks: behind a break, a terminator or its closing mark; behind white
@@ -100,7 +100,7 @@ class Units:
         closed_U = (before_U >= Kind.QUOTE) & (_shifted(kind_U, 2) >= Kind.TERMINATOR)
         marked_U = (before_U > Kind.IDEOGRAPH) & (before_U != Kind.PAUSE)
         spaced_U = (self.gap_U >= 2) & (marked_U | (kind_U != Kind.LOWER))
-        place_U = terminator_U | closed_U | spaced_U | self.broken_U | self.unmarked(density_UF)
+        place_U = terminator_U | closed_U | spaced_U | self.broken_U | unmarked_U
         return np.flatnonzero(place_U & (self.start_U >= 0) & (self.gap_U < 2 * _GAP_START))
 
     def unmarked(self, density_UF: NDArray[np.float32]) -> NDArray[np.bool_]:
