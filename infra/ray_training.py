@@ -21,7 +21,7 @@ from ray.train.v2.torch.torch_trainer import TorchTrainer
 from infra.deepspeed_engine import DeepSpeedEngine
 from infra.local_training import Report, log
 from infra.ray_cluster import connect
-from pipeline.checkpoint import MODEL_FOLDER, newest
+from pipeline.checkpoint import MODEL_FOLDER, finish, newest
 from pipeline.config import Config
 from pipeline.errors import SllmError, TrainingError
 from pipeline.tasks import TrainingJob, build_task, train_config
@@ -108,12 +108,7 @@ class RayRuntime:
     def wait(self) -> None:
         """Until the last checkpoint stands in storage."""
         written, self._written = self._written, None
-        if written is None:
-            return
-        try:
-            written.result()
-        except OSError as error:
-            raise TrainingError(f"a checkpoint could not be written: {error}") from error
+        finish(written)
 
     @contextmanager
     def latest(self) -> Iterator[Path | None]:

@@ -137,6 +137,16 @@ def newest(folder: Path) -> Path | None:
     return max(found)[1] if found else None
 
 
+def finish(writing: Future[None] | None) -> None:
+    """Wait for a checkpoint that is being written, if one is. Raises `TrainingError` where it could not be."""
+    if writing is None:
+        return
+    try:
+        writing.result()
+    except OSError as error:
+        raise TrainingError(f"a checkpoint could not be written: {error}") from error
+
+
 class BackgroundWriter:
     """Writes one checkpoint at a time in a thread of its own; what goes wrong is raised by the next call."""
 
@@ -152,12 +162,7 @@ class BackgroundWriter:
     def wait(self) -> None:
         """Until nothing is being written. Raises `TrainingError` where the last one could not be written."""
         running, self._running = self._running, None
-        if running is None:
-            return
-        try:
-            running.result()
-        except OSError as error:
-            raise TrainingError(f"a checkpoint could not be written: {error}") from error
+        finish(running)
 
 
 def _key(kind: str, start: int, name: str) -> str:
