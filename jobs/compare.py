@@ -17,7 +17,7 @@ from infra.tracking import ActiveRun
 from jobs.compare_report import markdown, plot
 from jobs.execution import run_job
 from jobs.training import shards_artifact
-from pipeline.batches import SentenceWindows, TokenWindows
+from pipeline.batches import DocumentSource, SentenceWindows, TokenWindows
 from pipeline.comparison import (
     Measured,
     context_memory,
@@ -50,7 +50,6 @@ JSON_FILE, MARKDOWN_FILE, PLOT_FILES = (
     "comparison.md",
     ("comparison.png", "comparison.svg"),
 )
-_FOLDERS = {"train-lm": "lm", "train-vae": "vae", "train-sllm": "sllm"}
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def variant_config(config: Config, name: str, stages: dict[str, JobRecord]) -> C
     """The configuration of a variant, with the folders of the stages that are done (none: of those given)."""
     variant = config.compare.variants[name]
     own = override(config, variant.overrides)
-    made = {_FOLDERS[verb]: record.output.path for verb, record in stages.items()}
+    made = {_model_of(verb): record.output.path for verb, record in stages.items()}
     return own.model_copy(update={"models": own.models.model_copy(update=made)})
 
 
@@ -124,11 +123,15 @@ def _train(name: str, variant: Variant, config: Config, shards: Shards, force: b
         own = variant_config(config, name, records)
         tokens = config.compare.tokens * share / total
         steps = steps_for(corpora(verb, own, "train"), train_config(verb, own), config.stream, tokens)
-        section = verb.removeprefix("train-")
-        own = override(own, {f"{section}.train.steps": steps})
-        own = own.model_copy(update={"output": str(Path(str(config.output), name, _FOLDERS[verb]))})
+        own = override(own, {f"{_model_of(verb)}.train.steps": steps})
+        own = own.model_copy(update={"output": str(Path(str(config.output), name, _model_of(verb)))})
         records[verb] = importlib.import_module(f"jobs.{verb.replace('-', '_')}").run(own, force=force)
     return Trained(name, variant, variant_config(config, name, records), records)
+
+
+def _model_of(verb: str) -> str:
+    """`lm`, `vae` or `sllm`: the model's section, key and folder."""
+    return verb.removeprefix("train-")
 
 
 def _baseline(config: Config) -> str:
@@ -189,12 +192,12 @@ def _measure(config: Config, shards: Shards, trained: list[Trained]) -> list[Mea
     _say("speed of writing")
     speeds = measure_speeds(writers, config.compare.batch_sizes, config.compare.repeats)
     totals = shards.manifest.totals["train"]
+    documents = select_documents(shards.documents("dev"), config.evaluate.max_documents)
     measured = []
     for each in trained:
         _say(f"{each.variant.title}: bits per byte")
         model = models[each.name]
-        scores = dict(_scores(each, config, shards, model))
-        documents = select_documents(shards.documents("dev"), config.evaluate.max_documents)
+        scores = dict(_scores(each, config, documents, (tokenizer.bos_id, tokenizer.eos_id), model))
         bits = {kind: likelihood_of_tokens(documents, nll_T).bits_per_byte for kind, nll_T in scores.items()}
         growing, fixed = context_memory(
             model if isinstance(model, TokenLm) else _sllm(model), totals.tokens / totals.sentences
@@ -238,12 +241,14 @@ def _sllm(model: torch.nn.Module) -> Sllm:
 
 
 def _scores(
-    trained: Trained, config: Config, shards: Shards, model: torch.nn.Module
+    trained: Trained,
+    config: Config,
+    documents: DocumentSource,
+    marks: tuple[int, int],
+    model: torch.nn.Module,
 ) -> Iterator[tuple[str, Float64]]:
     """NLL of each dev token, as the model is and with its latents replaced."""
-    documents = select_documents(shards.documents("dev"), config.evaluate.max_documents)
-    tokenizer, budget = shards.tokenizer(), config.evaluate.micro_batch_tokens
-    marks = (tokenizer.bos_id, tokenizer.eos_id)
+    budget = config.evaluate.micro_batch_tokens
     if isinstance(model, TokenLm):
         context = trained.config.lm.context_tokens
         source = TokenWindows(documents, context, *marks, overlap=context // 2)
