@@ -33,6 +33,10 @@ BATCH = 256
 """Documents that peers are given at a time."""
 
 
+class ContenderError(Exception):
+    """A contender ended with an error."""
+
+
 @dataclass(frozen=True)
 class Measured:
     """What one contender took."""
@@ -52,7 +56,8 @@ def bench_prepare(
 ) -> list[Measured]:
     """Measure all contenders that are installed on `file` (anything `data.inputs` takes), and show them.
 
-    `tokenizer` is a folder or hub name. Raises `ConfigError` where a contender fails.
+    `tokenizer` is a folder or hub name. A contender that fails is named, and the others are measured.
+    Raises `ConfigError` where there is nothing to measure on.
     """
     texts = list(_texts(file))
     if not texts:
@@ -66,8 +71,12 @@ def bench_prepare(
                 out.writelines(json.dumps({"id": str(i), "text": text}) + "\n" for i, text in enumerate(rows))
         for contender in (name for name, (package, _) in CONTENDERS.items() if _is_installed(package)):
             arguments = [contender, folder, str(num_workers), segmenter]
-            startup = _measure([*arguments, "start"])
-            whole = _measure([*arguments, "whole"])
+            try:
+                startup = _measure([*arguments, "start"])
+                whole = _measure([*arguments, "whole"])
+            except ContenderError as error:
+                print(error, file=sys.stderr)
+                continue
             rate = size / 1e6 / whole[0]
             results.append(Measured(contender, whole[0], startup[0], whole[1], whole[2], rate))
     if as_json:
@@ -104,9 +113,8 @@ def _measure(arguments: list[str]) -> tuple[float, float, float]:
         watcher.stop()
         if code:
             log.seek(0)
-            raise ConfigError(
-                f"contender {arguments[0]!r} failed: {log.read().decode(errors='replace')[-2000:]}"
-            )
+            said = log.read().decode(errors="replace").strip().rsplit("\n", 1)[-1]
+            raise ContenderError(f"{arguments[0]}: failed, left out: {said}")
     return watcher.cpu_seconds, wall, watcher.peak_bytes / 1e6
 
 
