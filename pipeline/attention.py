@@ -125,6 +125,10 @@ class SelfAttention(nn.Module):
         return (q, k, v) if rotation is None else (rotation(q), rotation(k), v)
 
 
+class LatentOutput(nn.Linear):
+    """The last product on the way from the latent to the decoder's rows, told apart to be initialised."""
+
+
 class LatentAttention(nn.Module):
     """Cross-attention to one vector.
 
@@ -136,7 +140,7 @@ class LatentAttention(nn.Module):
         super().__init__()
         bias = config.block == "paper"
         self.value = nn.Linear(config.hidden_size, config.hidden_size, bias=bias)
-        self.out = nn.Linear(config.hidden_size, config.hidden_size, bias=bias)
+        self.out = LatentOutput(config.hidden_size, config.hidden_size, bias=bias)
 
     def forward(self, latents_SH: Tensor) -> Tensor:
         """[S, H] -> [S, H], to be added to each row of its sentence."""

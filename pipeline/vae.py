@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel, initialization
 
-from pipeline.attention import Block, BlockKind, Rotation, add_positions, new_norm
+from pipeline.attention import Block, BlockKind, LatentOutput, Rotation, add_positions, new_norm
 from pipeline.batches import SentenceBatch
 from pipeline.cross_entropy import head_cross_entropy
 from pipeline.errors import ModelError
@@ -37,6 +37,7 @@ class SentenceVaeConfig(PreTrainedConfig):
     feed_forward_factor: float = 2.0
     block: BlockKind = "paper"
     decoder_context_tokens: int = 0
+    initial_latent_scale: float = 1.0
     norm_first: bool = False
     kl_weight: float = 0.0
     kl_floor: float = 0.5
@@ -91,6 +92,13 @@ class SentenceVae(PreTrainedModel):
         self.decoder_norm = new_norm(config) if last_norm else nn.Identity()
         self.head = nn.Linear(hidden, config.vocab_size, bias=False)
         self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        scale = self.config.initial_latent_scale
+        if isinstance(module, LatentOutput) and scale != 1:
+            assert self.config.initializer_range is not None
+            initialization.normal_(module.weight, std=scale * self.config.initializer_range)
 
     def get_input_embeddings(self) -> nn.Module:
         """The token embedding, shared by encoder and decoder."""

@@ -107,6 +107,9 @@ class VaeConfig(Section):
     decoder_context_tokens: int = Field(default=0, ge=0)
     """Rows (tokens, and a start mark a sentence) that each layer of the decoder sees, its own and those before
     it, over the edges of sentences: a short exact memory. 0 is the paper's: its own sentence only."""
+    initial_latent_scale: float = Field(default=1.0, ge=0)
+    """How large the latent's way into the decoder starts, over other fresh weights. Small, it fades in as it comes to
+    be of use: an untrained trunk disturbs a decoder that can do without it."""
     kl_weight: float = Field(default=0.0, ge=0)
     """Weight of the KL term; 0 is the paper's plain autoencoder."""
     kl_floor: float = Field(default=0.5, ge=0)

@@ -188,6 +188,26 @@ def test_ablations_change_the_loss(sllm, random_documents):
     assert not torch.equal(plain, shuffled)
 
 
+def test_a_latent_that_starts_at_zero_fades_in(sllm, random_documents, tmp_path):
+    model = sllm(initial_latent_scale=0).float()
+    batch = pack(*random_documents(3).documents)
+    plain, zeroed = (model.score(batch, kind)[0] for kind in ("none", "zeroed"))
+    assert torch.equal(plain, zeroed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(batch)["objective"].backward()
+        optimizer.step()
+    assert all(
+        p.grad is not None and p.grad.any()
+        for p in (model.start_H, model.vae.encoder[0].attention.out.weight)
+    )
+    plain, zeroed = (model.score(batch, kind)[0] for kind in ("none", "zeroed"))
+    assert not torch.equal(plain, zeroed)
+    model.save_pretrained(tmp_path)
+    assert torch.equal(AutoModel.from_pretrained(tmp_path).eval().score(batch)[0], plain)
+
+
 def test_frozen_vae_gets_no_gradient(sllm, random_documents):
     model = sllm().train()
     model.config.freeze_vae = True
