@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,45 +79,69 @@ def markdown(measured: Sequence[Measured], setting: Mapping[str, Any]) -> str:
 
 
 def plot(measured: Sequence[Measured], setting: Mapping[str, Any], file: Path) -> None:
-    """Bits per byte against written tokens/s for each batch size, against training FLOPs, and by position."""
+    """Bits per byte against written tokens/s for each batch size, against training FLOPs, and by position.
+
+    Designs have a number and a colour each; a line bounds what token-level models reach.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     batches = [speed.batch for speed in measured[0].speeds]
-    figure, axes = pyplot.subplots(
-        1, len(batches) + 2, figsize=(5 * (len(batches) + 2), 5), layout="constrained"
+    columns = math.ceil((len(batches) + 2) / 2)
+    figure, grid = pyplot.subplots(
+        2, columns, figsize=(5 * columns + 4, 9), layout="constrained", squeeze=False
     )
+    axes = grid.flatten()
+    for unused in axes[len(batches) + 2 :]:
+        unused.axis("off")
     for place, batch in enumerate(batches):
-        _scatter(axes[place], measured, lambda each, place=place: each.speeds[place].tokens_per_second)  # type: ignore[misc]
+        _scatter(axes[place], measured, [each.speeds[place].tokens_per_second for each in measured])
+        _frontier_line(axes[place], [(each.speeds[place].tokens_per_second, each.bits_per_byte) for each in measured
+                                     if each.kind == "token-level"])  # fmt: skip
         axes[place].set(xlabel=f"written tokens/s, batch {batch} (right is better)", xscale="log")
-    _scatter(axes[-2], measured, lambda each: each.training_flops)
-    axes[-2].set(xlabel="training FLOPs", xscale="log")
-    edges = setting["position_edges"]
-    middles = [(low + high) / 2 for low, high in itertools.pairwise(edges)]
-    for each in measured:
+    flops, by_position = axes[len(batches) : len(batches) + 2]
+    _scatter(flops, measured, [each.training_flops for each in measured])
+    flops.set(xlabel="training FLOPs", xscale="log")
+    middles = [(low + high) / 2 for low, high in itertools.pairwise(setting["position_edges"])]
+    for number, each in enumerate(measured):
         style = "-" if each.kind == "sentence-level" else "--"
-        axes[-1].plot(middles, each.curve, style, label=each.title)
-    axes[-1].set(xlabel="position in the document (tokens)", xscale="log")
-    axes[-1].legend(fontsize="x-small")
-    for axis in axes:
+        by_position.plot(middles, each.curve, style, color=_color(number))
+    by_position.set(xlabel="position in the document (tokens)", xscale="log")
+    for axis in axes[: len(batches) + 2]:
         axis.set_ylabel("bits per byte (down is better)")
         axis.grid(alpha=0.3)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", fontsize="small")
     figure.savefig(file)
     pyplot.close(figure)
 
 
-def _scatter(axis: Any, measured: Sequence[Measured], x: Callable[[Measured], float]) -> None:
-    for kind, marker in _MARKERS.items():
-        points = [each for each in measured if each.kind == kind]
-        axis.scatter(
-            [x(each) for each in points], [each.bits_per_byte for each in points], marker=marker, label=kind
+def _scatter(axis: Any, measured: Sequence[Measured], x: Sequence[float]) -> None:
+    for number, (each, at) in enumerate(zip(measured, x, strict=True)):
+        label = f"{number + 1}: {each.title}"
+        axis.scatter(at, each.bits_per_byte, marker=_MARKERS[each.kind], color=_color(number), label=label)
+        axis.annotate(
+            str(number + 1),
+            (at, each.bits_per_byte),
+            fontsize="small",
+            xytext=(4, 4),
+            textcoords="offset points",
         )
-        for each in points:
-            axis.annotate(each.title, (x(each), each.bits_per_byte), fontsize="x-small", xytext=(4, 4),
-                          textcoords="offset points")  # fmt: skip
-    axis.legend(fontsize="x-small")
+
+
+def _frontier_line(axis: Any, points: Sequence[tuple[float, float]]) -> None:
+    """The fewest bits per byte of all points at least as fast, from the fastest to the slowest."""
+    fastest_first = sorted(points, reverse=True)
+    best = list(itertools.accumulate((bits for _, bits in fastest_first), min))
+    axis.plot([speed for speed, _ in fastest_first], best, ":", color="gray", drawstyle="steps-post")
+
+
+def _color(number: int) -> Any:
+    import matplotlib
+
+    return matplotlib.colormaps["tab20"](number % 20)
 
 
 def _frontier(each: Measured, measured: Sequence[Measured], batches: Sequence[int]) -> str:
