@@ -1,7 +1,7 @@
 """`sllm compare`: designs trained on the same tokens, beside each other in one table and one plot.
 
 Each variant's models are ordinary training jobs in folders below `output`, reused when they are finished; the table
-and the plot are a job of their own in `output`/report.
+and the plot are a job of their own in `output`/report, made again when other variants or other measures are asked for.
 """
 
 import importlib
@@ -26,6 +26,7 @@ from pipeline.comparison import (
     steps_for,
     token_writer,
     training_flops_per_token,
+    writing_flops_per_token,
 )
 from pipeline.config import Config, Variant, override
 from pipeline.cost import num_parameters
@@ -77,15 +78,14 @@ def run(config: Config, force: bool = False) -> JobRecord:
     """Train `config.compare.variants` on `config.shards` into `config.output`; score, measure, report."""
     if not isinstance(config.shards, str) or config.output is None or not config.compare.variants:
         raise ConfigError("compare needs one shards=FOLDER, output=FOLDER, and compare.variants")
-    baseline = _baseline(config)
+    variants = _variants(config)
+    baseline = _baseline(config, variants)
     shards = open_shards(config.shards, config.stream)
     if shards.documents("dev").num_documents == 0:
         raise ConfigError(
             f"{config.shards} has no dev split: prepare with data.dev_fraction or data.dev_inputs"
         )
-    trained = [
-        _train(name, variant, config, shards, force) for name, variant in config.compare.variants.items()
-    ]
+    trained = [_train(name, variant, config, shards, force) for name, variant in variants.items()]
     output = str(Path(config.output, REPORT_FOLDER))
 
     def body(run: ActiveRun) -> dict[str, float]:
@@ -103,6 +103,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
         output_kind="report",
         body=body,
         force=force,
+        replace_other=True,
     )
     print(Path(output, MARKDOWN_FILE).read_text())
     return record
@@ -134,9 +135,12 @@ def _model_of(verb: str) -> str:
     return verb.removeprefix("train-")
 
 
-def _baseline(config: Config) -> str:
+def _variants(config: Config) -> dict[str, Variant]:
+    """Those to compare; a wrong one is told before anything is trained."""
     variants = config.compare.variants
-    token_level = [name for name, variant in variants.items() if list(variant.stages)[-1:] == ["train-lm"]]
+    for name in config.compare.only:
+        if name not in variants:
+            raise ConfigError(f"compare.only: {name} is no variant; there are {', '.join(variants)}")
     for name, variant in variants.items():
         if not variant.stages or list(variant.stages)[-1] == "train-vae":
             raise ConfigError(f"compare.variants.{name}.stages must end with train-lm or train-sllm")
@@ -145,7 +149,12 @@ def _baseline(config: Config) -> str:
                 f"compare.variants.{name}.changed_from={variant.changed_from} is no variant; "
                 f"there are {', '.join(variants)}"
             )
-        override(config, variant.overrides)  # a wrong key is told before anything is trained
+        override(config, variant.overrides)
+    return {name: variant for name, variant in variants.items() if name in (config.compare.only or variants)}
+
+
+def _baseline(config: Config, variants: dict[str, Variant]) -> str:
+    token_level = [name for name, variant in variants.items() if list(variant.stages)[-1] == "train-lm"]
     chosen = config.compare.baseline or next(iter(token_level), None)
     if chosen not in token_level:
         raise ConfigError(
@@ -195,7 +204,7 @@ def _measure(config: Config, shards: Shards, trained: list[Trained]) -> list[Mea
     documents = select_documents(shards.documents("dev"), config.evaluate.max_documents)
     measured = []
     for each in trained:
-        _say(f"{each.variant.title}: bits per byte")
+        _say(f"{each.variant.title}: bits per byte, FLOPs")
         model = models[each.name]
         scores = dict(_scores(each, config, documents, (tokenizer.bos_id, tokenizer.eos_id), model))
         bits = {kind: likelihood_of_tokens(documents, nll_T).bits_per_byte for kind, nll_T in scores.items()}
@@ -214,6 +223,7 @@ def _measure(config: Config, shards: Shards, trained: list[Trained]) -> list[Mea
                 context_bytes_per_token=growing,
                 window_bytes=fixed,
                 speeds=speeds[each.name],
+                writing_flops_per_token=writing_flops_per_token(writers[each.name]),
                 ablations=bits,
                 curve=tuple(
                     bits_per_byte_by_position(

@@ -35,7 +35,7 @@ def markdown(measured: Sequence[Measured], setting: Mapping[str, Any]) -> str:
                     f"{each.bits_per_byte / base.bits_per_byte:.3f}", f"{each.training_tokens:,.0f}",
                     f"{each.training_flops / 1e15:.3f}",
                     *(f"{speed.tokens_per_second:,.0f}" for speed in each.speeds),
-                    f"{each.speeds[0].flops_per_token / 1e6:.2f}",
+                    f"{each.writing_flops_per_token / 1e6:.2f}",
                     f"{each.context_bytes_per_token:,.0f}", f"{each.window_bytes:,.0f}",
                     _frontier(each, measured, batches),
                 ]
@@ -44,7 +44,7 @@ def markdown(measured: Sequence[Measured], setting: Mapping[str, Any]) -> str:
         ),
     ]  # fmt: skip
     by_name = {each.name: each for each in measured}
-    changed = [(each, by_name[each.changed_from]) for each in measured if each.changed_from]
+    changed = [(each, by_name[each.changed_from]) for each in measured if each.changed_from in by_name]
     if changed:
         rows = [
             [

@@ -35,6 +35,7 @@ def run_job(
     output_kind: str,
     body: Callable[[ActiveRun], dict[str, float]],
     force: bool = False,
+    replace_other: bool = False,
 ) -> JobRecord:
     """Run `body` as one MLflow run that writes to the folder `output`; or reuse the finished run that did.
 
@@ -42,7 +43,8 @@ def run_job(
     are the job's identity. `body` returns the final metrics. `force` first removes what the earlier job
     wrote. A job that was interrupted goes on in its own run.
 
-    Raises `ConfigError` where `output` holds the work of a job of another identity.
+    Raises `ConfigError` where `output` holds the work of a job of another identity; with `replace_other` (for what
+    is cheap to make again) only where it is another kind of job's.
     """
     place = job_place(output, output_kind)
     tree = masked(config.model_dump(mode="json"))
@@ -53,9 +55,12 @@ def run_job(
     inputs = [dataclasses.replace(artifact, path=absolute(artifact.path)) for artifact in inputs]
     if earlier is not None and not force:
         if (earlier.job, earlier.identity) != (job, this):
-            if earlier.finished is not None or place.left_something(inputs):
+            if replace_other and earlier.job == job:
+                force = True
+            elif earlier.finished is not None or place.left_something(inputs):
                 raise ConfigError(_difference(earlier, job, part, inputs, output))
-            earlier = None
+            else:
+                earlier = None
         elif place.is_whole(earlier):
             _say(f"reuse {output}: {job} run {earlier.run_id}, finished {earlier.finished}")
             return earlier

@@ -30,8 +30,6 @@ class Speed:
     batch: int
     tokens_per_second: float
     """Of all documents together; start, end marks and padding are not tokens."""
-    flops_per_token: float
-    """Matrix products and attention that were run, over tokens written."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,8 @@ class Measured:
     window_bytes: float
     """What does not grow: the keys and values of a sliding window."""
     speeds: tuple[Speed, ...]
+    writing_flops_per_token: float
+    """Matrix products and attention that were run to write one document, over its tokens."""
     ablations: Mapping[str, float] = field(default_factory=dict)
     """Bits per byte with the predicted latents replaced."""
     curve: tuple[float, ...] = ()
@@ -99,16 +99,17 @@ def measure_speeds(
                     torch.cuda.synchronize()
                 if repeat:
                     seconds.setdefault((name, batch), []).append((time.perf_counter() - start) / tokens)
-    speeds = {}
-    for name, writer in writers.items():
-        of_batches = []
-        for batch in batch_sizes:
-            written: list[int] = []
-            flops = flops_of(lambda: written.append(writer(batch, 0)))  # noqa: B023
-            rate = 1 / statistics.median(seconds[name, batch])
-            of_batches.append(Speed(batch, rate, flops / written[0]))
-        speeds[name] = tuple(of_batches)
-    return speeds
+    return {
+        name: tuple(Speed(batch, 1 / statistics.median(seconds[name, batch])) for batch in batch_sizes)
+        for name in writers
+    }
+
+
+def writing_flops_per_token(writer: Callable[[int, int], int]) -> float:
+    """FLOPs that `writer` (batch, seed -> tokens written) runs for one document, over its tokens."""
+    written: list[int] = []
+    flops = flops_of(lambda: written.append(writer(1, 0)))
+    return flops / written[0]
 
 
 def token_writer(

@@ -27,6 +27,8 @@ class CompareConfig(Section):
 
     variants: dict[str, Variant] = Field(default={})
     """The designs, by the name of their folder."""
+    only: tuple[str, ...] = ()
+    """Names of the designs to train and compare; none: all."""
     baseline: str | None = None
     """Token-level variant whose bits per byte are 1 in the table; none: the first token-level one."""
     tokens: int = Field(default=1_000_000, ge=1)

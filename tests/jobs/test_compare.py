@@ -9,7 +9,7 @@ import pytest
 from jobs import compare, prepare
 from jobs.compare_report import markdown
 from pipeline.comparison import Measured, Speed, beyond_frontier
-from pipeline.config import load_config
+from pipeline.config import load_config, override
 from pipeline.errors import ConfigError
 from pipeline.lineage import read_record
 
@@ -53,7 +53,8 @@ def test_one_table_and_plot_of_all_designs(config, capfd):
         assert 1500 <= figures["training_tokens"] <= 1500 + 2 * 256, name
         assert math.isfinite(figures["bits_per_byte"]) and figures["training_flops"] > 0
         assert [speed["batch"] for speed in figures["speeds"]] == [1, 3]
-        assert all(speed["tokens_per_second"] > 0 < speed["flops_per_token"] for speed in figures["speeds"])
+        assert all(speed["tokens_per_second"] > 0 for speed in figures["speeds"])
+        assert figures["writing_flops_per_token"] > 0
         assert len(figures["curve"]) == 2
     assert variants["paper"]["ablations"].keys() == {"zeroed", "shuffled", "oracle"}
     assert variants["local"]["ablations"].keys() == {"zeroed", "shuffled"}
@@ -68,6 +69,19 @@ def test_one_table_and_plot_of_all_designs(config, capfd):
     assert capfd.readouterr().err.count("reuse ") == 5
     model = read_record(Path(str(config.output), "paper", "sllm"))
     assert model is not None and model.job == "train-sllm" and model.finished
+
+
+def test_only_the_designs_named(config, capfd):
+    compare.run(config)
+    capfd.readouterr()
+    record = compare.run(override(config, {"compare.only": ["lm", "local"]}))
+    printed = capfd.readouterr()
+    assert record.metrics.keys() >= {"lm/bits_per_byte", "local/bits_per_byte"}
+    assert "paper/bits_per_byte" not in record.metrics
+    assert printed.err.count("reuse ") == 2  # the models; the report is made again
+    assert "One change at a time" not in printed.out  # the design that it was changed from is not there
+    with pytest.raises(ConfigError, match=r"nothing is no variant; there are lm, paper, local"):
+        compare.run(override(config, {"compare.only": ["nothing"]}))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +105,7 @@ def test_what_cannot_be_compared_is_told_before_anything_is_trained(config, tmp_
 
 
 def point(name, kind, bits, speed):
-    return Measured(name, name, kind, 1, 1, 1, bits, 1, 0, (Speed(1, speed, 1.0),), curve=(1.0,))
+    return Measured(name, name, kind, 1, 1, 1, bits, 1, 0, (Speed(1, speed),), 1.0, curve=(1.0,))
 
 
 def test_a_point_is_beyond_the_frontier_unless_a_token_level_model_is_as_good_and_as_fast():
