@@ -25,7 +25,7 @@ def markdown(measured: Sequence[Measured], setting: Mapping[str, Any]) -> str:
         "",
         *_table(
             [
-                "design", "parameters", "bits per byte", f"/ {base.title}", "training tokens", "training PFLOP",
+                "design", "parameters", "bits per byte", f"/ {base.title}", "training tokens", "training TFLOP",
                 *(f"tokens/s, batch {batch}" for batch in batches), "MFLOP a written token",
                 "bytes a context token", "window bytes", "beyond the frontier",
             ],
@@ -33,7 +33,7 @@ def markdown(measured: Sequence[Measured], setting: Mapping[str, Any]) -> str:
                 [
                     each.title, f"{each.parameters:,}", f"{each.bits_per_byte:.4f}",
                     f"{each.bits_per_byte / base.bits_per_byte:.3f}", f"{each.training_tokens:,.0f}",
-                    f"{each.training_flops / 1e15:.3f}",
+                    f"{each.training_flops / 1e12:,.1f}",
                     *(f"{speed.tokens_per_second:,.0f}" for speed in each.speeds),
                     f"{each.writing_flops_per_token / 1e6:.2f}",
                     f"{each.context_bytes_per_token:,.0f}", f"{each.window_bytes:,.0f}",
