@@ -12,15 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import DataConfig
+from pipeline.corpus.lines import BYTE_ORDER_MARK, NOT_UTF8, bad_byte, csv_lines, decoded, lines
 from pipeline.corpus.sources import Source
 from pipeline.corpus.splits import Split
 from pipeline.corpus.streams import RangeReader, is_url, open_binary, stamp
 from pipeline.corpus.survey import Piece
 from pipeline.errors import CorpusError
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 ROWS_AT_ONCE = 256
-NOT_UTF8 = "not UTF-8"
 
 
 @dataclass(frozen=True)
@@ -85,17 +84,17 @@ class SplitReader:
             yield self._too_large(source, "line 1", piece.num_bytes)
             return
         data = b"".join(self._chunks(piece)).removeprefix(BYTE_ORDER_MARK)
-        text = _decoded(data)
+        text = decoded(data)
         if isinstance(text, str):
             yield self._checked(source, "line 1", source.name, text)
         else:
             line = 1 + data.count(b"\n", 0, text.start)
-            yield Rejection(source.name, f"line {line}", NOT_UTF8, _bad_byte(text))
+            yield Rejection(source.name, f"line {line}", NOT_UTF8, bad_byte(text))
 
     def _read_jsonl(self, piece: Piece) -> Iterator[Document | Rejection]:
         source = piece.source
         limit = self._data.max_document_bytes
-        for number, (line, size) in enumerate(_lines(self._chunks(piece), limit), piece.first_row + 1):
+        for number, (line, size) in enumerate(lines(self._chunks(piece), limit), piece.first_row + 1):
             position = f"line {number}"
             if line is None:
                 yield self._too_large(source, position, size)
@@ -104,12 +103,12 @@ class SplitReader:
                 line = line.removeprefix(BYTE_ORDER_MARK)
             if not line or line.isspace():
                 continue
-            decoded = _decoded(line)
-            if not isinstance(decoded, str):
-                yield Rejection(source.name, position, NOT_UTF8, _bad_byte(decoded))
+            text = decoded(line)
+            if not isinstance(text, str):
+                yield Rejection(source.name, position, NOT_UTF8, bad_byte(text))
                 continue
             try:
-                row = json.loads(decoded)
+                row = json.loads(text)
             except (json.JSONDecodeError, RecursionError) as error:
                 yield Rejection(source.name, position, "broken JSON", str(error))
                 continue
@@ -127,8 +126,7 @@ class SplitReader:
                 f"{', '.join(map(repr, header))}: name the one with the text in data.text_field"
             )
         csv.field_size_limit(2**31 - 1)
-        lines = _csv_lines(_lines(self._chunks(piece), limit=2**62), piece.start == 0)
-        reader = csv.reader(lines, strict=True)
+        reader = csv.reader(csv_lines(lines(self._chunks(piece), limit=2**62), piece.start == 0), strict=True)
         while True:
             first = piece.first_row + reader.line_num + 1
             try:
@@ -149,9 +147,8 @@ class SplitReader:
 
     def _csv_header(self, piece: Piece) -> list[str]:
         start = RangeReader(piece.source.path, piece.source.compression).chunks(0, 2**62)
-        lines = _csv_lines(_lines(start, limit=2**62), True)
         try:
-            return next(csv.reader(lines, strict=True), [])
+            return next(csv.reader(csv_lines(lines(start, limit=2**62), True), strict=True), [])
         except csv.Error as error:
             raise CorpusError(f"input {piece.source.path!r}: its header cannot be read: {error}") from error
 
@@ -222,7 +219,7 @@ class SplitReader:
             return Rejection(source.name, position, f"no field {field!r}", f"its fields: {fields}", doc_id)
         text = row[field]
         if isinstance(text, UnicodeDecodeError):
-            return Rejection(source.name, position, NOT_UTF8, _bad_byte(text), doc_id)
+            return Rejection(source.name, position, NOT_UTF8, bad_byte(text), doc_id)
         if not isinstance(text, str):
             kind = "null" if text is None else type(text).__name__
             return Rejection(source.name, position, f"no text in field {field!r}", f"it holds {kind}", doc_id)
@@ -272,48 +269,11 @@ def load_dataset(source: Source) -> Any:
         raise CorpusError(f"input {source.name!r} cannot be loaded: {reason}") from error
 
 
-def _lines(chunks: Iterator[bytes], limit: int) -> Iterator[tuple[bytes | None, int]]:
-    """Each line without its end, and its size; of a line over `limit` only the size."""
-    held: list[bytes] = []
-    size = 0
-    for chunk in chunks:
-        *complete, rest = chunk.split(b"\n")
-        for line in complete:
-            size += len(line)
-            held.append(line)
-            yield (b"".join(held) if size <= limit else None), size
-            held, size = [], 0
-        size += len(rest)
-        held = [*held, rest] if size <= limit else []
-    if size:
-        yield (b"".join(held) if size <= limit else None), size
-
-
-def _csv_lines(lines: Iterator[tuple[bytes | None, int]], from_start: bool) -> Iterator[str]:
-    for index, (line, _) in enumerate(lines):
-        assert line is not None
-        if index == 0 and from_start:
-            line = line.removeprefix(BYTE_ORDER_MARK)
-        # A byte that is no UTF-8 becomes a lone surrogate, which rejects its row and no other.
-        yield line.decode(errors="surrogateescape") + "\n"
-
-
-def _decoded(data: bytes) -> str | UnicodeDecodeError:
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        return error
-
-
-def _bad_byte(error: UnicodeDecodeError) -> str:
-    return f"byte 0x{error.object[error.start]:02x} at byte {error.start}"
-
-
 def _values(column: Any) -> list[Any]:
     """Python values; a text that is no UTF-8 comes as its error."""
     try:
         return column.to_pylist()
     except UnicodeDecodeError:
         return [
-            None if value is None else _decoded(value) for value in column.cast(pa.large_binary()).to_pylist()
+            None if value is None else decoded(value) for value in column.cast(pa.large_binary()).to_pylist()
         ]
