@@ -85,9 +85,6 @@ class KeyValueCache:
         part.keys_BAWK, part.values_BAWK = self.keys_BAWK[rows_B], self.values_BAWK[rows_B]
         return part
 
-    def __setitem__(self, rows_B: Tensor, part: "KeyValueCache") -> None:
-        self.keys_BAWK[rows_B], self.values_BAWK[rows_B] = part.keys_BAWK, part.values_BAWK
-
 
 class SelfAttention(nn.Module):
     """Multi-head self-attention over packed rows."""

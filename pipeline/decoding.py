@@ -1,8 +1,10 @@
-"""Writing sentences from latents, many documents side by side, with a key/value cache.
+"""Writing sentences from latents, many documents side by side, each at its own place, with a key/value cache.
 
-Shape suffixes: B documents, S sentences, R tokens and start marks (rows of the decoder), H hidden,
-V vocabulary, W rows that a cache holds.
+Shape suffixes: B documents, D those of them that are told of, S sentences, R tokens and start marks (rows of the
+decoder), H hidden, V vocabulary, W rows that a cache holds.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -24,95 +26,104 @@ class SentenceDecoder:
 
     def __init__(self, vae: SentenceVae, batch: int, max_sentence_tokens: int) -> None:
         config = vae.config
-        self.vae, self.batch = vae, batch
+        self.vae = vae
         self.crosses_sentences = config.decoder_context_tokens > 0
+        self.longest = max_sentence_tokens
         self.size = config.decoder_context_tokens or max_sentence_tokens
-        head_size = config.hidden_size // config.num_heads
         weight = vae.embedding.weight
+        head_size = config.hidden_size // config.num_heads
+        self.blocks = [block for block in vae.decoder if isinstance(block, Block)]
         self.caches = [
-            KeyValueCache(batch, self.size, config.num_heads, head_size, weight) for _ in vae.decoder
+            KeyValueCache(batch, self.size, config.num_heads, head_size, weight) for _ in self.blocks
         ]
+        self.told = [weight.new_zeros(batch, config.hidden_size) for _ in self.blocks]
+        self.visible_W = torch.arange(self.size, device=weight.device)
         self.rows_B = torch.zeros(batch, dtype=torch.long, device=weight.device)
-        self.places_W = torch.arange(self.size, device=weight.device)
+        """Rows of each document so far, of a decoder that does not cross sentences those of its sentence."""
+        self.places_B = torch.zeros_like(self.rows_B)
+        """Place of the next row in its sentence."""
+        self.limits_B = torch.zeros_like(self.rows_B)
+        self.tokens_B = torch.zeros_like(self.rows_B)
+        self.going_B = torch.zeros_like(self.rows_B, dtype=torch.bool)
+        """Whether each document is in a sentence; the others wait."""
+        self.sentences: list[list[int]] = [[] for _ in range(batch)]
 
-    def read(self, batch: SentenceBatch, latents_SH: Tensor) -> None:
-        """Fill the caches with sentences that are given (window D of the batch is document B), at once."""
+    def read(self, batch: SentenceBatch, latents_SH: Tensor, documents: Sequence[int]) -> None:
+        """Fill the caches with sentences that are given, at once; window D of the batch is of `documents[D]`."""
         if not self.crosses_sentences:
             return
         pattern = self.vae.decoder_pattern(batch, keep=True)
         assert isinstance(pattern, SlidingWindow)
         self.vae.decode_hidden(latents_SH, batch, pattern)
-        document_R = batch.window_S[batch.decoder_rows.sequence_T]
-        self.rows_B = torch.bincount(document_R, minlength=self.batch)
-        kept_R = pattern.positions_T >= (self.rows_B - self.size)[document_R]
-        document_R, cell_R = document_R[kept_R], pattern.positions_T[kept_R] % self.size
+        window_R = batch.window_S[batch.decoder_rows.sequence_T]
+        rows_D = torch.bincount(window_R, minlength=len(documents))
+        document_D = torch.tensor(documents, device=rows_D.device)
+        self.rows_B[document_D] = rows_D
+        kept_R = pattern.positions_T >= (rows_D - self.size)[window_R]
+        document_R, cell_R = document_D[window_R[kept_R]], pattern.positions_T[kept_R] % self.size
         for cache, (k_RAK, v_RAK) in zip(self.caches, pattern.seen, strict=True):
             cache.keys_BAWK[document_R, :, cell_R] = k_RAK[kept_R]
             cache.values_BAWK[document_R, :, cell_R] = v_RAK[kept_R]
 
-    def write(self, latents_BH: Tensor, limits_B: Tensor, sampler: Sampler) -> list[list[int]]:
-        """A sentence of 1 to `limits_B` tokens for each document (0: it is passed over); end marks are left out.
-
-        Sentences end at different steps; each time half of those still open have ended, they are put aside.
-        """
-        config = self.vae.config
+    def start(self, documents: Sequence[int], latents_DH: Tensor, limits: Sequence[int]) -> None:
+        """Begin a sentence of 1 to `limits` tokens in each of these documents."""
+        document_D = torch.tensor(documents, device=self.rows_B.device)
+        for block, told_BH in zip(self.blocks, self.told, strict=True):
+            told_BH[document_D] = block.told(latents_DH)
         if not self.crosses_sentences:
-            self.rows_B.zero_()
-        open_B = torch.nonzero(limits_B > 0)[:, 0]
-        caches = [cache[open_B] for cache in self.caches]
-        rows_B, limits = self.rows_B[open_B], limits_B[open_B]
-        told = [block.told(latents_BH[open_B]) for block in self._blocks()]
-        going_B = torch.ones_like(open_B, dtype=torch.bool)
-        token_B = torch.full_like(open_B, config.bos_token_id)
-        sentences: list[list[int]] = [[] for _ in range(self.batch)]
-        num_open, place = len(open_B), 0
-        while num_open:
-            logits_BV = self._step(token_B, caches, rows_B, told, place)
-            rows_B = (
-                rows_B + going_B
-            )  # of ended sentences, whose row is not kept, the next write takes its cell
-            token_B = sampler(logits_BV)
-            going_B = going_B & (token_B != config.eos_token_id) & (limits > place)
-            is_going = going_B.tolist()
-            for document, token, goes in zip(open_B.tolist(), token_B.tolist(), is_going, strict=True):
-                if goes:
-                    sentences[document].append(token)
-            place, num_open = place + 1, sum(is_going)
-            if num_open <= len(open_B) // 2:
-                self.rows_B[open_B] = rows_B
-                for cache, part in zip(self.caches, caches, strict=True):
-                    cache[open_B] = part
-                open_B, rows_B, token_B = open_B[going_B], rows_B[going_B], token_B[going_B]
-                caches = [cache[open_B] for cache in self.caches]
-                told, limits = [told_BH[going_B] for told_BH in told], limits[going_B]
-                going_B = going_B[going_B]
-        return sentences
+            self.rows_B[document_D] = 0
+        self.places_B[document_D] = 0
+        self.limits_B[document_D] = torch.tensor(limits, device=document_D.device)
+        self.tokens_B[document_D] = self.vae.config.bos_token_id
+        self.going_B[document_D] = True
+        for document in documents:
+            self.sentences[document] = []
 
-    def _blocks(self) -> list[Block]:
-        return [block for block in self.vae.decoder if isinstance(block, Block)]
+    def write(self, sampler: Sampler, enough: int | None = None) -> dict[int, list[int]]:
+        """Go on until `enough` documents have ended their sentence (none: all that began one) -> those sentences,
+        without end marks."""
+        going = {document for document, goes in enumerate(self.going_B.tolist()) if goes}
+        ended: dict[int, list[int]] = {}
+        while going and (enough is None or len(ended) < enough):
+            self.tokens_B = sampler(self._step())
+            # Of a document that waits the row is not kept: the next one takes its cell.
+            self.rows_B += self.going_B
+            self.going_B &= (self.tokens_B != self.vae.config.eos_token_id) & (self.places_B < self.limits_B)
+            self.places_B += self.going_B
+            tokens, goes = self.tokens_B.tolist(), self.going_B.tolist()
+            for document in list(going):
+                if goes[document]:
+                    self.sentences[document].append(tokens[document])
+                else:
+                    ended[document] = self.sentences[document]
+                    going.remove(document)
+        return ended
 
-    def _step(
-        self,
-        token_B: Tensor,
-        caches: list[KeyValueCache],
-        rows_B: Tensor,
-        told: list[Tensor],
-        place: int,
-    ) -> Tensor:
+    def keep(self, documents: Sequence[int]) -> None:
+        """Forget all other documents; these are 0, 1, ... from now on."""
+        kept = torch.tensor(documents, device=self.rows_B.device)
+        self.caches = [cache[kept] for cache in self.caches]
+        self.told = [told_BH[kept] for told_BH in self.told]
+        self.rows_B, self.places_B = self.rows_B[kept], self.places_B[kept]
+        self.limits_B, self.tokens_B = self.limits_B[kept], self.tokens_B[kept]
+        self.going_B = self.going_B[kept]
+        self.sentences = [self.sentences[document] for document in documents]
+
+    def _step(self) -> Tensor:
         """Logits after one more row of each document [B, V]."""
         config = self.vae.config
-        cells_B = rows_B % self.size
-        x_BH, rotation = self.vae.embedding(token_B), None
+        cells_B = self.rows_B % self.size
+        x_BH, rotation = self.vae.embedding(self.tokens_B), None
         if config.block == "paper":
-            x_BH = add_positions(x_BH, torch.full_like(token_B, place), place + 1)
+            x_BH = add_positions(x_BH, self.places_B, self.longest + 1)
         else:
-            x_BH, rotation = x_BH * config.hidden_size**0.5, self.vae.rotation(rows_B)
-        mask_B11W = additive_mask((self.places_W <= rows_B[:, None])[:, None, None], x_BH.dtype)
-        for block, cache, told_BH in zip(self._blocks(), caches, told, strict=True):
+            x_BH, rotation = x_BH * config.hidden_size**0.5, self.vae.rotation(self.rows_B)
+        mask_B11W = additive_mask((self.visible_W <= self.rows_B[:, None])[:, None, None], x_BH.dtype)
+        for block, cache, told_BH in zip(self.blocks, self.caches, self.told, strict=True):
             x_BH = block.step(x_BH, cache, cells_B, mask_B11W, rotation, told_BH)
         logits_BV = at_least_fp32(self.vae.head(self.vae.decoder_norm(x_BH)))
-        if place == 0:
-            logits_BV[:, config.eos_token_id] = -torch.inf  # a sentence has at least one token
+        # A sentence has at least one token.
+        logits_BV[:, config.eos_token_id].masked_fill_(self.places_B == 0, -torch.inf)
         if config.bos_token_id != config.eos_token_id:
             logits_BV[:, config.bos_token_id] = -torch.inf
         return logits_BV

@@ -97,20 +97,21 @@ def test_flops_of_writing_a_token(trunk_config):
 
 def test_flops_of_writing_a_sentence(sllm):
     from pipeline.decoding import SentenceDecoder
-    from pipeline.generation import Memory
+    from pipeline.sentence_memory import SentenceMemory
 
     model = sllm().float()
     decoder = SentenceDecoder(model.vae, 1, TOKENS)
     sentence = SentenceBatch.pack([3] * TOKENS, [TOKENS], [1], bos_id=1, eos_id=2)
     with torch.inference_mode():
-        memory = Memory(model)
+        memory = SentenceMemory(model)
         for _ in range(10):
-            memory.add(model.vae.encode(sentence)[None])
+            memory.add([0], [model.vae.encode(sentence)])
 
         def write():
             # The last of its rows tells the end.
-            decoder.write(memory.predict(), torch.tensor([TOKENS]), lambda logits: torch.tensor([3]))
-            memory.add(model.vae.encode(sentence)[None])
+            decoder.start([0], memory.predict(), [TOKENS])
+            decoder.write(lambda logits: torch.tensor([3]))
+            memory.add([0], [model.vae.encode(sentence)])
 
         counted = flops_of(write) / TOKENS
     assert writing_flops(model, TOKENS, 10 * TOKENS) == pytest.approx(counted, rel=0.03)

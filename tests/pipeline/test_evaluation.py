@@ -80,8 +80,9 @@ def test_reconstruction_counts_what_greedy_decoding_gets_back(sllm, random_docum
     sentences = [s for document in documents.documents for s in document]
     decoder = SentenceDecoder(vae, len(sentences), 12)
     with torch.inference_mode():
-        decoded = decoder.write(vae.encode(batch), torch.full((len(sentences),), 12), Sampler())
-    exact = sum(mine == theirs for mine, theirs in zip(decoded, sentences, strict=True))
+        decoder.start(range(len(sentences)), vae.encode(batch), [12] * len(sentences))
+        decoded = decoder.write(Sampler())
+    exact = sum(decoded[i] == sentence for i, sentence in enumerate(sentences))
     assert figures.sentences == len(sentences)
     # Decoding may not end a sentence before its first token; teacher forcing has no such rule.
     assert figures.exact_sentences * len(sentences) <= exact

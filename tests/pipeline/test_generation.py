@@ -6,8 +6,11 @@ import torch
 from pipeline.batches import SentenceBatch
 from pipeline.config import GenerateConfig
 from pipeline.decoding import SentenceDecoder
-from pipeline.generation import Memory, generate, generate_documents
+from pipeline.generation import generate, generate_documents
 from pipeline.sampling import Sampler
+from pipeline.sentence_memory import SentenceMemory
+
+TRUNKS = ["opt", "opt-projected", "llama", "qwen2", "qwen3", "mistral", "gpt2", "gpt_neox"]
 
 
 def never_stop(model):
@@ -29,7 +32,7 @@ def pack(*documents):
 
 
 def latents(model, sentences):
-    return model.vae.encode(pack(sentences))[None]
+    return [model.vae.encode(pack(sentences))]
 
 
 def test_caps_hold(sllm):
@@ -53,11 +56,11 @@ def test_a_generated_sentence_changes_what_follows(sllm):
     first, other = [[5, 6, 7]], [[9, 10]]
     predictions = []
     for sentence in (first, other):
-        memory = Memory(model)
-        memory.add(latents(model, sentence))
+        memory = SentenceMemory(model)
+        memory.add([0], latents(model, sentence))
         predictions.append(memory.predict())
     assert not torch.allclose(*predictions)
-    start = Memory(model).predict()
+    start = SentenceMemory(model).predict()
     assert not torch.allclose(predictions[0], start)
 
 
@@ -65,10 +68,10 @@ def test_sentence_by_sentence_equals_all_at_once(sllm):
     model = sllm()
     sentences = [[5, 6, 7], [9], [11, 12, 13, 14]]
     with torch.no_grad():
-        stepwise, at_once = Memory(model), Memory(model)
+        stepwise, at_once = SentenceMemory(model), SentenceMemory(model)
         for sentence in sentences:
-            stepwise.add(latents(model, [sentence]))
-        at_once.add(latents(model, sentences))
+            stepwise.add([0], latents(model, [sentence]))
+        at_once.add([0], latents(model, sentences))
     assert torch.allclose(stepwise.predict(), at_once.predict(), atol=1e-12)
 
 
@@ -119,9 +122,32 @@ def test_what_is_written_is_likeliest_given_all_that_stands_before(sllm, vae):
             left -= len(sentence)
 
 
+@pytest.mark.parametrize("positions", [True, False], ids=["positions", "no positions"])
+@pytest.mark.parametrize("trunk", TRUNKS)
+def test_a_memory_of_documents_at_different_places_is_that_of_each_alone(sllm, trunk, positions):
+    model = sllm(trunk, context_sentences=6)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        together = SentenceMemory(model, 3)
+        alone = [SentenceMemory(model) for _ in range(3)]
+        together._takes_positions &= positions
+        # Document 1 outgrows its context and forgets; 0 and 2 are read at other lengths beside it.
+        for documents in ([1], [0, 1], [1, 2], [1], [0, 1, 2], [1, 2], [0, 1], [0, 1, 2]):
+            new = [torch.randn(1 + (i == 2), 32, generator=generator, dtype=torch.float64) for i in documents]
+            together.add(documents, new)
+            for document, latents_NH in zip(documents, new, strict=True):
+                alone[document].add([0], [latents_NH])
+            for document in range(3):
+                for read in ("predict", "stop_probability"):
+                    mine = getattr(together, read)([document])
+                    assert torch.allclose(mine, getattr(alone[document], read)(), atol=1e-12)
+        together.keep([2, 1])
+        assert torch.allclose(together.predict([0]), alone[2].predict(), atol=1e-12)
+
+
 def test_documents_side_by_side_do_not_touch(sllm):
     model = sllm(block="llama", decoder_context_tokens=20)
-    prompts = [[[5, 6, 7]], [[9]], [[11, 12]]]
+    prompts = [[[5, 6, 7]], [[9]], [[11, 12]], [], [[4, 3], [7]], [[40] * 9, [3], [22, 21]]]
     config = GenerateConfig(max_sentences=4)
     together = sorted(
         (document, sentence.token_ids)
@@ -138,11 +164,13 @@ def test_documents_side_by_side_do_not_touch(sllm):
 def test_a_decoder_without_context_starts_each_sentence_afresh(sllm):
     vae = sllm().vae
     decoder = SentenceDecoder(vae, 2, 12)
-    latent = torch.randn(2, 32, dtype=torch.float64)
+    latent = torch.randn(1, 32, dtype=torch.float64)
     with torch.inference_mode():
-        first = decoder.write(latent, torch.tensor([5, 0]), Sampler())
-        assert decoder.write(latent, torch.tensor([5, 0]), Sampler()) == first
-    assert len(first[0]) >= 1 and first[1] == []
+        decoder.start([0], latent, [5])
+        first = decoder.write(Sampler())
+        decoder.start([0], latent, [5])
+        assert decoder.write(Sampler()) == first
+    assert first.keys() == {0} and len(first[0]) >= 1
 
 
 def test_nucleus_keeps_the_likeliest():
