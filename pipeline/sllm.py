@@ -89,7 +89,26 @@ class Sllm(PreTrainedModel):
 
     def score(self, batch: SentenceBatch, ablation: Ablation = "none") -> tuple[Tensor, Tensor, Tensor]:
         """-> NLL (nats) of each token and end mark [R], of each stop decision [S], and token hits [R]."""
-        latents_SH = self._encode(batch)
+        return self._score(self.vae.encode(batch), batch, ablation)
+
+    def forward(self, batch: SentenceBatch) -> dict[str, Tensor]:
+        """Sums over the batch: `objective` (to minimise), `nll` (nats) of all tokens and marks, its parts."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_vae):
+            posterior = self.vae.posterior(batch)
+        nll_R, stop_nll_S, hit_R = self._score(self.vae.sample(posterior), batch, "none")
+        penalty, sums = self.vae.kl(posterior)
+        return {
+            "objective": self.vae.focal(nll_R).sum() + stop_nll_S.sum() + penalty,
+            "nll": nll_R.detach().sum() + stop_nll_S.detach().sum(),
+            "stop_nll": stop_nll_S.detach().sum(),
+            "correct": hit_R.sum().float(),
+            "predicted": torch.tensor(float(len(hit_R)), device=hit_R.device),
+            **sums,
+        }
+
+    def _score(
+        self, latents_SH: Tensor, batch: SentenceBatch, ablation: Ablation
+    ) -> tuple[Tensor, Tensor, Tensor]:
         predicted_SH, stop_logits_S = self.predict(latents_SH, batch)
         if ablation == "zeroed":
             predicted_SH = torch.zeros_like(predicted_SH)
@@ -106,17 +125,6 @@ class Sllm(PreTrainedModel):
         )
         return nll_R, stop_nll_S, hit_R
 
-    def forward(self, batch: SentenceBatch) -> dict[str, Tensor]:
-        """Sums over the batch: `objective` (to minimise), `nll` (nats) of all tokens and marks, its parts."""
-        nll_R, stop_nll_S, hit_R = self.score(batch)
-        return {
-            "objective": self.vae.focal(nll_R).sum() + stop_nll_S.sum(),
-            "nll": nll_R.detach().sum() + stop_nll_S.detach().sum(),
-            "stop_nll": stop_nll_S.detach().sum(),
-            "correct": hit_R.sum().float(),
-            "predicted": torch.tensor(float(len(hit_R)), device=hit_R.device),
-        }
-
     def predict(self, latents_SH: Tensor, batch: SentenceBatch) -> tuple[Tensor, Tensor]:
         """From the latents of all sentences -> predicted latent [S, H] and stop logit [S] of each.
 
@@ -130,10 +138,6 @@ class Sllm(PreTrainedModel):
         before_SH = hidden_DNH[batch.window_S, batch.place_S]
         after_SH = hidden_DNH[batch.window_S, batch.place_S + 1]
         return self.from_trunk(before_SH), self.stop_head(after_SH)[:, 0]
-
-    def _encode(self, batch: SentenceBatch) -> Tensor:
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_vae):
-            return self.vae.encode(batch)
 
 
 AutoConfig.register(SllmModelConfig.model_type, SllmModelConfig, exist_ok=True)

@@ -9,6 +9,7 @@ a short exact memory beside the long compressed one.
 Shape suffixes: T tokens, R tokens and end marks, S sentences, H hidden, V vocabulary.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -58,6 +59,14 @@ class SentenceVaeConfig(PreTrainedConfig):
         if self.initializer_range is None:
             self.initializer_range = self.hidden_size**-0.5
         super().__post_init__(**kwargs)
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """What the encoder says of each sentence: a point, or with a KL term a Gaussian around it."""
+
+    mean_SH: Tensor
+    log_variance_SH: Tensor | None
 
 
 class SentenceVae(PreTrainedModel):
@@ -110,7 +119,7 @@ class SentenceVae(PreTrainedModel):
 
     def encode(self, batch: SentenceBatch) -> Tensor:
         """Latent of each sentence [S, H]; in training with noise, as the KL term wants it."""
-        return self._sample(*self._posterior(batch))
+        return self.sample(self.posterior(batch))
 
     def token_nll(self, latents_SH: Tensor, batch: SentenceBatch) -> tuple[Tensor, Tensor]:
         """Negative log-likelihood (nats) of each token and end mark [R], and whether it was the likeliest [R].
@@ -146,26 +155,34 @@ class SentenceVae(PreTrainedModel):
 
     def forward(self, batch: SentenceBatch) -> dict[str, Tensor]:
         """Sums over the batch: `objective` (to minimise), `nll` (nats), and what accuracy needs."""
-        mean_SH, log_variance_SH = self._posterior(batch)
-        nll_R, hit_R = self.token_nll(self._sample(mean_SH, log_variance_SH), batch)
-        objective = self.focal(nll_R).sum()
-        sums = {
+        posterior = self.posterior(batch)
+        nll_R, hit_R = self.token_nll(self.sample(posterior), batch)
+        penalty, sums = self.kl(posterior)
+        return {
+            "objective": self.focal(nll_R).sum() + penalty,
             "nll": nll_R.detach().sum(),
             "correct": hit_R.sum().float(),
             "predicted": torch.tensor(float(len(hit_R)), device=hit_R.device),
+            **sums,
         }
-        if log_variance_SH is not None:
-            kl_SH = 0.5 * (mean_SH.square() + log_variance_SH.exp() - 1 - log_variance_SH)
-            objective = objective + self.config.kl_weight * kl_SH.clamp(min=self.config.kl_floor).sum()
-            sums["kl"] = kl_SH.detach().sum()
-        return {"objective": objective, **sums}
+
+    def kl(self, posterior: Posterior) -> tuple[Tensor | float, dict[str, Tensor]]:
+        """What the objective pays for latents that are far from a standard normal, and the KL divergence (nats) to
+        log; nothing of either without a KL term."""
+        mean_SH, log_variance_SH = posterior.mean_SH, posterior.log_variance_SH
+        if log_variance_SH is None:
+            return 0.0, {}
+        kl_SH = 0.5 * (mean_SH.square() + log_variance_SH.exp() - 1 - log_variance_SH)
+        penalty = self.config.kl_weight * kl_SH.clamp(min=self.config.kl_floor).sum()
+        return penalty, {"kl": kl_SH.detach().sum()}
 
     def focal(self, nll_R: Tensor) -> Tensor:
         """Focal loss (arXiv 1708.02002) of each token; with gamma 0 the cross-entropy itself."""
         gamma = self.config.focal_gamma
         return nll_R if gamma == 0 else (1 - (-nll_R).exp()).clamp(min=1e-8) ** gamma * nll_R
 
-    def _posterior(self, batch: SentenceBatch) -> tuple[Tensor, Tensor | None]:
+    def posterior(self, batch: SentenceBatch) -> Posterior:
+        """What the encoder makes of each sentence."""
         embedded_TH = self.embedding(batch.tokens_T)
         if self.training and self.config.token_dropout > 0:
             kept_T = torch.rand(len(embedded_TH), device=embedded_TH.device) >= self.config.token_dropout
@@ -176,15 +193,16 @@ class SentenceVae(PreTrainedModel):
             x_TH = block(x_TH, pattern, rotation)
         mean_SH = self.latent_norm(sum_sequences(x_TH, batch.sentences).to(x_TH.dtype))
         if self.config.kl_weight == 0:
-            return mean_SH, None
-        return mean_SH, self.log_variance(mean_SH).clamp(-10.0, 10.0)
+            return Posterior(mean_SH, None)
+        return Posterior(mean_SH, self.log_variance(mean_SH).clamp(-10.0, 10.0))
 
-    def _sample(self, mean_SH: Tensor, log_variance_SH: Tensor | None) -> Tensor:
+    def sample(self, posterior: Posterior) -> Tensor:
+        """Latents [S, H]: the mean, in training with noise and dropout."""
+        latents_SH = posterior.mean_SH
         if not self.training:
-            return mean_SH
-        latents_SH = mean_SH
-        if log_variance_SH is not None:
-            latents_SH = mean_SH + torch.randn_like(mean_SH) * (0.5 * log_variance_SH).exp()
+            return latents_SH
+        if posterior.log_variance_SH is not None:
+            latents_SH = latents_SH + torch.randn_like(latents_SH) * (0.5 * posterior.log_variance_SH).exp()
         return F.dropout(latents_SH, self.config.latent_dropout)
 
     def _with_positions(

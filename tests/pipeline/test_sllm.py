@@ -180,6 +180,27 @@ def test_too_few_positions_are_refused(sllm):
         sllm("opt", context_sentences=128)
 
 
+@pytest.mark.parametrize("part", ["vae", "sllm"])
+def test_the_kl_term_is_that_of_the_encoders_gaussians(sllm, random_documents, part):
+    model, free = (sllm(kl_weight=0.7, kl_floor=floor) for floor in (0.0, 1e9))
+    free.load_state_dict(model.state_dict())
+    batch = pack(*random_documents(3, seed=6).documents)
+    posterior = model.vae.posterior(batch)
+    gaussian = torch.distributions.Normal(posterior.mean_SH, (0.5 * posterior.log_variance_SH).exp())
+    kl = torch.distributions.kl_divergence(gaussian, torch.distributions.Normal(0.0, 1.0)).sum()
+    chosen, without = ((each.vae if part == "vae" else each).eval() for each in (model, free))
+    sums = chosen(batch)
+    assert torch.allclose(sums["kl"], kl, rtol=1e-10)
+    assert torch.allclose(sums["objective"], sums["nll"] + 0.7 * kl, rtol=1e-10)
+    # Below the floor it costs the same whatever it is.
+    without(batch)["objective"].backward()
+    assert free.vae.log_variance.weight.grad is None or not free.vae.log_variance.weight.grad.any()
+    torch.manual_seed(1)
+    noisy = chosen.train()(batch)["nll"]
+    torch.manual_seed(2)
+    assert chosen(batch)["nll"] != noisy != sums["nll"]
+
+
 def test_ablations_change_the_loss(sllm, random_documents):
     model = sllm()
     batch = pack(*random_documents(3).documents)
