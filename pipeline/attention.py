@@ -15,6 +15,10 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from pipeline.patterns import Pattern
 
+Conditioning = Literal["cross_attention", "prefix"]
+"""How the decoder is told the latent. `cross_attention`: each row of the sentence, in each block. `prefix`: the
+sentence's first row, before the first block; the others may look at it, and may not."""
+
 BlockKind = Literal["paper", "llama"]
 """`paper`: LayerNorm, GELU, biases, sinusoidal positions added to the embedding. `llama`: RMSNorm before each
 part, a gated feed-forward (SwiGLU), no biases, rotary positions."""
@@ -144,6 +148,19 @@ class LatentAttention(nn.Module):
         return self.out(self.value(latents_SH))
 
 
+class LatentPrefix(nn.Module):
+    """What a sentence's first row is told by its latent, on top of the start mark."""
+
+    def __init__(self, config: BlockConfig) -> None:
+        super().__init__()
+        self.norm = new_norm(config)
+        self.out = LatentOutput(config.hidden_size, config.hidden_size, bias=config.block == "paper")
+
+    def forward(self, latents_SH: Tensor) -> Tensor:
+        """[S, H] -> [S, H]."""
+        return self.out(self.norm(latents_SH))
+
+
 class FeedForward(nn.Module):
     """Two linear layers around a GELU."""
 
@@ -180,34 +197,33 @@ def new_norm(config: BlockConfig) -> nn.Module:
 
 
 class Block(GradientCheckpointingLayer):
-    """Self-attention, in the decoder attention to the latent, feed-forward; each with a residual and a norm."""
+    """Self-attention, in a decoder attention to the latent, feed-forward; each with a residual and a norm."""
 
-    def __init__(self, config: BlockConfig, decoder: bool) -> None:
+    def __init__(self, config: BlockConfig, cross_attention: bool = False) -> None:
         super().__init__()
         self.norm_first = config.norm_first or config.block == "llama"
         self.attention = SelfAttention(config)
         self.attention_norm = new_norm(config)
         self.feed_forward = FeedForward(config) if config.block == "paper" else GatedFeedForward(config)
         self.feed_forward_norm = new_norm(config)
-        if decoder:
+        if cross_attention:
             self.latent_attention = LatentAttention(config)
             self.latent_norm = new_norm(config)
 
-    def forward(self, x_TH: Tensor, pattern: Pattern, rotation: Rotation | None) -> Tensor:
-        """An encoder's block: [T, H] -> [T, H]."""
-        return self._feed_forward(self._attention(x_TH, pattern, rotation))
-
-    def decode(
+    def forward(
         self,
         x_TH: Tensor,
         pattern: Pattern,
         rotation: Rotation | None,
-        latents_SH: Tensor,
-        sentence_T: Tensor,
+        latents_SH: Tensor | None = None,
+        sentence_T: Tensor | None = None,
     ) -> Tensor:
-        """A decoder's block, told the latent of each sentence and the sentence of each row: [T, H] -> [T, H]."""
-        x_TH = self._attention(x_TH, pattern, rotation)
-        return self._feed_forward(self._after(x_TH, self.told(latents_SH)[sentence_T], self.latent_norm))
+        """[T, H] -> [T, H]; with cross-attention told the latent of each sentence and the sentence of each row."""
+        normed = self._before(x_TH, self.attention_norm)
+        x_TH = self._after(x_TH, self.attention(normed, pattern, rotation), self.attention_norm)
+        if latents_SH is not None:
+            x_TH = self._after(x_TH, self.told(latents_SH)[sentence_T], self.latent_norm)
+        return self._feed_forward(x_TH)
 
     def told(self, latents_SH: Tensor) -> Tensor:
         """What the rows of each sentence are told by its latent [S, H] -> [S, H]."""
@@ -220,17 +236,15 @@ class Block(GradientCheckpointingLayer):
         cells_B: Tensor,
         mask_B11W: Tensor,
         rotation: Rotation | None,
-        told_BH: Tensor,
+        told_BH: Tensor | None,
     ) -> Tensor:
-        """One row of each of B sentences [B, H] -> [B, H]; `told_BH`: by their latents."""
+        """One row of each of B sentences [B, H] -> [B, H]; `told_BH`: by their latents, with cross-attention."""
         normed = self._before(x_BH, self.attention_norm)
         change = self.attention.step(normed, cache, cells_B, mask_B11W, rotation)
         x_BH = self._after(x_BH, change, self.attention_norm)
-        return self._feed_forward(self._after(x_BH, told_BH, self.latent_norm))
-
-    def _attention(self, x_TH: Tensor, pattern: Pattern, rotation: Rotation | None) -> Tensor:
-        normed = self._before(x_TH, self.attention_norm)
-        return self._after(x_TH, self.attention(normed, pattern, rotation), self.attention_norm)
+        if told_BH is not None:
+            x_BH = self._after(x_BH, told_BH, self.latent_norm)
+        return self._feed_forward(x_BH)
 
     def _feed_forward(self, x_TH: Tensor) -> Tensor:
         normed = self._before(x_TH, self.feed_forward_norm)

@@ -214,13 +214,15 @@ def _vae_parts(vae: SentenceVae, into_encoder: bool) -> Iterator[Part]:
         for matrix in _matrices(module)
     ]
     decoder = [matrix for matrix in _matrices(vae.decoder) if matrix not in to_latent]
+    if vae.latent_prefix is not None:
+        to_latent = _matrices(vae.latent_prefix)
     others = [*_matrices(vae.encoder), *decoder, *to_latent, vae.head]
     posterior = [module for module in _matrices(vae) if module not in others]
     encoder_width = len(vae.encoder) * vae.config.hidden_size
     encoder = _part("encoder", "tokens", _matrices(vae.encoder), attention_width=encoder_width)
     for part in (encoder, _part("posterior", "sentences", posterior)):
         yield part if into_encoder else replace(part, has_backward=False)
-    yield _part("attention to latents", "sentences", to_latent)
+    yield _part("latent into decoder", "sentences", to_latent)
     yield _part("decoder", "decoder_rows", decoder, attention_width=width, pairs="decoder_pairs")
     yield _part("head", "decoder_rows", [vae.head])
 

@@ -4,7 +4,7 @@ Shape suffixes: B documents, D those of them that are told of, S sentences, R to
 decoder), H hidden, V vocabulary, W rows that a cache holds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -36,7 +36,12 @@ class SentenceDecoder:
         self.caches = [
             KeyValueCache(batch, self.size, config.num_heads, head_size, weight) for _ in self.blocks
         ]
-        self.told = [weight.new_zeros(batch, config.hidden_size) for _ in self.blocks]
+        prefix = vae.latent_prefix
+        self.tellers: list[Callable[[Tensor], Tensor]] = (
+            [block.told for block in self.blocks] if prefix is None else [prefix]
+        )
+        """What turns a latent into what rows are told: one for each block, or one for the first row."""
+        self.told = [weight.new_zeros(batch, config.hidden_size) for _ in self.tellers]
         self.visible_W = torch.arange(self.size, device=weight.device)
         self.rows_B = torch.zeros(batch, dtype=torch.long, device=weight.device)
         """Rows of each document so far, of a decoder that does not cross sentences those of its sentence."""
@@ -68,8 +73,8 @@ class SentenceDecoder:
     def start(self, documents: Sequence[int], latents_DH: Tensor, limits: Sequence[int]) -> None:
         """Begin a sentence of 1 to `limits` tokens in each of these documents."""
         document_D = torch.tensor(documents, device=self.rows_B.device)
-        for block, told_BH in zip(self.blocks, self.told, strict=True):
-            told_BH[document_D] = block.told(latents_DH)
+        for tell, told_BH in zip(self.tellers, self.told, strict=True):
+            told_BH[document_D] = tell(latents_DH)
         if not self.crosses_sentences:
             self.rows_B[document_D] = 0
         self.places_B[document_D] = 0
@@ -119,7 +124,11 @@ class SentenceDecoder:
         else:
             x_BH, rotation = x_BH * config.hidden_size**0.5, self.vae.rotation(self.rows_B)
         mask_B11W = additive_mask((self.visible_W <= self.rows_B[:, None])[:, None, None], x_BH.dtype)
-        for block, cache, told_BH in zip(self.blocks, self.caches, self.told, strict=True):
+        told: Sequence[Tensor | None] = self.told
+        if self.vae.latent_prefix is not None:
+            x_BH = x_BH + self.told[0] * (self.places_B == 0)[:, None]
+            told = [None] * len(self.blocks)
+        for block, cache, told_BH in zip(self.blocks, self.caches, told, strict=True):
             x_BH = block.step(x_BH, cache, cells_B, mask_B11W, rotation, told_BH)
         logits_BV = at_least_fp32(self.vae.head(self.vae.decoder_norm(x_BH)))
         # A sentence has at least one token.

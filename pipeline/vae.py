@@ -3,8 +3,9 @@
 Encoder: token embedding + sinusoidal positions -> blocks -> sum over tokens -> norm. Decoder: the same
 embedding + positions -> blocks of causal self-attention and attention to that vector -> vocabulary.
 
-With `decoder_context_tokens` the decoder's tokens also see the last rows of the sentences before, of the same window:
-a short exact memory beside the long compressed one.
+With `conditioning` "prefix" the decoder is told that vector in its first row, and not in each block again. With
+`decoder_context_tokens` the decoder's tokens also see the last rows of the sentences before, of the same window: a
+short exact memory beside the long compressed one.
 
 Shape suffixes: T tokens, R tokens and end marks, S sentences, H hidden, V vocabulary.
 """
@@ -17,7 +18,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel, initialization
 
-from pipeline.attention import Block, BlockKind, LatentOutput, Rotation, add_positions, new_norm
+from pipeline.attention import (
+    Block,
+    BlockKind,
+    Conditioning,
+    LatentOutput,
+    LatentPrefix,
+    Rotation,
+    add_positions,
+    new_norm,
+)
 from pipeline.batches import SentenceBatch
 from pipeline.cross_entropy import head_cross_entropy
 from pipeline.errors import ModelError
@@ -37,6 +47,7 @@ class SentenceVaeConfig(PreTrainedConfig):
     num_heads: int = 4
     feed_forward_factor: float = 2.0
     block: BlockKind = "paper"
+    conditioning: Conditioning = "cross_attention"
     decoder_context_tokens: int = 0
     initial_latent_scale: float = 1.0
     norm_first: bool = False
@@ -92,11 +103,13 @@ class SentenceVae(PreTrainedModel):
             )
         self.embedding = nn.Embedding(config.vocab_size, hidden)
         encoder_layers = config.num_layers if config.encoder_layers is None else config.encoder_layers
-        self.encoder = nn.ModuleList(Block(config, decoder=False) for _ in range(encoder_layers))
+        self.encoder = nn.ModuleList(Block(config) for _ in range(encoder_layers))
         self.latent_norm = new_norm(config)
         if config.kl_weight > 0:
             self.log_variance = nn.Linear(hidden, hidden)
-        self.decoder = nn.ModuleList(Block(config, decoder=True) for _ in range(config.num_layers))
+        crosses = config.conditioning == "cross_attention"
+        self.latent_prefix = None if crosses else LatentPrefix(config)
+        self.decoder = nn.ModuleList(Block(config, crosses) for _ in range(config.num_layers))
         last_norm = config.norm_first or config.block == "llama"
         self.decoder_norm = new_norm(config) if last_norm else nn.Identity()
         self.head = nn.Linear(hidden, config.vocab_size, bias=False)
@@ -138,12 +151,15 @@ class SentenceVae(PreTrainedModel):
 
     def decode_hidden(self, latents_SH: Tensor, batch: SentenceBatch, pattern: Pattern) -> Tensor:
         """What the head takes [R, H]; `pattern` says which rows each row of the decoder sees."""
-        x_RH, rotation = self._with_positions(
-            self.embedding(batch.decoder_inputs_R), batch.decoder_rows, pattern
-        )
+        rows = batch.decoder_rows
+        x_RH, rotation = self._with_positions(self.embedding(batch.decoder_inputs_R), rows, pattern)
+        if self.latent_prefix is not None:
+            x_RH = x_RH.index_add(0, rows.starts_S, self.latent_prefix(latents_SH).to(x_RH.dtype))
         for block in self.decoder:
-            assert isinstance(block, Block)
-            x_RH = block.decode(x_RH, pattern, rotation, latents_SH, batch.decoder_rows.sequence_T)
+            if self.latent_prefix is not None:
+                x_RH = block(x_RH, pattern, rotation)
+            else:
+                x_RH = block(x_RH, pattern, rotation, latents_SH, rows.sequence_T)
         return self.decoder_norm(x_RH)
 
     def decoder_pattern(self, batch: SentenceBatch, keep: bool = False) -> Pattern:

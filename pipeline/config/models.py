@@ -102,6 +102,9 @@ class VaeConfig(Section):
     block: Literal["paper", "llama"] = "paper"
     """`paper`: LayerNorm, GELU, biases, sinusoidal positions. `llama`: RMSNorm before each part, a gated
     feed-forward, no biases, rotary positions."""
+    conditioning: Literal["cross_attention", "prefix"] = "cross_attention"
+    """How the decoder is told the latent. `cross_attention`: each row of the sentence, in each layer (the paper's).
+    `prefix`: the sentence's first row alone, to which the others attend as far as it is of use."""
     norm_first: bool = False
     """Normalise before each part of a block instead of after it (the paper: after; `llama`: always before)."""
     decoder_context_tokens: int = Field(default=0, ge=0)

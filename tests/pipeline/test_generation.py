@@ -86,6 +86,8 @@ DECODERS = {
     "llama": {"block": "llama"},
     "sliding": {"block": "llama", "decoder_context_tokens": 9},
     "wide": {"block": "llama", "decoder_context_tokens": 100},
+    "prefix": {"block": "llama", "conditioning": "prefix", "decoder_context_tokens": 9},
+    "prefix-paper": {"conditioning": "prefix"},
 }
 
 

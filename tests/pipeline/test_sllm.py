@@ -21,6 +21,8 @@ VAES = {
     "llama": {"block": "llama", "encoder_layers": 1},
     "sliding": {"block": "llama", "decoder_context_tokens": 9},
     "wide": {"block": "llama", "decoder_context_tokens": 100},
+    "prefix": {"block": "llama", "conditioning": "prefix", "decoder_context_tokens": 9},
+    "prefix-paper": {"conditioning": "prefix"},
 }
 
 
@@ -95,7 +97,7 @@ def test_the_local_decoder_sees_the_sentence_before(sllm):
 
 
 @pytest.mark.parametrize("trunk", TRUNKS)
-@pytest.mark.parametrize("vae", [VAES["paper"], VAES["norm-first"], VAES["llama"]])
+@pytest.mark.parametrize("vae", [VAES[name] for name in ("paper", "norm-first", "llama", "prefix-paper")])
 def test_loss_equals_one_computed_sentence_by_sentence(sllm, random_documents, trunk, vae):
     model = sllm(trunk, **vae)
     documents = random_documents(5, seed=2).documents
@@ -209,8 +211,9 @@ def test_ablations_change_the_loss(sllm, random_documents):
     assert not torch.equal(plain, shuffled)
 
 
-def test_a_latent_that_starts_at_zero_fades_in(sllm, random_documents, tmp_path):
-    model = sllm(initial_latent_scale=0).float()
+@pytest.mark.parametrize("conditioning", ["cross_attention", "prefix"])
+def test_a_latent_that_starts_at_zero_fades_in(sllm, random_documents, tmp_path, conditioning):
+    model = sllm(initial_latent_scale=0, conditioning=conditioning).float()
     batch = pack(*random_documents(3).documents)
     plain, zeroed = (model.score(batch, kind)[0] for kind in ("none", "zeroed"))
     assert torch.equal(plain, zeroed)
@@ -227,6 +230,22 @@ def test_a_latent_that_starts_at_zero_fades_in(sllm, random_documents, tmp_path)
     assert not torch.equal(plain, zeroed)
     model.save_pretrained(tmp_path)
     assert torch.equal(AutoModel.from_pretrained(tmp_path).eval().score(batch)[0], plain)
+
+
+@pytest.mark.parametrize("conditioning", ["cross_attention", "prefix"])
+def test_activation_checkpointing_runs_each_block_again(sllm, random_documents, conditioning):
+    model = sllm(conditioning=conditioning).train()
+    batch, gradients, runs = pack(*random_documents(3).documents), [], []
+    for block in (*model.vae.encoder, *model.vae.decoder):
+        block.feed_forward.register_forward_hook(lambda module, *_: runs.append(module))
+    for times in (1, 2):
+        model.zero_grad()
+        runs.clear()
+        model(batch)["objective"].backward()
+        assert len(runs) == times * len(set(runs)) == times * 2 * model.vae.config.num_layers
+        gradients.append([p.grad for p in model.parameters()])
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
 def test_frozen_vae_gets_no_gradient(sllm, random_documents):
