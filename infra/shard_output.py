@@ -101,6 +101,8 @@ class ShardOutput:
                 self.write_split(index, split)
             self.folder.write(PLAN, identity.model_dump_json().encode())
             self.folder.remove([MANIFEST])
+        elif MANIFEST in names:
+            self.forget_progress()  # killed before it could
         known = {record.file for split in kept.values() for record in split.shards}
         self.folder.remove([name for name in shards if name not in known])
         return kept
@@ -153,8 +155,12 @@ class ShardOutput:
         filtered = Counter(rejection.reason for rejection in set_aside if rejection.is_filtered)
         manifest = Manifest.of(identity, len(finished), records, rejected, filtered)
         self.folder.write(MANIFEST, (manifest.model_dump_json(indent=1) + "\n").encode())
-        self.folder.remove([name for name in self.folder.names() if name.startswith(f"{PROGRESS}/")])
+        self.forget_progress()
         return manifest
+
+    def forget_progress(self) -> None:
+        """Remove what a rerun would go on from; with a manifest there is no need of it."""
+        self.folder.remove([name for name in self.folder.names() if name.startswith(f"{PROGRESS}/")])
 
     def _found(self, names: list[str]) -> tuple[Identity | None, dict[int, FinishedSplit]]:
         manifest = self.manifest()

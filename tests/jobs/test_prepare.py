@@ -140,6 +140,22 @@ def test_after_a_kill_at_any_write_a_rerun_completes_the_same_bytes(
     assert done >= len(before) - 2  # at most the shards of the split at hand are made again
 
 
+def test_after_a_kill_between_manifest_and_cleaning_up_a_rerun_cleans_up(
+    made: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    def dying(folder: Folder, names: Any) -> None:
+        if (tmp_path / "killed" / "manifest.json").exists():
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "remove", dying)
+        with pytest.raises(Killed):
+            prepare(config_for(tmp_path), str(tmp_path / "killed"))
+    assert (tmp_path / "killed" / "progress").is_dir()
+    prepare(config_for(tmp_path), str(tmp_path / "killed"))
+    assert content(tmp_path / "killed") == content(made)
+
+
 def test_a_rerun_makes_only_what_is_missing_or_damaged(made: Path, tmp_path: Path) -> None:
     expected = content(made)
     (made / "train-00001.arrow").unlink()
