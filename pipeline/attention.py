@@ -15,9 +15,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from pipeline.patterns import Pattern
 
-Conditioning = Literal["cross_attention", "prefix"]
-"""How the decoder is told the latent. `cross_attention`: each row of the sentence, in each block. `prefix`: the
-sentence's first row, before the first block; the others may look at it, and may not."""
+Conditioning = Literal["cross_attention", "prefix", "none"]
+"""How the decoder's blocks are told the latent. `cross_attention`: each row of the sentence, in each block. `prefix`:
+the sentence's first row, before the first block; the others may look at it, and may not. `none`: not at all."""
 
 BlockKind = Literal["paper", "llama"]
 """`paper`: LayerNorm, GELU, biases, sinusoidal positions added to the embedding. `llama`: RMSNorm before each
@@ -159,6 +159,20 @@ class LatentPrefix(nn.Module):
     def forward(self, latents_SH: Tensor) -> Tensor:
         """[S, H] -> [S, H]."""
         return self.out(self.norm(latents_SH))
+
+
+class LatentHead(nn.Module):
+    """What the head is told by a sentence's latent past all blocks: a vector added to what each row gives it, so words
+    that are like the latent become likelier in the whole sentence."""
+
+    def __init__(self, config: BlockConfig) -> None:
+        super().__init__()
+        self.norm = new_norm(config)
+        self.scale_H = nn.Parameter(torch.empty(config.hidden_size))
+
+    def forward(self, latents_SH: Tensor) -> Tensor:
+        """[S, H] -> [S, H]."""
+        return self.norm(latents_SH) * self.scale_H
 
 
 class FeedForward(nn.Module):

@@ -4,7 +4,7 @@ Shape suffixes: D documents (windows of them), S sentences, T tokens, R tokens a
 sentence decoder), N sentences a window at most, L tokens a row at most.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Protocol, Self
 
@@ -53,7 +53,7 @@ class Batch:
     def to(self, device: torch.device | str) -> Self:
         """The same batch on another device."""
         moved = {
-            field.name: value.to(device) if isinstance(value, Tensor | RaggedLayout) else value
+            field.name: value.to(device) if isinstance(value, Tensor | RaggedLayout | Batch) else value
             for field in fields(self)
             for value in [getattr(self, field.name)]
         }
@@ -83,8 +83,19 @@ class SentenceBatch(Batch):
     """False for sentences that are context only."""
     document_D: Tensor
     """Document of each window."""
+    window_rows: RaggedLayout
+    """Layout of the windows in the decoder's rows."""
     bos_id: int
     eos_id: int
+    decoded_S: Tensor | None = None
+    """Sentences that the decoder is to write; none: all. The others are for encoder and trunk alone."""
+    part: "SentenceBatch | None" = None
+    """The sentences `decoded_S` as a batch of their own; their places are those of the whole window."""
+
+    @property
+    def decoded(self) -> "SentenceBatch":
+        """What the decoder is to write."""
+        return self if self.part is None else self.part
 
     @cached_property
     def decoder_rows(self) -> RaggedLayout:
@@ -120,8 +131,13 @@ class SentenceBatch(Batch):
         ends_document_D: NDArray[np.bool_] | None = None,
         context_D: NDArray[np.integer] | None = None,
         document_D: NDArray[np.integer] | None = None,
+        decoded_context: int | None = None,
     ) -> "SentenceBatch":
-        """From tokens, tokens a sentence, and sentences a window; by default each window is a document."""
+        """From tokens, tokens a sentence, and sentences a window; by default each window is a document.
+
+        Of the first `context_D` sentences of a window, which are not scored, the decoder is to write all, or the last
+        `decoded_context`.
+        """
         lengths_S, counts_D = np.asarray(lengths_S, np.int64), np.asarray(counts_D, np.int64)
         tokens_T = np.asarray(tokens_T, np.int64)
         assert lengths_S.sum() == len(tokens_T) and counts_D.sum() == len(lengths_S) and counts_D.min() > 0
@@ -130,6 +146,7 @@ class SentenceBatch(Batch):
             ends_document_D = np.ones(num_windows, bool)
         if context_D is None:
             context_D = np.zeros(num_windows, np.int64)
+        context_D = np.asarray(context_D, np.int64)
         if document_D is None:
             document_D = np.arange(num_windows)
         window_S = np.repeat(np.arange(num_windows), counts_D)
@@ -139,6 +156,22 @@ class SentenceBatch(Batch):
         inside_DN = places_N < counts_D[:, None]
         stop_S = np.zeros(num_sentences, np.float32)
         stop_S[first_D + counts_D - 1] = ends_document_D
+        decoded_S, part = None, None
+        if decoded_context is not None:
+            skipped_D = np.maximum(context_D - decoded_context, 0)
+            is_decoded_S = place_S >= skipped_D[window_S]
+            decoded_S = torch.from_numpy(np.flatnonzero(is_decoded_S))
+            decoded = cls.pack(
+                tokens_T[np.repeat(is_decoded_S, lengths_S)],
+                lengths_S[is_decoded_S],
+                counts_D - skipped_D,
+                bos_id=bos_id,
+                eos_id=eos_id,
+                ends_document_D=ends_document_D,
+                context_D=context_D - skipped_D,
+                document_D=document_D,
+            )
+            part = replace(decoded, place_S=torch.from_numpy(place_S[is_decoded_S]))
         return cls(
             tokens_T=torch.from_numpy(tokens_T),
             sentences=ragged_layout(lengths_S),
@@ -146,10 +179,13 @@ class SentenceBatch(Batch):
             place_S=torch.from_numpy(place_S),
             sentences_DN=torch.from_numpy(np.where(inside_DN, first_D[:, None] + places_N, 0)),
             stop_S=torch.from_numpy(stop_S),
-            scored_S=torch.from_numpy(place_S >= np.asarray(context_D)[window_S]),
+            scored_S=torch.from_numpy(place_S >= context_D[window_S]),
             document_D=torch.from_numpy(np.asarray(document_D, np.int64)),
+            window_rows=ragged_layout(np.bincount(window_S, lengths_S + 1).astype(np.int64)),
             bos_id=bos_id,
             eos_id=eos_id,
+            decoded_S=decoded_S,
+            part=part,
         )
 
 
@@ -213,8 +249,15 @@ class SentenceWindows:
     """Windows of at most `context_sentences` sentences, and how they become a `SentenceBatch`."""
 
     def __init__(
-        self, documents: DocumentSource, context_sentences: int, bos_id: int, eos_id: int, overlap: int = 0
+        self,
+        documents: DocumentSource,
+        context_sentences: int,
+        bos_id: int,
+        eos_id: int,
+        overlap: int = 0,
+        decoded_context: int | None = None,
     ) -> None:
+        self.decoded_context = decoded_context
         self.documents, self.bos_id, self.eos_id = documents, bos_id, eos_id
         self.windows = Windows.cover(documents.sentence_starts_N1, context_sentences, overlap)
         token_ends = np.concatenate([[0], np.cumsum(documents.sentence_lengths, dtype=np.int64)])
@@ -225,7 +268,8 @@ class SentenceWindows:
         )
         self.token_start_W = token_ends[self.windows.start_W] + of_document_W
         self.token_end_W = token_ends[self.windows.end_W] + of_document_W
-        self.tokens_W: Int64 = self.token_end_W - self.token_start_W
+        scored_W = self.windows.start_W + self.windows.context_W
+        self.tokens_W: Int64 = token_ends[self.windows.end_W] - token_ends[scored_W]
         self.length_W: Int64 = self.windows.end_W - self.windows.start_W
 
     def batch(self, index: Int64) -> SentenceBatch:
@@ -241,6 +285,7 @@ class SentenceWindows:
             ends_document_D=windows.ends_document_W[index],
             context_D=windows.context_W[index],
             document_D=windows.document_W[index],
+            decoded_context=self.decoded_context,
         )
 
 
@@ -252,15 +297,15 @@ class TokenWindows:
     ) -> None:
         self.documents, self.bos_id, self.eos_id = documents, bos_id, eos_id
         self.windows = Windows.cover(documents.token_starts_N1, context_tokens - 1, overlap)
-        self.tokens_W: Int64 = self.windows.end_W - self.windows.start_W
-        self.length_W = self.tokens_W
+        self.length_W: Int64 = self.windows.end_W - self.windows.start_W
+        self.tokens_W = self.length_W - self.windows.context_W
 
     def batch(self, index: Int64) -> TokenBatch:
         """The windows `index` as a batch."""
         windows = self.windows
         return TokenBatch.pack(
             self.documents.gather(windows.start_W[index], windows.end_W[index]),
-            self.tokens_W[index],
+            self.length_W[index],
             bos_id=self.bos_id,
             eos_id=self.eos_id,
             ends_document_D=windows.ends_document_W[index],

@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from pipeline.attention import Block, KeyValueCache, add_positions
 from pipeline.batches import SentenceBatch
+from pipeline.lookup import SentenceLookup
 from pipeline.patterns import SlidingWindow, additive_mask
 from pipeline.precision import at_least_fp32
 from pipeline.sampling import Sampler
@@ -24,9 +26,11 @@ class SentenceDecoder:
     `decoder_context_tokens` the last that many rows of the document.
     """
 
-    def __init__(self, vae: SentenceVae, batch: int, max_sentence_tokens: int) -> None:
+    def __init__(
+        self, vae: SentenceVae, batch: int, max_sentence_tokens: int, lookup: SentenceLookup | None = None
+    ) -> None:
         config = vae.config
-        self.vae = vae
+        self.vae, self.lookup = vae, lookup
         self.crosses_sentences = config.decoder_context_tokens > 0
         self.longest = max_sentence_tokens
         self.size = config.decoder_context_tokens or max_sentence_tokens
@@ -36,12 +40,17 @@ class SentenceDecoder:
         self.caches = [
             KeyValueCache(batch, self.size, config.num_heads, head_size, weight) for _ in self.blocks
         ]
-        prefix = vae.latent_prefix
-        self.tellers: list[Callable[[Tensor], Tensor]] = (
-            [block.told for block in self.blocks] if prefix is None else [prefix]
-        )
-        """What turns a latent into what rows are told: one for each block, or one for the first row."""
-        self.told = [weight.new_zeros(batch, config.hidden_size) for _ in self.tellers]
+        self.tellers: dict[str, Callable[[Tensor], Tensor]] = {}
+        """What turns a latent into what is added: to each row in a block, to a sentence's first row, before the head."""
+        if config.conditioning == "cross_attention":
+            self.tellers |= {f"block {i}": block.told for i, block in enumerate(self.blocks)}
+        if vae.latent_prefix is not None:
+            self.tellers["prefix"] = vae.latent_prefix
+        if vae.latent_head is not None:
+            self.tellers["head"] = vae.latent_head
+        self.told = {name: weight.new_zeros(batch, config.hidden_size) for name in self.tellers}
+        self.known = [weight.new_empty(0, config.hidden_size)] * batch
+        """Latents of each document's sentences [N, H], to be looked up."""
         self.visible_W = torch.arange(self.size, device=weight.device)
         self.rows_B = torch.zeros(batch, dtype=torch.long, device=weight.device)
         """Rows of each document so far, of a decoder that does not cross sentences those of its sentence."""
@@ -70,11 +79,22 @@ class SentenceDecoder:
             cache.keys_BAWK[document_R, :, cell_R] = k_RAK[kept_R]
             cache.values_BAWK[document_R, :, cell_R] = v_RAK[kept_R]
 
-    def start(self, documents: Sequence[int], latents_DH: Tensor, limits: Sequence[int]) -> None:
-        """Begin a sentence of 1 to `limits` tokens in each of these documents."""
+    def start(
+        self,
+        documents: Sequence[int],
+        latents_DH: Tensor,
+        limits: Sequence[int],
+        known: Sequence[Tensor] = (),
+    ) -> None:
+        """Begin a sentence of 1 to `limits` tokens in each of these documents; `known`: the latents [N, H] of each
+        one's sentences, for a lookup."""
         document_D = torch.tensor(documents, device=self.rows_B.device)
-        for tell, told_BH in zip(self.tellers, self.told, strict=True):
-            told_BH[document_D] = tell(latents_DH)
+        for name, tell in self.tellers.items():
+            self.told[name][document_D] = tell(latents_DH)
+        if self.lookup is not None:
+            for document, latents_NH in zip(documents, known, strict=True):
+                self.known[document] = latents_NH
+            self._remember()
         if not self.crosses_sentences:
             self.rows_B[document_D] = 0
         self.places_B[document_D] = 0
@@ -108,11 +128,24 @@ class SentenceDecoder:
         """Forget all other documents; these are 0, 1, ... from now on."""
         kept = torch.tensor(documents, device=self.rows_B.device)
         self.caches = [cache[kept] for cache in self.caches]
-        self.told = [told_BH[kept] for told_BH in self.told]
+        self.known = [self.known[document] for document in documents]
+        if self.lookup is not None:
+            self._remember()
+        self.told = {name: told_BH[kept] for name, told_BH in self.told.items()}
         self.rows_B, self.places_B = self.rows_B[kept], self.places_B[kept]
         self.limits_B, self.tokens_B = self.limits_B[kept], self.tokens_B[kept]
         self.going_B = self.going_B[kept]
         self.sentences = [self.sentences[document] for document in documents]
+
+    def _remember(self) -> None:
+        """Keys and values of what is known, and what each document may see of them."""
+        assert self.lookup is not None
+        lengths_B = torch.tensor([len(latents_NH) for latents_NH in self.known], device=self.rows_B.device)
+        known_BNH = pad_sequence(self.known, batch_first=True)
+        self.known_keys_BANK, self.known_values_BANK = self.lookup.remember(known_BNH)
+        sentences_N = torch.arange(self.known_keys_BANK.shape[2], device=lengths_B.device)
+        sees_B11N = (sentences_N <= lengths_B[:, None])[:, None, None]
+        self.knows_B11N = additive_mask(sees_B11N, known_BNH.dtype)
 
     def _step(self) -> Tensor:
         """Logits after one more row of each document [B, V]."""
@@ -124,13 +157,18 @@ class SentenceDecoder:
         else:
             x_BH, rotation = x_BH * config.hidden_size**0.5, self.vae.rotation(self.rows_B)
         mask_B11W = additive_mask((self.visible_W <= self.rows_B[:, None])[:, None, None], x_BH.dtype)
-        told: Sequence[Tensor | None] = self.told
-        if self.vae.latent_prefix is not None:
-            x_BH = x_BH + self.told[0] * (self.places_B == 0)[:, None]
-            told = [None] * len(self.blocks)
-        for block, cache, told_BH in zip(self.blocks, self.caches, told, strict=True):
-            x_BH = block.step(x_BH, cache, cells_B, mask_B11W, rotation, told_BH)
-        logits_BV = at_least_fp32(self.vae.head(self.vae.decoder_norm(x_BH)))
+        if "prefix" in self.told:
+            x_BH = x_BH + self.told["prefix"] * (self.places_B == 0)[:, None]
+        for i, (block, cache) in enumerate(zip(self.blocks, self.caches, strict=True)):
+            x_BH = block.step(x_BH, cache, cells_B, mask_B11W, rotation, self.told.get(f"block {i}"))
+        x_BH = self.vae.decoder_norm(x_BH)
+        if "head" in self.told:
+            x_BH = x_BH + self.told["head"]
+        if self.lookup is not None:
+            x_BH = x_BH + self.lookup.step(
+                x_BH, self.known_keys_BANK, self.known_values_BANK, self.knows_B11N
+            )
+        logits_BV = at_least_fp32(self.vae.head(x_BH))
         # A sentence has at least one token.
         logits_BV[:, config.eos_token_id].masked_fill_(self.places_B == 0, -torch.inf)
         if config.bos_token_id != config.eos_token_id:

@@ -55,7 +55,7 @@ def generate_documents(
     model.eval()
     sampler = Sampler(config.temperature, config.top_p, config.seed)
     longest = config.max_sentence_tokens or model.vae.config.max_sentence_tokens
-    decoder = SentenceDecoder(model.vae, len(prompts), longest)
+    decoder = SentenceDecoder(model.vae, len(prompts), longest, model.lookup)
     memory = SentenceMemory(model, len(prompts))
     _read_prompts(model, [prompt[-model.config.context_sentences :] for prompt in prompts], memory, decoder)
     names = list(range(len(prompts)))  # of the documents in the batch
@@ -65,7 +65,8 @@ def generate_documents(
     while going:
         if starting:
             limits = [min(tokens_left[place], longest) for place in starting]
-            decoder.start(starting, memory.predict(starting), limits)
+            known = [memory.latents[place] for place in starting]
+            decoder.start(starting, memory.predict(starting), limits, known)
         written = decoder.write(sampler, max(1, int(len(going) * WAITING_SHARE)))
         ended = list(written)
         latents_SH = model.vae.encode(_pack(model, [[ids] for ids in written.values()]))

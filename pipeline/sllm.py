@@ -2,7 +2,8 @@
 
 encoder -> one latent a sentence -> trunk, causal over sentences -> at each place the latent of the *next* sentence,
 which the decoder turns into tokens, and the decision to stop. The first sentence is predicted from a learned start
-vector, so every token of a document has a probability, and a document's likelihood is exact.
+vector, so every token of a document has a probability, and a document's likelihood is exact. With `lookup_heads` the
+decoder's rows also look up the sentences before, each on its own (`pipeline.lookup`).
 
 Shape suffixes: D windows of documents, N places, S sentences, R tokens and end marks, H hidden (of the latents).
 """
@@ -16,14 +17,15 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 
 from pipeline.batches import SentenceBatch
 from pipeline.errors import ModelError
+from pipeline.lookup import INITIAL_SCALE, SentenceLookup
 from pipeline.precision import at_least_fp32
 from pipeline.trunk import empty_trunk
 from pipeline.vae import SentenceVae, SentenceVaeConfig
 
 Ablation = Literal["none", "zeroed", "shuffled", "oracle"]
-"""What the decoder is given in place of the predicted latents, to see whether it uses them at all: nothing, those of
-other sentences, or the encoder's latent of the true next sentence (which a decoder trained apart from the trunk reads,
-and one trained with it from the start may not)."""
+"""What the decoder is given in place of the predicted latents, and of those that it looks up, to see whether it uses
+them at all: nothing; those of other sentences; or, for the predicted ones, the encoder's latent of the true next
+sentence (which a decoder trained apart from the trunk reads, and one trained with it from the start may not)."""
 
 
 class SllmModelConfig(PreTrainedConfig):
@@ -36,6 +38,7 @@ class SllmModelConfig(PreTrainedConfig):
     trunk_config: dict[str, Any] | PreTrainedConfig | None = None
     context_sentences: int = 64
     freeze_vae: bool = False
+    lookup_heads: int = 0
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -79,6 +82,11 @@ class Sllm(PreTrainedModel):
         self.from_trunk = nn.Identity() if same else nn.Linear(trunk_size, latent_size)
         self.start_H = nn.Parameter(torch.empty(latent_size))
         self.stop_head = nn.Linear(trunk_size, 1)
+        if config.lookup_heads and latent_size % config.lookup_heads:
+            raise ModelError(
+                f"sllm.lookup_heads ({config.lookup_heads}) must divide the latents' size, {latent_size}"
+            )
+        self.lookup = SentenceLookup(config, latent_size) if config.lookup_heads else None
         self.vae.requires_grad_(not config.freeze_vae)
         self.post_init()
 
@@ -86,9 +94,16 @@ class Sllm(PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, Sllm):
             initialization.normal_(module.start_H)
+        if isinstance(module, SentenceLookup):
+            std = self.vae.config.hidden_size**-0.5
+            initialization.normal_(module.query.weight, std=std)
+            initialization.normal_(module.key.weight, std=std)
+            initialization.zeros_(module.none_H)
+            initialization.constant_(module.scale_H, INITIAL_SCALE)
 
     def score(self, batch: SentenceBatch, ablation: Ablation = "none") -> tuple[Tensor, Tensor, Tensor]:
-        """-> NLL (nats) of each token and end mark [R], of each stop decision [S], and token hits [R]."""
+        """-> NLL (nats) of each token and end mark [R], of each stop decision [S], and token hits [R]: of the sentences
+        that are decoded, `batch.decoded`."""
         return self._score(self.vae.encode(batch), batch, ablation)
 
     def forward(self, batch: SentenceBatch) -> dict[str, Tensor]:
@@ -96,13 +111,19 @@ class Sllm(PreTrainedModel):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_vae):
             posterior = self.vae.posterior(batch)
         nll_R, stop_nll_S, hit_R = self._score(self.vae.sample(posterior), batch, "none")
+        predicted = torch.tensor(float(len(hit_R)), device=hit_R.device)
+        if batch.decoded_S is not None:
+            posterior, scored_S = posterior[batch.decoded_S], batch.decoded.scored_S
+            scored_R = scored_S[batch.decoded.decoder_rows.sequence_T]
+            nll_R, hit_R, stop_nll_S = nll_R * scored_R, hit_R & scored_R, stop_nll_S * scored_S
+            predicted = scored_R.sum().float()
         penalty, sums = self.vae.kl(posterior)
         return {
             "objective": self.vae.focal(nll_R).sum() + stop_nll_S.sum() + penalty,
             "nll": nll_R.detach().sum() + stop_nll_S.detach().sum(),
             "stop_nll": stop_nll_S.detach().sum(),
             "correct": hit_R.sum().float(),
-            "predicted": torch.tensor(float(len(hit_R)), device=hit_R.device),
+            "predicted": predicted,
             **sums,
         }
 
@@ -110,20 +131,38 @@ class Sllm(PreTrainedModel):
         self, latents_SH: Tensor, batch: SentenceBatch, ablation: Ablation
     ) -> tuple[Tensor, Tensor, Tensor]:
         predicted_SH, stop_logits_S = self.predict(latents_SH, batch)
+        known_SH = latents_SH
         if ablation == "zeroed":
-            predicted_SH = torch.zeros_like(predicted_SH)
+            predicted_SH, known_SH = torch.zeros_like(predicted_SH), torch.zeros_like(latents_SH)
         elif ablation == "oracle":
             predicted_SH = latents_SH
         elif ablation == "shuffled":
             generator = torch.Generator().manual_seed(len(predicted_SH))
             order_S = torch.randperm(len(predicted_SH), generator=generator).to(predicted_SH.device)
-            predicted_SH = predicted_SH[order_S]
-        nll_R, hit_R = self.vae.token_nll(predicted_SH, batch)
+            predicted_SH, known_SH = predicted_SH[order_S], latents_SH[order_S]
+        if batch.decoded_S is not None:
+            predicted_SH, stop_logits_S = predicted_SH[batch.decoded_S], stop_logits_S[batch.decoded_S]
+        decoded = batch.decoded
+        nll_R, hit_R = self.vae.row_nll(self._decode(predicted_SH, known_SH, batch), decoded)
         wide_S = at_least_fp32(stop_logits_S)
         stop_nll_S = F.binary_cross_entropy_with_logits(
-            wide_S, batch.stop_S.to(wide_S.dtype), reduction="none"
+            wide_S, decoded.stop_S.to(wide_S.dtype), reduction="none"
         )
         return nll_R, stop_nll_S, hit_R
+
+    def decode_logits(self, latents_SH: Tensor, batch: SentenceBatch) -> Tensor:
+        """Next-token logits of each row of the decoder [R, V], given the latents of the sentences and all true tokens
+        before it."""
+        predicted_SH, _ = self.predict(latents_SH, batch)
+        return self.vae.head(self._decode(predicted_SH, latents_SH, batch))
+
+    def _decode(self, predicted_SH: Tensor, known_SH: Tensor, batch: SentenceBatch) -> Tensor:
+        """What the head takes [R, H], given the predicted latents of `batch.decoded` and those of all sentences."""
+        decoded = batch.decoded
+        hidden_RH = self.vae.decode_hidden(predicted_SH, decoded, self.vae.decoder_pattern(decoded))
+        if self.lookup is not None:
+            hidden_RH = hidden_RH + self.lookup(hidden_RH, known_SH[batch.sentences_DN], decoded)
+        return hidden_RH
 
     def predict(self, latents_SH: Tensor, batch: SentenceBatch) -> tuple[Tensor, Tensor]:
         """From the latents of all sentences -> predicted latent [S, H] and stop logit [S] of each.

@@ -125,6 +125,7 @@ def sllm_model_config(
         trunk_config=trunk_config,
         context_sentences=config.sllm.context_sentences,
         freeze_vae=config.sllm.freeze_vae,
+        lookup_heads=config.sllm.lookup_heads,
     )
 
 
@@ -142,9 +143,15 @@ def recompute_activations(model: PreTrainedModel) -> None:
 
 def _windows(job: TrainingJob, config: Config, documents: Documents, tokenizer: Tokenizer) -> WindowSource:
     if job == "train-lm":
-        return TokenWindows(documents, config.lm.context_tokens, tokenizer.bos_id, tokenizer.eos_id)
+        size, scored = config.lm.context_tokens, config.lm.scored_tokens
+        overlap = 0 if scored is None else max(size - 1 - scored, 0)
+        return TokenWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id, overlap)
     size = config.sllm.context_sentences
-    return SentenceWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id)
+    scored = config.sllm.scored_sentences
+    if job == "train-vae" or scored is None:
+        return SentenceWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id)
+    overlap, decoded = max(size - scored, 0), config.sllm.decoded_context
+    return SentenceWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id, overlap, decoded)
 
 
 def check_tokenizer(model_path: str, model_config: PreTrainedConfig, shards: Shards) -> None:

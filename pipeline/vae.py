@@ -4,6 +4,8 @@ Encoder: token embedding + sinusoidal positions -> blocks -> sum over tokens -> 
 embedding + positions -> blocks of causal self-attention and attention to that vector -> vocabulary.
 
 With `conditioning` "prefix" the decoder is told that vector in its first row, and not in each block again. With
+`head_latent_scale` the head is told it too, past all blocks: then a latent is a direction in the space of words, and
+where the encoder reads the head's own vectors (`encoder_reads`) it is one from the first step. With
 `decoder_context_tokens` the decoder's tokens also see the last rows of the sentences before, of the same window: a
 short exact memory beside the long compressed one.
 
@@ -11,7 +13,7 @@ Shape suffixes: T tokens, R tokens and end marks, S sentences, H hidden, V vocab
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +24,7 @@ from pipeline.attention import (
     Block,
     BlockKind,
     Conditioning,
+    LatentHead,
     LatentOutput,
     LatentPrefix,
     Rotation,
@@ -50,6 +53,8 @@ class SentenceVaeConfig(PreTrainedConfig):
     conditioning: Conditioning = "cross_attention"
     decoder_context_tokens: int = 0
     initial_latent_scale: float = 1.0
+    head_latent_scale: float = 0.0
+    encoder_reads: Literal["embedding", "head"] = "embedding"
     norm_first: bool = False
     kl_weight: float = 0.0
     kl_floor: float = 0.5
@@ -79,6 +84,20 @@ class Posterior:
     mean_SH: Tensor
     log_variance_SH: Tensor | None
 
+    def __getitem__(self, sentences: Tensor) -> "Posterior":
+        """Of these sentences alone."""
+        log_variance_SH = None if self.log_variance_SH is None else self.log_variance_SH[sentences]
+        return Posterior(self.mean_SH[sentences], log_variance_SH)
+
+
+class Head(nn.Linear):
+    """Logits of the vocabulary; called with token ids, the vectors of those tokens (a call, since ZeRO-3 gathers the
+    weight for calls alone)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[R, H] -> [R, V]; ids [T] -> [T, H]."""
+        return super().forward(x) if x.is_floating_point() else F.embedding(x, self.weight)
+
 
 class SentenceVae(PreTrainedModel):
     """Sentence encoder and decoder around one latent vector."""
@@ -101,6 +120,10 @@ class SentenceVae(PreTrainedModel):
             raise ModelError(
                 "vae.decoder_context_tokens needs rotary positions, which slide: set vae.block=llama"
             )
+        if config.conditioning == "none" and config.head_latent_scale == 0:
+            raise ModelError(
+                "vae.conditioning=none leaves the latent to the head: set vae.head_latent_scale, 0.1 perhaps"
+            )
         self.embedding = nn.Embedding(config.vocab_size, hidden)
         encoder_layers = config.num_layers if config.encoder_layers is None else config.encoder_layers
         self.encoder = nn.ModuleList(Block(config) for _ in range(encoder_layers))
@@ -108,15 +131,18 @@ class SentenceVae(PreTrainedModel):
         if config.kl_weight > 0:
             self.log_variance = nn.Linear(hidden, hidden)
         crosses = config.conditioning == "cross_attention"
-        self.latent_prefix = None if crosses else LatentPrefix(config)
+        self.latent_prefix = LatentPrefix(config) if config.conditioning == "prefix" else None
+        self.latent_head = LatentHead(config) if config.head_latent_scale > 0 else None
         self.decoder = nn.ModuleList(Block(config, crosses) for _ in range(config.num_layers))
         last_norm = config.norm_first or config.block == "llama"
         self.decoder_norm = new_norm(config) if last_norm else nn.Identity()
-        self.head = nn.Linear(hidden, config.vocab_size, bias=False)
+        self.head = Head(hidden, config.vocab_size, bias=False)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
+        if isinstance(module, LatentHead):
+            initialization.constant_(module.scale_H, self.config.head_latent_scale)
         scale = self.config.initial_latent_scale
         if isinstance(module, LatentOutput) and scale != 1:
             assert self.config.initializer_range is not None
@@ -140,7 +166,10 @@ class SentenceVae(PreTrainedModel):
         After `max_sentence_tokens` tokens a sentence always ends (the shards know no longer one), so that end mark
         is certain and costs nothing.
         """
-        hidden_RH = self.decode_hidden(latents_SH, batch, self.decoder_pattern(batch))
+        return self.row_nll(self.decode_hidden(latents_SH, batch, self.decoder_pattern(batch)), batch)
+
+    def row_nll(self, hidden_RH: Tensor, batch: SentenceBatch) -> tuple[Tensor, Tensor]:
+        """What `token_nll` gives, of the decoder's output."""
         nll_R, is_likeliest_R = head_cross_entropy(self.head, hidden_RH, batch.decoder_targets_R)
         is_certain_R = batch.decoder_rows.positions_T >= self.config.max_sentence_tokens
         return nll_R.masked_fill(is_certain_R, 0.0), is_likeliest_R | is_certain_R
@@ -156,11 +185,14 @@ class SentenceVae(PreTrainedModel):
         if self.latent_prefix is not None:
             x_RH = x_RH.index_add(0, rows.starts_S, self.latent_prefix(latents_SH).to(x_RH.dtype))
         for block in self.decoder:
-            if self.latent_prefix is not None:
-                x_RH = block(x_RH, pattern, rotation)
-            else:
+            if self.config.conditioning == "cross_attention":
                 x_RH = block(x_RH, pattern, rotation, latents_SH, rows.sequence_T)
-        return self.decoder_norm(x_RH)
+            else:
+                x_RH = block(x_RH, pattern, rotation)
+        x_RH = self.decoder_norm(x_RH)
+        if self.latent_head is not None:
+            x_RH = x_RH + self.latent_head(latents_SH)[rows.sequence_T]
+        return x_RH
 
     def decoder_pattern(self, batch: SentenceBatch, keep: bool = False) -> Pattern:
         """What the decoder's rows see; `keep`: and with the keys and values that they saw."""
@@ -199,7 +231,7 @@ class SentenceVae(PreTrainedModel):
 
     def posterior(self, batch: SentenceBatch) -> Posterior:
         """What the encoder makes of each sentence."""
-        embedded_TH = self.embedding(batch.tokens_T)
+        embedded_TH = (self.head if self.config.encoder_reads == "head" else self.embedding)(batch.tokens_T)
         if self.training and self.config.token_dropout > 0:
             kept_T = torch.rand(len(embedded_TH), device=embedded_TH.device) >= self.config.token_dropout
             embedded_TH = embedded_TH * kept_T[:, None]

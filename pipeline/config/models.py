@@ -82,6 +82,9 @@ class LmConfig(Section):
 
     context_tokens: int = Field(default=512, ge=2)
     """Tokens the model sees at once; longer documents are cut into windows."""
+    scored_tokens: int | None = Field(default=None, ge=1)
+    """Tokens of a window that training predicts, behind up to as many as fill `context_tokens` that are read only. None:
+    all of a window are predicted, so on average half of it is context."""
     train: TrainConfig = TrainConfig()
     """How it is trained."""
 
@@ -102,9 +105,16 @@ class VaeConfig(Section):
     block: Literal["paper", "llama"] = "paper"
     """`paper`: LayerNorm, GELU, biases, sinusoidal positions. `llama`: RMSNorm before each part, a gated
     feed-forward, no biases, rotary positions."""
-    conditioning: Literal["cross_attention", "prefix"] = "cross_attention"
-    """How the decoder is told the latent. `cross_attention`: each row of the sentence, in each layer (the paper's).
-    `prefix`: the sentence's first row alone, to which the others attend as far as it is of use."""
+    conditioning: Literal["cross_attention", "prefix", "none"] = "cross_attention"
+    """How the decoder's layers are told the latent. `cross_attention`: each row of the sentence, in each layer (the
+    paper's). `prefix`: the sentence's first row alone, to which the others attend as far as it is of use. `none`: not at
+    all, for `head_latent_scale` alone."""
+    head_latent_scale: float = Field(default=0.0, ge=0)
+    """Over 0, the head is told the latent too, added to what each row of the sentence gives it; this is how large that
+    starts. Words like the latent become likelier at once, whatever the layers have learned."""
+    encoder_reads: Literal["embedding", "head"] = "embedding"
+    """Whose vectors of tokens the encoder reads: the decoder's embedding, or those of its head, in whose space
+    `head_latent_scale` speaks. With tied embeddings they are the same."""
     norm_first: bool = False
     """Normalise before each part of a block instead of after it (the paper: after; `llama`: always before)."""
     decoder_context_tokens: int = Field(default=0, ge=0)
@@ -137,6 +147,14 @@ class SllmConfig(Section):
 
     context_sentences: int = Field(default=64, ge=2)
     """Sentences the trunk sees at once; longer documents are cut into windows."""
+    scored_sentences: int | None = Field(default=None, ge=1)
+    """Sentences of a window that training predicts; those before them, up to `context_sentences` in all, pass encoder
+    and trunk alone, which costs little. None: all of a window are predicted, so on average half of it is context."""
+    decoded_context: int = Field(default=1, ge=0)
+    """Of the sentences before them, how many the decoder reads too, for `vae.decoder_context_tokens`."""
+    lookup_heads: int = Field(default=0, ge=0)
+    """Heads with which each row of the decoder, past its layers, looks up the sentences before; they must divide the
+    latents' size. 0, the paper's: it hears of them through the predicted latent alone."""
     trunk_from: Literal["lm", "path", "config"] = "lm"
     """Where the trunk's weights come from: the trained token-level model (`models.lm`), the pretrained one
     (`trunk.path`), or a fresh start."""

@@ -12,8 +12,8 @@ Int64 = NDArray[np.int64]
 class Windows:
     """W windows over documents, in units (sentences, or tokens) that run on from document to document.
 
-    A document longer than a window is covered by several; each repeats `overlap` units of the one before,
-    as context that is not scored again.
+    A document longer than a window is covered by several; each repeats units of those before it, as context that is
+    not scored again.
     """
 
     document_W: Int64
@@ -29,20 +29,23 @@ class Windows:
 
     @classmethod
     def cover(cls, starts_N1: Int64, size: int, overlap: int = 0) -> "Windows":
-        """Windows of at most `size` units over documents whose units start at `starts_N1` (N + 1 offsets)."""
+        """Windows of at most `size` units over documents whose units start at `starts_N1` (N + 1 offsets).
+
+        Each scores up to `size` - `overlap` units, behind as many as there are of the `overlap` units before them.
+        """
         assert 0 <= overlap < size
         stride = size - overlap
-        counts_N = np.diff(starts_N1)
-        windows_N = np.where(counts_N > 0, np.maximum(-(-(counts_N - overlap) // stride), 1), 0)
-        document_W = np.repeat(np.arange(len(counts_N)), windows_N)
+        windows_N = -(-np.diff(starts_N1) // stride)
+        document_W = np.repeat(np.arange(len(windows_N)), windows_N)
         rank_W = np.arange(len(document_W)) - np.repeat(np.cumsum(windows_N) - windows_N, windows_N)
-        start_W = starts_N1[document_W] + rank_W * stride
-        end_W = np.minimum(start_W + size, starts_N1[document_W + 1])
+        scored_W = starts_N1[document_W] + rank_W * stride
+        start_W = np.maximum(scored_W - overlap, starts_N1[document_W])
+        end_W = np.minimum(scored_W + stride, starts_N1[document_W + 1])
         return cls(
             document_W,
             start_W,
             end_W,
-            np.where(rank_W > 0, overlap, 0),
+            scored_W - start_W,
             end_W == starts_N1[document_W + 1],
         )
 

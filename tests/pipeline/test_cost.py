@@ -58,9 +58,9 @@ def test_flops_of_training_with_frozen_parts(sllm):
     assert counted <= training_flops(parts_of(model), sentence_work()) <= 1.15 * counted
 
 
-@pytest.mark.parametrize("conditioning", ["cross_attention", "prefix"])
+@pytest.mark.parametrize("conditioning", ["cross_attention", "prefix", "none"])
 def test_flops_of_training_a_vae(sllm, conditioning):
-    vae = sllm(conditioning=conditioning).vae.float().train()
+    vae = sllm(conditioning=conditioning, head_latent_scale=float(conditioning == "none")).vae.float().train()
     counted = training_flops_of(vae, sentence_batch())
     assert training_flops(parts_of(vae), sentence_work()) == pytest.approx(counted, rel=0.02)
 
@@ -96,12 +96,12 @@ def test_flops_of_writing_a_token(trunk_config):
     assert writing_flops(model, 1.0, 20) == pytest.approx(counted, rel=0.02)
 
 
-@pytest.mark.parametrize("conditioning", ["cross_attention", "prefix"])
+@pytest.mark.parametrize("conditioning", ["cross_attention", "prefix", "none"])
 def test_flops_of_writing_a_sentence(sllm, conditioning):
     from pipeline.decoding import SentenceDecoder
     from pipeline.sentence_memory import SentenceMemory
 
-    model = sllm(conditioning=conditioning).float()
+    model = sllm(conditioning=conditioning, head_latent_scale=float(conditioning == "none")).float()
     decoder = SentenceDecoder(model.vae, 1, TOKENS)
     sentence = SentenceBatch.pack([3] * TOKENS, [TOKENS], [1], bos_id=1, eos_id=2)
     with torch.inference_mode():

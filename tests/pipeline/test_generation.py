@@ -88,6 +88,10 @@ DECODERS = {
     "wide": {"block": "llama", "decoder_context_tokens": 100},
     "prefix": {"block": "llama", "conditioning": "prefix", "decoder_context_tokens": 9},
     "prefix-paper": {"conditioning": "prefix"},
+    "head": {"conditioning": "none", "head_latent_scale": 0.5, "encoder_reads": "head"},
+    "head-sliding": {"block": "llama", "head_latent_scale": 0.5, "decoder_context_tokens": 9},
+    "lookup": {"lookup_heads": 2},
+    "lookup-sliding": {"lookup_heads": 4, "block": "llama", "decoder_context_tokens": 9},
 }
 
 
@@ -111,8 +115,7 @@ def test_what_is_written_is_likeliest_given_all_that_stands_before(sllm, vae):
     for document, prompt in zip(documents, prompts, strict=True):
         batch = pack(document)
         with torch.no_grad():
-            predicted, _ = model.predict(model.vae.encode(batch), batch)
-            logits = model.vae.decode_logits(predicted, batch)
+            logits = model.decode_logits(model.vae.encode(batch), batch)
         logits[:, 1] = -torch.inf
         left = config.max_tokens
         for place in range(len(prompt), len(document)):

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -15,6 +16,12 @@ from pipeline.patterns import SlidingWindow
 BOS, EOS, VOCAB = 1, 2, 50
 LONGEST = 12  # tokens a sentence: after so many its end is certain
 TRUNKS = ["opt", "opt-projected", "llama"]  # tests/pipeline/test_trunk.py has more
+HEAD = {
+    "head_latent_scale": 0.1,
+    "encoder_reads": "head",
+    "encoder_layers": 0,
+    "tie_word_embeddings": False,
+}
 VAES = {
     "paper": {},
     "norm-first": {"norm_first": True},
@@ -23,6 +30,10 @@ VAES = {
     "wide": {"block": "llama", "decoder_context_tokens": 100},
     "prefix": {"block": "llama", "conditioning": "prefix", "decoder_context_tokens": 9},
     "prefix-paper": {"conditioning": "prefix"},
+    "head": {**HEAD, "conditioning": "none"},
+    "head-sliding": {**HEAD, "conditioning": "prefix", "block": "llama", "decoder_context_tokens": 9},
+    "lookup": {**HEAD, "lookup_heads": 4},
+    "lookup-sliding": {"lookup_heads": 1, "block": "llama", "decoder_context_tokens": 9},
 }
 
 
@@ -97,7 +108,7 @@ def test_the_local_decoder_sees_the_sentence_before(sllm):
 
 
 @pytest.mark.parametrize("trunk", TRUNKS)
-@pytest.mark.parametrize("vae", [VAES[name] for name in ("paper", "norm-first", "llama", "prefix-paper")])
+@pytest.mark.parametrize("vae", [VAES[name] for name in ("paper", "norm-first", "llama", "prefix-paper", "head", "lookup")])
 def test_loss_equals_one_computed_sentence_by_sentence(sllm, random_documents, trunk, vae):
     model = sllm(trunk, **vae)
     documents = random_documents(5, seed=2).documents
@@ -122,6 +133,19 @@ def test_a_sliding_window_is_attention_under_a_mask(size):
     assert pattern.positions_T.tolist() == [*range(7), *range(40), 0, *range(12)]
 
 
+def looked_up(lookup, row_H, latents):
+    """Attention over the sentences before, head by head; the first key is "none", whose value is 0."""
+    found = []
+    values = [torch.zeros_like(row_H), *(latent[0] for latent in latents)]
+    keys = [lookup.none_H, *(lookup.key(latent[0]) for latent in latents)]
+    for part in lookup.query(row_H).tensor_split(lookup.num_heads):
+        size, at = len(part), sum(map(len, found))
+        scores = torch.stack([part @ key[at : at + size] for key in keys]) / size**0.5
+        weights = scores.softmax(0)
+        found.append(sum(w * value[at : at + size] for w, value in zip(weights, values, strict=True)))
+    return torch.cat(found) * lookup.scale_H
+
+
 def document_nll(model, document):
     """The likelihood as DESIGN has it, with loops: one sentence, one token at a time, in float64."""
     with torch.no_grad():
@@ -131,7 +155,11 @@ def document_nll(model, document):
             context = torch.cat([model.start_H[None], *latents[:i]])[None]
             hidden = model.trunk(inputs_embeds=model.to_trunk(context), use_cache=False).last_hidden_state
             predicted = model.from_trunk(hidden[:, -1])
-            logits = model.vae.decode_logits(predicted, pack([sentence]))
+            batch = pack([sentence])
+            hidden = model.vae.decode_hidden(predicted, batch, model.vae.decoder_pattern(batch))
+            if model.lookup is not None:
+                hidden = torch.stack([row + looked_up(model.lookup, row, latents[:i]) for row in hidden])
+            logits = model.vae.head(hidden)
             for row, target in list(zip(logits, [*sentence, EOS], strict=True))[:LONGEST]:
                 total -= F.log_softmax(row, -1)[target].item()
             context = torch.cat([model.start_H[None], *latents[: i + 1]])[None]
@@ -160,21 +188,60 @@ def test_windows_of_a_long_document_score_each_sentence_once(sllm, random_docume
     assert scored == len(documents.sentence_lengths)
 
 
-def test_save_and_load_give_the_same_logits(sllm, random_documents, tmp_path):
+@pytest.mark.parametrize("vae", [VAES[name] for name in ("paper", "lookup", "sliding", "lookup-sliding")])
+def test_context_that_is_only_read_changes_no_likelihood(sllm, random_documents, vae):
+    """In training, sentences of the context pass encoder and trunk alone; evaluation decodes all of a window."""
+    model = sllm(context_sentences=8, **vae)
+    documents = random_documents(6, seed=3, sentences=30)
+    # Two layers of a window of 9 rows look back on at most 16 tokens and marks.
+    decoded = 8 if "decoder_context_tokens" in vae else 0
+    training = SentenceWindows(documents, 8, BOS, EOS, overlap=6, decoded_context=decoded)
+    evaluation = SentenceWindows(documents, 8, BOS, EOS, overlap=6)
+    batch = training.batch(np.arange(len(training.windows)))
+    assert (len(batch.decoded.stop_S) < len(batch.stop_S)) == (decoded == 0)
+    sums = model(batch)
+    assert sums["nll"].item() == pytest.approx(sllm_nll(model, evaluation, 100).sum(), rel=1e-10)
+    assert sums["predicted"] == len(documents.flat) + len(documents.sentence_lengths)
+    assert training.tokens_W.sum() == len(documents.flat)
+
+
+def test_of_the_context_only_the_last_sentences_are_decoded():
+    batch = SentenceBatch.pack(
+        [3, 4, 5, 6, 7, 8, 9], [1, 2, 1, 1, 2], [4, 1], bos_id=BOS, eos_id=EOS, context_D=[3, 0], decoded_context=1
+    )
+    assert batch.decoded_S.tolist() == [2, 3, 4]
+    assert batch.decoded.tokens_T.tolist() == [6, 7, 8, 9]
+    assert batch.decoded.scored_S.tolist() == [False, True, True]
+    assert batch.decoded.window_S.tolist() == [0, 0, 1]
+    assert batch.decoded.stop_S.tolist() == batch.stop_S[2:].tolist()
+    assert batch.tokens_T.tolist() == [3, 4, 5, 6, 7, 8, 9]
+
+
+def test_save_and_load_give_the_same_model(sllm, random_documents, tmp_path):
     for trunk in TRUNKS:
-        model = sllm(trunk, kl_weight=1e-3).float()
+        options = {**HEAD, "lookup_heads": 2} if trunk == "llama" else {}
+        model = sllm(trunk, kl_weight=1e-3, **options).float()
         model.save_pretrained(tmp_path / trunk)
         again = AutoModel.from_pretrained(tmp_path / trunk).eval()
         assert type(again) is type(model)
+        mine, theirs = model.state_dict(), again.state_dict()
+        assert mine.keys() == theirs.keys()
+        assert all(torch.equal(mine[name], theirs[name]) for name in mine)
         batch = pack(*random_documents(3).documents)
+        # Where in memory weights lie may change the last bit of a product.
         for mine, theirs in zip(model.score(batch), again.score(batch), strict=True):
-            assert torch.equal(mine, theirs)
+            assert torch.allclose(mine.float(), theirs.float(), rtol=1e-5)
         assert (tmp_path / trunk / "model.safetensors").is_file()
 
 
 def test_positions_that_cannot_slide_are_refused(sllm):
     with pytest.raises(ModelError, match=r"set vae\.block=llama"):
         sllm(decoder_context_tokens=8)
+
+
+def test_a_latent_that_nobody_hears_of_is_refused(sllm):
+    with pytest.raises(ModelError, match=r"set vae\.head_latent_scale"):
+        sllm(conditioning="none")
 
 
 def test_too_few_positions_are_refused(sllm):
