@@ -201,7 +201,9 @@ def _work(batch: Batch) -> Workload:
     if isinstance(batch, TokenBatch):
         return Workload.of_rows((batch.targets_DL != IGNORED).sum(1).numpy())
     assert isinstance(batch, SentenceBatch)
-    return Workload.of_sentences(batch.sentences.lengths_S.numpy(), np.bincount(batch.window_S.numpy()))
+    windows = np.bincount(batch.window_S.numpy())
+    context = windows - np.bincount(batch.decoded.window_S.numpy(), minlength=len(windows))
+    return Workload.of_sentences(batch.sentences.lengths_S.numpy(), windows, context)
 
 
 def _documents(config: Config, vocab_size: int) -> DocumentSource:

@@ -127,7 +127,7 @@ def _figures(
 ) -> dict[str, Any]:
     value = 4 if config.precision == "fp32" else 2
     work = _micro_batch(config, model, train, tokens_per_sentence)
-    flops = training_flops(parts_of(model), work) / work.tokens
+    flops = training_flops(parts_of(model), work) / work.scored_tokens
     speed = on.num_gpus * on.peak * on.utilisation / flops
     tokens = float(train.steps * train.micro_batches_per_step * train.micro_batch_tokens)
     activations = activation_bytes(model, work, config.precision)
@@ -160,9 +160,15 @@ def _figures(
 def _micro_batch(config: Config, model: Model, train: TrainConfig, tokens_per_sentence: float) -> Workload:
     """A typical micro-batch: full windows of sentences that are all of mean length."""
     if isinstance(model, TokenLm):
-        rows = max(train.micro_batch_tokens // config.lm.context_tokens, 1)
-        return Workload.of_rows([min(config.lm.context_tokens, train.micro_batch_tokens)] * rows)
+        size = config.lm.context_tokens
+        scored = min(config.lm.scored_tokens or size, size)
+        rows = max(train.micro_batch_tokens // scored, 1)
+        return Workload.of_rows([min(size, train.micro_batch_tokens + size - scored)] * rows, size - scored)
+    size = scored = config.sllm.context_sentences
+    if not isinstance(model, SentenceVae):
+        scored = min(config.sllm.scored_sentences or size, size)
     sentences = max(round(train.micro_batch_tokens / tokens_per_sentence), 1)
-    full, rest = divmod(sentences, config.sllm.context_sentences)
-    windows = [config.sllm.context_sentences] * full + [rest] * (rest > 0)
-    return Workload.of_sentences([tokens_per_sentence] * sentences, windows)
+    full, rest = divmod(sentences, scored)
+    windows = [size] * full + [rest + size - scored] * (rest > 0)
+    context = [size - scored] * len(windows)
+    return Workload.of_sentences([tokens_per_sentence] * sum(windows), windows, context)

@@ -25,7 +25,7 @@ from pipeline.lm import TokenLm
 from pipeline.sllm import Sllm
 from pipeline.vae import SentenceVae
 
-Rows = Literal["tokens", "decoder_rows", "sentences", "trunk_rows"]
+Rows = Literal["tokens", "decoder_rows", "sentences", "decoded_sentences", "trunk_rows"]
 Model = TokenLm | SentenceVae | Sllm
 
 
@@ -35,7 +35,10 @@ class Workload:
 
     tokens: float = 0.0
     """Document tokens: rows of the sentence encoder, and of a token-level model."""
+    scored_tokens: float = 0.0
+    """Those of them that are predicted, and not context alone; of a sentence-level model the decoder's."""
     sentences: float = 0.0
+    decoded_sentences: float = 0.0
     windows: float = 0.0
     """Windows of documents; each puts one start vector before its sentences."""
     token_pairs: float = 0.0
@@ -44,49 +47,70 @@ class Workload:
     """Pairs in the sentence decoder."""
     trunk_pairs: float = 0.0
     """Pairs in the trunk over sentences."""
+    lookup_pairs: float = 0.0
+    """Pairs of the decoder's rows and the sentences that they look up."""
 
     def rows(self, kind: Rows) -> float:
         """Rows of a part."""
         return {
             "tokens": self.tokens,
-            "decoder_rows": self.tokens + self.sentences,
+            "decoder_rows": self.scored_tokens + self.decoded_sentences,
             "sentences": self.sentences,
+            "decoded_sentences": self.decoded_sentences,
             "trunk_rows": self.sentences + self.windows,
         }[kind]
 
     @classmethod
-    def of_sentences(cls, tokens_S: ArrayLike, sentences_D: ArrayLike) -> Self:
-        """Training a sentence-level model on sentences of these lengths, in windows of so many sentences."""
-        n_S, n_D = np.asarray(tokens_S, np.float64), np.asarray(sentences_D, np.float64)
+    def of_sentences(
+        cls, tokens_S: ArrayLike, sentences_D: ArrayLike, context_D: ArrayLike | None = None
+    ) -> Self:
+        """Training a sentence-level model on sentences of these lengths, in windows of so many sentences, the first
+        `context_D` of which the decoder does not write."""
+        n_S, n_D = np.asarray(tokens_S, np.float64), np.asarray(sentences_D, np.int64)
+        place_S = np.concatenate([np.arange(count) for count in n_D])
+        context_D = np.zeros_like(n_D) if context_D is None else np.asarray(context_D)
+        decoded_S = place_S >= np.repeat(context_D, n_D)
+        rows_S = np.where(decoded_S, n_S + 1, 0)
         return cls(
             tokens=n_S.sum(),
+            scored_tokens=n_S[decoded_S].sum(),
             sentences=len(n_S),
+            decoded_sentences=decoded_S.sum(),
             windows=len(n_D),
             token_pairs=(n_S**2).sum(),
-            decoder_pairs=_causal_pairs(n_S + 1).sum(),
-            trunk_pairs=_causal_pairs(n_D + 1).sum(),
+            decoder_pairs=_causal_pairs(rows_S).sum(),
+            trunk_pairs=_causal_pairs(n_D + 1.0).sum(),
+            lookup_pairs=(rows_S * (place_S + 1)).sum(),
         )
 
     @classmethod
-    def of_rows(cls, tokens_D: ArrayLike) -> Self:
-        """Training a token-level model on windows of so many tokens."""
+    def of_rows(cls, tokens_D: ArrayLike, context_D: ArrayLike = 0) -> Self:
+        """Training a token-level model on windows of so many tokens, the first `context_D` of which are read only."""
         n_D = np.asarray(tokens_D, np.float64)
-        return cls(tokens=n_D.sum(), windows=len(n_D), token_pairs=_causal_pairs(n_D).sum())
+        return cls(
+            tokens=n_D.sum(),
+            scored_tokens=(n_D - np.asarray(context_D)).sum(),
+            windows=len(n_D),
+            token_pairs=_causal_pairs(n_D).sum(),
+        )
 
     @classmethod
     def writing_token(cls, context_tokens: float) -> Self:
         """One more token of a token-level model that has `context_tokens` in its cache."""
-        return cls(tokens=1.0, token_pairs=context_tokens + 1)
+        return cls(tokens=1.0, scored_tokens=1.0, token_pairs=context_tokens + 1)
 
     @classmethod
     def writing_sentence(cls, tokens: float, context_sentences: float) -> Self:
         """One more sentence of `tokens` tokens: decoded, read again, passed through the trunk."""
         return cls(
             tokens=tokens,
+            scored_tokens=tokens,
             sentences=1.0,
+            decoded_sentences=1.0,
             token_pairs=tokens**2,
             decoder_pairs=_causal_pairs(tokens + 1),
             trunk_pairs=context_sentences + 1,
+            lookup_pairs=(tokens + 1) * (context_sentences + 1),
         )
 
 
@@ -104,7 +128,7 @@ class Part:
     """Inputs and outputs of its matrices, for each row."""
     attention_width: int = 0
     """Heads x head size, summed over layers."""
-    pairs: Literal["token_pairs", "decoder_pairs", "trunk_pairs"] = "token_pairs"
+    pairs: Literal["token_pairs", "decoder_pairs", "trunk_pairs", "lookup_pairs"] = "token_pairs"
     has_backward: bool = True
     """Does the gradient of the loss flow through?"""
 
@@ -153,10 +177,11 @@ def context_bytes_per_token(
     model: TokenLm | Sllm, tokens_per_sentence: float, bytes_per_value: int = 2
 ) -> float:
     """Memory that a token of context takes: keys and values; of a sentence-level model, a share of one
-    sentence's keys, values and latent."""
+    sentence's keys, values and latent, and of its key for a lookup."""
     if isinstance(model, TokenLm):
         return float(bytes_per_value * _key_value_width(model.model.config))
-    width = _key_value_width(model.trunk.config) + model.vae.config.hidden_size
+    latents = 2 if model.lookup is not None else 1  # a lookup has a key for each
+    width = _key_value_width(model.trunk.config) + latents * model.vae.config.hidden_size
     return bytes_per_value * width / tokens_per_sentence
 
 
@@ -222,7 +247,7 @@ def _vae_parts(vae: SentenceVae, into_encoder: bool) -> Iterator[Part]:
     encoder = _part("encoder", "tokens", _matrices(vae.encoder), attention_width=encoder_width)
     for part in (encoder, _part("posterior", "sentences", posterior)):
         yield part if into_encoder else replace(part, has_backward=False)
-    yield _part("latent into decoder", "sentences", to_latent)
+    yield _part("latent into decoder", "decoded_sentences", to_latent)
     yield _part("decoder", "decoder_rows", decoder, attention_width=width, pairs="decoder_pairs")
     yield _part("head", "decoder_rows", [vae.head])
 
@@ -232,6 +257,12 @@ def _trunk_parts(model: Sllm) -> Iterator[Part]:
     width = _attention_width(model.trunk.config)
     yield _part("trunk", "trunk_rows", trunk, attention_width=width, pairs="trunk_pairs")
     yield _part("out of trunk", "sentences", [*_matrices(model.from_trunk), model.stop_head])
+    if model.lookup is not None:
+        yield _part("what can be looked up", "sentences", [model.lookup.key])
+        width = model.vae.config.hidden_size
+        yield _part(
+            "lookup", "decoder_rows", [model.lookup.query], attention_width=width, pairs="lookup_pairs"
+        )
 
 
 def _part(name: str, rows: Rows, matrices: Iterable[nn.Module], **options: Any) -> Part:

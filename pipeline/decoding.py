@@ -18,6 +18,9 @@ from pipeline.precision import at_least_fp32
 from pipeline.sampling import Sampler
 from pipeline.vae import SentenceVae
 
+Known = tuple[Tensor, Tensor]
+"""Keys and latents [N, H] of a document's sentences, for a lookup."""
+
 
 class SentenceDecoder:
     """The decoder of a SentenceVAE at work on B documents.
@@ -41,7 +44,7 @@ class SentenceDecoder:
             KeyValueCache(batch, self.size, config.num_heads, head_size, weight) for _ in self.blocks
         ]
         self.tellers: dict[str, Callable[[Tensor], Tensor]] = {}
-        """What turns a latent into what is added: to each row in a block, to a sentence's first row, before the head."""
+        """What turns a latent into what is added: to each row in a block, to a sentence's first row, for the head."""
         if config.conditioning == "cross_attention":
             self.tellers |= {f"block {i}": block.told for i, block in enumerate(self.blocks)}
         if vae.latent_prefix is not None:
@@ -49,8 +52,9 @@ class SentenceDecoder:
         if vae.latent_head is not None:
             self.tellers["head"] = vae.latent_head
         self.told = {name: weight.new_zeros(batch, config.hidden_size) for name in self.tellers}
-        self.known = [weight.new_empty(0, config.hidden_size)] * batch
-        """Latents of each document's sentences [N, H], to be looked up."""
+        nothing_0H = weight.new_empty(0, config.hidden_size)
+        self.known: list[Known] = [(nothing_0H, nothing_0H)] * batch
+        """What each document can look up."""
         self.visible_W = torch.arange(self.size, device=weight.device)
         self.rows_B = torch.zeros(batch, dtype=torch.long, device=weight.device)
         """Rows of each document so far, of a decoder that does not cross sentences those of its sentence."""
@@ -84,16 +88,15 @@ class SentenceDecoder:
         documents: Sequence[int],
         latents_DH: Tensor,
         limits: Sequence[int],
-        known: Sequence[Tensor] = (),
+        known: Sequence[Known] = (),
     ) -> None:
-        """Begin a sentence of 1 to `limits` tokens in each of these documents; `known`: the latents [N, H] of each
-        one's sentences, for a lookup."""
+        """Begin a sentence of 1 to `limits` tokens in each of these documents; `known`: what each can look up."""
         document_D = torch.tensor(documents, device=self.rows_B.device)
         for name, tell in self.tellers.items():
             self.told[name][document_D] = tell(latents_DH)
         if self.lookup is not None:
-            for document, latents_NH in zip(documents, known, strict=True):
-                self.known[document] = latents_NH
+            for document, sentences in zip(documents, known, strict=True):
+                self.known[document] = sentences
             self._remember()
         if not self.crosses_sentences:
             self.rows_B[document_D] = 0
@@ -140,12 +143,14 @@ class SentenceDecoder:
     def _remember(self) -> None:
         """Keys and values of what is known, and what each document may see of them."""
         assert self.lookup is not None
-        lengths_B = torch.tensor([len(latents_NH) for latents_NH in self.known], device=self.rows_B.device)
-        known_BNH = pad_sequence(self.known, batch_first=True)
-        self.known_keys_BANK, self.known_values_BANK = self.lookup.remember(known_BNH)
+        lengths_B = torch.tensor([len(latents_NH) for _, latents_NH in self.known], device=self.rows_B.device)
+        keys_BNH, latents_BNH = (
+            pad_sequence(list(each), batch_first=True) for each in zip(*self.known, strict=True)
+        )
+        self.known_keys_BANK, self.known_values_BANK = self.lookup.remember(keys_BNH, latents_BNH)
         sentences_N = torch.arange(self.known_keys_BANK.shape[2], device=lengths_B.device)
         sees_B11N = (sentences_N <= lengths_B[:, None])[:, None, None]
-        self.knows_B11N = additive_mask(sees_B11N, known_BNH.dtype)
+        self.knows_B11N = additive_mask(sees_B11N, latents_BNH.dtype)
 
     def _step(self) -> Tensor:
         """Logits after one more row of each document [B, V]."""

@@ -65,7 +65,7 @@ def generate_documents(
     while going:
         if starting:
             limits = [min(tokens_left[place], longest) for place in starting]
-            known = [memory.latents[place] for place in starting]
+            known = [memory.known(place) for place in starting]
             decoder.start(starting, memory.predict(starting), limits, known)
         written = decoder.write(sampler, max(1, int(len(going) * WAITING_SHARE)))
         ended = list(written)

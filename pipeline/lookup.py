@@ -1,9 +1,9 @@
-"""Looking up the sentences before: each row of the decoder attends to their latents, and tells the head what it finds.
+"""Looking up the sentences before: each row of the decoder attends to their latents and tells the head what it finds.
 
-The predicted latent is one vector for a whole sentence; what stood in which sentence before is worth more to some of its
-words than to others. So past the decoder's layers each row asks on its own. Where the encoder reads the head's own
-vectors (`encoder_reads: head`), a latent is a direction in the space of words, and what is found makes the words of the
-sentences found likelier.
+The predicted latent is one vector for a whole sentence; what stood in which sentence before is worth more to some of
+its words than to others. So past the decoder's layers each row asks on its own. Where the encoder reads the head's own
+vectors (`encoder_reads: head`), a latent is a direction in the space of words, and what is found makes the words of
+the sentences found likelier.
 
 Shape suffixes: D windows, N sentences before (the first stands for "none"), R rows of the decoder, B documents written
 side by side, H hidden, A heads, K head size, s x l a bucket of windows with as many rows.
@@ -44,7 +44,7 @@ class SentenceLookup(nn.Module):
 
         `batch`: of the decoder's rows, each with its window and its sentence's place, which sees what is before it.
         """
-        k_DANK, v_DANK = self.remember(latents_DNH)
+        k_DANK, v_DANK = self.remember(self.key(latents_DNH), latents_DNH)
         q_RAK = self._heads(self.query(hidden_RH))
         sentence_R = batch.decoder_rows.sequence_T
         window_R, place_R = batch.window_S[sentence_R], batch.place_S[sentence_R]
@@ -59,9 +59,9 @@ class SentenceLookup(nn.Module):
             found.append(out_sAlK.transpose(1, 2).flatten(0, 1).flatten(1))
         return torch.cat(found)[batch.window_rows.scatter_T] * self.scale_H
 
-    def remember(self, latents_DNH: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of sentences, and before them of "none" [D, A, 1 + N, K]."""
-        keys_DNH = torch.cat([self.none_H.expand(len(latents_DNH), 1, -1), self.key(latents_DNH)], dim=1)
+    def remember(self, keys_DNH: Tensor, latents_DNH: Tensor) -> tuple[Tensor, Tensor]:
+        """Sentences by their keys and latents -> by head, and "none" before them [D, A, 1 + N, K]."""
+        keys_DNH = torch.cat([self.none_H.expand(len(keys_DNH), 1, -1), keys_DNH], dim=1)
         values_DNH = F.pad(latents_DNH, (0, 0, 1, 0))
         return self._heads(keys_DNH).transpose(1, 2), self._heads(values_DNH).transpose(1, 2)
 

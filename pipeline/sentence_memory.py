@@ -23,6 +23,8 @@ class SentenceMemory:
         self.model = model
         weight = model.start_H
         self.latents: list[Tensor] = [weight.new_empty(0, len(weight))] * batch
+        self.keys: list[Tensor] = list(self.latents)
+        """Under which a lookup finds the latents; empty without one."""
         self.lengths_B = torch.zeros(batch, dtype=torch.long, device=weight.device)
         """Places that the cache holds of each document, the start vector among them."""
         self.hidden_BH = weight.new_empty(batch, model.trunk.config.hidden_size)
@@ -39,6 +41,9 @@ class SentenceMemory:
             known_NH = torch.cat([self.latents[document], new_NH])
             fits = len(known_NH) <= context
             self.latents[document] = known_NH if fits else known_NH[-max(context // 2, 1) :]
+            if self.model.lookup is not None:
+                keys_NH = torch.cat([self.keys[document], self.model.lookup.key(new_NH)])
+                self.keys[document] = keys_NH[-len(self.latents[document]) :]
             (step if fits and len(new_NH) == 1 else again).append(document)
         if again:
             self._read_all(again)
@@ -53,10 +58,15 @@ class SentenceMemory:
         """Probability that each of these documents ends here [R]."""
         return self.model.stop_head(self.hidden_BH[list(documents)])[:, 0].sigmoid()
 
+    def known(self, document: int) -> tuple[Tensor, Tensor]:
+        """Keys and latents of what the document can look up [N, H]."""
+        return self.keys[document], self.latents[document]
+
     def keep(self, documents: Sequence[int]) -> None:
         """Forget all other documents; these are 0, 1, ... from now on."""
         rows = list(documents)
         self.latents = [self.latents[row] for row in rows]
+        self.keys = [self.keys[row] for row in rows]
         self.lengths_B, self.hidden_BH = self.lengths_B[rows], self.hidden_BH[rows]
         self._layers = [(keys[rows], values[rows]) for keys, values in self._layers]
 

@@ -83,8 +83,8 @@ class LmConfig(Section):
     context_tokens: int = Field(default=512, ge=2)
     """Tokens the model sees at once; longer documents are cut into windows."""
     scored_tokens: int | None = Field(default=None, ge=1)
-    """Tokens of a window that training predicts, behind up to as many as fill `context_tokens` that are read only. None:
-    all of a window are predicted, so on average half of it is context."""
+    """Tokens of a window that training predicts, behind up to as many as fill `context_tokens` that are read only.
+    None: all of a window are predicted, so on average half of it is context."""
     train: TrainConfig = TrainConfig()
     """How it is trained."""
 
@@ -107,8 +107,8 @@ class VaeConfig(Section):
     feed-forward, no biases, rotary positions."""
     conditioning: Literal["cross_attention", "prefix", "none"] = "cross_attention"
     """How the decoder's layers are told the latent. `cross_attention`: each row of the sentence, in each layer (the
-    paper's). `prefix`: the sentence's first row alone, to which the others attend as far as it is of use. `none`: not at
-    all, for `head_latent_scale` alone."""
+    paper's). `prefix`: the sentence's first row alone, to which the others attend as far as it is of use. `none`: not
+    at all, for `head_latent_scale` alone."""
     head_latent_scale: float = Field(default=0.0, ge=0)
     """Over 0, the head is told the latent too, added to what each row of the sentence gives it; this is how large that
     starts. Words like the latent become likelier at once, whatever the layers have learned."""

@@ -60,9 +60,10 @@ def build_task():
         word_embed_proj_dim=32, pad_token_id=None, dropout=0.0,
     )  # fmt: skip
     vae = SentenceVaeConfig(
-        vocab_size=50, hidden_size=32, token_dropout=0.1, latent_dropout=0.1, kl_weight=1e-3
-    )
-    model = Sllm(SllmModelConfig(vae_config=vae, trunk_config=trunk, context_sentences=16))
+        vocab_size=50, hidden_size=32, token_dropout=0.1, latent_dropout=0.1, kl_weight=1e-3,
+        head_latent_scale=0.1, encoder_reads="head", tie_word_embeddings=False,
+    )  # fmt: skip
+    model = Sllm(SllmModelConfig(vae_config=vae, trunk_config=trunk, context_sentences=16, lookup_heads=2))
     rng = np.random.default_rng(0)
     lengths = rng.integers(1, 12, 200)
     counts = rng.multinomial(200, np.ones(30) / 30).clip(1)
@@ -75,7 +76,7 @@ def build_task():
         token_starts_N1=np.concatenate([[0], np.cumsum(lengths)])[sentence_starts],
         gather=lambda starts, ends: np.concatenate([tokens[a:b] for a, b in zip(starts, ends, strict=True)]),
     )
-    windows = SentenceWindows(documents, 16, 1, 2)
+    windows = SentenceWindows(documents, 16, 1, 2, overlap=8, decoded_context=0)
     corpora = [Corpus.of(windows)]
     return Task(model, model, SimpleNamespace(save=lambda folder: None), corpora, corpora)
 

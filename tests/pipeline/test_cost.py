@@ -1,5 +1,7 @@
 """FLOPs on paper against those that PyTorch counts; parameters and memory of the context against real models."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,7 @@ from pipeline.cost import (
 )
 from pipeline.lm import TokenLm
 
+HEAD = {"head_latent_scale": 0.1, "encoder_reads": "head", "encoder_layers": 0, "tie_word_embeddings": False}
 TOKENS, SENTENCES, WINDOWS = 16, 15, 4  # equal lengths: no padding in a bucket
 
 
@@ -32,11 +35,14 @@ def sentence_work():
     count = SENTENCES * WINDOWS
     return Workload(
         tokens=TOKENS * count,
+        scored_tokens=TOKENS * count,
         sentences=count,
+        decoded_sentences=count,
         windows=WINDOWS,
         token_pairs=TOKENS**2 * count,
         decoder_pairs=(TOKENS + 1) ** 2 * count,
         trunk_pairs=(SENTENCES + 1) ** 2 * WINDOWS,
+        lookup_pairs=(TOKENS + 1) * (SENTENCES + 1) * count,
     )
 
 
@@ -46,6 +52,28 @@ def test_flops_of_training_an_sllm(sllm, trunk):
     model.trunk.config._attn_implementation = "sdpa"
     counted = training_flops_of(model, sentence_batch())
     assert training_flops(parts_of(model), sentence_work()) == pytest.approx(counted, rel=0.02)
+
+
+def test_flops_of_training_behind_context_that_is_only_read(sllm):
+    model = sllm(lookup_heads=4, **HEAD).float().train()
+    model.trunk.config._attn_implementation = "sdpa"
+    count, context = SENTENCES * WINDOWS, SENTENCES - 3
+    tokens = np.random.default_rng(0).integers(3, 50, TOKENS * count)
+    batch = SentenceBatch.pack(
+        tokens, [TOKENS] * count, [SENTENCES] * WINDOWS, bos_id=1, eos_id=2,
+        context_D=np.full(WINDOWS, context), decoded_context=0,
+    )  # fmt: skip
+    counted = training_flops_of(model, batch)
+    work = Workload.of_sentences([TOKENS] * count, [SENTENCES] * WINDOWS, [context] * WINDOWS)
+    assert work.scored_tokens == 3 * TOKENS * WINDOWS
+    assert work.lookup_pairs == (TOKENS + 1) * sum(range(context + 1, SENTENCES + 1)) * WINDOWS
+    as_kernels_count = replace(
+        work,
+        decoder_pairs=(TOKENS + 1) ** 2 * 3 * WINDOWS,
+        trunk_pairs=sentence_work().trunk_pairs,
+        lookup_pairs=(TOKENS + 1) * (SENTENCES + 1) * 3 * WINDOWS,
+    )
+    assert training_flops(parts_of(model), as_kernels_count) == pytest.approx(counted, rel=0.03)
 
 
 def test_flops_of_training_with_frozen_parts(sllm):
@@ -96,13 +124,15 @@ def test_flops_of_writing_a_token(trunk_config):
     assert writing_flops(model, 1.0, 20) == pytest.approx(counted, rel=0.02)
 
 
+@pytest.mark.parametrize("lookup_heads", [0, 4])
 @pytest.mark.parametrize("conditioning", ["cross_attention", "prefix", "none"])
-def test_flops_of_writing_a_sentence(sllm, conditioning):
+def test_flops_of_writing_a_sentence(sllm, conditioning, lookup_heads):
     from pipeline.decoding import SentenceDecoder
     from pipeline.sentence_memory import SentenceMemory
 
-    model = sllm(conditioning=conditioning, head_latent_scale=float(conditioning == "none")).float()
-    decoder = SentenceDecoder(model.vae, 1, TOKENS)
+    told = {"conditioning": conditioning, "head_latent_scale": float(conditioning == "none")}
+    model = sllm(lookup_heads=lookup_heads, **told).float()
+    decoder = SentenceDecoder(model.vae, 1, TOKENS, model.lookup)
     sentence = SentenceBatch.pack([3] * TOKENS, [TOKENS], [1], bos_id=1, eos_id=2)
     with torch.inference_mode():
         memory = SentenceMemory(model)
@@ -111,7 +141,7 @@ def test_flops_of_writing_a_sentence(sllm, conditioning):
 
         def write():
             # The last of its rows tells the end.
-            decoder.start([0], memory.predict(), [TOKENS])
+            decoder.start([0], memory.predict(), [TOKENS], [memory.known(0)])
             decoder.write(lambda logits: torch.tensor([3]))
             memory.add([0], [model.vae.encode(sentence)])
 

@@ -108,7 +108,9 @@ def test_the_local_decoder_sees_the_sentence_before(sllm):
 
 
 @pytest.mark.parametrize("trunk", TRUNKS)
-@pytest.mark.parametrize("vae", [VAES[name] for name in ("paper", "norm-first", "llama", "prefix-paper", "head", "lookup")])
+@pytest.mark.parametrize(
+    "vae", [VAES[name] for name in ("paper", "norm-first", "llama", "prefix-paper", "head", "lookup")]
+)
 def test_loss_equals_one_computed_sentence_by_sentence(sllm, random_documents, trunk, vae):
     model = sllm(trunk, **vae)
     documents = random_documents(5, seed=2).documents
@@ -207,7 +209,13 @@ def test_context_that_is_only_read_changes_no_likelihood(sllm, random_documents,
 
 def test_of_the_context_only_the_last_sentences_are_decoded():
     batch = SentenceBatch.pack(
-        [3, 4, 5, 6, 7, 8, 9], [1, 2, 1, 1, 2], [4, 1], bos_id=BOS, eos_id=EOS, context_D=[3, 0], decoded_context=1
+        [3, 4, 5, 6, 7, 8, 9],
+        [1, 2, 1, 1, 2],
+        [4, 1],
+        bos_id=BOS,
+        eos_id=EOS,
+        context_D=[3, 0],
+        decoded_context=1,
     )
     assert batch.decoded_S.tolist() == [2, 3, 4]
     assert batch.decoded.tokens_T.tolist() == [6, 7, 8, 9]
