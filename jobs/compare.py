@@ -272,8 +272,8 @@ def _scores(
         # A decoder that was never trained as an autoencoder cannot read the encoder's latents.
         if "train-vae" in trained.records:
             ablations.append("oracle")
+    windows = SentenceWindows(documents, sentences, *marks, sentences // 2, sllm.vae.decoder_reach)
     for ablation in ablations:
-        windows = SentenceWindows(documents, sentences, *marks, overlap=sentences // 2)
         yield ablation, sllm_nll_by_token(sllm, windows, budget, ablation)
 
 

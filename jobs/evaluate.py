@@ -126,7 +126,9 @@ class _Evaluation:
         check_tokenizer(path, model.vae.config, self.shards)
         model.to(_device())
         context = model.config.context_sentences
-        source = SentenceWindows(self.documents, context, *self._marks(), overlap=context // 2)
+        source = SentenceWindows(
+            self.documents, context, *self._marks(), context // 2, model.vae.decoder_reach
+        )
         ablations: tuple[Ablation, ...] = (
             ("none", "zeroed", "shuffled") if self.config.evaluate.ablations else ("none",)
         )

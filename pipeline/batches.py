@@ -131,12 +131,12 @@ class SentenceBatch(Batch):
         ends_document_D: NDArray[np.bool_] | None = None,
         context_D: NDArray[np.integer] | None = None,
         document_D: NDArray[np.integer] | None = None,
-        decoded_context: int | None = None,
+        decoded_context_rows: int | None = None,
     ) -> "SentenceBatch":
         """From tokens, tokens a sentence, and sentences a window; by default each window is a document.
 
-        Of the first `context_D` sentences of a window, which are not scored, the decoder is to write all, or the last
-        `decoded_context`.
+        Of the first `context_D` sentences of a window, which are not scored, the decoder is to write all, or those that
+        reach into the last `decoded_context_rows` rows before the first one that is.
         """
         lengths_S, counts_D = np.asarray(lengths_S, np.int64), np.asarray(counts_D, np.int64)
         tokens_T = np.asarray(tokens_T, np.int64)
@@ -157,9 +157,11 @@ class SentenceBatch(Batch):
         stop_S = np.zeros(num_sentences, np.float32)
         stop_S[first_D + counts_D - 1] = ends_document_D
         decoded_S, part = None, None
-        if decoded_context is not None:
-            skipped_D = np.maximum(context_D - decoded_context, 0)
-            is_decoded_S = place_S >= skipped_D[window_S]
+        if decoded_context_rows is not None:
+            row_ends_S = np.cumsum(lengths_S + 1)
+            scored_D = (row_ends_S - lengths_S - 1)[first_D + context_D]
+            is_decoded_S = scored_D[window_S] - row_ends_S < decoded_context_rows
+            skipped_D = counts_D - np.bincount(window_S, is_decoded_S).astype(np.int64)
             decoded_S = torch.from_numpy(np.flatnonzero(is_decoded_S))
             decoded = cls.pack(
                 tokens_T[np.repeat(is_decoded_S, lengths_S)],
@@ -255,9 +257,9 @@ class SentenceWindows:
         bos_id: int,
         eos_id: int,
         overlap: int = 0,
-        decoded_context: int | None = None,
+        decoded_context_rows: int | None = None,
     ) -> None:
-        self.decoded_context = decoded_context
+        self.decoded_context_rows = decoded_context_rows
         self.documents, self.bos_id, self.eos_id = documents, bos_id, eos_id
         self.windows = Windows.cover(documents.sentence_starts_N1, context_sentences, overlap)
         token_ends = np.concatenate([[0], np.cumsum(documents.sentence_lengths, dtype=np.int64)])
@@ -285,7 +287,7 @@ class SentenceWindows:
             ends_document_D=windows.ends_document_W[index],
             context_D=windows.context_W[index],
             document_D=windows.document_W[index],
-            decoded_context=self.decoded_context,
+            decoded_context_rows=self.decoded_context_rows,
         )
 
 

@@ -173,14 +173,16 @@ def sllm_nll_by_token(
     for plan, batch in _batches(model, source, micro_batch_tokens):
         assert isinstance(batch, SentenceBatch)
         nll_R, stop_nll_S, _ = model.score(batch, ablation)
-        paid_R, scored_S = nll_R.double().cpu().numpy(), batch.scored_S.cpu().numpy()
-        ends_S = np.cumsum(batch.decoder_rows.lengths_S.cpu().numpy()) - 1
+        decoded = batch.decoded
+        paid_R, scored_S = nll_R.double().cpu().numpy(), decoded.scored_S.cpu().numpy()
+        ends_S = np.cumsum(decoded.decoder_rows.lengths_S.cpu().numpy()) - 1
         own_T = np.delete(paid_R, ends_S)
         last_S = ends_S - 1 - np.arange(len(ends_S))
         own_T[last_S] += paid_R[ends_S] + stop_nll_S.double().cpu().numpy()
-        own_T *= scored_S[batch.sentences.sequence_T.cpu().numpy()]
-        spans = [(source.token_start_W[w] - first, source.token_end_W[w] - first) for w in plan.windows]
-        np.add.at(nll_T, np.concatenate([np.arange(*span) for span in spans]), own_T)
+        ends_W = source.token_end_W[plan.windows] - first
+        spans = zip(ends_W - source.tokens_W[plan.windows], ends_W, strict=True)
+        scored_T = scored_S[decoded.sentences.sequence_T.cpu().numpy()]
+        nll_T[np.concatenate([np.arange(*span) for span in spans])] = own_T[scored_T]
         progress(plan.tokens)
     return nll_T
 

@@ -150,8 +150,9 @@ def _windows(job: TrainingJob, config: Config, documents: Documents, tokenizer: 
     scored = config.sllm.scored_sentences
     if job == "train-vae" or scored is None:
         return SentenceWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id)
-    overlap, decoded = max(size - scored, 0), config.sllm.decoded_context
-    return SentenceWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id, overlap, decoded)
+    # Of the context the decoder writes what its first layer sees; evaluation is exact.
+    overlap, rows = max(size - scored, 0), max(config.vae.decoder_context_tokens - 1, 0)
+    return SentenceWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id, overlap, rows)
 
 
 def check_tokenizer(model_path: str, model_config: PreTrainedConfig, shards: Shards) -> None:

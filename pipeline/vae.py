@@ -194,6 +194,11 @@ class SentenceVae(PreTrainedModel):
             x_RH = x_RH + self.latent_head(latents_SH)[rows.sequence_T]
         return x_RH
 
+    @property
+    def decoder_reach(self) -> int:
+        """Rows before its sentence that a row of the decoder hears of, through all layers."""
+        return len(self.decoder) * max(self.config.decoder_context_tokens - 1, 0)
+
     def decoder_pattern(self, batch: SentenceBatch, keep: bool = False) -> Pattern:
         """What the decoder's rows see; `keep`: and with the keys and values that they saw."""
         if self.config.decoder_context_tokens == 0:

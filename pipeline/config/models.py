@@ -150,8 +150,6 @@ class SllmConfig(Section):
     scored_sentences: int | None = Field(default=None, ge=1)
     """Sentences of a window that training predicts; those before them, up to `context_sentences` in all, pass encoder
     and trunk alone, which costs little. None: all of a window are predicted, so on average half of it is context."""
-    decoded_context: int = Field(default=1, ge=0)
-    """Of the sentences before them, how many the decoder reads too, for `vae.decoder_context_tokens`."""
     lookup_heads: int = Field(default=0, ge=0)
     """Heads with which each row of the decoder, past its layers, looks up the sentences before; they must divide the
     latents' size. 0, the paper's: it hears of them through the predicted latent alone."""

@@ -13,9 +13,11 @@ LENGTH_RATIO = 1.1
 def pack(tokens_P: Int64, length_P: Int64, micro_batch_tokens: int) -> list[list[int]]:
     """Micro-batches of the P windows of a pool, as places in the pool; each window is in one of them.
 
-    Largest fit first: a micro-batch opens with the largest window left and takes, again and again, the largest that
-    still fits. Windows are taken class by class of like `length_P` (each at least 1), long ones first; what is
-    open at the end of a class is filled from the next one. A window above `micro_batch_tokens` stands alone.
+    A micro-batch takes windows in the order of the pool while there is room for two of the largest left, then again and
+    again the largest that still fits: so it is full, and yet a sample of all sizes. (Of windows sorted by size, one
+    micro-batch would be tables and the next one headings: a noisier gradient, and at the same tokens a worse model.)
+    Windows are taken class by class of like `length_P` (each at least 1), long ones first; what is open at the end of
+    a class is filled from the next one. A window above `micro_batch_tokens` stands alone.
     """
     place_bits = len(tokens_P).bit_length()
     class_P = np.floor(np.log(length_P) / np.log(LENGTH_RATIO)).astype(np.int64)
@@ -27,13 +29,21 @@ def pack(tokens_P: Int64, length_P: Int64, micro_batch_tokens: int) -> list[list
     room = micro_batch_tokens
     for keys in np.split(key_P[order], np.flatnonzero(np.diff(class_P[order])) + 1):
         left = keys.tolist()
+        in_order = sorted(left, key=lambda key: key & (1 << place_bits) - 1)[::-1]
+        gone: set[int] = set()  # out of their turn
         while left:
-            fits = bisect_left(left, room + 1 << place_bits) if taken else len(left)
-            if not fits:
-                packed.append(taken)
-                taken, room = [], micro_batch_tokens
-                continue
-            key = left.pop(fits - 1)
+            if room >= 2 * (left[-1] >> place_bits):
+                while (key := in_order.pop()) in gone:
+                    pass
+                del left[bisect_left(left, key)]
+            else:
+                fits = bisect_left(left, room + 1 << place_bits) if taken else len(left)
+                if not fits:
+                    packed.append(taken)
+                    taken, room = [], micro_batch_tokens
+                    continue
+                key = left.pop(fits - 1)
+                gone.add(key)
             taken.append(key & (1 << place_bits) - 1)
             room -= key >> place_bits
     return [*packed, taken] if taken else packed

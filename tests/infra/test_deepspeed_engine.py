@@ -76,7 +76,7 @@ def build_task():
         token_starts_N1=np.concatenate([[0], np.cumsum(lengths)])[sentence_starts],
         gather=lambda starts, ends: np.concatenate([tokens[a:b] for a, b in zip(starts, ends, strict=True)]),
     )
-    windows = SentenceWindows(documents, 16, 1, 2, overlap=8, decoded_context=0)
+    windows = SentenceWindows(documents, 16, 1, 2, overlap=8, decoded_context_rows=0)
     corpora = [Corpus.of(windows)]
     return Task(model, model, SimpleNamespace(save=lambda folder: None), corpora, corpora)
 

@@ -61,7 +61,7 @@ def test_flops_of_training_behind_context_that_is_only_read(sllm):
     tokens = np.random.default_rng(0).integers(3, 50, TOKENS * count)
     batch = SentenceBatch.pack(
         tokens, [TOKENS] * count, [SENTENCES] * WINDOWS, bos_id=1, eos_id=2,
-        context_D=np.full(WINDOWS, context), decoded_context=0,
+        context_D=np.full(WINDOWS, context), decoded_context_rows=0,
     )  # fmt: skip
     counted = training_flops_of(model, batch)
     work = Workload.of_sentences([TOKENS] * count, [SENTENCES] * WINDOWS, [context] * WINDOWS)

@@ -192,19 +192,20 @@ def test_windows_of_a_long_document_score_each_sentence_once(sllm, random_docume
 
 @pytest.mark.parametrize("vae", [VAES[name] for name in ("paper", "lookup", "sliding", "lookup-sliding")])
 def test_context_that_is_only_read_changes_no_likelihood(sllm, random_documents, vae):
-    """In training, sentences of the context pass encoder and trunk alone; evaluation decodes all of a window."""
+    """The decoder need not write sentences of the context that no scored row hears of."""
     model = sllm(context_sentences=8, **vae)
     documents = random_documents(6, seed=3, sentences=30)
-    # Two layers of a window of 9 rows look back on at most 16 tokens and marks.
-    decoded = 8 if "decoder_context_tokens" in vae else 0
-    training = SentenceWindows(documents, 8, BOS, EOS, overlap=6, decoded_context=decoded)
-    evaluation = SentenceWindows(documents, 8, BOS, EOS, overlap=6)
-    batch = training.batch(np.arange(len(training.windows)))
-    assert (len(batch.decoded.stop_S) < len(batch.stop_S)) == (decoded == 0)
+    assert model.vae.decoder_reach == (16 if "decoder_context_tokens" in vae else 0)
+    some = SentenceWindows(documents, 8, BOS, EOS, overlap=6, decoded_context_rows=model.vae.decoder_reach)
+    all_ = SentenceWindows(documents, 8, BOS, EOS, overlap=6)
+    expected = sllm_nll(model, all_, 100)
+    assert sllm_nll(model, some, 100) == pytest.approx(expected, rel=1e-7)  # rotary angles are fp32
+    batch = some.batch(np.arange(len(some.windows)))
+    assert len(batch.decoded.stop_S) < len(batch.stop_S)
     sums = model(batch)
-    assert sums["nll"].item() == pytest.approx(sllm_nll(model, evaluation, 100).sum(), rel=1e-10)
+    assert sums["nll"].item() == pytest.approx(expected.sum(), rel=1e-7)
     assert sums["predicted"] == len(documents.flat) + len(documents.sentence_lengths)
-    assert training.tokens_W.sum() == len(documents.flat)
+    assert some.tokens_W.sum() == len(documents.flat)
 
 
 def test_of_the_context_only_the_last_sentences_are_decoded():
@@ -215,7 +216,7 @@ def test_of_the_context_only_the_last_sentences_are_decoded():
         bos_id=BOS,
         eos_id=EOS,
         context_D=[3, 0],
-        decoded_context=1,
+        decoded_context_rows=2,
     )
     assert batch.decoded_S.tolist() == [2, 3, 4]
     assert batch.decoded.tokens_T.tolist() == [6, 7, 8, 9]

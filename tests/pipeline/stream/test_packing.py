@@ -29,3 +29,15 @@ def test_windows_of_over_half_the_budget_find_partners():
     rows = sum(len(places) * length[places].max() for places in packed)
     assert used > 0.95
     assert length.sum() / rows > 0.98
+
+
+def test_a_micro_batch_is_a_sample_of_all_sizes():
+    """Windows of four sentences: not sorted by size."""
+    rng = np.random.default_rng(0)
+    tokens = np.clip(rng.lognormal(4.2, 0.6, 8192), 4, 192).astype(np.int64)
+    packed = pack(tokens, np.full(8192, 4), 1024)
+    used = sum(tokens[places].sum() for places in packed) / (1024 * len(packed))
+    assert used > 0.99
+    means = np.array([tokens[places].mean() for places in packed])
+    by_chance = tokens.std() / np.sqrt(np.mean([len(places) for places in packed]))
+    assert means.std() < 2 * by_chance  # sorted by size: 3.6
