@@ -241,7 +241,9 @@ class WindowSource(Protocol):
     """Windows of documents that become batches."""
 
     tokens_W: Int64
+    """Document tokens that each window scores."""
     length_W: Int64
+    """Windows of like length share a micro-batch."""
 
     def batch(self, index: Int64) -> Batch:
         """The windows `index` as a batch."""
@@ -272,12 +274,14 @@ class SentenceWindows:
         self.token_end_W = token_ends[self.windows.end_W] + of_document_W
         scored_W = self.windows.start_W + self.windows.context_W
         self.tokens_W: Int64 = token_ends[self.windows.end_W] - token_ends[scored_W]
-        self.length_W: Int64 = self.windows.end_W - self.windows.start_W
+        # Sentences that are context only do not count: windows at the start of a document have few, and are to be mixed
+        # with the others though the trunk's rows are padded for it.
+        self.length_W: Int64 = self.windows.end_W - scored_W
 
     def batch(self, index: Int64) -> SentenceBatch:
         """The windows `index` as a batch."""
         windows = self.windows
-        counts_D = self.length_W[index]
+        counts_D = (windows.end_W - windows.start_W)[index]
         return SentenceBatch.pack(
             self.documents.gather(self.token_start_W[index], self.token_end_W[index]),
             self.documents.sentence_lengths[_joined_ranges(windows.start_W[index], counts_D)],

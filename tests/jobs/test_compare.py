@@ -18,8 +18,10 @@ TEXT = "The lazy dog sleeps. The quick fox jumps over it, and runs away! Does th
 VARIANTS = """{
   lm: {title: token-level, stages: {train-lm: 1}},
   paper: {title: the paper's, stages: {train-vae: 1, train-sllm: 2}, overrides: {sllm.trunk_from: config}},
-  local: {title: with a window, stages: {train-sllm: 1}, changed_from: paper, overrides: {
-    sllm.trunk_from: config, sllm.vae_from: config, vae.block: llama, vae.decoder_context_tokens: 16}}}"""
+  local: {title: with a lookup, stages: {train-sllm: 1}, changed_from: paper, overrides: {
+    sllm.trunk_from: config, sllm.vae_from: config, vae.block: llama, vae.decoder_context_tokens: 16,
+    vae.head_latent_scale: 0.1, vae.encoder_reads: head, vae.encoder_layers: 0, vae.tie_word_embeddings: false,
+    sllm.scored_sentences: 3, sllm.lookup_heads: 2}}}"""
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +64,7 @@ def test_one_table_and_plot_of_all_designs(config, capfd):
     assert variants["local"]["window_bytes"] == 4 * 2 * 1 * 128 * 16
     assert record.metrics["lm/bits_per_byte"] == variants["lm"]["bits_per_byte"]
     printed = capfd.readouterr().out
-    assert "with a window" in printed and "One change at a time" in printed
+    assert "with a lookup" in printed and "One change at a time" in printed
 
     # Again: everything is reused, the variants' models are jobs with records of their own.
     compare.run(config)
