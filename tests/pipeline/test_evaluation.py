@@ -113,3 +113,11 @@ def test_selected_documents_are_scored_as_among_all(sllm, random_documents):
     all_N = sllm_nll(model, SentenceWindows(documents, 16, BOS, EOS), 100)
     assert sllm_nll(model, SentenceWindows(few, 16, BOS, EOS), 100) == pytest.approx(all_N[:2])
     assert likelihood(few, all_N[:2]).tokens == sum(map(len, documents.documents[0] + documents.documents[1]))
+
+
+def test_tokens_predicted_behind_context_are_each_scored_once_in_training(token_lm, random_documents):
+    documents = random_documents(5, sentences=12)
+    source = TokenWindows(documents, 17, BOS, EOS, overlap=10)
+    assert source.tokens_W.sum() == documents.token_starts_N1[-1]
+    sums = token_lm(source.batch(np.arange(len(source.tokens_W))))
+    assert sums["nll"].item() == pytest.approx(token_lm_nll(token_lm, source, 50).sum(), rel=1e-10)
