@@ -7,7 +7,10 @@ import numpy as np
 from pipeline.stream.windows import Int64
 
 LENGTH_RATIO = 1.1
-"""Windows that share a micro-batch differ in length by less than this factor, so their rows need little padding."""
+"""Windows that share a micro-batch differ in length by less than this factor, so their rows need little padding..."""
+MIXED_PADDING = 0.05
+"""... but where all lengths together need no more than this share of padding, they are mixed. Short windows are the
+ends of documents: in micro-batches of their own, each document would end there and none elsewhere."""
 
 
 def pack(tokens_P: Int64, length_P: Int64, micro_batch_tokens: int) -> list[list[int]]:
@@ -16,11 +19,14 @@ def pack(tokens_P: Int64, length_P: Int64, micro_batch_tokens: int) -> list[list
     A micro-batch takes windows in the order of the pool while there is room for two of the largest left, then again and
     again the largest that still fits: so it is full, and yet a sample of all sizes. (Of windows sorted by size, one
     micro-batch would be tables and the next one headings: a noisier gradient, and at the same tokens a worse model.)
-    Windows are taken class by class of like `length_P` (each at least 1), long ones first; what is open at the end of
-    a class is filled from the next one. A window above `micro_batch_tokens` stands alone.
+    Where lengths differ too much to be mixed, windows are taken class by class of like `length_P` (each at least 1),
+    long ones first; what is open at the end of a class is filled from the next one. A window above
+    `micro_batch_tokens` stands alone.
     """
     place_bits = len(tokens_P).bit_length()
     class_P = np.floor(np.log(length_P) / np.log(LENGTH_RATIO)).astype(np.int64)
+    if length_P.sum() >= (1 - MIXED_PADDING) * len(length_P) * length_P.max():
+        class_P[:] = 0
     # One sorted list of integers a class, size above place: a search and a removal are each one call in C.
     key_P = tokens_P << place_bits | np.arange(len(tokens_P))
     order = np.lexsort((key_P, -class_P))

@@ -41,3 +41,13 @@ def test_a_micro_batch_is_a_sample_of_all_sizes():
     means = np.array([tokens[places].mean() for places in packed])
     by_chance = tokens.std() / np.sqrt(np.mean([len(places) for places in packed]))
     assert means.std() < 2 * by_chance  # sorted by size: 3.6
+
+
+def test_the_few_short_windows_at_the_ends_of_documents_are_mixed_with_the_others():
+    rng = np.random.default_rng(0)
+    length = np.where(rng.random(4096) < 0.03, rng.integers(1, 64, 4096), 64)
+    packed = pack(length, length, 2048)
+    short = np.array([(length[places] < 64).mean() for places in packed])
+    assert short.max() < 0.3
+    rows = sum(len(places) * length[places].max() for places in packed)
+    assert length.sum() / rows > 0.95
