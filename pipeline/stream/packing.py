@@ -8,7 +8,7 @@ from pipeline.stream.windows import Int64
 
 LENGTH_RATIO = 1.1
 """Windows that share a micro-batch differ in length by less than this factor, so their rows need little padding..."""
-MIXED_PADDING = 0.05
+MIXED_PADDING = 0.06
 """... but where all lengths together need no more than this share of padding, they are mixed. Short windows are the
 ends of documents: in micro-batches of their own, each document would end there and none elsewhere."""
 

@@ -50,4 +50,4 @@ def test_the_few_short_windows_at_the_ends_of_documents_are_mixed_with_the_other
     short = np.array([(length[places] < 64).mean() for places in packed])
     assert short.max() < 0.3
     rows = sum(len(places) * length[places].max() for places in packed)
-    assert length.sum() / rows > 0.95
+    assert length.sum() / rows > 0.94
