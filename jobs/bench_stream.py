@@ -23,11 +23,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.batches import Batch, SentenceBatch, SentenceWindows, TokenBatch, TokenWindows, WindowSource
+from pipeline.batches import Batch, SentenceBatch, TokenBatch
 from pipeline.config import StreamConfig
 from pipeline.errors import ConfigError
 from pipeline.shards import Documents, Shards, open_shards
 from pipeline.stream.order import Corpus, MicroBatch, Stream
+from pipeline.window_batches import SentenceWindows, TokenWindows, WindowSource
 
 DATASETS_ROWS = 16
 """Documents in a batch of `datasets`."""

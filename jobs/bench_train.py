@@ -13,15 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.bench_reference import Passage, ReferenceStep, passages_of
-from pipeline.batches import (
-    IGNORED,
-    Batch,
-    DocumentSource,
-    SentenceBatch,
-    SentenceWindows,
-    TokenBatch,
-    TokenWindows,
-)
+from pipeline.batches import IGNORED, Batch, SentenceBatch, TokenBatch
 from pipeline.config import Config, TrainConfig
 from pipeline.cost import Model, Workload, parts_of, training_flops
 from pipeline.engine import PlainEngine
@@ -31,6 +23,7 @@ from pipeline.shards import open_shards
 from pipeline.sllm import Sllm
 from pipeline.stream.order import Corpus, MicroBatch, Stream, StreamState
 from pipeline.stream.windows import Int64
+from pipeline.window_batches import DocumentSource, SentenceWindows, TokenWindows
 
 WARMUP_STEPS = 2
 BOS, EOS = 1, 2

@@ -17,7 +17,6 @@ from infra.tracking import ActiveRun
 from jobs.compare_report import markdown, plot
 from jobs.execution import run_job
 from jobs.training import shards_artifact
-from pipeline.batches import DocumentSource, SentenceWindows, TokenWindows
 from pipeline.comparison import (
     Measured,
     context_memory,
@@ -44,6 +43,7 @@ from pipeline.lm import TokenLm, load_causal_lm
 from pipeline.shards import Shards, open_shards
 from pipeline.sllm import Ablation, Sllm
 from pipeline.tasks import build_task, corpora, load_sllm_part, train_config
+from pipeline.window_batches import DocumentSource, SentenceWindows, TokenWindows
 
 REPORT_FOLDER = "report"
 JSON_FILE, MARKDOWN_FILE, PLOT_FILES = (

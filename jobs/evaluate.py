@@ -13,7 +13,6 @@ from rich.table import Table
 from infra.tracking import ActiveRun
 from jobs.execution import run_job
 from jobs.training import shards_artifact
-from pipeline.batches import DocumentSource, SentenceWindows, TokenWindows
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.evaluation import (
@@ -31,6 +30,7 @@ from pipeline.sllm import Ablation, Sllm
 from pipeline.tasks import check_tokenizer, load_sllm_part
 from pipeline.tokens import Tokenizer
 from pipeline.vae import SentenceVae
+from pipeline.window_batches import DocumentSource, SentenceWindows, TokenWindows
 
 REPORT_FILE = "evaluation.json"
 

@@ -16,19 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline.batches import (
-    DocumentSource,
-    SentenceBatch,
-    SentenceWindows,
-    TokenBatch,
-    TokenWindows,
-    WindowSource,
-)
+from pipeline.batches import SentenceBatch, TokenBatch
 from pipeline.lm import TokenLm
 from pipeline.sllm import Ablation, Sllm
 from pipeline.stream.order import MicroBatch, in_order
 from pipeline.stream.windows import Int64
 from pipeline.vae import SentenceVae
+from pipeline.window_batches import DocumentSource, SentenceWindows, TokenWindows, WindowSource
 
 Float64 = NDArray[np.float64]
 Progress = Callable[[int], None]

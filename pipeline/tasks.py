@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
-from pipeline.batches import SentenceWindows, TokenWindows, WindowSource
 from pipeline.config import Config, StreamConfig, TrainConfig
 from pipeline.errors import ConfigError, ModelError
 from pipeline.lm import load_causal_lm, new_lm
@@ -29,6 +28,7 @@ from pipeline.trunk import (
     token_vectors,
 )
 from pipeline.vae import SentenceVae, SentenceVaeConfig
+from pipeline.window_batches import SentenceWindows, TokenWindows, WindowSource
 
 TrainingJob = Literal["train-lm", "train-vae", "train-sllm"]
 

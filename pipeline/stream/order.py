@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.batches import Batch, WindowSource
+from pipeline.batches import Batch
 from pipeline.config import StreamConfig
 from pipeline.errors import TrainingError
 from pipeline.stream.packing import pack
 from pipeline.stream.permutation import permute
 from pipeline.stream.windows import Int64
+from pipeline.window_batches import WindowSource
 
 
 @dataclass(frozen=True)

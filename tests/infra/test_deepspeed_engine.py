@@ -15,7 +15,6 @@ import torch
 from transformers import AutoConfig
 
 from infra.deepspeed_engine import DeepSpeedEngine
-from pipeline.batches import SentenceWindows
 from pipeline.checkpoint import AVERAGE, WEIGHT, Checkpoint
 from pipeline.config import DeepSpeedConfig, TrainConfig
 from pipeline.engine import PlainEngine
@@ -25,6 +24,7 @@ from pipeline.stream.order import Corpus
 from pipeline.tasks import Task, recompute_activations
 from pipeline.training import train
 from pipeline.vae import SentenceVaeConfig
+from pipeline.window_batches import SentenceWindows
 
 ZERO = {
     "0": DeepSpeedConfig(zero_stage=0),

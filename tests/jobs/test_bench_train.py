@@ -10,10 +10,11 @@ from typer.testing import CliRunner
 from jobs.bench_reference import SENTENCES, TOKENS, ReferenceStep, passages_of
 from jobs.bench_train import RandomDocuments
 from jobs.cli import app
-from pipeline.batches import SentenceBatch, SentenceWindows
+from pipeline.batches import SentenceBatch
 from pipeline.config import load_config
 from pipeline.cost import flops_of
 from pipeline.shapes import shapes
+from pipeline.window_batches import SentenceWindows
 
 TINY = [
     "trunk.config={model_type: llama, hidden_size: 32, intermediate_size: 64, num_hidden_layers: 1, "

@@ -5,8 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.batches import IGNORED, SentenceBatch, SentenceWindows, TokenBatch, TokenWindows
+from pipeline.batches import IGNORED, SentenceBatch, TokenBatch
 from pipeline.ragged import ragged_layout
+from pipeline.window_batches import SentenceWindows, TokenWindows
 
 BOS, EOS = 1, 2
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from pipeline.batches import SentenceWindows, TokenWindows
 from pipeline.decoding import SentenceDecoder
 from pipeline.evaluation import (
     Likelihood,
@@ -20,6 +19,7 @@ from pipeline.evaluation import (
 )
 from pipeline.lm import TokenLm
 from pipeline.sampling import Sampler
+from pipeline.window_batches import SentenceWindows, TokenWindows
 
 BOS, EOS = 1, 2
 

@@ -8,10 +8,11 @@ import torch
 from torch.nn import functional as F
 from transformers import AutoModel
 
-from pipeline.batches import SentenceBatch, SentenceWindows
+from pipeline.batches import SentenceBatch
 from pipeline.errors import ModelError
 from pipeline.evaluation import sllm_nll
 from pipeline.patterns import SlidingWindow
+from pipeline.window_batches import SentenceWindows
 
 BOS, EOS, VOCAB = 1, 2, 50
 LONGEST = 12  # tokens a sentence: after so many its end is certain

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from infra.local_training import LocalRuntime
-from pipeline.batches import SentenceWindows
 from pipeline.config import TrainConfig
 from pipeline.engine import PlainEngine
 from pipeline.errors import TrainingError
 from pipeline.stream.order import Corpus
 from pipeline.tasks import Task, recompute_activations
 from pipeline.training import learning_rate, train
+from pipeline.window_batches import SentenceWindows
 
 CONFIG = TrainConfig(
     steps=12,

@@ -8,11 +8,11 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from pipeline.batches import SentenceWindows
 from pipeline.config import StreamConfig
 from pipeline.errors import TrainingError
 from pipeline.stream.order import Corpus, Stream, StreamState, deal, in_order
 from pipeline.stream.prefetch import prefetch
+from pipeline.window_batches import SentenceWindows
 
 OPTIONS = StreamConfig(block_tokens=900, pool_windows=16)
 BUDGET = 128
