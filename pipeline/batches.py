@@ -87,6 +87,24 @@ class SentenceBatch(Batch):
         targets_R = self.tokens_T.new_full((self.decoder_rows.num_tokens,), self.eos_id)
         return targets_R.scatter_(0, self._row_T, self.tokens_T)
 
+    def of_another_document(self) -> Tensor:
+        """For each sentence one of another document [S]: those of a window are one window's, in their order.
+
+        A window takes the one half the micro-batch further on, or the next after it that is of another document; where
+        there is none, its own sentences.
+        """
+        num_windows = len(self.document_D)
+        counts_D = torch.bincount(self.window_S, minlength=num_windows)
+        first_D = counts_D.cumsum(0) - counts_D
+        windows_D = torch.arange(num_windows, device=counts_D.device)
+        further_DD = (windows_D - windows_D[:, None] - num_windows // 2) % num_windows
+        same_DD = self.document_D == self.document_D[:, None]
+        other_D = (further_DD + num_windows * same_DD).argmin(1)
+        other_D = torch.where(self.document_D[other_D] == self.document_D, windows_D, other_D)
+        other_S = other_D[self.window_S]
+        places_S = torch.arange(len(self.window_S), device=counts_D.device) - first_D[self.window_S]
+        return first_D[other_S] + places_S % counts_D[other_S]
+
     @property
     def _row_T(self) -> Tensor:
         """The decoder's row that has each token as its target."""

@@ -164,7 +164,8 @@ def sllm_nll_by_token(
     end mark and the decision to go on or to stop."""
     nll_T = _no_nll(source.documents)
     first = source.documents.token_starts_N1[0]
-    for plan, batch in _batches(model, source, micro_batch_tokens):
+    # Latents of other documents must be at hand.
+    for plan, batch in _batches(model, source, micro_batch_tokens, mixed=ablation == "shuffled"):
         assert isinstance(batch, SentenceBatch)
         nll_R, stop_nll_S, _ = model.score(batch, ablation)
         decoded = batch.decoded
@@ -220,11 +221,11 @@ def _tokens(documents: DocumentSource, document: int) -> NDArray[np.int32]:
 
 
 def _batches(
-    model: nn.Module, source: WindowSource, micro_batch_tokens: int
+    model: nn.Module, source: WindowSource, micro_batch_tokens: int, mixed: bool = False
 ) -> Iterator[tuple[MicroBatch, TokenBatch | SentenceBatch]]:
     device = next(model.parameters()).device
     model.eval()
-    for micro_batch in in_order(source, micro_batch_tokens):
+    for micro_batch in in_order(source, micro_batch_tokens, mixed=mixed):
         batch = micro_batch.batch().to(device)
         assert isinstance(batch, TokenBatch | SentenceBatch)
         yield micro_batch, batch

@@ -24,7 +24,7 @@ from pipeline.vae import SentenceVae, SentenceVaeConfig
 
 Ablation = Literal["none", "zeroed", "shuffled", "oracle"]
 """What the decoder is given in place of the predicted latents, and of those that it looks up, to see whether it uses
-them at all: nothing; those of other sentences; or, for the predicted ones, the encoder's latent of the true next
+them at all: nothing; those of another document; or, for the predicted ones, the encoder's latent of the true next
 sentence (which a decoder trained apart from the trunk reads, and one trained with it from the start may not)."""
 
 
@@ -137,9 +137,8 @@ class Sllm(PreTrainedModel):
         elif ablation == "oracle":
             predicted_SH = latents_SH
         elif ablation == "shuffled":
-            generator = torch.Generator().manual_seed(len(predicted_SH))
-            order_S = torch.randperm(len(predicted_SH), generator=generator).to(predicted_SH.device)
-            predicted_SH, known_SH = predicted_SH[order_S], latents_SH[order_S]
+            other_S = batch.of_another_document()
+            predicted_SH, known_SH = predicted_SH[other_S], latents_SH[other_S]
         if batch.decoded_S is not None:
             predicted_SH, stop_logits_S = predicted_SH[batch.decoded_S], stop_logits_S[batch.decoded_S]
         decoded = batch.decoded

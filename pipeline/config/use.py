@@ -24,7 +24,7 @@ class EvaluateConfig(Section):
     micro_batch_tokens: int = Field(default=8192, ge=1)
     """Document tokens in a micro-batch, at most."""
     ablations: bool = True
-    """Also score the SLLM with its predicted latents zeroed, and shuffled between sentences."""
+    """Also score the SLLM with its predicted latents zeroed, and with those of another document."""
 
 
 class GenerateConfig(Section):
