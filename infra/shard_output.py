@@ -92,8 +92,7 @@ class ShardOutput:
             )
         if there is None or differences:
             # The manifest goes first: without it nothing that is left counts.
-            progress = [name for name in names if name.startswith(f"{PROGRESS}/")]
-            self.folder.remove([MANIFEST, REJECTED, *shards, *progress])
+            self.folder.remove([MANIFEST, REJECTED, *shards, *_of_progress(names)])
             return {}
         kept = {index: split for index, split in found.items() if self._is_intact(split)}
         if len(kept) < num_splits and MANIFEST in names:
@@ -102,7 +101,7 @@ class ShardOutput:
             self.folder.write(PLAN, identity.model_dump_json().encode())
             self.folder.remove([MANIFEST])
         elif MANIFEST in names:
-            self.forget_progress()  # killed before it could
+            self.folder.remove(_of_progress(names))  # where it was killed before it could
         known = {record.file for split in kept.values() for record in split.shards}
         self.folder.remove([name for name in shards if name not in known])
         return kept
@@ -155,12 +154,8 @@ class ShardOutput:
         filtered = Counter(rejection.reason for rejection in set_aside if rejection.is_filtered)
         manifest = Manifest.of(identity, len(finished), records, rejected, filtered)
         self.folder.write(MANIFEST, (manifest.model_dump_json(indent=1) + "\n").encode())
-        self.forget_progress()
+        self.folder.remove(_of_progress(self.folder.names()))
         return manifest
-
-    def forget_progress(self) -> None:
-        """Remove what a rerun would go on from; with a manifest there is no need of it."""
-        self.folder.remove([name for name in self.folder.names() if name.startswith(f"{PROGRESS}/")])
 
     def _found(self, names: list[str]) -> tuple[Identity | None, dict[int, FinishedSplit]]:
         manifest = self.manifest()
@@ -190,3 +185,8 @@ class ShardOutput:
 
     def _is_intact(self, split: FinishedSplit) -> bool:
         return all(self.folder.sha256(record.file) == record.sha256 for record in split.shards)
+
+
+def _of_progress(names: Iterable[str]) -> list[str]:
+    """What a rerun would go on from; beside a manifest there is no need of it."""
+    return [name for name in names if name.startswith(f"{PROGRESS}/")]

@@ -139,9 +139,9 @@ class Sllm(PreTrainedModel):
         elif ablation == "shuffled":
             other_S = batch.of_another_document()
             predicted_SH, known_SH = predicted_SH[other_S], latents_SH[other_S]
-        if batch.decoded_S is not None:
-            predicted_SH, stop_logits_S = predicted_SH[batch.decoded_S], stop_logits_S[batch.decoded_S]
         decoded = batch.decoded
+        if batch.decoded_S is not None:
+            stop_logits_S = stop_logits_S[batch.decoded_S]
         nll_R, hit_R = self.vae.row_nll(self._decode(predicted_SH, known_SH, batch), decoded)
         wide_S = at_least_fp32(stop_logits_S)
         stop_nll_S = F.binary_cross_entropy_with_logits(
@@ -156,8 +156,10 @@ class Sllm(PreTrainedModel):
         return self.vae.head(self._decode(predicted_SH, latents_SH, batch))
 
     def _decode(self, predicted_SH: Tensor, known_SH: Tensor, batch: SentenceBatch) -> Tensor:
-        """What the head takes [R, H], given the predicted latents of `batch.decoded` and those of all sentences."""
+        """What the head takes of `batch.decoded` [R, H], given predicted and encoded latents of all sentences."""
         decoded = batch.decoded
+        if batch.decoded_S is not None:
+            predicted_SH = predicted_SH[batch.decoded_S]
         hidden_RH = self.vae.decode_hidden(predicted_SH, decoded, self.vae.decoder_pattern(decoded))
         if self.lookup is not None:
             hidden_RH = hidden_RH + self.lookup(hidden_RH, known_SH[batch.sentences_DN], decoded)

@@ -174,10 +174,6 @@ class SentenceVae(PreTrainedModel):
         is_certain_R = batch.decoder_rows.positions_T >= self.config.max_sentence_tokens
         return nll_R.masked_fill(is_certain_R, 0.0), is_likeliest_R | is_certain_R
 
-    def decode_logits(self, latents_SH: Tensor, batch: SentenceBatch) -> Tensor:
-        """Next-token logits of each row of the decoder [R, V], given the true tokens before it."""
-        return self.head(self.decode_hidden(latents_SH, batch, self.decoder_pattern(batch)))
-
     def decode_hidden(self, latents_SH: Tensor, batch: SentenceBatch, pattern: Pattern) -> Tensor:
         """What the head takes [R, H]; `pattern` says which rows each row of the decoder sees."""
         rows = batch.decoder_rows

@@ -13,7 +13,8 @@ class TrainConfig(Section):
     steps: int = Field(default=1000, ge=1)
     """Optimizer steps; the cosine ends with the last one."""
     micro_batch_tokens: int = Field(default=4096, ge=1)
-    """Document tokens in a micro-batch, at most (a single longer item stands alone)."""
+    """Document tokens that a micro-batch predicts, at most (a single longer item stands alone); context that is only
+    read comes on top."""
     micro_batches_per_step: int = Field(default=2, ge=1)
     """Micro-batches in the global batch of one optimizer step, whatever the world size."""
     learning_rate: float = Field(default=1e-3, gt=0)

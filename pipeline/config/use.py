@@ -22,7 +22,7 @@ class EvaluateConfig(Section):
     max_documents: int | None = Field(default=None, ge=1)
     """Documents of the dev split, from its start; none: all."""
     micro_batch_tokens: int = Field(default=8192, ge=1)
-    """Document tokens in a micro-batch, at most."""
+    """Document tokens that a micro-batch scores, at most; context comes on top."""
     ablations: bool = True
     """Also score the SLLM with its predicted latents zeroed, and with those of another document."""
 
