@@ -56,8 +56,8 @@ class SentenceBatch(Batch):
     """False for sentences that are context only."""
     document_D: Tensor
     """Document of each window."""
-    window_rows: RaggedLayout
-    """Layout of the windows in the decoder's rows."""
+    rows_D: NDArray[np.int64]
+    """Rows of each window in the decoder; stays on the CPU."""
     bos_id: int
     eos_id: int
     decoded_S: Tensor | None = None
@@ -69,6 +69,11 @@ class SentenceBatch(Batch):
     def decoded(self) -> "SentenceBatch":
         """What the decoder is to write."""
         return self if self.part is None else self.part
+
+    @cached_property
+    def window_rows(self) -> RaggedLayout:
+        """Layout of the windows in the decoder's rows; made for a lookup alone."""
+        return ragged_layout(self.rows_D).to(self.window_S.device)
 
     @cached_property
     def decoder_rows(self) -> RaggedLayout:
@@ -174,7 +179,7 @@ class SentenceBatch(Batch):
             stop_S=torch.from_numpy(stop_S),
             scored_S=torch.from_numpy(place_S >= context_D[window_S]),
             document_D=torch.from_numpy(np.asarray(document_D, np.int64)),
-            window_rows=ragged_layout(np.bincount(window_S, lengths_S + 1).astype(np.int64)),
+            rows_D=np.bincount(window_S, lengths_S + 1).astype(np.int64),
             bos_id=bos_id,
             eos_id=eos_id,
             decoded_S=decoded_S,

@@ -35,7 +35,7 @@ def pack(tokens_P: Int64, length_P: Int64, micro_batch_tokens: int) -> list[list
     room = micro_batch_tokens
     for keys in np.split(key_P[order], np.flatnonzero(np.diff(class_P[order])) + 1):
         left = keys.tolist()
-        in_order = sorted(left, key=lambda key: key & (1 << place_bits) - 1)[::-1]
+        in_order = key_P[np.sort(keys & (1 << place_bits) - 1)[::-1]].tolist()
         gone: set[int] = set()  # out of their turn
         while left:
             if room >= 2 * (left[-1] >> place_bits):
