@@ -7,13 +7,15 @@ whole when `manifest.json` does, written after everything else. So whenever a jo
 import dataclasses
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic import BaseModel
+from pydantic_core import from_json
 
 from infra.storage import TEMPORARY_SUFFIX, Folder
 from pipeline.corpus import Rejection
@@ -28,6 +30,20 @@ REJECTED = "rejected.jsonl"
 _TRAINED_ON = f"{TOKENIZER_FOLDER}/trained_on.sha256"
 _SHARD_NAME = re.compile(r"(train|dev)-\d{5,}\.arrow")
 _SPLIT_NAME = re.compile(rf"{PROGRESS}/(\d+)\.json")
+
+
+class _Progress(BaseModel, extra="forbid"):
+    """The content of a file of the progress folder."""
+
+    shards: tuple[ShardRecord, ...]
+    rejections: tuple[Rejection, ...]
+
+
+class _SetAside(BaseModel, extra="forbid"):
+    """The content of a line of `rejected.jsonl`."""
+
+    split_index: int
+    rejection: Rejection
 
 
 @dataclass(frozen=True)
@@ -47,12 +63,9 @@ class FinishedSplit:
 
     @classmethod
     def from_json(cls, text: bytes) -> "FinishedSplit":
-        """The inverse of `to_json`, without the hashes."""
-        tree = json.loads(text)
-        return cls(
-            tuple(ShardRecord.model_validate(shard) for shard in tree["shards"]),
-            tuple(Rejection(**rejection) for rejection in tree["rejections"]),
-        )
+        """The inverse of `to_json`, without the hashes. Raises `ValueError` for anything else."""
+        read = _Progress.model_validate_json(text)
+        return cls(read.shards, read.rejections)
 
 
 class ShardOutput:
@@ -77,7 +90,7 @@ class ShardOutput:
         there: Identity | None = None
         found: dict[int, FinishedSplit] = {}
         try:
-            there, found = self._found(names)
+            there, found = self._found(names, num_splits)
         except (ShardError, ValueError) as error:
             if not overwrite:
                 raise ShardError(
@@ -121,7 +134,10 @@ class ShardOutput:
         names = ("tokenizer.json", "tokenizer_config.json")
         files = {name: self.folder.read(f"{TOKENIZER_FOLDER}/{name}") for name in names}
         present = {name: content for name, content in files.items() if content is not None}
-        return Tokenizer.from_files(present) if len(present) == len(names) else None
+        try:
+            return Tokenizer.from_files(present) if len(present) == len(names) else None
+        except ValueError:
+            return None  # damaged: the same as missing
 
     def write_split(self, index: int, split: FinishedSplit) -> None:
         """Record that the shards of a split are there."""
@@ -157,29 +173,38 @@ class ShardOutput:
         self.folder.remove(_of_progress(self.folder.names()))
         return manifest
 
-    def _found(self, names: list[str]) -> tuple[Identity | None, dict[int, FinishedSplit]]:
+    def _found(self, names: list[str], num_splits: int) -> tuple[Identity | None, dict[int, FinishedSplit]]:
         manifest = self.manifest()
         if manifest is not None:
-            return manifest.identity, self._splits_of(manifest)
+            return manifest.identity, self._splits_of(manifest, num_splits)
         if PLAN not in names:
             return None, {}
         splits = {
             int(match[1]): FinishedSplit.from_json(self.folder.read(name) or b"")
             for name in names
-            if (match := _SPLIT_NAME.fullmatch(name))
+            if (match := _SPLIT_NAME.fullmatch(name)) and int(match[1]) < num_splits
         }
+        for index, split in splits.items():
+            if any(record.index != index for record in split.shards):
+                raise ValueError(f"the progress of split {index} names shards of another split")
         return Identity.model_validate_json(self.folder.read(PLAN) or b""), splits
 
-    def _splits_of(self, manifest: Manifest) -> dict[int, FinishedSplit]:
-        shards: dict[int, list[ShardRecord]] = {index: [] for index in range(manifest.num_splits)}
+    def _splits_of(self, manifest: Manifest, num_splits: int) -> dict[int, FinishedSplit]:
+        if manifest.num_splits != num_splits:
+            return {}  # so all are made anew, if the shards are not of something else anyway
+        shards: dict[int, list[ShardRecord]] = {index: [] for index in range(num_splits)}
         for record in manifest.shards:
             shards[record.index].append(record)
-        rejections: dict[int, list[Rejection]] = {}
+        rejections: dict[int, list[Rejection]] = defaultdict(list)
         for line in (self.folder.read(REJECTED) or b"").splitlines():
-            row = json.loads(line)
-            rejections.setdefault(row.pop("split_index"), []).append(Rejection(**row))
+            row = from_json(line)
+            if not isinstance(row, dict):
+                raise ValueError(f"a line of {REJECTED} is no rejection")
+            split_index = row.pop("split_index", None)
+            read = _SetAside.model_validate({"split_index": split_index, "rejection": row})
+            rejections[read.split_index].append(read.rejection)
         return {
-            index: FinishedSplit(tuple(records), tuple(rejections.get(index, ())))
+            index: FinishedSplit(tuple(records), tuple(rejections[index]))
             for index, records in shards.items()
         }
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic_core import from_json
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -85,22 +86,23 @@ class Checkpoint:
     def __init__(self, folder: Path) -> None:
         """Raises `TrainingError` where a file is missing or damaged."""
         self.folder = folder
+        self._runs: dict[tuple[str, str], list[tuple[int, Any]]] = defaultdict(list)
         try:
-            self.state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text())
+            self.state = _read_state(folder / STATE_FILE)
             world_size = self.state["world_size"]
-            files = [
-                safe_open(folder / _file_name(rank, world_size), framework="pt") for rank in range(world_size)
-            ]
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            for rank in range(world_size):
+                file = safe_open(folder / _file_name(rank, world_size), framework="pt")
+                for key in file.keys():  # noqa: SIM118 - not a mapping
+                    kind, start, name = key.split("|", 2)
+                    run = file.get_slice(key)
+                    if len(run.get_shape()) != 1:
+                        raise ValueError(f"{key} is not flat")
+                    self._runs[kind, name].append((int(start), run))
+        except (OSError, ValueError, SafetensorError) as error:
             raise TrainingError(
                 f"the checkpoint in {folder} is damaged, or of an earlier version ({error}): remove that "
                 "folder to go on from the one before, or start anew with --force"
             ) from error
-        self._runs: dict[tuple[str, str], list[tuple[int, Any]]] = defaultdict(list)
-        for file in files:
-            for key in file.keys():  # noqa: SIM118 - not a mapping
-                kind, start, name = key.split("|", 2)
-                self._runs[kind, name].append((int(start), file.get_slice(key)))
 
     @property
     def has_average(self) -> bool:
@@ -122,6 +124,17 @@ class Checkpoint:
                 "the model is another one; start anew with --force"
             )
         return torch.cat(pieces)
+
+
+def _read_state(file: Path) -> dict[str, Any]:
+    """What was passed to `write_state`. Raises `ValueError` where it cannot have been."""
+    state = from_json(file.read_bytes())
+    if not isinstance(state, dict):
+        raise ValueError(f"{file.name} is not a JSON object")
+    for key, least in (("world_size", 1), ("step", 0)):
+        if not isinstance(state.get(key), int) or state[key] < least:
+            raise ValueError(f"{file.name} has no {key}")
+    return state
 
 
 def newest(folder: Path) -> Path | None:

@@ -1,9 +1,11 @@
 """The manifest of a folder of shards: what is in it, and what it was made from."""
 
-import json
-from typing import Any, Literal
+from collections import Counter
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import from_json
 
 from pipeline.corpus.splits import identity_digest
 from pipeline.errors import ShardError
@@ -12,6 +14,11 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 PROGRESS = "progress"
 """Folder of what is finished so far; it is gone when the manifest is there."""
+
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+AtLeastOne = Annotated[int, Field(ge=1, lt=2**63)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\z")]
 
 
 class _Record(BaseModel):
@@ -66,32 +73,44 @@ class ShardRecord(_Record):
 
     file: str
     split: Literal["train", "dev"]
-    index: int
+    index: Count
     """Index of the split of the corpus that it was made from."""
-    documents: int
-    sentences: int
-    tokens: int
-    num_bytes: int
+    documents: AtLeastOne
+    sentences: AtLeastOne
+    tokens: AtLeastOne
+    num_bytes: Count
     """UTF-8 bytes of the documents' text."""
-    file_bytes: int
-    sha256: str
+    file_bytes: Count
+    sha256: Sha256
     """Of the file."""
+
+    @model_validator(mode="after")
+    def _is_named_after_its_split(self) -> Self:
+        # So it never names a file elsewhere.
+        if self.file != shard_name(self.split, self.index):
+            raise ValueError(f"{self.file!r} is no name of a {self.split} shard of split {self.index}")
+        return self
+
+
+def shard_name(split: Literal["train", "dev"], index: int) -> str:
+    """File of the shard that a split of the corpus becomes."""
+    return f"{split}-{index:05d}.arrow"
 
 
 class Totals(_Record):
     """Sums over the shards of a split."""
 
-    documents: int = 0
-    sentences: int = 0
-    tokens: int = 0
-    num_bytes: int = 0
+    documents: Count = 0
+    sentences: Count = 0
+    tokens: Count = 0
+    num_bytes: Count = 0
 
 
 class Manifest(_Record):
     """`manifest.json`: it is written last, so where it is, the shards are complete."""
 
     identity: Identity
-    num_splits: int
+    num_splits: Count
     """Splits of the corpus; one makes up to one shard of train and one of dev."""
     shards: tuple[ShardRecord, ...]
     totals: dict[Literal["train", "dev"], Totals]
@@ -113,31 +132,32 @@ class Manifest(_Record):
     ) -> "Manifest":
         """The manifest of finished shards."""
         shards = sorted(shards, key=lambda shard: (shard.split != "train", shard.index))
-        totals: dict[Literal["train", "dev"], Totals] = {}
-        for split in ("train", "dev"):
-            of_split = [shard for shard in shards if shard.split == split]
-            totals[split] = Totals(
-                documents=sum(shard.documents for shard in of_split),
-                sentences=sum(shard.sentences for shard in of_split),
-                tokens=sum(shard.tokens for shard in of_split),
-                num_bytes=sum(shard.num_bytes for shard in of_split),
-            )
         digest = identity_digest([identity._comparable(), [[shard.file, shard.sha256] for shard in shards]])
         return cls(
             identity=identity,
             num_splits=num_splits,
             shards=tuple(shards),
-            totals=totals,
+            totals=_totals(shards),
             rejected=dict(sorted(rejected.items())),
             filtered=dict(sorted(filtered.items())),
             digest=digest,
         )
 
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        if self.totals != _totals(self.shards):
+            raise ValueError("totals are not the sums over the shards")
+        if len({shard.file for shard in self.shards}) < len(self.shards):
+            raise ValueError("a shard is named twice")
+        if any(shard.index >= self.num_splits for shard in self.shards):
+            raise ValueError(f"a shard is of a split past the last of {self.num_splits}")
+        return self
+
     @classmethod
     def parse(cls, text: bytes, where: str) -> "Manifest":
         """From the bytes of `manifest.json`. Raises `ShardError` where it is damaged or of another version."""
         try:
-            tree = json.loads(text)
+            tree = from_json(text, allow_inf_nan=False)
             version = tree["identity"]["format_version"]
         except (ValueError, KeyError, TypeError) as error:
             raise ShardError(f"{where} is damaged ({error}); run `sllm prepare` again") from error
@@ -150,10 +170,8 @@ class Manifest(_Record):
             return cls.model_validate(tree)
         except ValidationError as error:
             first = error.errors()[0]
-            location = ".".join(map(str, first["loc"]))
-            raise ShardError(
-                f"{where} is damaged ({location}: {first['msg']}); run `sllm prepare` again"
-            ) from error
+            what = ": ".join([".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")])
+            raise ShardError(f"{where} is damaged ({what.lstrip(': ')}); run `sllm prepare` again") from error
 
     @property
     def tokenizer_digest(self) -> str:
@@ -169,6 +187,13 @@ class Manifest(_Record):
     def max_sentence_tokens(self) -> int:
         """No sentence has more tokens."""
         return self.identity.max_sentence_tokens
+
+
+def _totals(shards: Iterable[ShardRecord]) -> dict[Literal["train", "dev"], Totals]:
+    sums = {"train": Counter[str](), "dev": Counter[str]()}
+    for shard in shards:
+        sums[shard.split].update(shard.model_dump(include=set(Totals.model_fields)))
+    return {"train": Totals(**sums["train"]), "dev": Totals(**sums["dev"])}
 
 
 def _short(value: Any) -> str:

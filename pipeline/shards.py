@@ -255,6 +255,10 @@ def mixing_weights(mixed: Sequence[Shards], weights: Sequence[float] | None) -> 
 
 
 def _open_batch(path: Path, record: ShardRecord) -> pa.RecordBatch:
+    """The record batch of a shard, checked as far as offsets and lengths go: damage there would be read past the end.
+
+    Ids of tokens are not looked at, as that would read the whole file.
+    """
     mend = "run `sllm prepare` again, it makes just this shard anew"
     if not path.is_file():
         raise ShardError(f"shard {path} is missing; {mend}")
@@ -263,13 +267,36 @@ def _open_batch(path: Path, record: ShardRecord) -> pa.RecordBatch:
         raise ShardError(f"shard {path} is damaged: {size} bytes instead of {record.file_bytes}; {mend}")
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        if not reader.schema.equals(SCHEMA) or reader.num_record_batches != 1:
+            raise ShardError(f"shard {path} is damaged: it is not one record batch of our columns; {mend}")
         batch = reader.get_batch(0)
+        batch.validate(full=True)
     except (pa.ArrowException, OSError) as error:
         raise ShardError(f"shard {path} is damaged: {error}; {mend}") from error
     counts = (batch.num_rows, len(_values(batch, "tokens")), len(_values(batch, "sentence_lengths")))
     if counts != (record.documents, record.tokens, record.sentences):
         raise ShardError(f"shard {path} is not the one the manifest describes; {mend}")
+    if not _fits_together(batch):
+        raise ShardError(f"shard {path} is damaged: lengths of sentences and documents do not fit; {mend}")
     return batch
+
+
+def _fits_together(batch: pa.RecordBatch) -> bool:
+    """Whether each document has sentences, none of them empty, with as many tokens as the document."""
+    columns = [*batch.columns, batch["tokens"].values, batch["sentence_lengths"].values]
+    if any(column.null_count for column in columns):
+        return False
+    lengths = _values(batch, "sentence_lengths")
+    token_ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+    sentence_offsets = batch["sentence_lengths"].offsets.to_numpy(zero_copy_only=True)
+    token_offsets = batch["tokens"].offsets.to_numpy(zero_copy_only=True)
+    return bool(
+        (lengths > 0).all()
+        and (np.diff(sentence_offsets) > 0).all()
+        and (sentence_offsets[0], sentence_offsets[-1]) == (0, len(lengths))
+        and np.array_equal(token_ends[sentence_offsets], token_offsets)
+        and (batch["num_bytes"].to_numpy() >= 0).all()
+    )
 
 
 def _values(batch: pa.RecordBatch, column: str) -> NDArray[np.int32]:

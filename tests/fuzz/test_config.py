@@ -12,10 +12,26 @@ YAMLS = [
     b"run: {jobs: [prepare, train-lm]}\nstream: {weights: [1, 2.5], cache: ~/x}\ngenerate:\n  prompt: 'a: b'\n",
 ]
 OVERRIDES = [
-    *("output=runs/x", "data.inputs=[a.txt, b.txt]", "data.inputs=a.txt", "data.dev_fraction=0.5", "data.text_field=x"),
+    *(
+        "output=runs/x",
+        "data.inputs=[a.txt, b.txt]",
+        "data.inputs=a.txt",
+        "data.dev_fraction=0.5",
+        "data.text_field=x",
+    ),
     *("segmenter.options={pipeline: en}", "trunk.config.hidden_size=64", "trunk.config={model_type: opt}"),
-    *("sllm.train.steps=10", "lm.train.beta1=0.9", "compare.variants.a.stages=[train-lm]", "compare.only=[a]"),
-    *("stream.weights=[1,2]", "deepspeed.config=x.json", "tracking.uri=http://127.0.0.1:1", "run.jobs=[prepare]"),
+    *(
+        "sllm.train.steps=10",
+        "lm.train.beta1=0.9",
+        "compare.variants.a.stages=[train-lm]",
+        "compare.only=[a]",
+    ),
+    *(
+        "stream.weights=[1,2]",
+        "deepspeed.config=x.json",
+        "tracking.uri=http://127.0.0.1:1",
+        "run.jobs=[prepare]",
+    ),
     *("models.lm=runs/lm", "vae.num_layers=2", "generate.prompt='a=b'", "shards=[a,b]", "ray.num_workers=2"),
     *("data.filters=[{name: length, options: {min_characters: 2}}]", "segmenter_training.gold=[{path: a}]"),
 ]

@@ -9,7 +9,17 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import segmenters
-from pipeline.checkpoint import AVERAGE, MOMENTS, STATE_FILE, WEIGHT, Checkpoint, Part, newest, snapshot, write_state
+from pipeline.checkpoint import (
+    AVERAGE,
+    MOMENTS,
+    STATE_FILE,
+    WEIGHT,
+    Checkpoint,
+    Part,
+    newest,
+    snapshot,
+    write_state,
+)
 from pipeline.config import TrunkConfig
 from pipeline.lm import load_causal_lm
 from pipeline.stream.order import Place, StreamState

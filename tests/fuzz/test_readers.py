@@ -19,7 +19,7 @@ from pipeline.corpus import Document, Rejection, SplitReader, find_sources, plan
 from tests.fuzz.mutations import mutated
 
 ROWS = [
-    {"id": "a", "text": "One. Two, and \"three\"."},
+    {"id": "a", "text": 'One. Two, and "three".'},
     {"id": "b", "text": "Zwei Sätze.\nNoch einer, 😀."},
     {"id": 7, "text": "x" * 70},
     {"text": "no id"},
@@ -28,12 +28,14 @@ ROWS = [
     {"id": "d", "text": "end", "meta": {"n": [1, 2.5, None]}},
 ]
 TEXT = "\n".join(str(row["text"]) for row in ROWS).encode()
-JSONL = "".join(json.dumps(row, ensure_ascii=number % 2 == 0) + "\n" for number, row in enumerate(ROWS)).encode()
-CONLLU = (
-    "# newdoc id = d1\n# newpar\n# sent_id = 1\n# text = One two.\n1\tOne\tone\tNUM\t_\t_\t2\tx\t_\t_\n"
-    "2-3\ttwo.\t_\t_\t_\t_\t_\t_\t_\tSpaceAfter=No\n2\ttwo\ttwo\tNUM\t_\t_\t0\troot\t_\tSpaceAfter=No\n"
-    "3\t.\t.\tPUNCT\t_\t_\t2\tp\t_\t_\n\n# newdoc\n# text = Three.\n1\tThree.\t_\t_\t_\t_\t0\troot\t_\t_\n\n"
+JSONL = "".join(
+    json.dumps(row, ensure_ascii=number % 2 == 0) + "\n" for number, row in enumerate(ROWS)
 ).encode()
+CONLLU = (
+    b"# newdoc id = d1\n# newpar\n# sent_id = 1\n# text = One two.\n1\tOne\tone\tNUM\t_\t_\t2\tx\t_\t_\n"
+    b"2-3\ttwo.\t_\t_\t_\t_\t_\t_\t_\tSpaceAfter=No\n2\ttwo\ttwo\tNUM\t_\t_\t0\troot\t_\tSpaceAfter=No\n"
+    b"3\t.\t.\tPUNCT\t_\t_\t2\tp\t_\t_\n\n# newdoc\n# text = Three.\n1\tThree.\t_\t_\t_\t_\t0\troot\t_\t_\n\n"
+)
 
 
 def separated(delimiter: str, quoting: int, line_end: str) -> bytes:
@@ -62,7 +64,11 @@ def arrow(stream: bool) -> bytes:
     return out.getvalue()
 
 
-CSVS = [separated(",", csv.QUOTE_MINIMAL, "\n"), separated(",", csv.QUOTE_ALL, "\r\n"), b'id,text\n1,"a ""b"" c"\n']
+CSVS = [
+    separated(",", csv.QUOTE_MINIMAL, "\n"),
+    separated(",", csv.QUOTE_ALL, "\r\n"),
+    b'id,text\n1,"a ""b"" c"\n',
+]
 TARGETS = {
     "text": ("a.txt", [TEXT]),
     "jsonl": ("a.jsonl", [JSONL]),
@@ -74,7 +80,10 @@ TARGETS = {
     "zstd": ("a.jsonl.zst", [zstandard.compress(JSONL), zstandard.compress(JSONL) * 2]),
     "bzip2": ("a.jsonl.bz2", [bz2.compress(JSONL)]),
     "xz": ("a.jsonl.xz", [lzma.compress(JSONL)]),
-    "parquet": ("a.parquet", [parquet(), parquet(compression="none", use_dictionary=False), parquet(version="1.0")]),
+    "parquet": (
+        "a.parquet",
+        [parquet(), parquet(compression="none", use_dictionary=False), parquet(version="1.0")],
+    ),
     "arrow": ("a.arrow", [arrow(False)]),
     "arrow stream": ("a.arrow", [arrow(True)]),
 }

@@ -9,7 +9,7 @@ import pytest
 
 from infra.shard_output import ShardOutput
 from jobs import inspect
-from jobs.prepare import gather, prepare
+from jobs.prepare import prepare
 from pipeline.config import load_config
 from pipeline.manifest import MANIFEST, PROGRESS, Manifest
 from pipeline.shards import Shards, open_shards
@@ -24,14 +24,21 @@ CUT_SIZE = 200
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A corpus, its shards, and a folder where they are unfinished."""
     root = tmp_path_factory.mktemp("shards")
-    rows = [{"id": f"d{i}", "text": f"Document {i}. " + "And one. " * i} for i in range(12)] + [{"id": "x"}] * 2
+    rows = [{"id": f"d{i}", "text": f"Document {i}. " + "And one. " * i} for i in range(12)] + [
+        {"id": "x"}
+    ] * 2
     (root / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     prepare(config_of(root), str(root / "out"))
     return root
 
 
 def config_of(root: Path):
-    options = ["data.dev_fraction=0.3", "data.max_rejected_fraction=1", "launcher=local", "prepare.num_workers=1"]
+    options = [
+        "data.dev_fraction=0.3",
+        "data.max_rejected_fraction=1",
+        "launcher=local",
+        "prepare.num_workers=1",
+    ]
     inputs = f"data.inputs=[{root}/a.jsonl]"
     return load_config(None, [inputs, *options, "prepare.split_bytes=500", "tokenizer.vocab_size=300"])
 
@@ -70,7 +77,10 @@ def test_a_shard_is_read_or_refused(fuzz, root):
     folder = fuzz.folder
     manifest = open_shards(str(root / "out")).manifest
     whole = {record.file: (root / "out" / record.file).read_bytes() for record in manifest.shards}
-    chosen = {split: next(record for record in manifest.shards if record.split == split) for split in ("train", "dev")}
+    chosen = {
+        split: next(record for record in manifest.shards if record.split == split)
+        for split in ("train", "dev")
+    }
 
     def make(rng):
         damaged = mutated(rng, [whole[record.file] for record in chosen.values()], most=3)
@@ -113,22 +123,22 @@ def test_shards_of_a_damaged_manifest_are_read_or_refused(fuzz, root):
 
 
 def test_what_a_rerun_finds_is_used_or_refused(fuzz, root):
-    config = config_of(root)
     folder = fuzz.folder / "out"
     finished = files_of(root / "out")
     output = ShardOutput(str(folder))
     whole = Manifest.parse(finished[MANIFEST], "")
-    splits = ShardOutput(str(root / "out"))._splits_of(whole)
+    splits = ShardOutput(str(root / "out")).open(whole.identity, whole.num_splits, overwrite=False)
     unfinished = {name: content for name, content in finished.items() if name != MANIFEST} | {
         f"{PROGRESS}/plan.json": whole.identity.model_dump_json().encode(),
         **{f"{PROGRESS}/{index:05d}.json": split.to_json() for index, split in splits.items()},
     }
-    assert gather(config, str(root / "out")).surveys
 
     def make(rng):
         files = dict(rng.choice([finished, unfinished]))
         for _ in range(rng.choice([1, 1, 2])):
-            name = rng.choice([name for name in sorted(files) if name.endswith((".json", ".jsonl", ".arrow", ".sha256"))])
+            name = rng.choice(
+                [name for name in sorted(files) if name.endswith((".json", ".jsonl", ".arrow", ".sha256"))]
+            )
             content = files[name]
             if name.endswith(".json") and name.startswith((PROGRESS, MANIFEST)) and rng.random() < 0.6:
                 files[name] = json.dumps(mutated_tree(rng, json.loads(content))).encode()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from pipeline.checkpoint import (
     AVERAGE,
@@ -92,6 +93,36 @@ def test_a_damaged_checkpoint_is_refused_and_passed_over(tmp_path, damage):
         (damaged / STATE_FILE).write_text("{")
     with pytest.raises(TrainingError, match="damaged"):
         Checkpoint(damaged)
+    assert newest(tmp_path) == whole
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        *(
+            "[]",
+            '{"world_size": 1}',
+            '{"step": 1}',
+            '{"world_size": "1", "step": 1}',
+            '{"world_size": 0, "step": 1}',
+        ),
+        *('{"world_size": 1, "step": null}', "[" * 10**5, "9" * 5000),
+    ],
+)
+def test_a_state_that_was_not_written_by_us_is_passed_over(tmp_path, state):
+    whole = write(tmp_path / "step-1", {"a": 10}, [], step=1)
+    damaged = write(tmp_path / "step-2", {"a": 10}, [], step=2)
+    (damaged / STATE_FILE).write_text(state)
+    assert newest(tmp_path) == whole
+    with pytest.raises(TrainingError, match="damaged"):
+        Checkpoint(damaged)
+
+
+@pytest.mark.parametrize(("key", "shape"), [("weight|x|a", (10,)), ("weight", (10,)), ("weight|0|a", (2, 5))])
+def test_tensors_that_were_not_written_by_us_are_passed_over(tmp_path, key, shape):
+    whole = write(tmp_path / "step-1", {"a": 10}, [], step=1)
+    damaged = write(tmp_path / "step-2", {"a": 10}, [], step=2)
+    save_file({key: torch.ones(shape)}, damaged / "state-00000-of-00001.safetensors")
     assert newest(tmp_path) == whole
 
 

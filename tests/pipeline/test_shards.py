@@ -9,8 +9,8 @@ from infra.shard_output import ShardOutput
 from jobs.prepare import prepare
 from pipeline.config import Config, load_config
 from pipeline.errors import ShardError
-from pipeline.manifest import FORMAT_VERSION
-from pipeline.shards import check_tokenizer, open_shards
+from pipeline.manifest import FORMAT_VERSION, ShardRecord, shard_name
+from pipeline.shards import Documents, EncodedDocument, check_tokenizer, open_shards, shard_bytes
 from pipeline.tokens import Tokenizer
 
 TEXTS = [f"Document {i}. It has {i} more sentences. " + "And one. " * i for i in range(30)]
@@ -126,6 +126,65 @@ def test_damage_is_refused_by_name(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ShardError, match=r"train-00001.arrow is missing"):
         open_shards(str(root)).documents("train")
     open_shards(str(root)).documents("dev")
+
+
+def one_document(tokens: list[int], lengths: list[int], num_bytes: int = 9) -> EncodedDocument:
+    return EncodedDocument("a", np.array(tokens, np.int32), np.array(lengths, np.int32), num_bytes)
+
+
+@pytest.mark.parametrize(
+    "documents",
+    [
+        [one_document([1, 2, 3], [1, 1])],
+        [one_document([1, 2, 3], [3, 0])],
+        [one_document([1, 2, 3], [4, -1])],
+        [one_document([1, 2, 3], [1, 1]), one_document([4], [2])],
+        [one_document([1, 2, 3], [3]), one_document([], [])],
+        [one_document([1, 2, 3], [3], num_bytes=-1)],
+    ],
+    ids=["too few", "empty sentence", "negative", "of the next document", "empty document", "bytes"],
+)
+def test_lengths_that_do_not_fit_are_refused(tmp_path: Path, documents: list[EncodedDocument]) -> None:
+    with pytest.raises(ShardError, match="do not fit"):
+        open_one(tmp_path, shard_bytes(documents, {}), documents)
+
+
+def open_one(folder: Path, content: pa.Buffer, documents: list[EncodedDocument]) -> Documents:
+    """A shard that the manifest describes as it is."""
+    record = ShardRecord(
+        file=shard_name("train", 0),
+        split="train",
+        index=0,
+        documents=len(documents),
+        sentences=sum(len(document.sentence_lengths) for document in documents),
+        tokens=sum(len(document.tokens) for document in documents),
+        num_bytes=9,
+        file_bytes=content.size,
+        sha256="ab" * 32,
+    )
+    (folder / record.file).write_bytes(content)
+    return Documents([(folder / record.file, record)])
+
+
+def test_offsets_past_the_end_are_refused(tmp_path: Path) -> None:
+    documents = [one_document([1, 2, 3], [1, 2])] * 2
+    content = shard_bytes(documents, {}).to_pybytes()
+    good = np.array([0, 3, 6], np.int32).tobytes()
+    assert content.count(good) == 1
+    assert open_one(tmp_path, pa.py_buffer(content), documents).num_documents == 2
+    bad = content.replace(good, np.array([0, 3, 2**30], np.int32).tobytes())
+    with pytest.raises(ShardError, match="damaged"):
+        open_one(tmp_path, pa.py_buffer(bad), documents)
+
+
+def test_a_file_of_other_columns_is_refused(tmp_path: Path) -> None:
+    documents = [one_document([1, 2, 3], [3])]
+    sink = pa.BufferOutputStream()
+    table = pa.table({"tokens": pa.array([[1, 2, 3]], pa.list_(pa.int64()))})
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(ShardError, match="not one record batch of our columns"):
+        open_one(tmp_path, sink.getvalue(), documents)
 
 
 def test_no_shards_unfinished_ones_and_other_versions_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,107 @@
+"""What a rerun finds in its output: finished work is kept, damage is made anew or refused."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from infra.shard_output import REJECTED, FinishedSplit, ShardOutput
+from pipeline.corpus import Rejection
+from pipeline.errors import ShardError
+from pipeline.manifest import MANIFEST, PROGRESS, Identity, ShardRecord, shard_name
+from pipeline.shards import EncodedDocument, shard_bytes
+from pipeline.tokens import Tokenizer
+
+IDENTITY = Identity(
+    format_version=1,
+    inputs=(),
+    data={},
+    segmenter={},
+    tokenizer_digest="ab" * 32,
+    max_sentence_tokens=4,
+    split_bytes=9,
+)
+
+
+def write_split(output: ShardOutput, index: int) -> FinishedSplit:
+    tokens, lengths = np.arange(3, dtype=np.int32), np.array([1, 2], np.int32)
+    buffer = shard_bytes([EncodedDocument(f"d{index}", tokens, lengths, 7)], {})
+    counts = {"documents": 1, "sentences": 2, "tokens": 3, "num_bytes": 7, "file_bytes": buffer.size}
+    digest = hashlib.sha256(buffer).hexdigest()
+    record = ShardRecord(file=shard_name("train", index), split="train", index=index, sha256=digest, **counts)
+    output.folder.write(record.file, buffer)
+    split = FinishedSplit((record,), (Rejection("a.jsonl", "line 3", "empty"),))
+    output.write_split(index, split)
+    return split
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> ShardOutput:
+    """Two splits done, and the job not yet."""
+    output = ShardOutput(str(tmp_path / "out"))
+    output.begin(IDENTITY, Tokenizer.train(["a b"], 260), "trained on this")
+    for index in range(2):
+        write_split(output, index)
+    return output
+
+
+@pytest.fixture
+def finished(output: ShardOutput) -> ShardOutput:
+    """Two splits, and a manifest."""
+    splits = output.open(IDENTITY, 2, overwrite=False)
+    output.write_rejected(sorted(splits.items()))
+    output.finish(IDENTITY, splits)
+    return output
+
+
+def test_what_is_finished_is_found_again(output: ShardOutput) -> None:
+    found = output.open(IDENTITY, 2, overwrite=False)
+    assert [len(found[index].rejections) for index in range(2)] == [1, 1]
+    output.write_rejected(sorted(found.items()))
+    output.finish(IDENTITY, found)
+    assert output.open(IDENTITY, 2, overwrite=False) == found
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"shards": [], "rejections": [{}]}', '{"shards": 1}', "[" * 10**5]
+)
+def test_damaged_progress_is_refused(output: ShardOutput, text: str) -> None:
+    output.folder.write(f"{PROGRESS}/00001.json", text.encode())
+    with pytest.raises(ShardError, match="cannot be gone on with"):
+        output.open(IDENTITY, 2, overwrite=False)
+    assert output.open(IDENTITY, 2, overwrite=True) == {}
+
+
+def test_a_split_is_not_finished_by_the_shards_of_another(output: ShardOutput) -> None:
+    output.folder.write(f"{PROGRESS}/00001.json", output.folder.read(f"{PROGRESS}/00000.json") or b"")
+    with pytest.raises(ShardError, match="another split"):
+        output.open(IDENTITY, 2, overwrite=False)
+
+
+def test_a_split_that_the_corpus_does_not_have_is_not_counted(output: ShardOutput) -> None:
+    write_split(output, 7)
+    assert set(output.open(IDENTITY, 2, overwrite=False)) == {0, 1}
+    assert shard_name("train", 7) not in output.folder.names()
+
+
+@pytest.mark.parametrize("line", ["{}", "[1]", '{"split_index": "x"}', "[" * 10**5])
+def test_damaged_rejections_are_refused(finished: ShardOutput, line: str) -> None:
+    finished.folder.write(REJECTED, (finished.folder.read(REJECTED) or b"") + line.encode())
+    with pytest.raises(ShardError, match="cannot be gone on with"):
+        finished.open(IDENTITY, 2, overwrite=False)
+
+
+def test_a_manifest_of_another_number_of_splits_is_made_anew(finished: ShardOutput) -> None:
+    tree = json.loads(finished.folder.read(MANIFEST) or b"")
+    finished.folder.write(MANIFEST, json.dumps({**tree, "num_splits": 10**15}).encode())
+    assert finished.open(IDENTITY, 2, overwrite=False) == {}
+    assert MANIFEST not in finished.folder.names()
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_a_damaged_tokenizer_is_none(output: ShardOutput, name: str) -> None:
+    assert output.tokenizer("trained on this") is not None
+    output.folder.write(f"tokenizer/{name}", b"{")
+    assert output.tokenizer("trained on this") is None
