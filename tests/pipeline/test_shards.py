@@ -145,7 +145,7 @@ def one_document(tokens: list[int], lengths: list[int], num_bytes: int = 9) -> E
     ids=["too few", "empty sentence", "negative", "of the next document", "empty document", "bytes"],
 )
 def test_lengths_that_do_not_fit_are_refused(tmp_path: Path, documents: list[EncodedDocument]) -> None:
-    with pytest.raises(ShardError, match="do not fit"):
+    with pytest.raises(ShardError, match="damaged"):
         open_one(tmp_path, shard_bytes(documents, {}), documents)
 
 
@@ -183,7 +183,7 @@ def test_a_file_of_other_columns_is_refused(tmp_path: Path) -> None:
     table = pa.table({"tokens": pa.array([[1, 2, 3]], pa.list_(pa.int64()))})
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
-    with pytest.raises(ShardError, match="not one record batch of our columns"):
+    with pytest.raises(ShardError, match="damaged"):
         open_one(tmp_path, sink.getvalue(), documents)
 
 
