@@ -6,6 +6,7 @@ import gzip
 import itertools
 import json
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
@@ -144,7 +145,7 @@ def _documents(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         for number, line in enumerate(lines, 1):
             try:
                 document = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise SegmenterError(f"{path}:{number}: not JSON: {error}") from error
             if not isinstance(document, dict):
                 raise SegmenterError(f"{path}:{number}: not a document")
@@ -157,7 +158,7 @@ def _opened(path: Path) -> Iterator[IO[str]]:
         opener = gzip.open if path.suffix == ".gz" else open
         with opener(path, "rt", encoding="utf-8") as lines:
             yield cast("IO[str]", lines)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise SegmenterError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     except UnicodeDecodeError as error:
         raise SegmenterError(f"{path}: not UTF-8: {error}") from error

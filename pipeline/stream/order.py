@@ -9,9 +9,10 @@ World size decides who reads a micro-batch, never which or when.
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field, TypeAdapter, ValidationError
 
 from pipeline.batches import Batch
 from pipeline.config import StreamConfig
@@ -41,16 +42,19 @@ class Corpus:
         return cls(np.array([source.tokens_W.sum()], np.int64), lambda shards: source)
 
 
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a corpus is read: the next micro-batch."""
 
-    epoch: int = 0
-    block: int = 0
+    epoch: Count = 0
+    block: Count = 0
     """Of the epoch."""
-    micro_batch: int = 0
+    micro_batch: Count = 0
     """Of the block."""
-    tokens: int = 0
+    tokens: Count = 0
     """Document tokens read so far, in all epochs."""
 
 
@@ -67,8 +71,19 @@ class StreamState:
 
     @classmethod
     def from_dict(cls, tree: dict[str, Any]) -> "StreamState":
-        """What `as_dict` gave."""
-        return cls(tuple(Place(**place) for place in tree["places"]))
+        """What `as_dict` gave. Raises `TrainingError` for anything else."""
+        try:
+            return _STATE.validate_python(tree)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "stream"
+            raise TrainingError(
+                f"the checkpoint does not say where the stream was ({where}: {first['msg']}): remove its folder to go "
+                "on from the one before, or start anew with --force"
+            ) from error
+
+
+_STATE = TypeAdapter(StreamState)
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,7 @@ def test_a_checkpoint_is_read_or_refused(fuzz):
         assert isinstance(checkpoint.state["step"], int)
         for kind in (WEIGHT, *MOMENTS, *([AVERAGE] if checkpoint.has_average else [])):
             assert checkpoint.read(kind, "layer.weight", 0, 8).shape == (8,)
+        StreamState.from_dict(checkpoint.state.get("stream"))
 
     fuzz("checkpoint", lambda rng: damaged(rng, whole), check)
     assert STATE_FILE in whole

@@ -95,7 +95,7 @@ SPLIT_BYTES = (200, 30)
 def test_a_file_is_read_or_refused(fuzz, target):
     name, seeds = TARGETS[target]
     path = fuzz.folder / name
-    data = DataConfig(inputs=(str(path),), max_document_bytes=4000)
+    data = DataConfig(inputs=(str(path),), max_document_bytes=12_000)
 
     def read(split_bytes: int) -> list[Document | Rejection]:
         surveys = [survey(source, data, split_bytes) for source in find_sources(data)]

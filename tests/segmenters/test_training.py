@@ -1,3 +1,4 @@
+import contextlib
 import gzip
 import json
 import random
@@ -78,6 +79,22 @@ def test_gold_is_read_from_jsonl_and_conllu(tmp_path: Path) -> None:
 def test_broken_gold_is_refused(tmp_path: Path, line: str, says: str) -> None:
     (tmp_path / "a.jsonl").write_text(line + "\n")
     with pytest.raises(SegmenterError, match=says):
+        list(read_gold(tmp_path / "a.jsonl"))
+
+
+def test_damaged_gzip_is_refused(tmp_path: Path) -> None:
+    whole = gzip.compress(b'{"text": "One. Two.", "ends": [4, 9]}\n' * 9)
+    for place in range(len(whole)):
+        (tmp_path / "a.jsonl.gz").write_bytes(
+            whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :]
+        )
+        with contextlib.suppress(SegmenterError):
+            list(read_gold(tmp_path / "a.jsonl.gz"))
+
+
+def test_gold_that_nests_without_end_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("[" * 10**5)
+    with pytest.raises(SegmenterError, match="a.jsonl:1: not JSON"):
         list(read_gold(tmp_path / "a.jsonl"))
 
 

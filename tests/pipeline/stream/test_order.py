@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.config import StreamConfig
 from pipeline.errors import TrainingError
-from pipeline.stream.order import Corpus, Stream, StreamState, deal, in_order
+from pipeline.stream.order import Corpus, Place, Stream, StreamState, deal, in_order
 from pipeline.stream.prefetch import prefetch
 from pipeline.window_batches import SentenceWindows
 
@@ -163,3 +163,25 @@ def test_evaluation_reads_each_window_once(random_documents):
     source = SentenceWindows(random_documents(40), 4, 1, 2)
     windows = np.concatenate([m.windows for m in in_order(source, 60, pool_windows=7)])
     assert np.array_equal(np.sort(windows), np.arange(len(source.tokens_W)))
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {},
+        [],
+        None,
+        {"places": 3},
+        {"places": [{"epoch": "x"}]},
+        {"places": [{"block": -1}]},
+        {"places": [[]]},
+    ],
+)
+def test_a_state_that_is_none_is_refused(tree):
+    with pytest.raises(TrainingError, match="where the stream was"):
+        StreamState.from_dict(tree)
+
+
+def test_a_state_is_read_as_it_was_written():
+    state = StreamState((Place(1, 2, 3, 4), Place()))
+    assert StreamState.from_dict(json.loads(json.dumps(state.as_dict()))) == state
