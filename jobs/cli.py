@@ -22,6 +22,7 @@ from rich.text import Text
 
 from jobs import cli_bench, cli_look
 from jobs.arguments import ConfigPath, Overrides, config_and_overrides
+from jobs.utf8_mode import ensure_utf8
 from pipeline.config import Config, load_config
 from pipeline.errors import ConfigError, CorpusError, ModelError, ShardError, SllmError
 from pipeline.lineage import JobRecord
@@ -267,6 +268,7 @@ for _bench in (cli_bench.prepare, cli_bench.stream, cli_bench.segmenters, cli_be
 
 def main() -> None:
     """Entry point of the console command."""
+    ensure_utf8()
     # Imports make many objects and no garbage: looking for some costs a sixth of a start.
     gc.set_threshold(100_000, 20, 100)
     app()

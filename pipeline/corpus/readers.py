@@ -3,6 +3,7 @@
 import csv
 import functools
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import DataConfig
+from pipeline.corpus.file_names import local_path
 from pipeline.corpus.lines import BYTE_ORDER_MARK, NOT_UTF8, bad_byte, csv_lines, decoded, lines
 from pipeline.corpus.sources import Source
 from pipeline.corpus.splits import Split
@@ -164,7 +166,7 @@ class SplitReader:
 
     def _read_arrow(self, piece: Piece) -> Iterator[Document | Rejection]:
         source = piece.source
-        with open_binary(source.path) if is_url(source.path) else pa.memory_map(source.path) as file:
+        with open_binary(source.path) if is_url(source.path) else _memory_map(source.path) as file:
             try:
                 reader = pa.ipc.open_file(file)
                 batches = (reader.get_batch(i) for i in range(piece.start, piece.end))
@@ -267,6 +269,10 @@ def load_dataset(source: Source) -> Any:
     except Exception as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise CorpusError(f"input {source.name!r} cannot be loaded: {reason}") from error
+
+
+def _memory_map(path: str) -> pa.MemoryMappedFile:
+    return pa.memory_map(os.fsencode(local_path(path)))
 
 
 def _values(column: Any) -> list[Any]:
