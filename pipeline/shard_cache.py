@@ -16,6 +16,7 @@ from typing import Any
 import fsspec
 
 from pipeline.config import StreamConfig
+from pipeline.config.paths import resolved_path
 from pipeline.errors import ShardError
 from pipeline.manifest import ShardRecord
 
@@ -31,7 +32,7 @@ class ShardCache:
     """The files of one remote folder, with copies of its shards in `options.cache`."""
 
     def __init__(self, url: str, options: StreamConfig) -> None:
-        self.url, self.folder = url.rstrip("/"), Path(options.cache).expanduser()
+        self.url, self.folder = url.rstrip("/"), Path(resolved_path(options.cache))
         self.max_bytes = options.cache_bytes
         try:
             self._remote: Any = fsspec.core.url_to_fs(self.url)[0]

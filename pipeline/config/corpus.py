@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from pipeline.config.paths import InputString, LocalPathString, PathOptions
 from pipeline.config.section import Section
 
 
@@ -19,10 +20,10 @@ class FilterConfig(Section):
 class DataConfig(Section):
     """Which text to read, and how."""
 
-    inputs: tuple[str, ...] = ()
+    inputs: tuple[InputString, ...] = ()
     """Files, folders, globs or fsspec URLs; `datasets:NAME[:SPLIT]`; `python-docs:` for the documentation
     that comes with Python and the packages installed beside it."""
-    dev_inputs: tuple[str, ...] = ()
+    dev_inputs: tuple[InputString, ...] = ()
     """Inputs whose documents all go to the dev split."""
     dev_fraction: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of the documents of `inputs` that goes to the dev split, chosen by a hash of the document id."""
@@ -47,14 +48,14 @@ class SegmenterConfig(Section):
 
     name: str = "punctuation_v1"
     """A versioned name (`sllm segment --list` shows all) or `package.module:Class`."""
-    options: dict[str, Any] = Field(default={})
+    options: PathOptions = Field(default={})
     """Options of that segmenter."""
 
 
 class TokenizerConfig(Section):
     """Which tokenizer, or how to train one."""
 
-    path: str | None = None
+    path: LocalPathString | None = None
     """Folder or hub name of a Hugging Face fast tokenizer; none: a byte-level BPE is trained on the corpus."""
     vocab_size: int = Field(default=8192, ge=260)
     """Vocabulary of a trained tokenizer."""

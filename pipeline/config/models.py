@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from pipeline.config.paths import LocalPathString
 from pipeline.config.section import Section
 
 
@@ -56,7 +57,7 @@ class TrainConfig(Section):
 class TrunkConfig(Section):
     """The decoder-only transformer: the token-level model, and the trunk of the SLLM."""
 
-    path: str | None = None
+    path: LocalPathString | None = None
     """Folder or hub name of a pretrained causal language model; none: built from `config`."""
     config: dict[str, Any] = Field(
         default={

@@ -1,9 +1,39 @@
 """What every part of the configuration tree is."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated, Any, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class Section(BaseModel):
     """A frozen part of the tree; the docstring under a field is its description."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_people_write_it(cls, given: Any) -> Any:
+        """One value where a list is expected is a list of one; a section or list left empty has its default."""
+        if not isinstance(given, dict):
+            return given
+        tree: dict[Any, Any] = {}
+        for key, value in given.items():
+            kinds = alternatives(cls.model_fields[key].annotation) if key in cls.model_fields else ()
+            if value is None and kinds and type(None) not in kinds and all(map(_is_collection, kinds)):
+                continue
+            is_list = bool(kinds) and all(get_origin(kind) is tuple or kind is type(None) for kind in kinds)
+            tree[key] = (value,) if is_list and not isinstance(value, list | tuple | set | None) else value
+        return tree
+
+
+def alternatives(annotation: Any) -> tuple[Any, ...]:
+    """The types that a value of this annotation may have: those of a union, what `Annotated` is about, or itself."""
+    if get_origin(annotation) is Annotated:
+        return alternatives(get_args(annotation)[0])
+    if type(None) in get_args(annotation) or "|" in str(annotation).partition("[")[0]:
+        return tuple(kind for part in get_args(annotation) for kind in alternatives(part))
+    return (annotation,)
+
+
+def _is_collection(kind: Any) -> bool:
+    return get_origin(kind) in (tuple, dict) or (isinstance(kind, type) and issubclass(kind, Section))
