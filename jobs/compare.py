@@ -16,6 +16,7 @@ import torch
 from infra.tracking import ActiveRun
 from jobs.compare_report import markdown, plot
 from jobs.execution import run_job
+from jobs.place import output_folder
 from jobs.training import shards_artifact
 from pipeline.comparison import (
     Measured,
@@ -78,6 +79,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
     """Train `config.compare.variants` on `config.shards` into `config.output`; score, measure, report."""
     if not isinstance(config.shards, str) or config.output is None or not config.compare.variants:
         raise ConfigError("compare needs one shards=FOLDER, output=FOLDER, and compare.variants")
+    output_folder(config.output, "compare needs output=FOLDER")
     variants = _variants(config)
     baseline = _baseline(config, variants)
     shards = open_shards(config.shards, config.stream)

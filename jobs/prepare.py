@@ -21,7 +21,9 @@ from rich.progress import (
 import segmenters
 from infra.shard_output import REJECTED, FinishedSplit, ShardOutput
 from infra.split_worker import Workers, start_workers
+from jobs.place import job_place
 from pipeline.config import Config
+from pipeline.config.paths import fixed_part
 from pipeline.corpus import (
     PYTHON_DOCS,
     Document,
@@ -36,7 +38,7 @@ from pipeline.corpus import (
 from pipeline.corpus.filters import Deduplicator, Filter, build_filters
 from pipeline.corpus.splits import choose_split_bytes, id_hash, identity_digest, is_dev_document
 from pipeline.errors import ConfigError, CorpusError
-from pipeline.lineage import Artifact, JobRecord
+from pipeline.lineage import RECORD_NAME, Artifact, JobRecord
 from pipeline.manifest import Manifest
 from pipeline.preparation import SplitTask, duplicated_hashes, find_duplicates, make_identity, reading_options
 from pipeline.tokens import Tokenizer
@@ -77,6 +79,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
     output = config.output
     if force:
         config = config.model_copy(update={"prepare": config.prepare.model_copy(update={"overwrite": True})})
+    _check_place(config, output)
     materials = gather(config, output)
 
     def body(_run: object) -> dict[str, float]:
@@ -109,6 +112,15 @@ def run(config: Config, force: bool = False) -> JobRecord:
     )
 
 
+def _check_place(config: Config, output: str) -> None:
+    """Before the corpus is looked through: whether shards may be written to `output`."""
+    place = job_place(output, "shards")
+    read = [path for path in (*config.data.inputs, *config.data.dev_inputs, config.tokenizer.path) if path]
+    read += [value for value in config.segmenter.options.values() if isinstance(value, str)]
+    inputs = [fixed_part(path) for path in read if path != PYTHON_DOCS]
+    place.check(place.read(), inputs, config.prepare.overwrite)
+
+
 def gather(config: Config, output: str) -> Materials:
     """Load segmenter and tokenizer, and look through all files of the corpus.
 
@@ -135,7 +147,13 @@ def _write_python_docs(output: str, max_bytes: int | None) -> str:
     folder = ShardOutput(output).folder
     rows = (json.dumps({"id": name, "text": text}) for name, text in python_docs(max_bytes))
     content = "".join(row + "\n" for row in rows).encode()
-    if folder.sha256(PYTHON_DOCS_FILE) != hashlib.sha256(content).hexdigest():
+    there = folder.sha256(PYTHON_DOCS_FILE)
+    if there != hashlib.sha256(content).hexdigest():
+        if there is not None and folder.read(RECORD_NAME) is None:
+            raise ConfigError(
+                f"{output.rstrip('/')}/{PYTHON_DOCS_FILE} is of other packages, or not ours: move it away, or name "
+                "another output"
+            )
         folder.write(PYTHON_DOCS_FILE, content)
     return f"{output.rstrip('/')}/{PYTHON_DOCS_FILE}"
 

@@ -8,8 +8,8 @@ from rich.table import Table
 
 from infra.tracking import resolve_uri
 from jobs.evaluate import read_report
+from jobs.place import output_folder
 from pipeline.config import Config
-from pipeline.errors import ConfigError
 from pipeline.lineage import JobRecord
 
 FOLDERS = {
@@ -26,8 +26,7 @@ FOLDERS = {
 
 def run(config: Config, force: bool = False) -> JobRecord:
     """Run `config.run.jobs` in order; what is finished is reused. Ends with a summary -> the last job's record."""
-    if config.output is None:
-        raise ConfigError("run needs output=FOLDER; each job writes to a folder below it")
+    output_folder(config.output, "run needs output=FOLDER; each job writes to a folder below it")
     records: dict[str, JobRecord] = {}
     for verb in config.run.jobs:
         module = importlib.import_module(f"jobs.{verb.replace('-', '_')}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from infra.tracking import ActiveRun
 from jobs.execution import run_job
+from jobs.place import output_folder
 from jobs.progress import TrainingProgress
 from pipeline.config import Config, StreamConfig
 from pipeline.errors import ConfigError
@@ -20,6 +21,7 @@ def run_training(
     """Train the model of `job` from `config.shards` and `models` into `config.output`, as one MLflow run."""
     if not config.shard_folders or config.output is None:
         raise ConfigError(f"{job} needs shards=FOLDER (written by `sllm prepare`) and output=FOLDER")
+    output_folder(config.output, f"{job} needs output=FOLDER")
     inputs = [shards_artifact(folder, config.stream) for folder in config.shard_folders]
     inputs += [artifact_of(path) for path in models if path is not None]
     output = Path(config.output)

@@ -1,12 +1,12 @@
 """The manifest of a folder of shards: what is in it, and what it was made from."""
 
-import json
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.corpus.splits import identity_digest
 from pipeline.errors import ShardError
+from pipeline.unique_keys import read_json
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -137,7 +137,7 @@ class Manifest(_Record):
     def parse(cls, text: bytes, where: str) -> "Manifest":
         """From the bytes of `manifest.json`. Raises `ShardError` where it is damaged or of another version."""
         try:
-            tree = json.loads(text)
+            tree = read_json(text, MANIFEST)
             version = tree["identity"]["format_version"]
         except (ValueError, KeyError, TypeError) as error:
             raise ShardError(f"{where} is damaged ({error}); run `sllm prepare` again") from error

@@ -4,6 +4,7 @@ A field of the configuration that holds a path has one of the types here, so it 
 validated. Resolving a resolved path changes nothing.
 """
 
+import itertools
 import os
 import re
 from collections.abc import Mapping
@@ -100,6 +101,14 @@ def resolved_path(given: str, relative_to: str | None = None) -> str:
             raise PathError(f"{given!r}: there is no user {user!r} here; a file of that name is ./{path}")
         path = home
     return path if relative_to is None else str(Path(relative_to, path))
+
+
+def fixed_part(path: str) -> str:
+    """A path up to its first part with a wildcard: where a glob looks."""
+    if is_url(path):
+        return path
+    parts = Path(path).parts
+    return str(Path(*itertools.takewhile(lambda part: not set("*?[") & set(part), parts)))
 
 
 def local_path(given: str) -> str:

@@ -23,7 +23,7 @@ def job(tmp_path, tracking_uri):
     def write(run):
         calls.append(run.run_id)
         run.log_metrics({"loss": 0.5}, 1)
-        Path(run.output, "weights").write_text("w" * len(calls))
+        Path(run.output, "model.safetensors").write_text("w" * len(calls))
         return {"final": 0.25, "loss": 0.5}
 
     def start(*overrides, body=write, force=False, name="train-lm", inputs=None):
@@ -55,7 +55,7 @@ def test_a_job_is_one_run_with_a_record(job, tracking_uri):
     assert [metric.step for metric in history] == [1]  # the final value makes no second point on the curve
     assert run.data.tags["sllm.output.digest"] == record.output.digest
     assert read_record(job.output) == record
-    assert record.metrics == {"final": 0.25, "loss": 0.5} and record.files == {"weights": 1}
+    assert record.metrics == {"final": 0.25, "loss": 0.5} and record.files == {"model.safetensors": 1}
     assert artifact_of(job.output).run_id == record.run_id
 
 
@@ -99,7 +99,7 @@ def test_force_replaces_what_the_job_wrote_and_nothing_else(job):
 
 def test_a_lost_output_is_made_again(job):
     job()
-    (job.output / "weights").unlink()
+    (job.output / "model.safetensors").unlink()
     job()
     assert len(job.calls) == 2
 
@@ -181,7 +181,7 @@ def test_an_input_inside_the_output_is_no_part_of_it(job):
     corpus.write_text("{}")
     inputs = [artifact_of(corpus)]
     record = job(inputs=inputs)
-    assert record.files == {"weights": 1}
+    assert record.files == {"model.safetensors": 1}
     job("lm.train.steps=5", inputs=inputs, force=True)
     assert corpus.is_file()
 
