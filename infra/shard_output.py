@@ -20,6 +20,7 @@ from pipeline.corpus import Rejection
 from pipeline.corpus.splits import id_hash
 from pipeline.errors import ShardError
 from pipeline.manifest import MANIFEST, PROGRESS, Identity, Manifest, ShardRecord
+from pipeline.output_files import RECORD_NAME, is_of_job
 from pipeline.shards import TOKENIZER_FOLDER
 from pipeline.tokens import Tokenizer
 
@@ -72,7 +73,7 @@ class ShardOutput:
         Raises `ShardError` where there are shards of another identity, unless they may be overwritten.
         """
         names = self.folder.names()
-        self.folder.remove([name for name in names if name.endswith(TEMPORARY_SUFFIX)])
+        self.folder.remove([name for name in names if _is_half_written(name)])
         shards = [name for name in names if _SHARD_NAME.fullmatch(name)]
         there: Identity | None = None
         found: dict[int, FinishedSplit] = {}
@@ -91,8 +92,14 @@ class ShardOutput:
                 f"another output, or set prepare.overwrite=true to replace them"
             )
         if there is None or differences:
-            # The manifest goes first: without it nothing that is left counts.
-            self.folder.remove([MANIFEST, REJECTED, *shards, *_of_progress(names)])
+            if there is None and shards and not self._is_ours(names):
+                raise ShardError(
+                    f"output {self.folder.url!r} holds {shards[0]} without a {MANIFEST}: no job of ours wrote it; "
+                    "choose another output"
+                )
+            # The manifest and the plan go last: as long as they are there, what is left is known as ours.
+            self.folder.remove([REJECTED, *shards, *(name for name in _of_progress(names) if name != PLAN)])
+            self.folder.remove([MANIFEST, PLAN])
             return {}
         kept = {index: split for index, split in found.items() if self._is_intact(split)}
         if len(kept) < num_splits and MANIFEST in names:
@@ -103,7 +110,10 @@ class ShardOutput:
         elif MANIFEST in names:
             self.folder.remove(_of_progress(names))  # where it was killed before it could
         known = {record.file for split in kept.values() for record in split.shards}
-        self.folder.remove([name for name in shards if name not in known])
+        stale = (
+            name for name in shards if name not in known and int(name.partition("-")[2][:-6]) < num_splits
+        )
+        self.folder.remove(list(stale))
         return kept
 
     def begin(self, identity: Identity, tokenizer: Tokenizer, trained_on: str | None) -> None:
@@ -183,10 +193,20 @@ class ShardOutput:
             for index, records in shards.items()
         }
 
+    def _is_ours(self, names: list[str]) -> bool:
+        """Whether a job began here: then shards without a manifest are what it left."""
+        return MANIFEST in names or PLAN in names or RECORD_NAME in names
+
     def _is_intact(self, split: FinishedSplit) -> bool:
         return all(self.folder.sha256(record.file) == record.sha256 for record in split.shards)
 
 
 def _of_progress(names: Iterable[str]) -> list[str]:
     """What a rerun would go on from; beside a manifest there is no need of it."""
-    return [name for name in names if name.startswith(f"{PROGRESS}/")]
+    return [name for name in names if name == PLAN or _SPLIT_NAME.fullmatch(name)]
+
+
+def _is_half_written(name: str) -> bool:
+    """Whether a process of ours died while it wrote this."""
+    whole, _, process = name.removesuffix(TEMPORARY_SUFFIX).rpartition(".")
+    return name.endswith(TEMPORARY_SUFFIX) and process.isdecimal() and is_of_job(whole, "shards")

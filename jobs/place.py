@@ -15,6 +15,7 @@ from pipeline.lineage import (
     MANIFEST_NAME,
     Artifact,
     JobRecord,
+    artifact_of,
     digest_file,
     digest_files,
     parse_record,
@@ -95,6 +96,38 @@ def output_folder(output: str | None, needs: str) -> str:
 def not_a_folder(output: str) -> ConfigError:
     """The error for an output at a URL, which `sllm prepare` alone can write to."""
     return ConfigError(f"output={output} must be a folder that every node reaches, not a URL: mount it")
+
+
+def record_at(path: str) -> JobRecord | None:
+    """The record of the job that wrote what lies in a folder or at a URL; None where there is none."""
+    if not is_url(path):
+        return read_record(path)
+    content = Folder(path).read(RECORD_NAME)
+    return None if content is None else parse_record(content, path)
+
+
+def artifact_at(path: str) -> Artifact:
+    """As `artifact_of`, for a URL too: shards that a job wrote, other shards, or a file (which is read for its digest).
+
+    Raises `ConfigError` where there is nothing, or only the unfinished output of a job.
+    """
+    if not is_url(path):
+        return artifact_of(path)
+    record = record_at(path)
+    if record is not None and record.finished is not None:
+        return record.output
+    if record is not None:
+        raise ConfigError(
+            f"{path} is the unfinished output of {record.job} (run {record.run_id}): run that again"
+        )
+    if digest := Folder(path).sha256(MANIFEST_NAME):
+        return Artifact("shards", path, digest)
+    parent, _, name = path.rstrip("/").rpartition("/")
+    if digest := Folder(parent).sha256(name):
+        return Artifact("corpus", path, digest)
+    raise ConfigError(
+        f"there is nothing at {path}: correct the URL, or name a file (not a folder) of the corpus"
+    )
 
 
 class LocalPlace:

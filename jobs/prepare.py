@@ -114,6 +114,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
 
 def _check_place(config: Config, output: str) -> None:
     """Before the corpus is looked through: whether shards may be written to `output`."""
+    ShardOutput(output).folder.check_bucket()
     place = job_place(output, "shards")
     read = [path for path in (*config.data.inputs, *config.data.dev_inputs, config.tokenizer.path) if path]
     read += [value for value in config.segmenter.options.values() if isinstance(value, str)]

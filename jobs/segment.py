@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
-import yaml
-
 import segmenters
+from pipeline.config.paths import resolved_options
 from pipeline.errors import ConfigError, CorpusError
+from pipeline.unique_keys import read_value
 from segmenters import Segmenter, SegmenterError
 
 BATCH_CHARACTERS = 2**20
@@ -27,12 +27,11 @@ def build(name: str, options: Iterable[str] = ()) -> Segmenter:
         key, separator, value = option.partition("=")
         if not separator or not key:
             raise ConfigError(f"segmenter option {option!r} must look like key=value")
-        try:
-            parsed[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"segmenter option {option!r}: the value is not valid YAML") from error
+        if key in parsed:
+            raise ConfigError(f"segmenter option {key!r} is given twice: give it once")
+        parsed[key] = read_value(value, f"segmenter option {option!r}")
     try:
-        return segmenters.load(name, **parsed)
+        return segmenters.load(name, **resolved_options(parsed))
     except SegmenterError as error:
         raise ConfigError(str(error)) from error
 
@@ -54,7 +53,7 @@ def segment_file(
     chosen = build(segmenter, options)
     counts = {"documents": 0, "characters": 0, "sentences": 0}
     documents = read_documents(Path(source), text_field, id_field)
-    with _written_aside(Path(output)) as file:
+    with written_aside(Path(output), Path(source)) as file:
         for batch in _batches(documents):
             for (identity, text), ends in zip(batch, chosen.split([text for _, text in batch]), strict=True):
                 line = json.dumps({"id": identity, "ends": ends.tolist()}, ensure_ascii=True)
@@ -113,8 +112,13 @@ def _open(path: Path, mode: str) -> IO[bytes]:
 
 
 @contextlib.contextmanager
-def _written_aside(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes the name `path` when all is written, and leaves nothing behind after an error."""
+def written_aside(path: Path, source: Path) -> Iterator[IO[bytes]]:
+    """A file that takes the name `path` when all is written, and leaves nothing behind after an error.
+
+    Raises `ConfigError` where it would take the place of `source`, which is read.
+    """
+    if path.exists() and source.exists() and path.samefile(source):
+        raise ConfigError(f"{path} is what is read, and would be replaced: name another file")
     aside = path.with_name(f".{path.name}.{os.getpid()}.part" + (".gz" if path.name.endswith(".gz") else ""))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +128,10 @@ def _written_aside(path: Path) -> Iterator[IO[bytes]]:
     try:
         with file:
             yield file
-        aside.replace(path)
+        try:
+            aside.replace(path)
+        except OSError as error:
+            raise ConfigError(f"cannot write {path}: {error.strerror}") from error
     finally:
         aside.unlink(missing_ok=True)
 

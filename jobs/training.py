@@ -6,7 +6,7 @@ from pathlib import Path
 
 from infra.tracking import ActiveRun
 from jobs.execution import run_job
-from jobs.place import output_folder
+from jobs.place import output_folder, record_at
 from jobs.progress import TrainingProgress
 from pipeline.config import Config, StreamConfig
 from pipeline.errors import ConfigError
@@ -46,7 +46,10 @@ def shards_artifact(folder: str, options: StreamConfig) -> Artifact:
     if "://" not in folder:
         return artifact_of(folder)
     manifest = ShardCache(folder, options).read(MANIFEST_NAME)
-    return Artifact("shards", folder, hashlib.sha256(manifest).hexdigest())
+    digest = hashlib.sha256(manifest).hexdigest()
+    record = record_at(folder)
+    made_here = record is not None and record.output.digest == digest
+    return Artifact("shards", folder, digest, record.run_id if record is not None and made_here else None)
 
 
 def _train(job: TrainingJob, config: Config, output: Path, run: ActiveRun) -> dict[str, float]:
