@@ -1,5 +1,6 @@
 """Arguments that several verbs of the console share."""
 
+import sys
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipeline.config import Config, load_config, undone
 from pipeline.config.paths import PATH, resolved_path
 
 ConfigPath = Annotated[
@@ -32,6 +34,13 @@ def _resolved(value: Any) -> Any:
     if isinstance(value, list):
         return [resolved_path(one) for one in value]
     return None if value is None else resolved_path(value)
+
+
+def loaded(path: str | None, overrides: list[str]) -> Config:
+    """The configuration; an override that another one makes void is named on stderr."""
+    for line in undone(overrides):
+        print(f"note: {line}", file=sys.stderr, flush=True)
+    return load_config(path, overrides)
 
 
 def config_and_overrides(config: str, overrides: list[str] | None) -> tuple[str | None, list[str]]:

@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.text import Text
 
 from jobs import cli_bench, cli_look
-from jobs.arguments import ConfigPath, Overrides, config_and_overrides, with_paths
-from pipeline.config import Config, load_config
+from jobs.arguments import ConfigPath, Overrides, config_and_overrides, loaded, with_paths
+from pipeline.config import Config
 from pipeline.config.paths import PATH, is_url, resolved_path
 from pipeline.errors import ConfigError, CorpusError, ModelError, ShardError, SllmError
 from pipeline.lineage import JobRecord
@@ -155,7 +155,7 @@ def _show_config(config: Config) -> None:
 
 def _job(verb: str, overrides: list[str], config_path: str | None, options: "_JobOptions") -> None:
     """What every job verb does once its arguments are known."""
-    config = load_config(config_path, overrides)
+    config = loaded(config_path, overrides)
     _check_output(verb, config)
     if options.dry_run:
         _show_config(config)

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.arguments import ConfigPath, Overrides, config_and_overrides
-from pipeline.config import load_config
+from jobs.arguments import ConfigPath, Overrides, config_and_overrides, loaded
 from pipeline.config.paths import PATH
 
 
@@ -100,4 +99,4 @@ def train(
     from jobs.bench_train import show
 
     path, changes = config_and_overrides(config, overrides)
-    show(load_config(path, changes), steps, reference, as_json)
+    show(loaded(path, changes), steps, reference, as_json)

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.arguments import ConfigPath, Overrides, config_and_overrides
-from pipeline.config import load_config
+from jobs.arguments import ConfigPath, Overrides, config_and_overrides, loaded
 from pipeline.config.paths import PATH, resolved_tracking_uri
 
 
@@ -131,4 +130,4 @@ def plan(
 
     path, changes = config_and_overrides(config, overrides)
     on = machine(gpus, device, peak, utilisation)
-    show(load_config(path, changes), on, tokens_per_sentence, as_json)
+    show(loaded(path, changes), on, tokens_per_sentence, as_json)

@@ -7,10 +7,11 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from infra.tracking import ActiveRun
+from jobs.arguments import loaded
 from jobs.execution import run_job
 from jobs.place import output_folder
 from pipeline.checkpoint import AVERAGE, BUFFER, STATE_FILE, WEIGHT, Checkpoint, newest
-from pipeline.config import Config, load_config
+from pipeline.config import Config
 from pipeline.config.paths import local_path
 from pipeline.engine import persistent_buffers
 from pipeline.errors import ConfigError, ModelError
@@ -24,7 +25,7 @@ def run(path: str, overrides: list[str], force: bool = False) -> JobRecord:
     Its average where one was kept. The configuration is that of the training job, whose record stands beside the
     checkpoints; frozen weights come from the models that it read.
     """
-    chosen = load_config(None, overrides)
+    chosen = loaded(None, overrides)
     output = output_folder(chosen.output, "export needs output=FOLDER for the model")
     folder, record = _find(Path(local_path(path)))
     try:

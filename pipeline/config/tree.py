@@ -1,7 +1,7 @@
 """The whole tree, and the one way to load it: YAML plus dotted overrides, unknown keys refused."""
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,21 +63,30 @@ class Config(Section):
 def load_config(path: str | None, overrides: list[str] | tuple[str, ...] = ()) -> Config:
     """The tree from a YAML file (or none) with overrides `dotted.key=YAML value` on top.
 
+    Of overrides of the same key the last one counts, as with any command's options; `undone` names the others.
+
     Raises `ConfigError` for a missing or broken file, for an unknown key (naming the nearest known one), and for a
-    key given twice.
+    key given twice in a mapping.
     """
     tree = {} if path is None else _read(resolved_path(path))
-    given: dict[str, str] = {}
     for override in overrides:
         key, value = _parts(override)
-        for other, earlier in given.items():
-            if (other == key and earlier != value) or other.startswith(f"{key}."):
-                raise ConfigError(
-                    f"{other}={earlier} and then {key}={value}: the second would undo the first; give one of them"
-                )
-        given[key] = value
         _set(tree, key, read_value(value, f"override {override!r}"))
     return _validated(tree, path or "overrides")
+
+
+def undone(overrides: Sequence[str]) -> list[str]:
+    """A line for each override that a later one, of the same key or of a section around it, makes void."""
+    lines, given = [], dict[str, str]()
+    for override in overrides:
+        key, value = _parts(override)
+        lines += [
+            f"{other}={earlier} does not count: {override} after it does"
+            for other, earlier in given.items()
+            if (other == key and earlier != value) or other.startswith(f"{key}.")
+        ]
+        given[key] = value
+    return lines
 
 
 def override(config: Config, values: Mapping[str, object]) -> Config:
