@@ -72,6 +72,7 @@ class ShardCache:
         """
 
         def digest() -> str:
+            self._remote.invalidate_cache()  # what is there now, not what once was
             try:
                 with self._remote.open(f"{self.url}/{name}", "rb") as file:
                     return hashlib.file_digest(file, "sha256").hexdigest()
