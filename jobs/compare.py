@@ -16,7 +16,7 @@ import torch
 from infra.tracking import ActiveRun
 from jobs.compare_report import markdown, plot
 from jobs.execution import run_job
-from jobs.place import output_folder
+from jobs.place import check_new, output_folder
 from jobs.training import shards_artifact
 from pipeline.comparison import (
     Measured,
@@ -41,12 +41,12 @@ from pipeline.evaluation import (
 )
 from pipeline.lineage import JobRecord, artifact_of
 from pipeline.lm import TokenLm, load_causal_lm
+from pipeline.output_files import REPORT_FOLDER
 from pipeline.shards import Shards, open_shards
 from pipeline.sllm import Ablation, Sllm
 from pipeline.tasks import build_task, corpora, load_sllm_part, train_config
 from pipeline.window_batches import DocumentSource, SentenceWindows, TokenWindows
 
-REPORT_FOLDER = "report"
 JSON_FILE, MARKDOWN_FILE, PLOT_FILES = (
     "comparison.json",
     "comparison.md",
@@ -82,6 +82,10 @@ def run(config: Config, force: bool = False) -> JobRecord:
     output_folder(config.output, "compare needs output=FOLDER")
     variants = _variants(config)
     baseline = _baseline(config, variants)
+    for name, variant in variants.items():
+        for verb in variant.stages:
+            check_new(str(Path(config.output, name, _model_of(verb))), "model", (), force)
+    check_new(str(Path(config.output, REPORT_FOLDER)), "report", (), force)
     shards = open_shards(config.shards, config.stream)
     if shards.documents("dev").num_documents == 0:
         raise ConfigError(
@@ -144,6 +148,10 @@ def _variants(config: Config) -> dict[str, Variant]:
         if name not in variants:
             raise ConfigError(f"compare.only: {name} is no variant; there are {', '.join(variants)}")
     for name, variant in variants.items():
+        if name == REPORT_FOLDER or Path(name).name != name:
+            raise ConfigError(
+                f"compare.variants.{name}: {name!r} cannot be the name of its folder; take another"
+            )
         if not variant.stages or list(variant.stages)[-1] == "train-vae":
             raise ConfigError(f"compare.variants.{name}.stages must end with train-lm or train-sllm")
         if variant.changed_from is not None and variant.changed_from not in variants:

@@ -84,6 +84,13 @@ def job_place(output: str, kind: str) -> JobPlace:
     return LocalPlace(resolved_path(output), kind)
 
 
+def check_new(output: str, kind: str, inputs: Iterable[str], force: bool) -> None:
+    """Before any work: whether a job may begin in `output`, where none of ours did. Raises `ConfigError` if not."""
+    place = job_place(output, kind)
+    if place.read() is None:
+        place.check(None, inputs, force)
+
+
 def output_folder(output: str | None, needs: str) -> str:
     """`output`, which must be a folder. Raises `ConfigError` (with what the verb `needs`) for none, and for a URL."""
     if output is None:

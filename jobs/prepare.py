@@ -21,7 +21,7 @@ from rich.progress import (
 import segmenters
 from infra.shard_output import REJECTED, FinishedSplit, ShardOutput
 from infra.split_worker import Workers, start_workers
-from jobs.place import job_place
+from jobs.place import check_new
 from pipeline.config import Config
 from pipeline.config.paths import fixed_part
 from pipeline.corpus import (
@@ -115,11 +115,10 @@ def run(config: Config, force: bool = False) -> JobRecord:
 def _check_place(config: Config, output: str) -> None:
     """Before the corpus is looked through: whether shards may be written to `output`."""
     ShardOutput(output).folder.check_bucket()
-    place = job_place(output, "shards")
     read = [path for path in (*config.data.inputs, *config.data.dev_inputs, config.tokenizer.path) if path]
     read += [value for value in config.segmenter.options.values() if isinstance(value, str)]
     inputs = [fixed_part(path) for path in read if path != PYTHON_DOCS]
-    place.check(place.read(), inputs, config.prepare.overwrite)
+    check_new(output, "shards", inputs, config.prepare.overwrite)
 
 
 def gather(config: Config, output: str) -> Materials:

@@ -10,6 +10,8 @@ from pathlib import Path, PurePosixPath
 
 RECORD_NAME = "job.json"
 CHECKPOINTS_NAME = "checkpoints"
+REPORT_FOLDER = "report"
+"""Of a comparison, beside the folders of its designs."""
 
 _MODEL_FILES = (
     *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"),
@@ -86,6 +88,9 @@ def foreign_entries(root: str | Path, kind: str, inputs: Iterable[str]) -> Itera
     """
     root = Path(root)
     read = [os.path.realpath(path) for path in inputs]
+    here = os.path.realpath(root)
+    if any(path == here or here.startswith(f"{path.rstrip('/')}/") for path in read):
+        return  # all that lies here may be read
     for entry in sorted(_entries(root), key=lambda entry: entry.name):
         if entry.name.startswith(".") or any(fnmatch.fnmatchcase(entry.name, one) for one in _NOT_FOREIGN):
             continue

@@ -17,7 +17,7 @@ from infra.storage import Folder
 from jobs import prepare as prepare_job
 from jobs.prepare import prepare
 from pipeline.config import Config, load_config
-from pipeline.errors import CorpusError, ShardError
+from pipeline.errors import ConfigError, CorpusError, ShardError
 from pipeline.shards import open_shards
 from segmenters import SegmenterError
 
@@ -317,3 +317,41 @@ def test_a_recorded_job_writes_to_a_url(made: Path, tmp_path: Path, tracking_uri
     folder = Folder(url)
     written = {name: folder.read(name) for name in folder.names() if name != "job.json"}
     assert written == content(made)
+
+
+@pytest.mark.parametrize("given", ["a.jsonl.gz", "*.gz", "corpus", "corpus/*.gz", "."])
+def test_a_corpus_in_the_output_folder_is_left_and_not_listed(
+    tmp_path: Path, tracking_uri: str, given: str
+) -> None:
+    place = tmp_path / "corpus" if given.startswith("corpus") else tmp_path
+    place.mkdir(exist_ok=True)
+    write_rows(place, ROWS)
+    before = content(place)
+    inputs = f"data.inputs={tmp_path}/{given}"
+    if given == ".":  # what lies beside it would be read too
+        (tmp_path / "mlflow.db").rename(tmp_path.parent / f"{tmp_path.name}.db")
+        tracking_uri = f"sqlite:///{tmp_path.parent}/{tmp_path.name}.db"
+        before = content(place)
+    config = config_for(tmp_path, inputs, f"output={tmp_path}", f"tracking.uri={tracking_uri}")
+    record = prepare_job.run(config)
+    assert record.files and not [name for name in record.files if name.endswith((".gz", ".db"))]
+    after = content(place)
+    assert {name: after[name] for name in before if not name.endswith(".db")} == {
+        name: old for name, old in before.items() if not name.endswith(".db")
+    }
+
+
+def test_shards_of_another_program_are_never_replaced(tmp_path: Path, tracking_uri: str) -> None:
+    write_rows(tmp_path, ROWS)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "train-00000.arrow").write_bytes(b"another's")
+    config = config_for(tmp_path, f"output={tmp_path / 'out'}", f"tracking.uri={tracking_uri}")
+    for force in (False, True):
+        with pytest.raises(ConfigError, match=r"holds train-00000\.arrow, which no job of ours wrote"):
+            prepare_job.run(config, force=force)
+    with pytest.raises(ShardError, match="no job of ours wrote it"):
+        prepare(
+            config.model_copy(update={"prepare": config.prepare.model_copy(update={"overwrite": True})}),
+            str(tmp_path / "out"),
+        )
+    assert content(tmp_path / "out") == {"train-00000.arrow": b"another's"}
