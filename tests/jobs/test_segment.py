@@ -84,7 +84,7 @@ def test_what_is_read_is_never_replaced(tmp_path, arguments):
         (tmp_path / "link", "is what is read"),
         (tmp_path, "cannot write"),
     ):
-        result = CliRunner().invoke(app, ["segment", str(source), *arguments.split(), str(output)])
+        result = CliRunner().invoke(app, ["segment", str(source), *arguments, str(output)])
         assert result.exit_code == 2 and told in result.stderr and result.stderr.count("\n") == 1
     assert source.read_text() == '{"id": 1, "text": "A. B."}\n'
     assert sorted(path.name for path in tmp_path.iterdir()) == ["docs.jsonl", "link"]
