@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
-from infra.parameters import flatten, masked
+from infra.parameters import flatten
 from pipeline.config import TrackingConfig
 from pipeline.errors import ConfigError
 from pipeline.lineage import Artifact
+from pipeline.redaction import redacted, redacted_tree
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -177,7 +178,7 @@ class ActiveRun:
 
         client = client_of(self.tracking_uri)
         run = client.get_run(self.run_id)
-        params = {**flatten(masked(config))}
+        params = {**flatten(redacted_tree(config))}
         known = run.data.params
         changed = {
             f"resumed.{key}": value for key, value in params.items() if key in known and known[key] != value
@@ -236,7 +237,9 @@ class ActiveRun:
         """End the run as FINISHED, FAILED or KILLED, with the first line of the error."""
         client = client_of(self.tracking_uri)
         if error is not None:
-            client.set_tag(self.run_id, "sllm.error", f"{type(error).__name__}: {_first_line(error)}"[:5000])
+            client.set_tag(
+                self.run_id, "sllm.error", f"{type(error).__name__}: {redacted(_first_line(error))}"[:5000]
+            )
         client.set_terminated(self.run_id, status)
 
     @staticmethod
@@ -275,7 +278,7 @@ def start_run(tracking: TrackingConfig, name: str, output: str, resume: str | No
         return ActiveRun(uri, client.create_run(experiment_id, run_name=name).info.run_id, output)
     except Exception as error:
         raise ConfigError(
-            f"the MLflow store tracking.uri={masked(uri)} cannot be used: {masked(_first_line(error))}"
+            f"the MLflow store tracking.uri={redacted(uri)} cannot be used: {redacted(_first_line(error))}"
         ) from error
 
 
@@ -295,14 +298,21 @@ def _dataset(artifact: Artifact, context: str) -> Any:
     scheme = urlsplit(artifact.path).scheme
     return DatasetInput(
         Dataset(
-            name=artifact.path.rstrip("/").rsplit("/", 1)[-1][:500] or artifact.kind,
+            name=_name_of(artifact),
             digest=artifact.digest[:DIGEST_CHARACTERS],
             source_type=scheme or "local",
-            source=json.dumps({"uri": masked(artifact.path)}),
+            source=json.dumps({"uri": redacted(artifact.path)}),
             profile=json.dumps({"sha256": artifact.digest, "kind": artifact.kind, "run_id": artifact.run_id}),
         ),
         [InputTag("mlflow.data.context", context)],
     )
+
+
+def _name_of(artifact: Artifact) -> str:
+    """The last part of its path, without the query of a URL."""
+    path = redacted(artifact.path)
+    path = path.partition("?")[0] if "://" in path else path
+    return path.rstrip("/").rsplit("/", 1)[-1][:500] or artifact.kind
 
 
 def _first_line(error: BaseException) -> str:

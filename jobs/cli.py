@@ -26,6 +26,7 @@ from pipeline.config import Config
 from pipeline.config.paths import PATH, is_url, resolved_path
 from pipeline.errors import ConfigError, CorpusError, ModelError, ShardError, SllmError
 from pipeline.lineage import JobRecord
+from pipeline.redaction import redacted
 from segmenters.contract import SegmenterError
 
 # One progress bar at a time is enough, and it is ours. Ray workers inherit this.
@@ -104,7 +105,7 @@ def _answering_errors(command: Callable[..., None]) -> Callable[..., None]:
                 raise
             if os.environ.get("SLLM_DEBUG", "") not in ("", "0"):
                 traceback.print_exc()
-            _complain(" ".join(str(ours).split()))
+            _complain(" ".join(redacted(str(ours)).split()))
             raise typer.Exit(BAD_INPUT if isinstance(ours, _BAD_INPUT_ERRORS) else FAILED) from None
 
     return answering
@@ -148,9 +149,12 @@ def _only_result_on_stdout(wanted: bool) -> Iterator[Callable[[Any], None]]:
 def _show_config(config: Config) -> None:
     import yaml
 
-    from infra.parameters import masked
+    from pipeline.redaction import redacted_tree
 
-    print(yaml.safe_dump(masked(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True), end="")
+    print(
+        yaml.safe_dump(redacted_tree(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True),
+        end="",
+    )
 
 
 def _job(verb: str, overrides: list[str], config_path: str | None, options: "_JobOptions") -> None:

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from infra.parameters import masked
 from infra.provenance import code_versions, ray_job_tags
 from infra.tracking import ActiveRun, resolve_uri, start_run
 from jobs.place import absolute, job_place
@@ -21,6 +20,7 @@ from pipeline.lineage import (
     JobRecord,
     identity,
 )
+from pipeline.redaction import redacted, redacted_tree
 
 
 def run_job(
@@ -45,12 +45,12 @@ def run_job(
     is cheap to make again) only where it is another kind of job's.
     """
     place = job_place(output, output_kind)
-    tree = masked(config.model_dump(mode="json"))
+    tree = redacted_tree(config.model_dump(mode="json"))
     tree["tracking"]["uri"] = resolve_uri(tree["tracking"]["uri"])
     part = {key: _at(tree, key) for key in sections}
     this = identity(job, part, inputs)
     earlier = place.read()
-    inputs = [dataclasses.replace(artifact, path=absolute(artifact.path)) for artifact in inputs]
+    inputs = [dataclasses.replace(artifact, path=redacted(absolute(artifact.path))) for artifact in inputs]
     if earlier is not None and not force:
         if (earlier.job, earlier.identity) != (job, this):
             if replace_other and earlier.job == job:
