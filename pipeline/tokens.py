@@ -16,6 +16,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from pipeline.byte_level import ByteLevelEncoder, is_supported
 from pipeline.errors import ConfigError
+from pipeline.token_ends import Aligner, Untouched, ends_by_length, keeps_bytes, lengths_in_bytes
 
 PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
 """Special tokens of a tokenizer trained here."""
@@ -176,37 +177,52 @@ class Tokenizer:
 
     def encode(self, texts: list[str]) -> list[TokenizedText]:
         """Ids and token ends of each text; texts must be free of lone surrogates."""
-        ids = self._encode_ids(texts)
-        byte_lengths = [self.token_bytes[x] for x in ids]
-        num_bytes = [len(text) if text.isascii() else len(text.encode()) for text in texts]
-        # The lengths are those of the text only where nothing was normalised, added or unknown.
-        exact = [bool(x.sum() == n) for x, n in zip(byte_lengths, num_bytes, strict=True)]
-        ends = iter(
-            _character_ends(
-                "".join(itertools.compress(texts, exact)), list(itertools.compress(byte_lengths, exact))
-            )
-        )
-        result: list[TokenizedText] = []
-        start = 0
-        for text, text_ids, is_exact in zip(texts, ids, exact, strict=True):
-            if is_exact:
-                result.append(TokenizedText(text_ids, next(ends) - start))
-                start += len(text)
-            else:
-                result.append(self._encode_with_offsets(text))
-        return result
+        is_exact = list(map(self._keeps, texts))
+        exact = list(itertools.compress(texts, is_exact))
+        ids = self._encode_ids(exact)
+        ends = ends_by_length(exact, [self.token_bytes[x] for x in ids])
+        by_length = map(TokenizedText, ids, ends)
+        others = [text for text, keeps in zip(texts, is_exact, strict=True) if not keeps]
+        aligned = itertools.starmap(TokenizedText, self._aligner.encode(others) if others else ())
+        return [next(by_length) if keeps else next(aligned) for keeps in is_exact]
+
+    def _keeps(self, text: str) -> bool:
+        """Whether the tokens of `text` are its bytes."""
+        return self._untouched is not None and self._untouched(text)
+
+    @functools.cached_property
+    def _untouched(self) -> Untouched | None:
+        tree = self._tree
+        return Untouched(tree) if keeps_bytes(tree) else None
+
+    @functools.cached_property
+    def _aligner(self) -> Aligner:
+        return Aligner(self._tree)
+
+    def loses(self, texts: list[str], ids: Sequence[NDArray[np.int32]]) -> list[bool]:
+        """Whether the ids of each text give another one back: some of it is unknown, was normalised or dropped.
+
+        A blank that the tokenizer puts in front of a text is no loss. Costs nothing for a byte-level tokenizer.
+        """
+        asked = [not self._keeps(text) for text in texts]
+        chosen = [x.tolist() for x in itertools.compress(ids, asked)]
+        if self._backend.decoder is None:  # then `decode` would put blanks between tokens
+            given = ["".join(map(str, map(self._backend.id_to_token, x))) for x in chosen]
+        else:
+            given = self._backend.decode_batch(chosen, skip_special_tokens=False)
+        back = iter(given)
+        return [
+            is_asked and next(back) not in (text, " " + text)
+            for text, is_asked in zip(texts, asked, strict=True)
+        ]
 
     def _encode_ids(self, texts: list[str]) -> list[NDArray[np.int32]]:
-        engine = self._byte_level
-        covered = [engine is not None and engine.covers(text) for text in texts]
-        others = [text for text, is_covered in zip(texts, covered, strict=True) if not is_covered]
-        encodings = self._backend.encode_batch_fast(others, add_special_tokens=False)
-        slow = (np.array(encoding.ids, np.int32) for encoding in encodings)
-        if engine is None or not any(covered):
-            return list(slow)
-        ids, counts = engine.encode(list(itertools.compress(texts, covered)))
-        fast = iter(np.split(ids, np.cumsum(counts)[:-1]))
-        return [next(fast) if is_covered else next(slow) for is_covered in covered]
+        """Of texts that are `Untouched`, which are those that the faster engine covers."""
+        if self._byte_level is None or not texts:
+            encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+            return [np.array(encoding.ids, np.int32) for encoding in encodings]
+        ids, counts = self._byte_level.encode(texts)
+        return np.split(ids, np.cumsum(counts)[:-1])
 
     @property
     def engine(self) -> str:
@@ -225,41 +241,15 @@ class Tokenizer:
         same = [x.tolist() for x in np.split(ids, np.cumsum(counts)[:-1])] == [x.ids for x in theirs]
         return encoder if same else None
 
-    def _encode_with_offsets(self, text: str) -> TokenizedText:
-        encoding = self._backend.encode(text, add_special_tokens=False)
-        ids = np.array(encoding.ids, np.int32)
-        ends = np.array(encoding.offsets, np.int64).reshape(-1, 2)[:, 1]
-        ends = np.maximum.accumulate(ends)
-        ends[len(ends) - 1 :] = len(text)
-        return TokenizedText(ids, ends)
-
     @functools.cached_property
     def token_bytes(self) -> NDArray[np.int64]:
-        """[vocab] UTF-8 bytes that a token stands for in a byte-level vocabulary."""
-        byte_characters = set(pre_tokenizers.ByteLevel.alphabet())
+        """[vocab] UTF-8 bytes that a token stands for, behind another one."""
+        tokens = self._backend.get_vocab(with_added_tokens=True)
         added = {token.content for token in self._backend.get_added_tokens_decoder().values()}
         lengths = np.zeros(self.vocab_size, np.int64)
-        for token, index in self._backend.get_vocab(with_added_tokens=True).items():
-            byte_level = token not in added and byte_characters.issuperset(token)
-            lengths[index] = len(token) if byte_level else len(token.encode())
+        lengths[list(tokens.values())] = lengths_in_bytes(self._backend, self._tree, list(tokens), added)
         return lengths
 
 
 def _utf8(text: str | bytes) -> bytes:
     return text.encode() if isinstance(text, str) else text
-
-
-def _character_ends(joined: str, byte_lengths: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
-    """Token ends in characters of `joined`, a list for each text of it, from token lengths in bytes."""
-    if not byte_lengths:
-        return []
-    ends = np.cumsum(np.concatenate(byte_lengths))
-    if not joined.isascii():
-        utf8 = np.frombuffer(joined.encode(), np.uint8)
-        begins = (utf8 & 0xC0) != 0x80
-        characters = np.zeros(len(utf8) + 1, np.int64)
-        np.cumsum(begins, out=characters[1:])
-        whole = np.append(begins, True)[ends]
-        ends = np.where(whole, characters[ends], len(joined))
-        ends = np.minimum.accumulate(ends[::-1])[::-1]
-    return np.split(ends, np.cumsum([len(x) for x in byte_lengths])[:-1])
