@@ -17,6 +17,7 @@ from infra.tracking import ActiveRun
 from jobs.compare_report import markdown, plot
 from jobs.execution import run_job
 from jobs.training import shards_artifact
+from pipeline.ablations import has_other_documents
 from pipeline.comparison import (
     Measured,
     context_memory,
@@ -33,6 +34,7 @@ from pipeline.errors import ConfigError
 from pipeline.evaluation import (
     Float64,
     bits_per_byte_by_position,
+    covering_edges,
     likelihood_of_tokens,
     select_documents,
     sllm_nll_by_token,
@@ -166,7 +168,9 @@ def _baseline(config: Config, variants: dict[str, Variant]) -> str:
 def _report(
     config: Config, shards: Shards, trained: list[Trained], baseline: str, folder: Path
 ) -> dict[str, float]:
-    measured = _measure(config, shards, trained)
+    documents = select_documents(shards.documents("dev"), config.evaluate.max_documents)
+    edges = covering_edges(documents, config.compare.position_edges)
+    measured = _measure(config, shards, documents, edges, trained)
     setting = {
         "tokens": config.compare.tokens,
         "baseline": baseline,
@@ -174,8 +178,11 @@ def _report(
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "shards": shards.manifest.digest,
-        "position_edges": list(config.compare.position_edges),
+        "position_edges": edges,
         "generated_tokens": config.compare.generated_tokens,
+        "documents": len(documents.num_bytes_N),
+        "bytes": int(documents.num_bytes_N.sum()),
+        "lossy_documents": shards.manifest.totals["dev"].lossy_documents,
     }
     tree = {"setting": setting, "variants": {each.name: each.as_dict() for each in measured}}
     (folder / JSON_FILE).write_text(json.dumps(tree, indent=2) + "\n")
@@ -185,7 +192,9 @@ def _report(
     return {f"{each.name}/bits_per_byte": each.bits_per_byte for each in measured}
 
 
-def _measure(config: Config, shards: Shards, trained: list[Trained]) -> list[Measured]:
+def _measure(
+    config: Config, shards: Shards, documents: DocumentSource, edges: list[int], trained: list[Trained]
+) -> list[Measured]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     models = {each.name: _load(each).to(device).eval() for each in trained}
     tokenizer = shards.tokenizer()
@@ -201,7 +210,6 @@ def _measure(config: Config, shards: Shards, trained: list[Trained]) -> list[Mea
     _say("speed of writing")
     speeds = measure_speeds(writers, config.compare.batch_sizes, config.compare.repeats)
     totals = shards.manifest.totals["train"]
-    documents = select_documents(shards.documents("dev"), config.evaluate.max_documents)
     measured = []
     for each in trained:
         _say(f"{each.variant.title}: bits per byte, FLOPs")
@@ -226,9 +234,7 @@ def _measure(config: Config, shards: Shards, trained: list[Trained]) -> list[Mea
                 writing_flops_per_token=writing_flops_per_token(writers[each.name]),
                 ablations=bits,
                 curve=tuple(
-                    bits_per_byte_by_position(
-                        documents, scores["none"], tokenizer.token_bytes, config.compare.position_edges
-                    )
+                    bits_per_byte_by_position(documents, scores["none"], tokenizer.token_bytes, edges)
                 ),
                 changed_from=each.variant.changed_from,
             )
@@ -261,14 +267,14 @@ def _scores(
     budget = config.evaluate.micro_batch_tokens
     if isinstance(model, TokenLm):
         context = trained.config.lm.context_tokens
-        source = TokenWindows(documents, context, *marks, overlap=context // 2)
+        source = TokenWindows(documents, context, *marks, overlap=min(context // 2, context - 2))
         yield "none", token_lm_nll_by_token(model, source, budget)
         return
     sllm = _sllm(model)
     sentences = sllm.config.context_sentences
     ablations: list[Ablation] = ["none"]
     if config.evaluate.ablations:
-        ablations += ["zeroed", "shuffled"]
+        ablations += ["zeroed", "shuffled"] if has_other_documents(documents) else ["zeroed"]
         # A decoder that was never trained as an autoencoder cannot read the encoder's latents.
         if "train-vae" in trained.records:
             ablations.append("oracle")

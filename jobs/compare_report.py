@@ -43,6 +43,12 @@ def markdown(measured: Sequence[Measured], setting: Mapping[str, Any]) -> str:
             ],
         ),
     ]  # fmt: skip
+    if lossy := setting.get("lossy_documents"):
+        lines += [
+            "",
+            f"**Bits per byte mean nothing here**: of {lossy:,} documents of the dev split the token ids do not give "
+            "the text back. Designs may be compared, but with none of another tokenizer.",
+        ]
     by_name = {each.name: each for each in measured}
     changed = [(each, by_name[each.changed_from]) for each in measured if each.changed_from in by_name]
     if changed:

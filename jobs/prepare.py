@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -88,6 +89,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
             metrics[f"{split}/sentences"] = totals.sentences
             metrics[f"{split}/tokens"] = totals.tokens
             metrics[f"{split}/bytes"] = totals.num_bytes
+            metrics[f"{split}/lossy_documents"] = totals.lossy_documents
         metrics.update({f"filtered/{name}": count for name, count in manifest.filtered.items()})
         return {**metrics, "rejected": sum(manifest.rejected.values())}
 
@@ -166,7 +168,21 @@ def prepare(config: Config, output: str, materials: Materials | None = None) -> 
         workers.close()
     shard_output.write_rejected(sorted(finished.items()))
     _check_rejected(config, output, finished)
-    return shard_output.finish(identity, finished)
+    manifest = shard_output.finish(identity, finished)
+    _warn_of_losses(manifest)
+    return manifest
+
+
+def _warn_of_losses(manifest: Manifest) -> None:
+    lossy = sum(totals.lossy_documents for totals in manifest.totals.values())
+    if lossy:
+        documents = sum(totals.documents for totals in manifest.totals.values())
+        print(
+            f"warning: of {lossy:,} of {documents:,} documents the token ids do not give the text back (characters "
+            "that the tokenizer does not know, or changes): bits per byte of these shards mean nothing; a "
+            "byte-level tokenizer loses nothing",
+            file=sys.stderr,
+        )
 
 
 def _trained_tokenizer(

@@ -5,10 +5,15 @@ import numpy as np
 from pipeline.batches import SentenceBatch
 from pipeline.errors import ModelError
 from pipeline.stream.windows import Int64, Windows
-from pipeline.window_batches import SentenceWindows
+from pipeline.window_batches import DocumentSource, SentenceWindows
 
 SEED = 0
 """Of the permutation of the documents."""
+
+
+def has_other_documents(documents: DocumentSource) -> bool:
+    """Whether there are two documents with sentences, so that each has another one."""
+    return int(np.count_nonzero(np.diff(documents.sentence_starts_N1))) > 1
 
 
 class OtherDocuments:

@@ -3,6 +3,7 @@
 Speed is measured, bits per byte are exact likelihoods of the same documents, FLOPs are those that PyTorch runs.
 """
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -60,8 +61,8 @@ class Measured:
     changed_from: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
+        """For JSON, which knows no NaN: null where a bin holds no tokens."""
+        return asdict(self) | {"curve": [None if math.isnan(bits) else bits for bits in self.curve]}
 
 
 def steps_for(corpora: Sequence[Corpus], options: TrainConfig, stream: StreamConfig, tokens: float) -> int:

@@ -103,6 +103,13 @@ def likelihood_of_tokens(documents: DocumentSource, nll_T: Float64) -> Likelihoo
     return likelihood(documents, _by_document(documents, nll_T))
 
 
+def covering_edges(documents: DocumentSource, edges: Sequence[int]) -> list[int]:
+    """`edges`, and 0 before them and the end of the longest document behind them where they leave tokens out."""
+    longest = int(np.diff(documents.token_starts_N1).max(initial=0))
+    first, last = [0] * (edges[0] > 0), [longest] * (longest > edges[-1])
+    return [*first, *edges, *last]
+
+
 def bits_per_byte_by_position(
     documents: DocumentSource, nll_T: Float64, bytes_V: Int64, edges: Sequence[int]
 ) -> list[float]:

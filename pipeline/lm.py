@@ -60,6 +60,24 @@ def new_lm(config: TrunkConfig, *, max_positions: int, **token_ids: int) -> Toke
     return TokenLm(AutoModelForCausalLM.from_config(hf_config, attn_implementation=config.attention))
 
 
+def learned_positions(model: PreTrainedModel) -> int | None:
+    """Positions that a model has a learned vector for, and cannot see beyond; none: they are rotary, without end."""
+    base: Any = model.base_model
+    tokens = model.get_input_embeddings()
+    learned = any(isinstance(part, nn.Embedding) and part is not tokens for part in base.modules())
+    return int(model.config.max_position_embeddings) if learned else None
+
+
+def check_context(path: str, model: PreTrainedModel, context_tokens: int) -> None:
+    """Raise `ModelError` where a window of tokens is longer than the positions that the model has learned."""
+    positions = learned_positions(model)
+    if positions is not None and context_tokens > positions:
+        raise ModelError(
+            f"the model in {path} has learned {positions} positions, too few for lm.context_tokens={context_tokens}: "
+            f"lower it to {positions}"
+        )
+
+
 def load_causal_lm(path: str, config: TrunkConfig | None = None) -> PreTrainedModel:
     """A causal language model from a folder or hub name, in fp32. Raises `ModelError` where there is none."""
     config = config or TrunkConfig()

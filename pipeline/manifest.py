@@ -73,6 +73,8 @@ class ShardRecord(_Record):
     tokens: int
     num_bytes: int
     """UTF-8 bytes of the documents' text."""
+    lossy_documents: int = 0
+    """Documents that their token ids do not give back: characters are unknown to the tokenizer, or changed by it."""
     file_bytes: int
     sha256: str
     """Of the file."""
@@ -85,6 +87,8 @@ class Totals(_Record):
     sentences: int = 0
     tokens: int = 0
     num_bytes: int = 0
+    lossy_documents: int = 0
+    """Documents that their token ids do not give back; bits per byte of them mean nothing."""
 
 
 class Manifest(_Record):
@@ -121,6 +125,7 @@ class Manifest(_Record):
                 sentences=sum(shard.sentences for shard in of_split),
                 tokens=sum(shard.tokens for shard in of_split),
                 num_bytes=sum(shard.num_bytes for shard in of_split),
+                lossy_documents=sum(shard.lossy_documents for shard in of_split),
             )
         digest = identity_digest([identity._comparable(), [[shard.file, shard.sha256] for shard in shards]])
         return cls(

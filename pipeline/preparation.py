@@ -104,6 +104,7 @@ class SplitPreparer:
         encoded: dict[SplitName, list[EncodedDocument]] = {"train": [], "dev": []}
         rejections: list[Rejection] = []
         hashes: list[int] = []
+        lossy: dict[SplitName, int] = {"train": 0, "dev": 0}
         for batch in self._batches(task, rejections):
             pieces = encode_documents(
                 [document.text for document, _ in batch],
@@ -111,15 +112,21 @@ class SplitPreparer:
                 self._tokenizer,
                 self._identity.max_sentence_tokens,
             )
-            for (document, hashed), (tokens, sentence_lengths) in zip(batch, pieces, strict=True):
+            losses = self._tokenizer.loses(
+                [document.text for document, _ in batch], [tokens for tokens, _ in pieces]
+            )
+            for (document, hashed), (tokens, sentence_lengths), loses in zip(
+                batch, pieces, losses, strict=True
+            ):
                 if len(tokens) == 0:
                     rejections.append(_rejected(document, "empty", "the tokenizer makes no token of it"))
                     continue
                 row = EncodedDocument(document.doc_id, tokens, sentence_lengths, document.num_bytes)
                 is_dev = document.is_dev or is_dev_document(hashed, self._data.dev_fraction)
                 encoded["dev" if is_dev else "train"].append(row)
+                lossy["dev" if is_dev else "train"] += loses
                 hashes.append(hashed)
-        shards = tuple(self._shard(split, name, rows) for name, rows in encoded.items() if rows)
+        shards = tuple(self._shard(split, name, rows, lossy[name]) for name, rows in encoded.items() if rows)
         return PreparedSplit(shards, tuple(rejections), np.array(hashes, np.uint64))
 
     def _batches(self, task: SplitTask, rejections: list[Rejection]) -> Iterator[list[tuple[Document, int]]]:
@@ -164,7 +171,7 @@ class SplitPreparer:
         return None
 
     def _shard(
-        self, split: Split, name: SplitName, rows: list[EncodedDocument]
+        self, split: Split, name: SplitName, rows: list[EncodedDocument], lossy_documents: int
     ) -> tuple[ShardRecord, pa.Buffer]:
         metadata = {
             "format_version": FORMAT_VERSION,
@@ -185,6 +192,7 @@ class SplitPreparer:
             sentences=sum(len(row.sentence_lengths) for row in rows),
             tokens=sum(len(row.tokens) for row in rows),
             num_bytes=sum(row.num_bytes for row in rows),
+            lossy_documents=lossy_documents,
             file_bytes=buffer.size,
             sha256=hashlib.sha256(buffer).hexdigest(),
         )

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from pipeline.config import Config, StreamConfig, TrainConfig
 from pipeline.errors import ConfigError, ModelError
@@ -27,7 +27,7 @@ from pipeline.trunk import (
     pretrained_config,
     token_vectors,
 )
-from pipeline.vae import SentenceVae, SentenceVaeConfig
+from pipeline.vae import SentenceVae, SentenceVaeConfig, check_longest
 from pipeline.window_batches import SentenceWindows, TokenWindows, WindowSource
 
 TrainingJob = Literal["train-lm", "train-vae", "train-sllm"]
@@ -108,6 +108,14 @@ def _open(job: TrainingJob, config: Config) -> list[Shards]:
     return [open_shards(folder, config.stream) for folder in config.shard_folders]
 
 
+def limits(config: Config) -> dict[str, int]:
+    """By folder of shards, how many tokens a sentence has at most."""
+    return {
+        folder: open_shards(folder, config.stream).manifest.max_sentence_tokens
+        for folder in config.shard_folders
+    }
+
+
 def vae_model_config(config: Config, hidden_size: int, **of_shards: Any) -> SentenceVaeConfig:
     """What the SentenceVAE of a configuration is built from; `of_shards`: vocabulary, ids, segmenter, ..."""
     options: dict[str, Any] = config.vae.model_dump(exclude={"hidden_size", "init_from_lm", "train"})
@@ -177,6 +185,19 @@ def load_sllm_part(path: str | None, kind: type[PreTrainedModel], name: str) -> 
     return model
 
 
+def sentence_limit(path: str, name: Literal["vae", "sllm"]) -> int:
+    """Tokens after which the model in a folder ends each sentence, without its weights; raises as `load_sllm_part`."""
+    if not (Path(path) / "config.json").is_file():
+        raise ModelError(f"no model in {path!r} (models.{name}): no config.json there")
+    config = AutoConfig.from_pretrained(path)
+    of_vae = config.vae_config if isinstance(config, SllmModelConfig) and name == "sllm" else config
+    if not isinstance(of_vae, SentenceVaeConfig):
+        raise ModelError(
+            f"models.{name}={path} holds a {config.model_type} model, not one of `sllm train-{name}`"
+        )
+    return of_vae.max_sentence_tokens
+
+
 def _token_ids(shards: Shards) -> dict[str, int]:
     tokenizer = shards.tokenizer()
     return {
@@ -226,7 +247,7 @@ def _new_vae(config: Config, shards: Shards) -> SentenceVae:
             config,
             hidden_size,
             **_token_ids(shards),
-            max_sentence_tokens=shards.manifest.max_sentence_tokens,
+            max_sentence_tokens=max(limits(config).values()),
             tokenizer_digest=shards.manifest.tokenizer_digest,
             segmenter=shards.manifest.segmenter,
         )
@@ -245,6 +266,9 @@ def _build_sllm(config: Config, shards: Shards) -> tuple[nn.Module, PreTrainedMo
     else:
         vae = load_sllm_part(config.models.vae, SentenceVae, "vae")
         check_tokenizer(str(config.models.vae), vae.config, shards)
+        for folder, limit in limits(config).items():
+            check_longest(limit, vae.config.max_sentence_tokens, f"{folder} and models.vae: ")
+        vae.config.segmenter = shards.manifest.segmenter
     sources = {"lm": config.models.lm, "path": config.trunk.path, "config": None}
     source = sources[config.sllm.trunk_from]
     if source is None and config.sllm.trunk_from != "config":

@@ -75,21 +75,23 @@ class Untouched:
 
 
 def lengths_in_bytes(
-    backend: tokenizers.Tokenizer, tree: dict[str, Any], tokens: list[str], added: set[str]
+    backend: tokenizers.Tokenizer, tree: dict[str, Any], tokens: dict[str, int], added: set[str]
 ) -> list[int]:
-    """UTF-8 bytes that each of `tokens` (all in the vocabulary) stands for, behind another one."""
+    """UTF-8 bytes that each of `tokens` (a vocabulary) stands for, behind another one."""
     steps = _steps(tree["pre_tokenizer"], "pretokenizers")
-    if any(step["type"] == "ByteLevel" for step in steps) or backend.decoder is None:
+    if any(step["type"] == "ByteLevel" for step in steps):
         bytes_ = set(pre_tokenizers.ByteLevel.alphabet())
         is_bytes = [token not in added and bytes_.issuperset(token) for token in tokens]
         return [
             len(token) if whole else len(token.encode())
             for token, whole in zip(tokens, is_bytes, strict=True)
         ]
+    if backend.decoder is None:
+        return [len(token.encode()) for token in tokens]
     # What decoding writes for it: a blank for a mark of one, nothing for a mark that a word goes on.
-    before = next((token for token in tokens if token.isascii() and token.isalnum()), tokens[0])
-    first = backend.token_to_id(before)
-    pairs = [[first, backend.token_to_id(token)] for token in tokens]
+    before = next((token for token in tokens if token.isascii() and token.isalnum()), next(iter(tokens)))
+    first = tokens[before]
+    pairs = [[first, index] for index in tokens.values()]
     own = len(backend.decode([first], skip_special_tokens=False).encode())
     decoded = backend.decode_batch(pairs, skip_special_tokens=False)
     return [

@@ -247,7 +247,7 @@ class Tokenizer:
         tokens = self._backend.get_vocab(with_added_tokens=True)
         added = {token.content for token in self._backend.get_added_tokens_decoder().values()}
         lengths = np.zeros(self.vocab_size, np.int64)
-        lengths[list(tokens.values())] = lengths_in_bytes(self._backend, self._tree, list(tokens), added)
+        lengths[list(tokens.values())] = lengths_in_bytes(self._backend, self._tree, tokens, added)
         return lengths
 
 
