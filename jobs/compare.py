@@ -41,7 +41,7 @@ from pipeline.evaluation import (
     token_lm_nll_by_token,
 )
 from pipeline.lineage import JobRecord, artifact_of
-from pipeline.lm import TokenLm, load_causal_lm
+from pipeline.lm import TokenLm, check_context, learned_positions, load_causal_lm
 from pipeline.shards import Shards, open_shards
 from pipeline.sllm import Ablation, Sllm
 from pipeline.tasks import build_task, corpora, load_sllm_part, train_config
@@ -207,6 +207,8 @@ def _measure(
             if isinstance(model, TokenLm)
             else sentence_writer(_sllm(model), num_tokens)
         )
+        if isinstance(model, TokenLm):
+            check_context(each.folder, model.model, context)
     _say("speed of writing")
     speeds = measure_speeds(writers, config.compare.batch_sizes, config.compare.repeats)
     totals = shards.manifest.totals["train"]
@@ -237,6 +239,7 @@ def _measure(
                     bits_per_byte_by_position(documents, scores["none"], tokenizer.token_bytes, edges)
                 ),
                 changed_from=each.variant.changed_from,
+                slides=not isinstance(model, TokenLm) or learned_positions(model.model) is None,
             )
         )
     return measured

@@ -43,6 +43,12 @@ def markdown(measured: Sequence[Measured], setting: Mapping[str, Any]) -> str:
             ],
         ),
     ]  # fmt: skip
+    if read_again := [each.title for each in measured if not each.slides]:
+        lines += [
+            "",
+            f"Positions are learned in {', '.join(read_again)}: a cache cannot slide, so when it is full the "
+            "newer half is read again; speed and FLOPs of writing are of that.",
+        ]
     if lossy := setting.get("lossy_documents"):
         lines += [
             "",

@@ -59,6 +59,8 @@ class Measured:
     curve: tuple[float, ...] = ()
     """Bits per byte of tokens by their position in the document."""
     changed_from: str | None = None
+    slides: bool = True
+    """False for a token-level model with learned positions, which reads half of a full context again in writing."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, which knows no NaN: null where a bin holds no tokens."""
