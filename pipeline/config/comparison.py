@@ -1,8 +1,9 @@
 """Which designs are compared, and how."""
 
+import itertools
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pipeline.config.section import Section
 
@@ -40,4 +41,12 @@ class CompareConfig(Section):
     repeats: int = Field(default=3, ge=1)
     """Times each speed is measured, the models in turn; the median counts."""
     position_edges: tuple[int, ...] = (0, 32, 64, 128, 256, 512, 1024, 2048, 4096)
-    """Edges of the bins of the curve of bits per byte by position (tokens) in the document."""
+    """Edges of the bins of the curve of bits per byte by position (tokens) in the document, ascending; where they leave
+    tokens out, there is a bin more before the first or behind the last."""
+
+    @field_validator("position_edges")
+    @classmethod
+    def _ascending(cls, edges: tuple[int, ...]) -> tuple[int, ...]:
+        if len(edges) < 2 or edges[0] < 0 or any(low >= high for low, high in itertools.pairwise(edges)):
+            raise ValueError("needs two edges or more, ascending from 0 or above")
+        return edges
