@@ -4,6 +4,7 @@ Which of the two is decided once, from the tokenizer's parts: lengths of tokens 
 normalised, or cut where some of it was dropped, even where their sum is that of the text.
 """
 
+import itertools
 import json
 import re
 import unicodedata
@@ -105,8 +106,7 @@ def ends_by_length(texts: list[str], byte_lengths: list[NDArray[np.int64]]) -> l
     if not texts:
         return []
     ends = np.cumsum(np.concatenate(byte_lengths))
-    starts = np.cumsum([0, *map(len, texts)])
-    counts = np.array(list(map(len, byte_lengths)), np.int64)
+    starts = itertools.accumulate(map(len, texts[:-1]), initial=0)
     joined = "".join(texts)
     if not joined.isascii():
         utf8 = np.frombuffer(joined.encode(), np.uint8)
@@ -116,7 +116,8 @@ def ends_by_length(texts: list[str], byte_lengths: list[NDArray[np.int64]]) -> l
         whole = np.append(begins, True)[ends]
         ends = np.where(whole, characters[ends], len(joined))
         ends = np.minimum.accumulate(ends[::-1])[::-1]
-    return np.split(ends - np.repeat(starts[:-1], counts), np.cumsum(counts)[:-1])
+    parts = np.split(ends, np.cumsum(list(map(len, byte_lengths)))[:-1])
+    return [part - start for part, start in zip(parts, starts, strict=True)]
 
 
 class Aligner:

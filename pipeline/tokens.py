@@ -205,6 +205,8 @@ class Tokenizer:
         A blank that the tokenizer puts in front of a text is no loss. Costs nothing for a byte-level tokenizer.
         """
         asked = [not self._keeps(text) for text in texts]
+        if not any(asked):
+            return asked
         chosen = [x.tolist() for x in itertools.compress(ids, asked)]
         if self._backend.decoder is None:  # then `decode` would put blanks between tokens
             given = ["".join(map(str, map(self._backend.id_to_token, x))) for x in chosen]
