@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.checkpoint import MODEL_FOLDER, BackgroundWriter, newest
+from pipeline.checkpoint import BackgroundWriter, keep_model, newest, writing
 from pipeline.config import Config
 from pipeline.engine import PlainEngine
-from pipeline.tasks import TrainingJob, build_task, train_config
+from pipeline.tasks import Task, TrainingJob, build_task, train_config
 from pipeline.training import train
 
 log = logging.getLogger("sllm")
@@ -53,22 +53,34 @@ class LocalRuntime:
 
     def _save(self, step: int, write: Callable[[Path], None]) -> None:
         partial = self.checkpoints / f".step-{step:09d}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        write(partial)
         final = self.checkpoints / f"step-{step:09d}"
-        shutil.rmtree(final, ignore_errors=True)
-        partial.rename(final)
+        try:
+            with writing(final):
+                shutil.rmtree(partial, ignore_errors=True)
+                partial.mkdir(parents=True)
+                write(partial)
+                shutil.rmtree(final, ignore_errors=True)
+                partial.rename(final)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)  # what is half written takes the room that is missing
+            raise
         for old in self.found()[: -self.keep]:
             shutil.rmtree(old)
 
 
-def train_locally(job: TrainingJob, config: Config, checkpoints: Path, output: Path, report: Report) -> None:
-    """Train to the end; the model's files then lie in the folder `output`."""
+def train_locally(
+    job: TrainingJob,
+    config: Config,
+    checkpoints: Path,
+    output: Path,
+    report: Report,
+    task: Task | None = None,
+) -> None:
+    """Train to the end; the model's files then lie in the folder `output`. `task`: where it is built already."""
     options = train_config(job, config)
-    task = build_task(job, config)
+    task = task or build_task(job, config)
     runtime = LocalRuntime(checkpoints, options.keep_checkpoints, report)
     train(task, options, PlainEngine(task.module, options, config.precision), runtime)
     finished = newest(checkpoints)
     assert finished is not None
-    shutil.copytree(finished / MODEL_FOLDER, output, dirs_exist_ok=True)
+    keep_model(finished, output)

@@ -26,6 +26,7 @@ from pipeline.tokens import Tokenizer
 PLAN = f"{PROGRESS}/plan.json"
 REJECTED = "rejected.jsonl"
 _TRAINED_ON = f"{TOKENIZER_FOLDER}/trained_on.sha256"
+_TOKENIZER_CONFIG = f"{TOKENIZER_FOLDER}/tokenizer_config.json"
 _SHARD_NAME = re.compile(r"(train|dev)-\d{5,}\.arrow")
 _SPLIT_NAME = re.compile(rf"{PROGRESS}/(\d+)\.json")
 
@@ -146,13 +147,32 @@ class ShardOutput:
         )
         self.folder.write(REJECTED, "".join(rows).encode())
 
-    def finish(self, identity: Identity, finished: dict[int, FinishedSplit]) -> Manifest:
+    def check_bos_eos(self, tokenizer: Tokenizer) -> None:
+        """Raise `ShardError` where the folder holds shards of this tokenizer with another BOS or EOS."""
+        if self.folder.read(_TOKENIZER_CONFIG) in (None, tokenizer.files()["tokenizer_config.json"].encode()):
+            return
+        stored = self.tokenizer()
+        if stored is None or stored.digest != tokenizer.digest:
+            return  # other shards altogether, which is found elsewhere
+        there = (stored.named_bos_id, stored.named_eos_id)
+        here = (tokenizer.named_bos_id, tokenizer.named_eos_id)
+        if there != here:
+            raise ShardError(
+                f"output {self.folder.url!r} holds shards with BOS and EOS of ids {there[0]} and {there[1]}; the "
+                f"tokenizer now has {here[0]} and {here[1]}: choose another output, or replace them with --force"
+            )
+
+    def finish(
+        self, identity: Identity, finished: dict[int, FinishedSplit], tokenizer: Tokenizer
+    ) -> Manifest:
         """Write the manifest, and forget the progress."""
         records = [record for split in finished.values() for record in split.shards]
         set_aside = [rejection for split in finished.values() for rejection in split.rejections]
         rejected = Counter(rejection.reason for rejection in set_aside if not rejection.is_filtered)
         filtered = Counter(rejection.reason for rejection in set_aside if rejection.is_filtered)
-        manifest = Manifest.of(identity, len(finished), records, rejected, filtered)
+        manifest = Manifest.of(
+            identity, len(finished), records, rejected, filtered, (tokenizer.bos_id, tokenizer.eos_id)
+        )
         self.folder.write(MANIFEST, (manifest.model_dump_json(indent=1) + "\n").encode())
         self.folder.remove(_of_progress(self.folder.names()))
         return manifest

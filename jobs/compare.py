@@ -17,6 +17,7 @@ from infra.tracking import ActiveRun
 from jobs.compare_report import markdown, plot
 from jobs.execution import run_job
 from jobs.training import shards_artifact
+from pipeline.build import sllm_part
 from pipeline.comparison import (
     Measured,
     context_memory,
@@ -29,7 +30,7 @@ from pipeline.comparison import (
 )
 from pipeline.config import Config, Variant, override
 from pipeline.cost import num_parameters
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, ModelError
 from pipeline.evaluation import (
     Float64,
     bits_per_byte_by_position,
@@ -42,7 +43,7 @@ from pipeline.lineage import JobRecord, artifact_of
 from pipeline.lm import TokenLm, load_causal_lm
 from pipeline.shards import Shards, open_shards
 from pipeline.sllm import Ablation, Sllm
-from pipeline.tasks import build_task, corpora, load_sllm_part, train_config
+from pipeline.tasks import build_task, corpora, train_config
 from pipeline.window_batches import DocumentSource, SentenceWindows, TokenWindows
 
 REPORT_FOLDER = "report"
@@ -85,6 +86,8 @@ def run(config: Config, force: bool = False) -> JobRecord:
         raise ConfigError(
             f"{config.shards} has no dev split: prepare with data.dev_fraction or data.dev_inputs"
         )
+    for name in variants:
+        _check(name, config)
     trained = [_train(name, variant, config, shards, force) for name, variant in variants.items()]
     output = str(Path(config.output, REPORT_FOLDER))
 
@@ -113,8 +116,14 @@ def variant_config(config: Config, name: str, stages: dict[str, JobRecord]) -> C
     """The configuration of a variant, with the folders of the stages that are done (none: of those given)."""
     variant = config.compare.variants[name]
     own = override(config, variant.overrides)
+    # Models that a stage makes start anew, so that all designs see the same tokens, unless the design says otherwise.
+    anew = {
+        _model_of(verb): None
+        for verb in variant.stages
+        if f"models.{_model_of(verb)}" not in variant.overrides
+    }
     made = {_model_of(verb): record.output.path for verb, record in stages.items()}
-    return own.model_copy(update={"models": own.models.model_copy(update=made)})
+    return own.model_copy(update={"models": own.models.model_copy(update={**anew, **made})})
 
 
 def _train(name: str, variant: Variant, config: Config, shards: Shards, force: bool) -> Trained:
@@ -128,6 +137,17 @@ def _train(name: str, variant: Variant, config: Config, shards: Shards, force: b
         own = own.model_copy(update={"output": str(Path(str(config.output), name, _model_of(verb)))})
         records[verb] = importlib.import_module(f"jobs.{verb.replace('-', '_')}").run(own, force=force)
     return Trained(name, variant, variant_config(config, name, records), records)
+
+
+def _check(name: str, config: Config) -> None:
+    """Build each stage of a variant in shape alone, so that what does not fit is told before anything is trained."""
+    variant = config.compare.variants[name]
+    fresh = {"sllm.vae_from": "config", "sllm.trunk_from": "config", "vae.init_from_lm": False}
+    for verb in variant.stages:
+        try:
+            build_task(verb, override(variant_config(config, name, {}), fresh), read_weights=False)
+        except (ConfigError, ModelError) as error:
+            raise type(error)(f"compare.variants.{name}: {error}") from error
 
 
 def _model_of(verb: str) -> str:
@@ -241,7 +261,7 @@ def _load(trained: Trained) -> torch.nn.Module:
     if trained.is_token_level:
         model = TokenLm(load_causal_lm(trained.folder, trained.config.trunk))
     else:
-        model = load_sllm_part(trained.folder, Sllm, "sllm")
+        model = sllm_part(trained.folder, Sllm, "sllm")
     return model.requires_grad_(False)  # PyTorch's counter of FLOPs fails on inference tensors otherwise
 
 

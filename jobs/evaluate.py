@@ -13,6 +13,7 @@ from rich.table import Table
 from infra.tracking import ActiveRun
 from jobs.execution import run_job
 from jobs.training import shards_artifact
+from pipeline.build import check_models, sllm_part
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.evaluation import (
@@ -27,7 +28,6 @@ from pipeline.lineage import JobRecord, artifact_of
 from pipeline.lm import TokenLm, load_causal_lm
 from pipeline.shards import Shards, open_shards
 from pipeline.sllm import Ablation, Sllm
-from pipeline.tasks import check_tokenizer, load_sllm_part
 from pipeline.tokens import Tokenizer
 from pipeline.vae import SentenceVae
 from pipeline.window_batches import DocumentSource, SentenceWindows, TokenWindows
@@ -50,6 +50,9 @@ def run(config: Config, force: bool = False) -> JobRecord:
         *(artifact_of(path) for path in models if path is not None),
     ]
 
+    def check() -> None:
+        check_models(config, open_shards(str(config.shards), config.stream))
+
     def body(run: ActiveRun) -> dict[str, float]:
         report = evaluate(config, open_shards(str(config.shards), config.stream))
         Path(run.output, REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n")
@@ -65,6 +68,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
         output=config.output,
         output_kind="report",
         body=body,
+        check=check,
         force=force,
     )
     print_report(read_report(config.output))
@@ -105,7 +109,6 @@ class _Evaluation:
     def token_lm(self, path: str) -> dict[str, float]:
         _say("token-level model")
         model = load_causal_lm(path, self.config.trunk)
-        check_tokenizer(path, model.config, self.shards)
         context = self.config.lm.context_tokens
         source = TokenWindows(self.documents, context, *self._marks(), overlap=context // 2)
         nll_N = token_lm_nll(TokenLm(model).to(_device()), source, self.config.evaluate.micro_batch_tokens)
@@ -113,17 +116,13 @@ class _Evaluation:
 
     def vae(self, path: str) -> dict[str, float]:
         _say("SentenceVAE")
-        model = load_sllm_part(path, SentenceVae, "vae")
-        assert isinstance(model, SentenceVae)
-        check_tokenizer(path, model.config, self.shards)
+        model = sllm_part(path, SentenceVae, "vae")
         source = SentenceWindows(self.documents, self.config.sllm.context_sentences, *self._marks())
         figures = reconstruction(model.to(_device()), source, self.config.evaluate.micro_batch_tokens)
         return figures.as_dict() | {"parameters": model.num_parameters()}
 
     def sllm(self, path: str) -> Report:
-        model = load_sllm_part(path, Sllm, "sllm")
-        assert isinstance(model, Sllm)
-        check_tokenizer(path, model.vae.config, self.shards)
+        model = sllm_part(path, Sllm, "sllm")
         model.to(_device())
         context = model.config.context_sentences
         source = SentenceWindows(

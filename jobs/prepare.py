@@ -21,7 +21,7 @@ from rich.progress import (
 import segmenters
 from infra.shard_output import REJECTED, FinishedSplit, ShardOutput
 from infra.split_worker import Workers, start_workers
-from pipeline.config import Config
+from pipeline.config import Config, TokenizerConfig
 from pipeline.corpus import (
     PYTHON_DOCS,
     Document,
@@ -78,6 +78,8 @@ def run(config: Config, force: bool = False) -> JobRecord:
     if force:
         config = config.model_copy(update={"prepare": config.prepare.model_copy(update={"overwrite": True})})
     materials = gather(config, output)
+    if materials.tokenizer is not None and not config.prepare.overwrite:
+        ShardOutput(output).check_bos_eos(materials.tokenizer)
 
     def body(_run: object) -> dict[str, float]:
         start = time.monotonic()
@@ -115,8 +117,7 @@ def gather(config: Config, output: str) -> Materials:
     Raises `SegmenterError`, `ConfigError` or `CorpusError` for what is missing or damaged, before any other work.
     """
     segmenter = segmenters.load(config.segmenter.name, **config.segmenter.options)
-    path = config.tokenizer.path
-    tokenizer = None if path is None else Tokenizer.load(path)
+    tokenizer = _given_tokenizer(config.tokenizer)
     data = config.data
     if PYTHON_DOCS in (*data.inputs, *data.dev_inputs):
         docs = _write_python_docs(output, data.max_bytes)
@@ -128,6 +129,23 @@ def gather(config: Config, output: str) -> Materials:
     sources = find_sources(data)
     split_bytes = config.prepare.split_bytes or choose_split_bytes(sources)
     return Materials(segmenter, survey_all(sources, data, split_bytes), split_bytes, tokenizer)
+
+
+def _given_tokenizer(config: TokenizerConfig) -> Tokenizer | None:
+    """The tokenizer that the configuration names, with BOS and EOS; none where one is to be trained."""
+    if config.path is not None:
+        try:
+            return Tokenizer.load(config.path).with_bos_eos(config.bos_token, config.eos_token)
+        except ConfigError as error:
+            raise ConfigError(
+                f"tokenizer.path={config.path}: {error}" if config.path not in str(error) else str(error)
+            ) from error
+    if config.bos_token is not None or config.eos_token is not None:
+        raise ConfigError(
+            "tokenizer.bos_token and tokenizer.eos_token name tokens of tokenizer.path, which is not given; a "
+            "tokenizer that is trained has BOS and EOS of its own: leave them out"
+        )
+    return None
 
 
 def _write_python_docs(output: str, max_bytes: int | None) -> str:
@@ -166,7 +184,7 @@ def prepare(config: Config, output: str, materials: Materials | None = None) -> 
         workers.close()
     shard_output.write_rejected(sorted(finished.items()))
     _check_rejected(config, output, finished)
-    return shard_output.finish(identity, finished)
+    return shard_output.finish(identity, finished, tokenizer)
 
 
 def _trained_tokenizer(
@@ -177,7 +195,7 @@ def _trained_tokenizer(
         [
             [[survey.source.name, survey.sha256, survey.source.is_dev] for survey in surveys],
             reading_options(config.data),
-            config.tokenizer.model_dump(),
+            config.tokenizer.model_dump(exclude={"bos_token", "eos_token"}),
         ]
     )
     stored = output.tokenizer(trained_on)

@@ -49,6 +49,9 @@ def wire(config: Config, verb: str) -> Config:
         "vae": made_by("train-vae", config.models.vae),
         "sllm": made_by("train-sllm", config.models.sllm),
     }
+    own = verb.removeprefix("train-")
+    if own in models:
+        models[own] = getattr(config.models, own)  # what training goes on from, not what it makes
     return config.model_copy(
         update={
             "output": str(root / FOLDERS[verb]),

@@ -1,9 +1,10 @@
 """The manifest of a folder of shards: what is in it, and what it was made from."""
 
 import json
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.corpus.splits import identity_digest
 from pipeline.errors import ShardError
@@ -12,6 +13,9 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 PROGRESS = "progress"
 """Folder of what is finished so far; it is gone when the manifest is there."""
+
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class _Record(BaseModel):
@@ -64,16 +68,16 @@ class Identity(_Record):
 class ShardRecord(_Record):
     """One shard file."""
 
-    file: str
+    file: str = Field(pattern=r"^[^/\\]+$")
     split: Literal["train", "dev"]
-    index: int
+    index: Count
     """Index of the split of the corpus that it was made from."""
-    documents: int
-    sentences: int
-    tokens: int
-    num_bytes: int
+    documents: Count
+    sentences: Count
+    tokens: Count
+    num_bytes: Count
     """UTF-8 bytes of the documents' text."""
-    file_bytes: int
+    file_bytes: Count
     sha256: str
     """Of the file."""
 
@@ -81,17 +85,17 @@ class ShardRecord(_Record):
 class Totals(_Record):
     """Sums over the shards of a split."""
 
-    documents: int = 0
-    sentences: int = 0
-    tokens: int = 0
-    num_bytes: int = 0
+    documents: Count = 0
+    sentences: Count = 0
+    tokens: Count = 0
+    num_bytes: Count = 0
 
 
 class Manifest(_Record):
     """`manifest.json`: it is written last, so where it is, the shards are complete."""
 
     identity: Identity
-    num_splits: int
+    num_splits: Count
     """Splits of the corpus; one makes up to one shard of train and one of dev."""
     shards: tuple[ShardRecord, ...]
     totals: dict[Literal["train", "dev"], Totals]
@@ -99,8 +103,17 @@ class Manifest(_Record):
     """Rejections by kind of reason; each stands in `rejected.jsonl`."""
     filtered: dict[str, int] = {}
     """Documents that filters dropped, by filter; each stands in `rejected.jsonl` too."""
+    bos_eos: tuple[Count, Count] | None = None
+    """Ids of BOS and EOS, which are put around texts when shards are read and stand in none of them. None: in shards of
+    a version that did not say."""
     digest: str
     """SHA-256 (hex) of the identity and of every shard's checksum."""
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        if self.totals != _totals(self.shards):
+            raise ValueError("the totals are not the sums over the shards")
+        return self
 
     @classmethod
     def of(
@@ -110,26 +123,19 @@ class Manifest(_Record):
         shards: list[ShardRecord],
         rejected: dict[str, int],
         filtered: dict[str, int],
+        bos_eos: tuple[int, int] | None = None,
     ) -> "Manifest":
         """The manifest of finished shards."""
         shards = sorted(shards, key=lambda shard: (shard.split != "train", shard.index))
-        totals: dict[Literal["train", "dev"], Totals] = {}
-        for split in ("train", "dev"):
-            of_split = [shard for shard in shards if shard.split == split]
-            totals[split] = Totals(
-                documents=sum(shard.documents for shard in of_split),
-                sentences=sum(shard.sentences for shard in of_split),
-                tokens=sum(shard.tokens for shard in of_split),
-                num_bytes=sum(shard.num_bytes for shard in of_split),
-            )
         digest = identity_digest([identity._comparable(), [[shard.file, shard.sha256] for shard in shards]])
         return cls(
             identity=identity,
             num_splits=num_splits,
             shards=tuple(shards),
-            totals=totals,
+            totals=_totals(shards),
             rejected=dict(sorted(rejected.items())),
             filtered=dict(sorted(filtered.items())),
+            bos_eos=bos_eos,
             digest=digest,
         )
 
@@ -169,6 +175,19 @@ class Manifest(_Record):
     def max_sentence_tokens(self) -> int:
         """No sentence has more tokens."""
         return self.identity.max_sentence_tokens
+
+
+def _totals(shards: Sequence[ShardRecord]) -> dict[Literal["train", "dev"], Totals]:
+    found: dict[Literal["train", "dev"], Totals] = {}
+    for split in ("train", "dev"):
+        of_split = [shard for shard in shards if shard.split == split]
+        found[split] = Totals(
+            documents=sum(shard.documents for shard in of_split),
+            sentences=sum(shard.sentences for shard in of_split),
+            tokens=sum(shard.tokens for shard in of_split),
+            num_bytes=sum(shard.num_bytes for shard in of_split),
+        )
+    return found
 
 
 def _short(value: Any) -> str:

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from pipeline.config.section import Section
+from pipeline.config.section import Bytes, Count, Section
 
 
 class FilterConfig(Section):
@@ -32,9 +32,9 @@ class DataConfig(Section):
     """Field or column that holds the text."""
     id_field: str = "id"
     """Field or column that holds the document id; where it is missing, `file#row` is used."""
-    max_bytes: int | None = Field(default=None, gt=0)
+    max_bytes: Bytes | None = None
     """Stop after about this many bytes of text (a whole number of documents), for trials."""
-    max_document_bytes: int = Field(default=256 * 2**20, gt=0)
+    max_document_bytes: Bytes = 256 * 2**20
     """A larger document is rejected."""
     filters: tuple[FilterConfig, ...] = ()
     """Steps that drop documents, in this order; what they drop is counted apart from what is rejected."""
@@ -56,21 +56,25 @@ class TokenizerConfig(Section):
 
     path: str | None = None
     """Folder or hub name of a Hugging Face fast tokenizer; none: a byte-level BPE is trained on the corpus."""
-    vocab_size: int = Field(default=8192, ge=260)
+    bos_token: str | None = None
+    """Token of its vocabulary that begins a text (BOS); none: the one it names, else its EOS."""
+    eos_token: str | None = None
+    """Token of its vocabulary that ends a text (EOS); none: the one it names, else its BOS."""
+    vocab_size: int = Field(default=8192, ge=260, lt=2**31)
     """Vocabulary of a trained tokenizer."""
-    train_bytes: int = Field(default=32 * 2**20, gt=0)
+    train_bytes: Bytes = 32 * 2**20
     """Bytes of text, from the start of the corpus, that a tokenizer is trained on."""
 
 
 class PrepareConfig(Section):
     """How text becomes shards."""
 
-    num_workers: int = Field(default=2, ge=1)
+    num_workers: Count = 2
     """Workers that read, segment, tokenize and write: Ray actors or processes, as `launcher` says."""
-    split_bytes: int | None = Field(default=None, gt=0)
+    split_bytes: Bytes | None = None
     """Bytes of (uncompressed) input text in one split, the unit of work; a split makes one shard. None: a 64th
     of the corpus, but between 2 and 64 MiB."""
-    max_sentence_tokens: int = Field(default=64, ge=1)
+    max_sentence_tokens: Count = 64
     """A longer sentence is split at its best inner place, never cut off."""
     overwrite: bool = False
     """Replace shards in `output` that were made with another tokenizer, segmenter or options."""

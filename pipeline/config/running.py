@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.config.section import Section
+from pipeline.config.section import Count, CountOrZero, Section
 
 
 class RayConfig(Section):
@@ -14,13 +14,13 @@ class RayConfig(Section):
 
     address: str | None = None
     """Address of a running cluster; none: the one this job runs in, else one on this machine."""
-    num_workers: int = Field(default=2, ge=1)
+    num_workers: Count = 2
     """Training workers: the world size."""
     use_gpu: bool = False
     """One GPU for each training worker."""
     cpus_per_worker: float = Field(default=1, gt=0)
     """CPU cores for each training worker."""
-    max_failures: int = Field(default=1, ge=0)
+    max_failures: CountOrZero = 1
     """Times a training run starts again from its last checkpoint after a failure."""
 
 

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from pipeline.config.section import Section
+from pipeline.config.section import Count, Section, Seed
 
 
 class SegmenterSource(Section):
@@ -25,11 +25,11 @@ class SegmenterTrainConfig(Section):
     """Weights to adapt: a file, or `shipped`; none: from scratch."""
     held_out_fraction: float = Field(default=0.06, gt=0, lt=1)
     """Share of the texts of each gold file that is scored and not trained on."""
-    steps: int = Field(default=1200, ge=1)
+    steps: Count = 1200
     """Optimizer steps, of 8,192 words and marks each, of the network for text with marks."""
     learning_rate: float = Field(default=3e-3, gt=0)
     """Peak learning rate of a one-cycle schedule."""
-    unmarked_steps: int = Field(default=2000, ge=1)
+    unmarked_steps: Count = 2000
     """Optimizer steps, of 8,192 words each, of the network for text without marks."""
     unmarked_learning_rate: float = Field(default=2e-3, gt=0)
     """Its peak learning rate."""
@@ -39,9 +39,9 @@ class SegmenterTrainConfig(Section):
     """Share of words hidden in each step, so that the model does not lean on single words."""
     weight_decay: float = Field(default=0.1, ge=0)
     """AdamW weight decay, on matrices only."""
-    num_threads: int | None = Field(default=None, ge=1)
+    num_threads: Count | None = None
     """Threads of torch; the weights are reproduced exactly for the same number. None: torch's choice."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the mix, the weights and the order."""
     licence_note: str = ""
     """Sentence on the licences of the data, for the model card."""
