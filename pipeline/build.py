@@ -9,11 +9,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
+from pydantic import ValidationError
 from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
-from pipeline.config import Config
-from pipeline.errors import ConfigError, ModelError
+from pipeline.config import Config, Section, SllmConfig, VaeConfig
+from pipeline.errors import ConfigError, ModelError, SllmError
 from pipeline.lm import TokenLm, load_causal_lm
 from pipeline.model_folder import check_weights, load_model, read_config
 from pipeline.shards import Shards
@@ -47,6 +48,8 @@ def build_lm(config: Config, shards: Shards, read_weights: bool = True) -> tuple
     """The token-level model: of `models.lm`, to go on from, else of `trunk.path`, else fresh."""
     source = _pretrained(config)
     found = _trunk_config(config, shards, source)
+    if config.models.lm is not None:
+        check_described(config.models.lm, found, config.trunk)
     check_positions(source or "trunk.config", found, config.lm.context_tokens, "lm.context_tokens")
     model = _causal_lm(config, found, source, read_weights)
     tokenizer = shards.tokenizer()
@@ -90,11 +93,15 @@ def sllm_part(path: str | None, kind: type[Part], name: str, read_weights: bool 
     found = read_config(path)
     if kind.config_class is None or not isinstance(found, kind.config_class):
         raise ModelError(f"models.{name}={path} holds a {found.model_type!r}, not a {kind.__name__}")
+    _check_values(path, found)
     if read_weights:
         model = load_model(AutoModel, path, kind.__name__)
     else:
         check_weights(path)
-        model = _shaped(lambda: kind(found), read_weights)
+        try:
+            model = _shaped(lambda: kind(found), read_weights)
+        except SllmError as error:
+            raise ModelError(f"{path}/config.json is damaged: {error}") from error
     assert isinstance(model, kind)
     return model
 
@@ -119,6 +126,23 @@ def check_models(config: Config, shards: Shards) -> None:
         sllm = sllm_part(config.models.sllm, Sllm, "sllm", read_weights=False)
         check_tokenizer(config.models.sllm, sllm.vae.config, shards)
         check_vocabulary(config.models.sllm, sllm.vae.config, vocab_size)
+
+
+def _check_values(path: str, found: PreTrainedConfig) -> None:
+    """Raise `ModelError` where a model of ours has a value that no configuration could have given it."""
+    parts: list[tuple[type[Section], PreTrainedConfig]] = [(VaeConfig, getattr(found, "vae_config", found))]
+    if isinstance(found, SllmModelConfig):
+        parts.append((SllmConfig, found))
+    try:
+        for section, values in parts:
+            section.model_validate(
+                {name: getattr(values, name) for name in section.model_fields if hasattr(values, name)}
+            )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ModelError(
+            f"{path}/config.json is damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        ) from error
 
 
 def vae_model_config(config: Config, hidden_size: int, **of_shards: Any) -> SentenceVaeConfig:

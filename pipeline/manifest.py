@@ -43,8 +43,8 @@ class Identity(_Record):
     segmenter: dict[str, Any]
     """Fingerprint."""
     tokenizer_digest: str
-    max_sentence_tokens: int
-    split_bytes: int
+    max_sentence_tokens: int = Field(ge=1, lt=2**31)
+    split_bytes: Count
 
     def differences(self, other: "Identity") -> list[str]:
         """What differs, one short line each; where the files lie does not count."""

@@ -7,6 +7,7 @@ import functools
 import logging
 from pathlib import Path
 
+import numpy as np
 from transformers import PreTrainedConfig
 
 from pipeline.errors import ConfigError, ModelError, ShardError
@@ -117,14 +118,7 @@ def difference(own: Tokenizer, used: Tokenizer) -> str | None:
         told = f"{token!r} has id {here.get(token, 'none')}, there {there.get(token, 'none')}"
         sizes = f"{len(here):,} tokens, there {len(there):,}; " if len(here) != len(there) else ""
         return f"{sizes}{len(changed):,} tokens have other ids: {told}"
-    step = len(there) // _TOKENS_PROBED + 1
-    # Each token's own text: two lists of merges over one vocabulary differ here if they differ at all.
-    probes = [
-        *PROBES,
-        "".join(used.added_tokens),
-        *map(used.decode, ([i] for i in sorted(there.values())[::step])),
-    ]
-    probes = [text.encode(errors="replace").decode() for text in probes]
+    probes = _probes(used)
     for text, mine, theirs in zip(probes, own.encode(probes), used.encode(probes), strict=True):
         if mine.ids.tolist() != theirs.ids.tolist():
             return f"{text[:40]!r} becomes {mine.ids.tolist()[:8]}, there {theirs.ids.tolist()[:8]}"
@@ -135,6 +129,15 @@ def difference(own: Tokenizer, used: Tokenizer) -> str | None:
         if mine_id is not None and mine_id != their_id:
             return f"its {name} has id {mine_id}, there {their_id}"
     return None
+
+
+def _probes(tokenizer: Tokenizer) -> list[str]:
+    """`PROBES`, the special tokens, and texts of this tokenizer's own tokens: alone, and in random rows."""
+    ids = np.array(sorted(tokenizer.vocabulary.values()))
+    rows = np.random.default_rng(0).choice(ids, (_TOKENS_PROBED // 8, 8)).tolist()
+    alone = [[i] for i in ids[:: len(ids) // _TOKENS_PROBED + 1].tolist()]
+    texts = [*PROBES, "".join(tokenizer.added_tokens), *map(tokenizer.decode, [*alone, *rows])]
+    return [text.encode(errors="replace").decode() for text in texts]
 
 
 @functools.cache

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pipeline.config.section import Count, CountOrZero, Section, Seed
 
@@ -17,19 +17,19 @@ class TrainConfig(Section):
     read comes on top."""
     micro_batches_per_step: Count = 2
     """Micro-batches in the global batch of one optimizer step, whatever the world size."""
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0, le=1e12)
     """Peak learning rate."""
     warmup_steps: CountOrZero = 50
     """Steps of linear warm-up."""
     min_learning_rate_fraction: float = Field(default=0.1, ge=0, le=1)
     """Learning rate at the last step, as a fraction of the peak."""
-    weight_decay: float = Field(default=0.01, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0, le=1e12)
     """AdamW weight decay, on matrices only."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
     """AdamW's decay of the mean of gradients."""
     beta2: float = Field(default=0.95, ge=0, lt=1)
     """AdamW's decay of the mean of squared gradients."""
-    max_gradient_norm: float = Field(default=1.0, gt=0)
+    max_gradient_norm: float = Field(default=1.0, gt=0, le=1e12)
     """Gradients are clipped to this norm."""
     eval_every: Count = 200
     """Steps between evaluations on the dev split."""
@@ -39,7 +39,7 @@ class TrainConfig(Section):
     """Decay of an exponential moving average of the weights, which is then evaluated and kept; none: no average."""
     activation_checkpointing: bool = False
     """Keep only the inputs of each layer for the backward pass, and compute the rest again: less memory, more time."""
-    spike_deviations: float = Field(default=6.0, ge=0)
+    spike_deviations: float = Field(default=6.0, ge=0, le=1e12)
     """Warn where the loss of a step lies this many running deviations over its running mean; 0: never."""
     checkpoint_every: Count = 500
     """Steps between checkpoints; the last step always has one."""
@@ -53,29 +53,36 @@ class TrainConfig(Section):
     """Seed of weights, order, and dropout."""
 
 
+SMALL_LLAMA: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "initializer_range": 0.088,
+    "tie_word_embeddings": True,
+}
+
+
 class TrunkConfig(Section):
     """The decoder-only transformer: the token-level model, and the trunk of the SLLM."""
 
     path: str | None = None
     """Folder or hub name of a pretrained causal language model; none: built from `config`."""
-    config: dict[str, Any] = Field(
-        default={
-            "model_type": "llama",
-            "hidden_size": 128,
-            "intermediate_size": 256,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 4,
-            "initializer_range": 0.088,
-            "tie_word_embeddings": True,
-        }
-    )
-    """Hugging Face configuration with `model_type`; the vocabulary comes from the shards, if not said here. Beside
-    `path` it is the shape that the model there must have, from which `sllm plan` needs no download."""
+    config: dict[str, Any] = Field(default=SMALL_LLAMA)
+    """Hugging Face configuration with `model_type`; without one, the default with what is said here in its place. The
+    vocabulary comes from the shards, if not said here. Beside `path` it is the shape that the model there must have,
+    from which `sllm plan` needs no download."""
     attention: str | None = None
     """Attention implementation (`eager`, `sdpa`, `flash_attention_2`, ...); none: the library's choice."""
     trust_remote_code: bool = False
     """Run code that comes with a hub model."""
+
+    @field_validator("config")
+    @classmethod
+    def _of_one_family(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return value if "model_type" in value else {**SMALL_LLAMA, **value}
 
 
 class LmConfig(Section):
@@ -110,7 +117,7 @@ class VaeConfig(Section):
     """How the decoder's layers are told the latent. `cross_attention`: each row of the sentence, in each layer (the
     paper's). `prefix`: the sentence's first row alone, to which the others attend as far as it is of use. `none`: not
     at all, for `head_latent_scale` alone."""
-    head_latent_scale: float = Field(default=0.0, ge=0)
+    head_latent_scale: float = Field(default=0.0, ge=0, le=1e12)
     """Over 0, the head is told the latent too, added to what each row of the sentence gives it; this is how large that
     starts. Words like the latent become likelier at once, whatever the layers have learned."""
     encoder_reads: Literal["embedding", "head"] = "embedding"
@@ -121,14 +128,14 @@ class VaeConfig(Section):
     decoder_context_tokens: CountOrZero = 0
     """Rows (tokens, and a start mark a sentence) that each layer of the decoder sees, its own and those before
     it, over the edges of sentences: a short exact memory. 0 is the paper's: its own sentence only."""
-    initial_latent_scale: float = Field(default=1.0, ge=0)
+    initial_latent_scale: float = Field(default=1.0, ge=0, le=1e12)
     """How large the latent's way into the decoder starts, over other fresh weights. Small, it fades in as it comes to
     be of use: an untrained trunk disturbs a decoder that can do without it."""
-    kl_weight: float = Field(default=0.0, ge=0)
+    kl_weight: float = Field(default=0.0, ge=0, le=1e12)
     """Weight of the KL term; 0 is the paper's plain autoencoder."""
-    kl_floor: float = Field(default=0.5, ge=0)
+    kl_floor: float = Field(default=0.5, ge=0, le=1e12)
     """KL per dimension (nats) below which there is no penalty."""
-    focal_gamma: float = Field(default=0.0, ge=0)
+    focal_gamma: float = Field(default=0.0, ge=0, le=1e12)
     """Focal loss exponent of the training objective (the paper: 2); figures reported are never focal."""
     token_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of the encoder's input tokens that training hides."""

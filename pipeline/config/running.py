@@ -18,7 +18,7 @@ class RayConfig(Section):
     """Training workers: the world size."""
     use_gpu: bool = False
     """One GPU for each training worker."""
-    cpus_per_worker: float = Field(default=1, gt=0)
+    cpus_per_worker: float = Field(default=1, gt=0, le=1e12)
     """CPU cores for each training worker."""
     max_failures: CountOrZero = 1
     """Times a training run starts again from its last checkpoint after a failure."""

@@ -10,7 +10,7 @@ class SegmenterSource(Section):
 
     path: str
     """The file, gzip or plain."""
-    weight: float = Field(default=1.0, gt=0)
+    weight: float = Field(default=1.0, gt=0, le=1e12)
     """How often its texts are used: 2 is twice each, 0.5 is every other one, chosen by the seed."""
 
 
@@ -27,17 +27,17 @@ class SegmenterTrainConfig(Section):
     """Share of the texts of each gold file that is scored and not trained on."""
     steps: Count = 1200
     """Optimizer steps, of 8,192 words and marks each, of the network for text with marks."""
-    learning_rate: float = Field(default=3e-3, gt=0)
+    learning_rate: float = Field(default=3e-3, gt=0, le=1e12)
     """Peak learning rate of a one-cycle schedule."""
     unmarked_steps: Count = 2000
     """Optimizer steps, of 8,192 words each, of the network for text without marks."""
-    unmarked_learning_rate: float = Field(default=2e-3, gt=0)
+    unmarked_learning_rate: float = Field(default=2e-3, gt=0, le=1e12)
     """Its peak learning rate."""
     dropout: float = Field(default=0.3, ge=0, lt=1)
     """Dropout on the embeddings."""
     hide_words: float = Field(default=0.1, ge=0, lt=1)
     """Share of words hidden in each step, so that the model does not lean on single words."""
-    weight_decay: float = Field(default=0.1, ge=0)
+    weight_decay: float = Field(default=0.1, ge=0, le=1e12)
     """AdamW weight decay, on matrices only."""
     num_threads: Count | None = None
     """Threads of torch; the weights are reproduced exactly for the same number. None: torch's choice."""

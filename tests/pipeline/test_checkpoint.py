@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 
 from pipeline.checkpoint import (
     AVERAGE,
@@ -19,6 +20,7 @@ from pipeline.checkpoint import (
     newest,
     snapshot,
     write_state,
+    writing,
 )
 from pipeline.errors import TrainingError
 
@@ -128,3 +130,25 @@ def test_a_failed_write_is_raised_once_by_the_next_call():
     with pytest.raises(TrainingError, match="No space left"):
         writer.start(lambda: None)
     writer.wait()
+
+
+def test_where_all_are_damaged_nothing_is_passed_over(tmp_path, caplog):
+    for step in (1, 2):
+        file = write(tmp_path / f"step-{step}", {"a": 10}, [], step=step) / "state-00000-of-00001.safetensors"
+        file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(TrainingError, match=r"step-2 is damaged.*remove that folder"):
+        newest(tmp_path)
+    write(tmp_path / "step-0", {"a": 10}, [], step=0)
+    assert newest(tmp_path) == tmp_path / "step-0"
+    assert caplog.text.count("passed over") == 2
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("No space left"), RuntimeError("unexpected pos"), SafetensorError("io")]
+)
+def test_whatever_writing_raises_is_told_with_place_and_room(tmp_path, error):
+    with (
+        pytest.raises(TrainingError, match=r"nowhere could not be written: .*MiB are free there"),
+        writing(tmp_path / "nowhere"),
+    ):
+        raise error
