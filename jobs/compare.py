@@ -300,7 +300,9 @@ def _scores(
 def _training_flops(trained: Trained) -> float:
     total = 0.0
     for verb, record in trained.records.items():
-        own = trained.config
+        # Its own model is what was made, not what it starts from.
+        models = trained.config.models.model_copy(update={_model_of(verb): None})
+        own = trained.config.model_copy(update={"models": models})
         task = build_task(verb, own)  # type: ignore[arg-type]
         per_token = training_flops_per_token(task, train_config(verb, own))  # type: ignore[arg-type]
         total += per_token * record.metrics["train/tokens"]

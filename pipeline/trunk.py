@@ -63,8 +63,15 @@ def pretrained_config(path: str, config: TrunkConfig) -> PreTrainedConfig:
 
 def check_described(path: str, found: PreTrainedConfig, config: TrunkConfig) -> None:
     """Raise `ModelError` where the model in `path` is not what `config.config` says, if that says anything."""
-    said = config.config if config.config != TrunkConfig().config else {}
-    for key, value in said.items():
+    said = dict(config.config) if config.config != TrunkConfig().config else {}
+    if not said:
+        return
+    # As the family writes it down: some keys are kept under another name.
+    described = new_config(config, max_positions=1)
+    if any(key.startswith("rope") for key in said):
+        said["rope_parameters"] = getattr(described, "rope_parameters", None)
+    for key in said:
+        value = getattr(described, key, getattr(found, key, None))
         # The trunk of an SLLM has no projections of OPT's embedding: that it is as wide as the layers is no difference.
         if key != "word_embed_proj_dim" and getattr(found, key, None) != value:
             raise ModelError(
