@@ -118,8 +118,15 @@ class RayRuntime:
     @contextmanager
     def latest(self) -> Iterator[Path | None]:
         """The newest whole checkpoint, whichever launcher wrote it; rank 0 chooses for all."""
-        found = [newest(self.checkpoints) if torch.distributed.get_rank() == 0 else None]
+        found: list[Path | TrainingError | None] = [None]
+        if torch.distributed.get_rank() == 0:
+            try:
+                found = [newest(self.checkpoints)]
+            except TrainingError as error:
+                found = [error]
         torch.distributed.broadcast_object_list(found)
+        if isinstance(found[0], TrainingError):
+            raise found[0]
         yield found[0]
 
 
