@@ -36,7 +36,7 @@ from pipeline.corpus import (
     survey_all,
 )
 from pipeline.corpus.filters import Deduplicator, Filter, build_filters
-from pipeline.corpus.splits import choose_split_bytes, id_hash, identity_digest, is_dev_document
+from pipeline.corpus.splits import choose_split_bytes, identity_digest, is_dev_document
 from pipeline.errors import ConfigError, CorpusError
 from pipeline.lineage import RECORD_NAME, Artifact, JobRecord
 from pipeline.manifest import Manifest
@@ -209,7 +209,7 @@ def _training_texts(config: Config, splits: list[Split]) -> Iterator[str]:
         for document in reader.read(split):
             if not isinstance(document, Document) or document.is_dev:
                 continue
-            if is_dev_document(id_hash(document.doc_id), config.data.dev_fraction):
+            if is_dev_document(document.hashed, config.data.dev_fraction):
                 continue
             yield document.text
             left -= document.num_bytes
@@ -260,16 +260,17 @@ def _check_rejected(config: Config, output: str, finished: dict[int, FinishedSpl
         for rejection in split.rejections
         if not rejection.is_filtered
     ]
-    total = documents + len(rejections)
+    rejected = sum(rejection.num_lines for rejection in rejections)
+    total = documents + rejected
     allowed = config.data.max_rejected_fraction
-    if len(rejections) > allowed * total:
+    if rejected > allowed * total:
         first = "; ".join(
             f"{rejection.file}, {rejection.position}: {rejection.reason}"
             + (f" ({rejection.detail})" if rejection.detail else "")
             for rejection in rejections[:3]
         )
         raise CorpusError(
-            f"{len(rejections)} of {total} documents were rejected, more than "
+            f"{rejected} of {total} documents (lines, of what is broken) were rejected, more than "
             f"data.max_rejected_fraction={allowed} allows: {first}; all stand in {Path(output) / REJECTED}"
         )
     if documents == 0:
