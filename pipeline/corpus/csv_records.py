@@ -21,6 +21,8 @@ from pipeline.corpus.lines import BYTE_ORDER_MARK, count_lines, without_marks
 ROWS_TO_TRUST = 8
 """Swallowed lines below this number are too few to tell rows from the lines of a text."""
 SHARE_OF_ROWS = 0.9
+HELD_BYTES = 64 * 2**20
+"""As much of a record is kept at least, so that its lines can still be told apart where its quote is broken."""
 _LINE = re.compile(rb"[^\r\n]*+(?:\r\n?+|\n)")
 
 
@@ -87,8 +89,9 @@ class CsvGrammar:
         """What blocks of whole lines hold, in their order, together all of their lines.
 
         `width` is the number of cells of a row, where it is known; of a record that spans blocks no more than
-        about `limit` bytes are kept.
+        about `limit` bytes (at least `HELD_BYTES`) are kept.
         """
+        limit = max(limit, HELD_BYTES)
         data, position = b"", 0
         while True:
             if position == len(data):
@@ -132,13 +135,8 @@ class CsvGrammar:
                 num_lines += count_lines(block)
                 continue
             held.append(block)
-            if size > limit:
-                data = b"".join(held)
-                lines = _LINE.findall(data)
-                if self._are_rows(lines[1:-1], width):
-                    yield from self._rows(lines[:-1])
-                    return data, len(data) - len(lines[-1])
-                held, num_lines = [], len(lines)
+            if size > limit:  # what it is will be known at its end
+                held, num_lines = [], sum(map(count_lines, held))
         if held:
             data = b"".join(held)
             return data, (yield from self._set_aside(data, 0, width))

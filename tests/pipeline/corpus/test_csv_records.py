@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import DataConfig
-from pipeline.corpus import Document, Rejection, SplitReader, find_sources, plan_splits, survey_all
+from pipeline.corpus import (
+    Document,
+    Rejection,
+    SplitReader,
+    csv_records,
+    find_sources,
+    plan_splits,
+    survey_all,
+)
 from pipeline.corpus.lines import count_lines
 from pipeline.errors import CorpusError
 
@@ -54,7 +62,7 @@ def test_the_documents_are_those_of_the_csv_module(
     text = buffer.getvalue() if is_ended else buffer.getvalue().removesuffix(end)
     items = read(text.encode(), split_bytes, delimiter=delimiter)
     parsed = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))[1:]
-    assert documents(items) == [(row[0], row[1]) for row in parsed if row[1].strip()]
+    assert documents(items) == [(row[0], row[1]) for row in parsed if len(row) == 2 and row[1].strip()]
 
 
 @settings(max_examples=150)
@@ -97,13 +105,18 @@ def test_what_a_broken_quote_swallows_is_counted_as_lines() -> None:
     assert documents(items) == [("1", "fine")] and lost(items) == 50
 
 
-def test_a_row_that_is_too_large_is_passed_over() -> None:
+def test_a_row_that_is_too_large_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_records, "HELD_BYTES", 0)
     huge = "word, word\n" * 300_000
     items = read(f'id,text\n1,"{huge}"\n2,fine\n'.encode(), max_document_bytes=2_000_000)
     assert documents(items) == [("2", "fine")]
     assert [(item.reason, item.num_lines) for item in items if isinstance(item, Rejection)] == [
         ("too large", 300_001)
     ]
+    items = read(f'id,text\n1,"{huge}'.encode(), max_document_bytes=2_000_000)
+    assert documents(items) == [] and lost(items) == 300_000
+    items = read(f'id,text\n1,"{huge}" x\n2,fine\n'.encode(), max_document_bytes=2_000_000)
+    assert documents(items) == [("2", "fine")] and lost(items) == 300_001
 
 
 @pytest.mark.parametrize("line", ['x","y\n', '1,"a\n', '1,"a" b\n', '"\n', '""",\n', 'a"b,"c\n'])

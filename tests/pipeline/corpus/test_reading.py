@@ -2,7 +2,6 @@
 
 import json
 import tempfile
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +118,7 @@ def test_nested_fields() -> None:
     content = "\n".join(map(json.dumps, rows)).encode()
     items = read("a.jsonl", content, text_field="meta.text")
     assert texts(items) == ["deep", "flat"] and reasons(items) == ["no field 'meta.text'"]
-    when = pa.array([-(2**62), 0], pa.timestamp("s"))
+    when = pa.array([-(2**62), 0], pa.timestamp("ms"))
     meta = pa.StructArray.from_arrays([pa.array(["x", "y"]), when], ["text", "when"])
     for suffix, made in (("parquet", parquet), ("arrow", arrow)):
         items = read(f"a.{suffix}", made(pa.table({"meta": meta})), text_field="meta.text")
@@ -134,19 +133,16 @@ def test_columns_of_tables(suffix: str, made: Any) -> None:
     twice = pa.Table.from_arrays([pa.array(["a"])] * 2, ["text", "text"])
     with pytest.raises(CorpusError, match=rf"a\.{suffix}.*two columns 'text'"):
         read(f"a.{suffix}", made(twice))
-    dates = pa.array([-(2**62), 0, None], pa.timestamp("s"))
+    dates = pa.array([-(2**62), 0, None], pa.timestamp("ms"))
     words = pa.array(["one", "two", "one"]).dictionary_encode()
     items = read(f"a.{suffix}", made(pa.table({"id": dates, "text": words})))
     assert reasons(items) == ["bad id", "bad id"] and texts(items) == ["one"]
-    assert datetime(1970, 1, 1)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "latin-1", "cp1252"])
 def test_encodings(encoding: str) -> None:
-    rows = [
-        "äöü ਊ"[: 3 if "-1" in encoding and "16" not in encoding or "cp" in encoding else 5] + str(i)
-        for i in range(40)
-    ]
+    start = "äöü ਊ世" if encoding.startswith("utf") else "äöü "
+    rows = [f"{start}{i}" for i in range(40)]
     lines = "".join(json.dumps({"text": row}, ensure_ascii=False) + "\n" for row in rows)
     assert texts(read("a.jsonl", lines.encode(encoding), encoding=encoding, split_bytes=50)) == rows
     table = "id,text\n" + "".join(f'{i},"{row}"\n' for i, row in enumerate(rows))
@@ -161,7 +157,7 @@ def test_other_encodings_are_said_and_never_guessed() -> None:
     assert isinstance(rejection, Rejection) and "data.encoding=utf-16" in rejection.detail
     items = read("a.jsonl", '{"text": "é"}\n{"text": "e"}\n'.encode(), encoding="ascii")
     assert reasons(items) == ["not ascii"] and texts(items) == ["e"]
-    for wrong in ("nosuch", "base64", "idna", "hex"):
+    for wrong in ("nosuch", "base64", "hex", "undefined"):
         with pytest.raises(ValidationError, match="no text encoding"):
             DataConfig(encoding=wrong)
     for wrong in ("", ",,", '"', "\n", "é"):
