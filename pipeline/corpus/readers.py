@@ -1,9 +1,7 @@
 """From a split to its documents, one after the other; what is no document is set aside with its reason."""
 
-import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +10,7 @@ import pyarrow.parquet as pq
 from pipeline.config import DataConfig
 from pipeline.corpus.columns import check_columns, column_path, column_values
 from pipeline.corpus.csv_records import Records, csv_grammar
+from pipeline.corpus.data_sets import load_dataset
 from pipeline.corpus.encodings import UTF8, other_encoding
 from pipeline.corpus.fields import MISSING, field_value, json_value, repeated_key, shortly
 from pipeline.corpus.lines import (
@@ -320,22 +319,3 @@ class SplitReader:
     def _too_large(self, source: Source, position: str, size: int, num_lines: int = 1) -> Rejection:
         detail = f"{size} bytes; data.max_document_bytes is {self._data.max_document_bytes}"
         return Rejection(source.shown_name, position, "too large", detail, num_lines=num_lines)
-
-
-@functools.lru_cache(maxsize=4)
-def load_dataset(source: Source) -> Any:
-    """The `datasets.Dataset` of `datasets:NAME_OR_FOLDER[:SPLIT]` (split `train` where none is named).
-
-    Raises `CorpusError` where there is no such data set or split.
-    """
-    import datasets
-
-    name, _, split = source.path.partition(":")
-    try:
-        if (Path(name) / "dataset_info.json").is_file() or (Path(name) / "dataset_dict.json").is_file():
-            loaded = datasets.load_from_disk(name)
-            return loaded[split or "train"] if isinstance(loaded, datasets.DatasetDict) else loaded
-        return datasets.load_dataset(name, split=split or "train")
-    except Exception as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise CorpusError(f"input {source.name!r} cannot be loaded: {reason}") from error

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from pipeline.config import DataConfig
 from pipeline.corpus.columns import check_columns
 from pipeline.corpus.csv_records import Records, csv_grammar
+from pipeline.corpus.data_sets import load_dataset
 from pipeline.corpus.encodings import UTF8, other_encoding, transcoded
 from pipeline.corpus.lines import count_lines, line_blocks
 from pipeline.corpus.sources import DATASETS_PREFIX, Source
@@ -219,8 +220,6 @@ def _arrow_batch_rows(file: object) -> tuple[list[int], pa.Schema]:
 
 
 def _survey_dataset(source: Source, data: DataConfig, split_bytes: int) -> Survey:
-    from pipeline.corpus.readers import load_dataset
-
     dataset = load_dataset(source)
     check_columns(source.path, dataset.column_names, data, dataset.features.arrow_schema)
     size = dataset.size_in_bytes or dataset.data.nbytes

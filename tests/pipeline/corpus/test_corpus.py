@@ -147,7 +147,7 @@ def test_other_fields_and_numbers_as_ids(tmp_path: Path) -> None:
     options = {"text_field": "content", "id_field": "nr"}
     assert texts_of(read(inputs=(str(tmp_path / "a.jsonl"),), **options)) == [
         ("7", "Seven."),
-        ("a.jsonl#2@d7d2f10c5d9a", "None."),
+        ("a.jsonl#2@565ac819259b", "None."),
     ]
 
 
