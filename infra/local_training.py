@@ -1,18 +1,22 @@
 """Training in this one process, without Ray or DeepSpeed: on a laptop, or to measure kernels on a GPU."""
 
 import logging
-import shutil
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.checkpoint import BackgroundWriter, keep_model, newest, writing
+from pipeline.checkpoint import STATE_FILE, BackgroundWriter, keep_model, newest, writing
 from pipeline.config import Config
 from pipeline.engine import PlainEngine
+from pipeline.errors import TrainingError
+from pipeline.output_files import remove_checkpoint
 from pipeline.tasks import Task, TrainingJob, build_task, train_config
 from pipeline.training import train
 
 log = logging.getLogger("sllm")
+
+_NAME = re.compile(r"step-\d{9,}")
 
 Report = Callable[[dict[str, float]], None]
 
@@ -48,24 +52,32 @@ class LocalRuntime:
         yield newest(self.checkpoints)
 
     def found(self) -> list[Path]:
-        """All whole checkpoints, oldest first."""
-        return sorted(self.checkpoints.glob("step-*"))
+        """All whole checkpoints of ours, oldest first; copies and links of other names are a person's."""
+        folders = (path for path in self.checkpoints.glob("step-*") if not path.is_symlink())
+        return sorted(
+            path for path in folders if _NAME.fullmatch(path.name) and (path / STATE_FILE).is_file()
+        )
 
     def _save(self, step: int, write: Callable[[Path], None]) -> None:
         partial = self.checkpoints / f".step-{step:09d}.partial"
         final = self.checkpoints / f"step-{step:09d}"
         try:
             with writing(final):
-                shutil.rmtree(partial, ignore_errors=True)
-                partial.mkdir(parents=True)
+                remove_checkpoint(partial)
+                partial.mkdir(parents=True, exist_ok=True)
                 write(partial)
-                shutil.rmtree(final, ignore_errors=True)
-                partial.rename(final)
+                remove_checkpoint(final)
+                try:
+                    partial.rename(final)
+                except OSError as error:
+                    raise TrainingError(
+                        f"{final} stands where a checkpoint goes: move it away ({error.strerror})"
+                    ) from error
         except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)  # what is half written takes the room that is missing
+            remove_checkpoint(partial)  # what is half written takes the room that is missing
             raise
         for old in self.found()[: -self.keep]:
-            shutil.rmtree(old)
+            remove_checkpoint(old)
 
 
 def train_locally(

@@ -16,6 +16,7 @@ import torch
 from infra.tracking import ActiveRun
 from jobs.compare_report import markdown, plot
 from jobs.execution import run_job
+from jobs.place import check_new, output_folder
 from jobs.training import shards_artifact
 from pipeline.build import sllm_part
 from pipeline.comparison import (
@@ -41,12 +42,12 @@ from pipeline.evaluation import (
 )
 from pipeline.lineage import JobRecord, artifact_of
 from pipeline.lm import TokenLm, load_causal_lm
+from pipeline.output_files import REPORT_FOLDER
 from pipeline.shards import Shards, open_shards
 from pipeline.sllm import Ablation, Sllm
 from pipeline.tasks import build_task, corpora, train_config
 from pipeline.window_batches import DocumentSource, SentenceWindows, TokenWindows
 
-REPORT_FOLDER = "report"
 JSON_FILE, MARKDOWN_FILE, PLOT_FILES = (
     "comparison.json",
     "comparison.md",
@@ -79,8 +80,13 @@ def run(config: Config, force: bool = False) -> JobRecord:
     """Train `config.compare.variants` on `config.shards` into `config.output`; score, measure, report."""
     if not isinstance(config.shards, str) or config.output is None or not config.compare.variants:
         raise ConfigError("compare needs one shards=FOLDER, output=FOLDER, and compare.variants")
+    output_folder(config.output, "compare needs output=FOLDER")
     variants = _variants(config)
     baseline = _baseline(config, variants)
+    for name, variant in variants.items():
+        for verb in variant.stages:
+            check_new(str(Path(config.output, name, _model_of(verb))), "model", (), force)
+    check_new(str(Path(config.output, REPORT_FOLDER)), "report", (), force)
     shards = open_shards(config.shards, config.stream)
     if shards.documents("dev").num_documents == 0:
         raise ConfigError(
@@ -162,6 +168,10 @@ def _variants(config: Config) -> dict[str, Variant]:
         if name not in variants:
             raise ConfigError(f"compare.only: {name} is no variant; there are {', '.join(variants)}")
     for name, variant in variants.items():
+        if name == REPORT_FOLDER or Path(name).name != name:
+            raise ConfigError(
+                f"compare.variants.{name}: {name!r} cannot be the name of its folder; take another"
+            )
         if not variant.stages or list(variant.stages)[-1] == "train-vae":
             raise ConfigError(f"compare.variants.{name}.stages must end with train-lm or train-sllm")
         if variant.changed_from is not None and variant.changed_from not in variants:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from infra.tracking import ActiveRun
 from jobs.execution import run_job
+from jobs.place import output_folder
 from jobs.training import shards_artifact
 from pipeline.build import check_models, sllm_part
 from pipeline.config import Config
@@ -44,6 +45,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
         raise ConfigError(
             "evaluate needs one shards=FOLDER, output=FOLDER, and models.lm, models.vae or models.sllm"
         )
+    output_folder(config.output, "evaluate needs output=FOLDER")
     models = [config.models.lm, config.models.vae, config.models.sllm]
     inputs = [
         shards_artifact(config.shards, config.stream),

@@ -24,8 +24,6 @@ from pipeline.lineage import (
     identity,
 )
 
-LOCK_NAME = ".lock"
-
 
 def run_job(
     job: str,
@@ -76,12 +74,11 @@ def run_job(
         elif place.is_whole(earlier):
             _say(f"reuse {output}: {job} run {earlier.run_id}, finished {earlier.finished}")
             return earlier
+    place.check(earlier, [artifact.path for artifact in inputs], force)
     check()
     with place.held():
-        if earlier is not None and force:
-            place.remove(earlier, inputs)
-            earlier = None
-        unfinished = earlier if earlier is not None and earlier.finished is None else None
+        replaced = earlier if force else None
+        unfinished = earlier if not force and earlier is not None and earlier.finished is None else None
         run = start_run(
             config.tracking,
             name=f"{job} {Path(output).name}",
@@ -104,12 +101,14 @@ def run_job(
         went_on = "goes on in" if unfinished and unfinished.run_id == run.run_id else "starts as"
         _say(f"{job} -> {output}: {went_on} MLflow run {run.run_id}")
         with _ended(run), _interruptible():
+            if replaced is not None:
+                place.remove(replaced, inputs)
             place.write(record)
             continued = {"sllm.continues": grown.run_id} if grown and grown.run_id != run.run_id else {}
             run.log_start(tree, inputs, {**_tags(record), **continued})
             metrics = body(run)
             run.close()
-            made = place.describe(output_kind, run.run_id)
+            made = place.describe(run.run_id, inputs)
             run.log_output(dataclasses.replace(made, path=absolute(output)), metrics)
             record = dataclasses.replace(
                 record,

@@ -11,6 +11,7 @@ from typing import Any
 import segmenters
 from infra.tracking import ActiveRun
 from jobs.execution import run_job
+from jobs.place import output_folder
 from pipeline.build import sllm_part
 from pipeline.config import Config
 from pipeline.errors import ConfigError, ModelError
@@ -29,7 +30,8 @@ def run(config: Config, force: bool = False) -> JobRecord:
     path = config.models.sllm
     if path is None:
         raise ConfigError("generate needs a model: `sllm generate FOLDER`, or models.sllm=FOLDER")
-    output = config.output or f"{path.rstrip('/')}-generated/{_name(config)}"
+    given = config.output or f"{path.rstrip('/')}-generated/{_name(config)}"
+    output = output_folder(given, "generate needs output=FOLDER")
 
     def check() -> None:
         model = sllm_part(path, Sllm, "sllm", read_weights=False)

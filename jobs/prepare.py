@@ -21,7 +21,9 @@ from rich.progress import (
 import segmenters
 from infra.shard_output import REJECTED, FinishedSplit, ShardOutput
 from infra.split_worker import Workers, start_workers
+from jobs.place import check_new
 from pipeline.config import Config, TokenizerConfig
+from pipeline.config.paths import fixed_part
 from pipeline.corpus import (
     PYTHON_DOCS,
     Document,
@@ -34,9 +36,9 @@ from pipeline.corpus import (
     survey_all,
 )
 from pipeline.corpus.filters import Deduplicator, Filter, build_filters
-from pipeline.corpus.splits import choose_split_bytes, id_hash, identity_digest, is_dev_document
+from pipeline.corpus.splits import choose_split_bytes, identity_digest, is_dev_document
 from pipeline.errors import ConfigError, CorpusError
-from pipeline.lineage import Artifact, JobRecord
+from pipeline.lineage import RECORD_NAME, Artifact, JobRecord
 from pipeline.manifest import Manifest
 from pipeline.preparation import SplitTask, duplicated_hashes, find_duplicates, make_identity, reading_options
 from pipeline.tokens import Tokenizer
@@ -77,6 +79,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
     output = config.output
     if force:
         config = config.model_copy(update={"prepare": config.prepare.model_copy(update={"overwrite": True})})
+    _check_place(config, output)
     materials = gather(config, output)
     if materials.tokenizer is not None and not config.prepare.overwrite:
         ShardOutput(output).check_bos_eos(materials.tokenizer)
@@ -109,6 +112,15 @@ def run(config: Config, force: bool = False) -> JobRecord:
         body=body,
         force=config.prepare.overwrite,
     )
+
+
+def _check_place(config: Config, output: str) -> None:
+    """Before the corpus is looked through: whether shards may be written to `output`."""
+    ShardOutput(output).folder.check_bucket()
+    read = [path for path in (*config.data.inputs, *config.data.dev_inputs, config.tokenizer.path) if path]
+    read += [value for value in config.segmenter.options.values() if isinstance(value, str)]
+    inputs = [fixed_part(path) for path in read if path != PYTHON_DOCS]
+    check_new(output, "shards", inputs, config.prepare.overwrite)
 
 
 def gather(config: Config, output: str) -> Materials:
@@ -153,7 +165,13 @@ def _write_python_docs(output: str, max_bytes: int | None) -> str:
     folder = ShardOutput(output).folder
     rows = (json.dumps({"id": name, "text": text}) for name, text in python_docs(max_bytes))
     content = "".join(row + "\n" for row in rows).encode()
-    if folder.sha256(PYTHON_DOCS_FILE) != hashlib.sha256(content).hexdigest():
+    there = folder.sha256(PYTHON_DOCS_FILE)
+    if there != hashlib.sha256(content).hexdigest():
+        if there is not None and folder.read(RECORD_NAME) is None:
+            raise ConfigError(
+                f"{output.rstrip('/')}/{PYTHON_DOCS_FILE} is of other packages, or not ours: move it away, or name "
+                "another output"
+            )
         folder.write(PYTHON_DOCS_FILE, content)
     return f"{output.rstrip('/')}/{PYTHON_DOCS_FILE}"
 
@@ -209,7 +227,7 @@ def _training_texts(config: Config, splits: list[Split]) -> Iterator[str]:
         for document in reader.read(split):
             if not isinstance(document, Document) or document.is_dev:
                 continue
-            if is_dev_document(id_hash(document.doc_id), config.data.dev_fraction):
+            if is_dev_document(document.hashed, config.data.dev_fraction):
                 continue
             yield document.text
             left -= document.num_bytes
@@ -260,16 +278,17 @@ def _check_rejected(config: Config, output: str, finished: dict[int, FinishedSpl
         for rejection in split.rejections
         if not rejection.is_filtered
     ]
-    total = documents + len(rejections)
+    rejected = sum(rejection.num_lines for rejection in rejections)
+    total = documents + rejected
     allowed = config.data.max_rejected_fraction
-    if len(rejections) > allowed * total:
+    if rejected > allowed * total:
         first = "; ".join(
             f"{rejection.file}, {rejection.position}: {rejection.reason}"
             + (f" ({rejection.detail})" if rejection.detail else "")
             for rejection in rejections[:3]
         )
         raise CorpusError(
-            f"{len(rejections)} of {total} documents were rejected, more than "
+            f"{rejected} of {total} documents (lines, of what is broken) were rejected, more than "
             f"data.max_rejected_fraction={allowed} allows: {first}; all stand in {Path(output) / REJECTED}"
         )
     if documents == 0:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from infra.tracking import ActiveRun
 from jobs.execution import run_job
+from jobs.place import output_folder, record_at
 from jobs.progress import TrainingProgress
 from pipeline.checkpoint import Checkpoint, newest
 from pipeline.config import Config, StreamConfig
@@ -33,6 +34,7 @@ def run_training(
     folder = config.output
     if not config.shard_folders or folder is None:
         raise ConfigError(f"{job} needs shards=FOLDER (written by `sllm prepare`) and output=FOLDER")
+    output_folder(folder, f"{job} needs output=FOLDER")
     start = goes_on_from(job, config)
     config = _with_start(job, config, start)
     inputs = [shards_artifact(folder, config.stream) for folder in config.shard_folders]
@@ -118,7 +120,10 @@ def shards_artifact(folder: str, options: StreamConfig) -> Artifact:
     if "://" not in folder:
         return artifact_of(folder)
     manifest = ShardCache(folder, options).read(MANIFEST_NAME)
-    return Artifact("shards", folder, hashlib.sha256(manifest).hexdigest())
+    digest = hashlib.sha256(manifest).hexdigest()
+    record = record_at(folder)
+    made_here = record is not None and record.output.digest == digest
+    return Artifact("shards", folder, digest, record.run_id if record is not None and made_here else None)
 
 
 def _train(

@@ -1,6 +1,6 @@
 """The manifest of a folder of shards: what is in it, and what it was made from."""
 
-import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from pipeline.corpus.splits import identity_digest
 from pipeline.errors import ShardError
+from pipeline.unique_keys import read_json
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -49,14 +50,32 @@ class Identity(_Record):
     def differences(self, other: "Identity") -> list[str]:
         """What differs, one short line each; where the files lie does not count."""
         mine, others = self._comparable(), other._comparable()
+        dev, now = self._dev_inputs(), other._dev_inputs()
+        mine["dev inputs"], others["dev inputs"] = ", ".join(dev) or None, ", ".join(now) or None
+        if sorted(self._named()) == sorted(other._named()):
+            mine["order of inputs"], others["order of inputs"] = list(self._named()), list(other._named())
         return [
             f"{key}: {_short(mine.get(key))} there, {_short(others.get(key))} now"
             for key in sorted(mine.keys() | others.keys())
             if mine.get(key) != others.get(key)
         ]
 
+    def _named(self) -> dict[str, InputFile]:
+        """The inputs by name; of those with one name the second has ` (2)` behind it."""
+        named: dict[str, InputFile] = {}
+        counts: Counter[str] = Counter()
+        for file in self.inputs:
+            counts[file.name] += 1
+            number = counts[file.name]
+            named[file.name if number == 1 else f"{file.name} ({number})"] = file
+        return named
+
+    def _dev_inputs(self) -> list[str]:
+        return [name for name, file in self._named().items() if file.is_dev]
+
     def _comparable(self) -> dict[str, Any]:
-        flat: dict[str, Any] = {f"input {file.name}": f"sha256 {file.sha256}" for file in self.inputs}
+        named = self._named().items()
+        flat: dict[str, Any] = {f"input {name}": f"sha256 {file.sha256}" for name, file in named}
         for key, value in self.model_dump(exclude={"inputs"}).items():
             nested = (
                 {f"{key}.{name}": item for name, item in value.items()} if isinstance(value, dict) else None
@@ -143,7 +162,7 @@ class Manifest(_Record):
     def parse(cls, text: bytes, where: str) -> "Manifest":
         """From the bytes of `manifest.json`. Raises `ShardError` where it is damaged or of another version."""
         try:
-            tree = json.loads(text)
+            tree = read_json(text, MANIFEST)
             version = tree["identity"]["format_version"]
         except (ValueError, KeyError, TypeError) as error:
             raise ShardError(f"{where} is damaged ({error}); run `sllm prepare` again") from error

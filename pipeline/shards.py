@@ -235,14 +235,19 @@ class Shards:
             records = self.records(split)
             self.cache.fetch_ahead([records[index] for index in shards])
 
+    def is_intact(self, record: ShardRecord) -> bool:
+        """Whether the bytes of a shard, where it lies, have the checksum of the manifest."""
+        if self.cache is not None:
+            return self.cache.sha256(record.file) == record.sha256
+        return file_sha256(Path(self.folder) / record.file) == record.sha256
+
     def verify(self, files: Sequence[str] | None = None) -> None:
         """Read every shard (or these) and compare its checksum. Raises `ShardError` naming the first that differs."""
         for record in self.manifest.shards:
-            path = Path(self.folder) / record.file
-            if (files is None or record.file in files) and file_sha256(path) != record.sha256:
+            if (files is None or record.file in files) and not self.is_intact(record):
                 raise ShardError(
-                    f"{path} is damaged: its checksum is not that of the manifest; run `sllm prepare` again, "
-                    f"it makes just this shard anew"
+                    f"{self.folder.rstrip('/')}/{record.file} is damaged: its checksum is not that of the "
+                    f"manifest; run `sllm prepare` again, it makes just this shard anew"
                 )
 
 

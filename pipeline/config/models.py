@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from pipeline.config.paths import LocalPathString
 from pipeline.config.section import Count, CountOrZero, Section, Seed
 
 
@@ -68,7 +69,7 @@ SMALL_LLAMA: dict[str, Any] = {
 class TrunkConfig(Section):
     """The decoder-only transformer: the token-level model, and the trunk of the SLLM."""
 
-    path: str | None = None
+    path: LocalPathString | None = None
     """Folder or hub name of a pretrained causal language model; none: built from `config`."""
     config: dict[str, Any] = Field(default=SMALL_LLAMA)
     """Hugging Face configuration with `model_type`; without one, the default with what is said here in its place. The

@@ -2,13 +2,14 @@
 
 from pydantic import Field
 
+from pipeline.config.paths import LocalPathString
 from pipeline.config.section import Count, Section, Seed
 
 
 class SegmenterSource(Section):
     """A file that `learned_v1` is trained on."""
 
-    path: str
+    path: LocalPathString
     """The file, gzip or plain."""
     weight: float = Field(default=1.0, gt=0, le=1e12)
     """How often its texts are used: 2 is twice each, 0.5 is every other one, chosen by the seed."""
@@ -21,7 +22,7 @@ class SegmenterTrainConfig(Section):
     """Files with known boundaries: JSONL with `text` and `ends`, or CoNLL-U."""
     raw: tuple[SegmenterSource, ...] = ()
     """JSONL files with `text`, for self-supervision: boundaries are the rule's, then what it saw is removed."""
-    start_from: str | None = None
+    start_from: LocalPathString | None = None
     """Weights to adapt: a file, or `shipped`; none: from scratch."""
     held_out_fraction: float = Field(default=0.06, gt=0, lt=1)
     """Share of the texts of each gold file that is scored and not trained on."""

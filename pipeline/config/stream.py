@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from pipeline.config.paths import MachinePathString
 from pipeline.config.section import Bytes, Count, CountOrZero, Section, Share
 
 
@@ -20,7 +21,7 @@ class StreamConfig(Section):
     """Steps whose batches are made ahead of training, by a thread; 0: none."""
     stall_seconds: float = Field(default=600.0, gt=0, le=1e9)
     """Seconds without a batch after which training ends with an error."""
-    cache: str = "~/.cache/sllm/shards"
+    cache: MachinePathString = "~/.cache/sllm/shards"
     """Folder on each machine for copies of remote shards (`shards` is an fsspec URL)."""
     cache_bytes: Bytes = 32 * 2**30
     """Bytes of remote shards kept there, at most; the least recently used ones go first."""

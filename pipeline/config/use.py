@@ -2,17 +2,18 @@
 
 from pydantic import Field, field_validator
 
+from pipeline.config.paths import LocalPathString
 from pipeline.config.section import Count, Section, Seed
 
 
 class ModelsConfig(Section):
     """Folders of trained models that a job reads."""
 
-    lm: str | None = None
+    lm: LocalPathString | None = None
     """The token-level model."""
-    vae: str | None = None
+    vae: LocalPathString | None = None
     """The SentenceVAE."""
-    sllm: str | None = None
+    sllm: LocalPathString | None = None
     """The sentence-level model."""
 
 
