@@ -9,7 +9,7 @@ _PARAM_CHARACTERS = 6000
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_\-. :/]")
 
 _SECRET_KEY = re.compile(
-    r"(^|_)(password|passwd|secret|token|api_key|access_key|credentials?)$", re.IGNORECASE
+    r"(^|_)(password|passwd|secret|(?<!bos_)(?<!eos_)token|api_key|access_key|credentials?)$", re.IGNORECASE
 )
 _USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
 _SECRET_QUERY = re.compile(

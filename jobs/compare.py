@@ -16,8 +16,10 @@ import torch
 from infra.tracking import ActiveRun
 from jobs.compare_report import markdown, plot
 from jobs.execution import run_job
+from jobs.place import check_new, output_folder
 from jobs.training import shards_artifact
 from pipeline.ablations import has_other_documents
+from pipeline.build import sllm_part
 from pipeline.comparison import (
     Measured,
     context_memory,
@@ -30,7 +32,7 @@ from pipeline.comparison import (
 )
 from pipeline.config import Config, Variant, override
 from pipeline.cost import num_parameters
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, ModelError
 from pipeline.evaluation import (
     Float64,
     bits_per_byte_by_position,
@@ -41,13 +43,13 @@ from pipeline.evaluation import (
     token_lm_nll_by_token,
 )
 from pipeline.lineage import JobRecord, artifact_of
-from pipeline.lm import TokenLm, check_context, learned_positions, load_causal_lm
+from pipeline.lm import TokenLm, learned_positions, load_causal_lm
+from pipeline.output_files import REPORT_FOLDER
 from pipeline.shards import Shards, open_shards
 from pipeline.sllm import Ablation, Sllm
-from pipeline.tasks import build_task, corpora, load_sllm_part, train_config
+from pipeline.tasks import build_task, corpora, train_config
 from pipeline.window_batches import DocumentSource, SentenceWindows, TokenWindows
 
-REPORT_FOLDER = "report"
 JSON_FILE, MARKDOWN_FILE, PLOT_FILES = (
     "comparison.json",
     "comparison.md",
@@ -80,13 +82,20 @@ def run(config: Config, force: bool = False) -> JobRecord:
     """Train `config.compare.variants` on `config.shards` into `config.output`; score, measure, report."""
     if not isinstance(config.shards, str) or config.output is None or not config.compare.variants:
         raise ConfigError("compare needs one shards=FOLDER, output=FOLDER, and compare.variants")
+    output_folder(config.output, "compare needs output=FOLDER")
     variants = _variants(config)
     baseline = _baseline(config, variants)
+    for name, variant in variants.items():
+        for verb in variant.stages:
+            check_new(str(Path(config.output, name, _model_of(verb))), "model", (), force)
+    check_new(str(Path(config.output, REPORT_FOLDER)), "report", (), force)
     shards = open_shards(config.shards, config.stream)
     if shards.documents("dev").num_documents == 0:
         raise ConfigError(
             f"{config.shards} has no dev split: prepare with data.dev_fraction or data.dev_inputs"
         )
+    for name in variants:
+        _check(name, config)
     trained = [_train(name, variant, config, shards, force) for name, variant in variants.items()]
     output = str(Path(config.output, REPORT_FOLDER))
 
@@ -115,8 +124,14 @@ def variant_config(config: Config, name: str, stages: dict[str, JobRecord]) -> C
     """The configuration of a variant, with the folders of the stages that are done (none: of those given)."""
     variant = config.compare.variants[name]
     own = override(config, variant.overrides)
+    # Models that a stage makes start anew, so that all designs see the same tokens, unless the design says otherwise.
+    anew = {
+        _model_of(verb): None
+        for verb in variant.stages
+        if f"models.{_model_of(verb)}" not in variant.overrides
+    }
     made = {_model_of(verb): record.output.path for verb, record in stages.items()}
-    return own.model_copy(update={"models": own.models.model_copy(update=made)})
+    return own.model_copy(update={"models": own.models.model_copy(update={**anew, **made})})
 
 
 def _train(name: str, variant: Variant, config: Config, shards: Shards, force: bool) -> Trained:
@@ -132,6 +147,17 @@ def _train(name: str, variant: Variant, config: Config, shards: Shards, force: b
     return Trained(name, variant, variant_config(config, name, records), records)
 
 
+def _check(name: str, config: Config) -> None:
+    """Build each stage of a variant in shape alone, so that what does not fit is told before anything is trained."""
+    variant = config.compare.variants[name]
+    fresh = {"sllm.vae_from": "config", "sllm.trunk_from": "config", "vae.init_from_lm": False}
+    for verb in variant.stages:
+        try:
+            build_task(verb, override(variant_config(config, name, {}), fresh), read_weights=False)
+        except (ConfigError, ModelError) as error:
+            raise type(error)(f"compare.variants.{name}: {error}") from error
+
+
 def _model_of(verb: str) -> str:
     """`lm`, `vae` or `sllm`: the model's section, key and folder."""
     return verb.removeprefix("train-")
@@ -144,6 +170,10 @@ def _variants(config: Config) -> dict[str, Variant]:
         if name not in variants:
             raise ConfigError(f"compare.only: {name} is no variant; there are {', '.join(variants)}")
     for name, variant in variants.items():
+        if name == REPORT_FOLDER or Path(name).name != name:
+            raise ConfigError(
+                f"compare.variants.{name}: {name!r} cannot be the name of its folder; take another"
+            )
         if not variant.stages or list(variant.stages)[-1] == "train-vae":
             raise ConfigError(f"compare.variants.{name}.stages must end with train-lm or train-sllm")
         if variant.changed_from is not None and variant.changed_from not in variants:
@@ -207,8 +237,6 @@ def _measure(
             if isinstance(model, TokenLm)
             else sentence_writer(_sllm(model), num_tokens)
         )
-        if isinstance(model, TokenLm):
-            check_context(each.folder, model.model, context)
     _say("speed of writing")
     speeds = measure_speeds(writers, config.compare.batch_sizes, config.compare.repeats)
     totals = shards.manifest.totals["train"]
@@ -250,7 +278,7 @@ def _load(trained: Trained) -> torch.nn.Module:
     if trained.is_token_level:
         model = TokenLm(load_causal_lm(trained.folder, trained.config.trunk))
     else:
-        model = load_sllm_part(trained.folder, Sllm, "sllm")
+        model = sllm_part(trained.folder, Sllm, "sllm")
     return model.requires_grad_(False)  # PyTorch's counter of FLOPs fails on inference tensors otherwise
 
 
@@ -289,7 +317,9 @@ def _scores(
 def _training_flops(trained: Trained) -> float:
     total = 0.0
     for verb, record in trained.records.items():
-        own = trained.config
+        # Its own model is what was made, not what it starts from.
+        models = trained.config.models.model_copy(update={_model_of(verb): None})
+        own = trained.config.model_copy(update={"models": models})
         task = build_task(verb, own)  # type: ignore[arg-type]
         per_token = training_flops_per_token(task, train_config(verb, own))  # type: ignore[arg-type]
         total += per_token * record.metrics["train/tokens"]

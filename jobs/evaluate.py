@@ -12,8 +12,10 @@ from rich.table import Table
 
 from infra.tracking import ActiveRun
 from jobs.execution import run_job
+from jobs.place import output_folder
 from jobs.training import shards_artifact
 from pipeline.ablations import has_other_documents
+from pipeline.build import check_models, sentence_limit, sllm_part
 from pipeline.config import Config
 from pipeline.cost import num_parameters
 from pipeline.errors import ConfigError
@@ -28,10 +30,9 @@ from pipeline.evaluation import (
     unigram_nll,
 )
 from pipeline.lineage import JobRecord, artifact_of
-from pipeline.lm import TokenLm, check_context, load_causal_lm
+from pipeline.lm import TokenLm, load_causal_lm
 from pipeline.shards import Shards, open_shards
 from pipeline.sllm import Ablation, Sllm
-from pipeline.tasks import check_tokenizer, load_sllm_part, sentence_limit
 from pipeline.tokens import Tokenizer
 from pipeline.vae import SentenceVae, check_longest
 from pipeline.window_batches import DocumentSource, SentenceWindows, TokenWindows
@@ -48,11 +49,15 @@ def run(config: Config, force: bool = False) -> JobRecord:
         raise ConfigError(
             "evaluate needs one shards=FOLDER, output=FOLDER, and models.lm, models.vae or models.sllm"
         )
+    output_folder(config.output, "evaluate needs output=FOLDER")
     models = [config.models.lm, config.models.vae, config.models.sllm]
     inputs = [
         shards_artifact(config.shards, config.stream),
         *(artifact_of(path) for path in models if path is not None),
     ]
+
+    def check() -> None:
+        check_models(config, open_shards(str(config.shards), config.stream))
 
     def body(run: ActiveRun) -> dict[str, float]:
         report = evaluate(config, open_shards(str(config.shards), config.stream))
@@ -72,6 +77,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
         output=config.output,
         output_kind="report",
         body=body,
+        check=check,
         force=force,
     )
     print_report(read_report(config.output))
@@ -130,26 +136,20 @@ class _Evaluation:
     def token_lm(self, path: str) -> dict[str, Any]:
         _say("token-level model")
         model = load_causal_lm(path, self.config.trunk)
-        check_tokenizer(path, model.config, self.shards)
         context = self.config.lm.context_tokens
-        check_context(path, model, context)
         source = TokenWindows(self.documents, context, *self._marks(), overlap=min(context // 2, context - 2))
         nll_N = token_lm_nll(TokenLm(model).to(_device()), source, self.config.evaluate.micro_batch_tokens)
         return self._likelihood(nll_N) | {"parameters": num_parameters(model)}
 
     def vae(self, path: str) -> dict[str, Any]:
         _say("SentenceVAE")
-        model = load_sllm_part(path, SentenceVae, "vae")
-        assert isinstance(model, SentenceVae)
-        check_tokenizer(path, model.config, self.shards)
+        model = sllm_part(path, SentenceVae, "vae")
         source = SentenceWindows(self.documents, self.config.sllm.context_sentences, *self._marks())
         figures = reconstruction(model.to(_device()), source, self.config.evaluate.micro_batch_tokens)
         return figures.as_dict() | {"parameters": num_parameters(model)} | self._segmenter(model)
 
     def sllm(self, path: str) -> Report:
-        model = load_sllm_part(path, Sllm, "sllm")
-        assert isinstance(model, Sllm)
-        check_tokenizer(path, model.vae.config, self.shards)
+        model = sllm_part(path, Sllm, "sllm")
         model.to(_device())
         context = model.config.context_sentences
         source = SentenceWindows(

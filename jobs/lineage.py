@@ -9,9 +9,12 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from infra.run_search import RunSearch
+from infra.storage import StorageError
+from jobs.place import artifact_at, record_at
 from pipeline.config import TrackingConfig
+from pipeline.config.paths import is_url
 from pipeline.errors import ConfigError
-from pipeline.lineage import Artifact, JobRecord, artifact_of, read_record
+from pipeline.lineage import Artifact, JobRecord
 
 FILES_SHOWN = 12
 UNWRAPPED = 1000
@@ -48,8 +51,8 @@ def show(path: str, tracking: str | None, as_json: bool = False, forward: bool =
 
     Raises `ConfigError` where there is nothing at `path`, or no store to ask where one is needed.
     """
-    record = read_record(path) if Path(path).is_dir() else None
-    artifact = artifact_of(path)
+    record = record_at(path) if is_url(path) or Path(path).is_dir() else None
+    artifact = artifact_at(path)
     if record is None or forward:
         step = walk_forward(artifact, RunSearch(tracking or _uri_of(record)))
     else:
@@ -91,7 +94,12 @@ def _record_of(
     artifact: Artifact, tracking: str | None, asked_by: JobRecord | None
 ) -> tuple[JobRecord | None, str | None]:
     path = Path(artifact.path)
-    record = read_record(path)
+    # Of what lies at URLs, only shards have a record: corpus files are not asked for.
+    asked = not is_url(artifact.path) or artifact.kind == "shards"
+    try:
+        record = record_at(artifact.path) if asked else None
+    except StorageError:
+        return None, "cannot be reached"
     if record is not None and record.output.digest == artifact.digest:
         return record, None
     if artifact.run_id is None:

@@ -69,9 +69,8 @@ class Tokenizer:
         file = folder / "tokenizer.json"
         try:
             if file.is_file():
-                config_file = folder / "tokenizer_config.json"
-                config = json.loads(config_file.read_bytes()) if config_file.is_file() else {}
-                return cls(tokenizers.Tokenizer.from_file(str(file)), config)
+                backend = tokenizers.Tokenizer.from_file(str(file))
+                return cls(backend, _folder_config(folder, backend))
             # Seconds of imports, so only where the folder alone does not do.
             from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -149,26 +148,71 @@ class Tokenizer:
         """Number of token ids, added tokens among them: every id is below it."""
         return max(self._backend.get_vocab(with_added_tokens=True).values()) + 1
 
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """Id of each token, added tokens among them."""
+        return self._backend.get_vocab(with_added_tokens=True)
+
+    @property
+    def added_tokens(self) -> list[str]:
+        """Tokens beside the model's own, special ones among them, by id."""
+        return [token.content for _, token in sorted(self._backend.get_added_tokens_decoder().items())]
+
     @functools.cached_property
+    def named_bos_id(self) -> int | None:
+        """Id of the token that is named as BOS; none where none is."""
+        return self._special_id("bos_token")
+
+    @functools.cached_property
+    def named_eos_id(self) -> int | None:
+        """Id of the token that is named as EOS; none where none is."""
+        return self._special_id("eos_token")
+
+    @property
     def bos_id(self) -> int:
-        """Id of the token that begins a text; the end token where there is none."""
-        return self._special_id("bos_token", "eos_token")
+        """Id of BOS, which begins a text; that of EOS where there is none. Raises `ConfigError` without either."""
+        return self._either(self.named_bos_id, self.named_eos_id)
 
-    @functools.cached_property
+    @property
     def eos_id(self) -> int:
-        """Id of the token that ends a text; the begin token where there is none."""
-        return self._special_id("eos_token", "bos_token")
+        """Id of EOS, which ends a text; that of BOS where there is none. Raises `ConfigError` without either."""
+        return self._either(self.named_eos_id, self.named_bos_id)
 
-    def _special_id(self, *kinds: str) -> int:
-        for kind in kinds:
-            token = self._config.get(kind)
-            content = token.get("content") if isinstance(token, dict) else token
-            found = self._backend.token_to_id(content) if content else None
-            if found is not None:
-                return found
+    def with_bos_eos(self, bos_token: str | None, eos_token: str | None) -> "Tokenizer":
+        """The same tokenizer, with these tokens of its vocabulary as BOS and EOS; none: as it is.
+
+        Raises `ConfigError` where it has no such token, or in the end neither BOS nor EOS.
+        """
+        named = {"bos_token": bos_token, "eos_token": eos_token}
+        given = {kind: token for kind, token in named.items() if token is not None}
+        marked = Tokenizer(self._backend, {**self._config, **given}) if given else self
+        for kind in named:
+            token = marked._content(kind)
+            if token is not None and self._backend.token_to_id(token) is None:
+                raise ConfigError(
+                    f"the tokenizer's {kind} {token!r} is no token of its vocabulary: name one with "
+                    f"tokenizer.{kind}=TOKEN"
+                )
+        _ = marked.bos_id
+        return marked
+
+    def _content(self, kind: str) -> str | None:
+        token = self._config.get(kind)
+        content = token.get("content") if isinstance(token, dict) else token
+        return content if isinstance(content, str) and content else None
+
+    def _special_id(self, kind: str) -> int | None:
+        content = self._content(kind)
+        return None if content is None else self._backend.token_to_id(content)
+
+    def _either(self, first: int | None, second: int | None) -> int:
+        found = first if first is not None else second
+        if found is not None:
+            return found
+        special = ", ".join(self.added_tokens[:8])
         raise ConfigError(
-            "the tokenizer has neither a begin nor an end token: name one as bos_token or eos_token in its "
-            "tokenizer_config.json"
+            "the tokenizer has neither BOS nor EOS (a token that begins, or ends, a text): name one of its tokens with "
+            f"`sllm prepare tokenizer.bos_token=TOKEN tokenizer.eos_token=TOKEN`; its added tokens: {special or 'none'}"
         )
 
     def decode(self, ids: Sequence[int] | NDArray[np.integer]) -> str:
@@ -251,6 +295,35 @@ class Tokenizer:
         lengths = np.zeros(self.vocab_size, np.int64)
         lengths[list(tokens.values())] = lengths_in_bytes(self._backend, self._tree, tokens, added)
         return lengths
+
+
+def _folder_config(folder: Path, backend: tokenizers.Tokenizer) -> dict[str, Any]:
+    """`tokenizer_config.json`; where it names neither BOS nor EOS, with those of the files that older models name them
+    in: `special_tokens_map.json`, or by id `config.json`."""
+
+    def read(name: str) -> dict[str, Any]:
+        tree = json.loads((folder / name).read_bytes()) if (folder / name).is_file() else {}
+        if not isinstance(tree, dict):
+            raise ValueError(f"{name} holds no object")
+        return tree
+
+    config = read("tokenizer_config.json")
+    if config.get("bos_token") or config.get("eos_token"):
+        return config
+    kinds = ("bos_token", "eos_token")
+    found = {kind: token for kind, token in read("special_tokens_map.json").items() if kind in kinds}
+    if not found:
+        ids = {kind: read("config.json").get(f"{kind}_id") for kind in kinds}
+        first = {
+            kind: value[0] if isinstance(value, list) and value else value for kind, value in ids.items()
+        }
+        named = {
+            kind: backend.id_to_token(value)
+            for kind, value in first.items()
+            if isinstance(value, int) and 0 <= value < 2**32
+        }
+        found = {kind: token for kind, token in named.items() if token}
+    return {**config, **found}
 
 
 def _utf8(text: str | bytes) -> bytes:

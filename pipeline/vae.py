@@ -116,6 +116,15 @@ class SentenceVae(PreTrainedModel):
             raise ModelError(
                 f"vae.hidden_size ({hidden}) must be even and a multiple of vae.num_heads ({config.num_heads})"
             )
+        if config.block == "llama" and hidden // config.num_heads % 2:
+            raise ModelError(
+                f"vae.block=llama needs heads of an even size for its rotary positions: vae.hidden_size ({hidden}) "
+                f"over vae.num_heads ({config.num_heads}) is {hidden // config.num_heads}"
+            )
+        if config.feed_forward_factor * hidden < 1:
+            raise ModelError(
+                f"vae.feed_forward_factor ({config.feed_forward_factor}) of vae.hidden_size ({hidden}) is no width"
+            )
         if config.decoder_context_tokens and config.block == "paper":
             raise ModelError(
                 "vae.decoder_context_tokens needs rotary positions, which slide: set vae.block=llama"

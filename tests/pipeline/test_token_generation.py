@@ -5,8 +5,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from pipeline.cost import flops_of, long_writing_flops, parts_of, writing_flops
-from pipeline.errors import ModelError
-from pipeline.lm import TokenLm, check_context, learned_positions
+from pipeline.lm import TokenLm, learned_positions
 from pipeline.sampling import Sampler
 from pipeline.token_generation import write_tokens
 from pipeline.workload import Workload
@@ -76,10 +75,6 @@ def test_learned_positions_do_not_slide_and_the_newer_half_is_read_again(token_l
 def test_which_positions_are_learned(token_lm):
     assert all(learned_positions(token_lm(name).model) is None for name in ROTARY)
     assert all(learned_positions(token_lm(name).model) == 128 for name in LEARNED)
-    check_context("model", token_lm("opt").model, 128)
-    check_context("model", token_lm("llama").model, 1000)
-    with pytest.raises(ModelError, match="128 positions, too few"):
-        check_context("model", token_lm("gpt2").model, 129)
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen3", "gpt_neox"])
