@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from infra.storage import TEMPORARY_SUFFIX, Folder
 from pipeline.corpus import Rejection
-from pipeline.corpus.splits import id_hash
+from pipeline.corpus.splits import id_hash, is_made_id
 from pipeline.errors import ShardError
 from pipeline.manifest import MANIFEST, PROGRESS, Identity, Manifest, ShardRecord
 from pipeline.output_files import RECORD_NAME, is_of_job
@@ -27,6 +27,7 @@ from pipeline.tokens import Tokenizer
 PLAN = f"{PROGRESS}/plan.json"
 REJECTED = "rejected.jsonl"
 _TRAINED_ON = f"{TOKENIZER_FOLDER}/trained_on.sha256"
+_TOKENIZER_CONFIG = f"{TOKENIZER_FOLDER}/tokenizer_config.json"
 _SHARD_NAME = re.compile(r"(train|dev)-\d{5,}\.arrow")
 _SPLIT_NAME = re.compile(rf"{PROGRESS}/(\d+)\.json")
 
@@ -38,7 +39,7 @@ class FinishedSplit:
     shards: tuple[ShardRecord, ...]
     rejections: tuple[Rejection, ...]
     id_hashes: NDArray[np.uint64] | None = None
-    """Of the documents in the shards; None: to be read from them."""
+    """Of the documents' own ids; None: to be read from the shards."""
 
     def to_json(self) -> bytes:
         """For the progress folder."""
@@ -138,13 +139,13 @@ class ShardOutput:
         self.folder.write(f"{PROGRESS}/{index:05d}.json", split.to_json())
 
     def id_hashes(self, split: FinishedSplit) -> NDArray[np.uint64]:
-        """Hashes of the ids of the split's documents, read from its shards where it does not hold them."""
+        """Hashes of the own ids of the split's documents, read from its shards where it does not hold them."""
         if split.id_hashes is not None:
             return split.id_hashes
         hashes: list[int] = []
         for record in split.shards:
             batch = pa.ipc.open_file(self.folder.read(record.file)).get_batch(0)
-            hashes += map(id_hash, batch["doc_id"].to_pylist())
+            hashes += [id_hash(one) for one in batch["doc_id"].to_pylist() if not is_made_id(one)]
         return np.array(hashes, np.uint64)
 
     def write_rejected(self, splits: Iterable[tuple[int, FinishedSplit]]) -> None:
@@ -156,13 +157,35 @@ class ShardOutput:
         )
         self.folder.write(REJECTED, "".join(rows).encode())
 
-    def finish(self, identity: Identity, finished: dict[int, FinishedSplit]) -> Manifest:
+    def check_bos_eos(self, tokenizer: Tokenizer) -> None:
+        """Raise `ShardError` where the folder holds shards of this tokenizer with another BOS or EOS."""
+        if self.folder.read(_TOKENIZER_CONFIG) in (None, tokenizer.files()["tokenizer_config.json"].encode()):
+            return
+        stored = self.tokenizer()
+        if stored is None or stored.digest != tokenizer.digest:
+            return  # other shards altogether, which is found elsewhere
+        there = (stored.named_bos_id, stored.named_eos_id)
+        here = (tokenizer.named_bos_id, tokenizer.named_eos_id)
+        if there != here:
+            raise ShardError(
+                f"output {self.folder.url!r} holds shards with BOS and EOS of ids {there[0]} and {there[1]}; the "
+                f"tokenizer now has {here[0]} and {here[1]}: choose another output, or replace them with --force"
+            )
+
+    def finish(
+        self, identity: Identity, finished: dict[int, FinishedSplit], tokenizer: Tokenizer
+    ) -> Manifest:
         """Write the manifest, and forget the progress."""
         records = [record for split in finished.values() for record in split.shards]
         set_aside = [rejection for split in finished.values() for rejection in split.rejections]
-        rejected = Counter(rejection.reason for rejection in set_aside if not rejection.is_filtered)
+        rejected: Counter[str] = Counter()
+        for rejection in set_aside:
+            if not rejection.is_filtered:
+                rejected[rejection.reason] += rejection.num_lines
         filtered = Counter(rejection.reason for rejection in set_aside if rejection.is_filtered)
-        manifest = Manifest.of(identity, len(finished), records, rejected, filtered)
+        manifest = Manifest.of(
+            identity, len(finished), records, rejected, filtered, (tokenizer.bos_id, tokenizer.eos_id)
+        )
         self.folder.write(MANIFEST, (manifest.model_dump_json(indent=1) + "\n").encode())
         self.folder.remove(_of_progress(self.folder.names()))
         return manifest

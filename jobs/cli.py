@@ -157,12 +157,24 @@ def _show_config(config: Config) -> None:
     )
 
 
+def _show_travelling() -> None:
+    """What `--submit` would send of the working folder, as comments below the configuration."""
+    from infra.submission import travelling_files
+
+    files = travelling_files(Path.cwd())
+    print(f"# {len(files)} files of {Path.cwd()} would travel, {sum(files.values()):,} bytes:")
+    for name, size in files.items():
+        print(f"# {size:>12,}  {name}")
+
+
 def _job(verb: str, overrides: list[str], config_path: str | None, options: "_JobOptions") -> None:
     """What every job verb does once its arguments are known."""
     config = loaded(config_path, overrides)
     _check_output(verb, config)
     if options.dry_run:
         _show_config(config)
+        if options.submit is not None:
+            _show_travelling()
         return
     if options.submit is not None:
         from infra.submission import submit

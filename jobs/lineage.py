@@ -10,11 +10,12 @@ from rich.tree import Tree
 
 from infra.run_search import RunSearch
 from infra.storage import StorageError
+from infra.tracking import resolve_uri
 from jobs.place import artifact_at, record_at
-from pipeline.config import TrackingConfig
 from pipeline.config.paths import is_url
 from pipeline.errors import ConfigError
 from pipeline.lineage import Artifact, JobRecord
+from pipeline.redaction import MASK
 
 FILES_SHOWN = 12
 UNWRAPPED = 1000
@@ -115,7 +116,9 @@ def _record_of(
 
 
 def _uri_of(record: JobRecord | None) -> str:
-    return record.config["tracking"]["uri"] if record is not None else TrackingConfig().uri
+    """The store that a record names; that of the environment where it names none, or its password was not kept."""
+    uri = record.config.get("tracking", {}).get("uri") if record is not None else None
+    return resolve_uri(None if uri is None or MASK in uri else uri)
 
 
 def _step(record: JobRecord, artifact: Artifact) -> Step:

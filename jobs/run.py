@@ -12,6 +12,7 @@ from jobs.place import check_new, output_folder
 from pipeline.config import Config
 from pipeline.lineage import JobRecord
 from pipeline.output_files import REPORT_FOLDER
+from pipeline.redaction import redacted
 
 FOLDERS = {
     "prepare": "shards",
@@ -55,6 +56,9 @@ def wire(config: Config, verb: str) -> Config:
         "vae": made_by("train-vae", config.models.vae),
         "sllm": made_by("train-sllm", config.models.sllm),
     }
+    own = verb.removeprefix("train-")
+    if own in models:
+        models[own] = getattr(config.models, own)  # what training goes on from, not what it makes
     return config.model_copy(
         update={
             "output": str(root / FOLDERS[verb]),
@@ -74,7 +78,13 @@ def summarize(config: Config, records: dict[str, JobRecord]) -> None:
         table.add_row(name, value)
     console.print(table)
     uri = resolve_uri(config.tracking.uri)
-    console.print(f"[bold]MLflow:[/bold] mlflow ui --backend-store-uri {uri}", highlight=False)
+    if redacted(uri) != uri:
+        shown = f"{redacted(uri)} (for `sllm lineage`, set MLFLOW_TRACKING_URI to the whole address)"
+    elif uri.startswith(("http://", "https://")):
+        shown = uri
+    else:
+        shown = f"mlflow ui --backend-store-uri {uri}"
+    console.print(f"[bold]MLflow:[/bold] {shown}", highlight=False)
     if "train-sllm" in records:
         console.print(
             f"[bold]Lineage:[/bold] sllm lineage {records['train-sllm'].output.path}", highlight=False

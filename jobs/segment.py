@@ -12,6 +12,8 @@ from typing import IO, Any, cast
 
 import segmenters
 from pipeline.config.paths import resolved_options
+from pipeline.corpus.fields import MISSING, field_value, json_value, repeated_key, shortly
+from pipeline.corpus.lines import decoded, without_marks
 from pipeline.errors import ConfigError, CorpusError
 from pipeline.unique_keys import read_value
 from segmenters import Segmenter, SegmenterError
@@ -81,17 +83,25 @@ def read_documents(path: Path, text_field: str = "text", id_field: str = "id") -
 
 
 def _document(line: bytes, where: str, text_field: str, id_field: str) -> tuple[Any, str]:
+    text = decoded(without_marks(line))
+    if not isinstance(text, str):
+        raise CorpusError(f"{where}: not UTF-8 ({text.reason} at byte {text.start})")
     try:
-        document = json.loads(line)
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{where}: not UTF-8 ({error.reason} at byte {error.start})") from error
-    except (json.JSONDecodeError, RecursionError) as error:
+        document = json_value(text)
+    except ValueError as error:
         raise CorpusError(f"{where}: not JSON: {error}") from error
-    if not isinstance(document, dict) or not isinstance(document.get(text_field), str):
+    repeated = repeated_key(document, text_field) or repeated_key(document, id_field)
+    if repeated is not None:
+        raise CorpusError(
+            f"{where}: the key {shortly(repeated)} stands twice in one object; remove one of them"
+        )
+    found = field_value(document, text_field) if isinstance(document, dict) else None
+    if not isinstance(found, str):
         raise CorpusError(f"{where}: not a document: needs a string in {text_field!r}")
-    if id_field not in document:
+    identity = field_value(document, id_field)
+    if identity is MISSING:
         raise CorpusError(f"{where}: not a document: needs {id_field!r}")
-    return document[id_field], document[text_field]
+    return identity, found
 
 
 def _batches(documents: Iterable[tuple[Any, str]]) -> Iterator[list[tuple[Any, str]]]:

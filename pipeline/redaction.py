@@ -16,7 +16,7 @@ _NAMES_A_CONTAINER = {"abfs", "abfss", "wasb", "wasbs"}
 """Here `container@account` is part of the path."""
 _NAMES_A_USER = {"sftp", "ssh", "scp", "ftp", "hdfs", "webhdfs", "smb", "file"}
 """Here a name without a password is no secret; elsewhere it may be a token."""
-_QUERY = re.compile(r"\?(?:(?!,[A-Za-z][A-Za-z0-9+.\-]*://|::[a-z0-9]+://)[^#'])*")
+_QUERY = re.compile(r"\?(?:(?!'?,'?[A-Za-z][A-Za-z0-9+.\-]*://|::[a-z0-9]+://)[^#])*")
 
 _CREDENTIAL_NAME = (
     r"(?:password|passwd|passphrase|pwd|secret|token|(?:api|access|private|secret|account|shared|signing|encryption)"
@@ -87,7 +87,7 @@ def _plain_url(match: re.Match[str]) -> str:
 
     def plain_query(found: re.Match[str]) -> str:
         query = found[0]
-        kept = query.rstrip(")]},.;:")
+        kept = query.rstrip(")]},.;:'")
         if len(kept) == 1 or not (is_web or "=" in query):
             return query  # `?` as in a pattern of names
         return f"?{MASK}{query[len(kept) :]}"

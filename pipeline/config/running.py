@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.config.paths import MachinePathString, PathError, PathOptions, TrackingUri, local_path
-from pipeline.config.section import Section
+from pipeline.config.section import Count, CountOrZero, Section
 from pipeline.unique_keys import read_json
 
 
@@ -15,13 +15,13 @@ class RayConfig(Section):
 
     address: str | None = None
     """Address of a running cluster; none: the one this job runs in, else one on this machine."""
-    num_workers: int = Field(default=2, ge=1)
+    num_workers: Count = 2
     """Training workers: the world size."""
     use_gpu: bool = False
     """One GPU for each training worker."""
-    cpus_per_worker: float = Field(default=1, gt=0)
+    cpus_per_worker: float = Field(default=1, gt=0, le=1e12)
     """CPU cores for each training worker."""
-    max_failures: int = Field(default=1, ge=0)
+    max_failures: CountOrZero = 1
     """Times a training run starts again from its last checkpoint after a failure."""
 
 
@@ -101,10 +101,11 @@ OURS_IN_DEEPSPEED = {
 class TrackingConfig(Section):
     """MLflow."""
 
-    uri: TrackingUri = "sqlite:///runs/mlflow.db"
-    """Tracking server, or an SQLite file on one machine."""
-    experiment: str = "sllm"
-    """Experiment that the runs belong to."""
+    uri: TrackingUri | None = None
+    """Tracking server, or an SQLite file on one machine; none: MLFLOW_TRACKING_URI of the environment, else
+    `sqlite:///runs/mlflow.db`."""
+    experiment: str | None = None
+    """Experiment that the runs belong to; none: MLFLOW_EXPERIMENT_NAME of the environment, else `sllm`."""
 
 
 class RunConfig(Section):

@@ -2,13 +2,13 @@
 
 from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Section(BaseModel):
     """A frozen part of the tree; the docstring under a field is its description."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -24,6 +24,18 @@ class Section(BaseModel):
             is_list = bool(kinds) and all(get_origin(kind) is tuple or kind is type(None) for kind in kinds)
             tree[key] = (value,) if is_list and not isinstance(value, list | tuple | set | None) else value
         return tree
+
+
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+"""Of things: a whole number that fits whatever counts them."""
+CountOrZero = Annotated[int, Field(ge=0, lt=2**31)]
+"""A count that may be 0."""
+Bytes = Annotated[int, Field(gt=0, lt=2**62)]
+"""Of files and texts, and what may be as many: tokens of a corpus."""
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""Of random numbers, as all that are seeded take it."""
+Share = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+"""Weight of one among several."""
 
 
 def alternatives(annotation: Any) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ from pipeline.config import DataConfig
 from pipeline.corpus.streams import Compression, is_url
 from pipeline.errors import CorpusError
 
-Format = Literal["text", "jsonl", "parquet", "arrow", "csv", "datasets"]
+Format = Literal["text", "jsonl", "parquet", "arrow", "csv", "conllu", "datasets"]
 
 DATASETS_PREFIX = "datasets:"
 PYTHON_DOCS = "python-docs:"
@@ -24,6 +24,7 @@ _FORMATS: dict[str, Format] = {
     ".arrow": "arrow",
     ".feather": "arrow",
     ".csv": "csv",
+    ".conllu": "conllu",
 }
 _COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".gzip": "gzip", ".zst": "zstd", ".zstd": "zstd"}
 
@@ -35,11 +36,16 @@ class Source:
     path: str
     """Local path or URL; for `datasets`, `NAME[:SPLIT]`."""
     name: str
-    """Short and unique in the corpus, without the place it lies at: part of document ids and digests."""
+    """Relative to the input it was found through, so without the place it lies at; part of document ids and digests.
+    Files of several inputs may have the same."""
     format: Format
     compression: Compression = ""
     is_dev: bool = False
     """All its documents go to the dev split."""
+    delimiter: str = ","
+    """Between the cells of CSV."""
+    shown_name: str = ""
+    """For people: the name, or the path where another file has the same name."""
 
 
 def find_sources(data: DataConfig) -> list[Source]:
@@ -62,13 +68,19 @@ def find_sources(data: DataConfig) -> list[Source]:
             f"input {twice[0]!r} is named twice, in data.inputs or data.dev_inputs; name it once"
         )
     names = collections.Counter(source.name for source in found)
-    return [source if names[source.name] == 1 else replace(source, name=source.path) for source in found]
+    return [
+        replace(source, shown_name=source.name if names[source.name] == 1 else source.path)
+        for source in found
+    ]
 
 
 def _sources_of(given: str, data: DataConfig) -> list[Source]:
     if given.startswith(DATASETS_PREFIX):
-        name = given.removeprefix(DATASETS_PREFIX)
-        return [Source(path=name, name=given, format="datasets")]
+        path = given.removeprefix(DATASETS_PREFIX)
+        # A folder of this machine goes by its last name, a data set of a hub by its whole one.
+        is_local = Path(path.partition(":")[0]).expanduser().is_dir()
+        name = DATASETS_PREFIX + (PurePosixPath(path).name if is_local else path)
+        return [Source(path=path, name=name, format="datasets")]
     paths = _list_url(given) if is_url(given) else _list_local(given)
     if not paths:
         raise CorpusError(f"input {given!r}: there is no such file, and no file in a folder of that name")
@@ -82,7 +94,11 @@ def _sources_of(given: str, data: DataConfig) -> list[Source]:
             format_ = data.format
         if compression and format_ in ("parquet", "arrow"):
             raise CorpusError(f"input {path!r}: a {format_} file is read as it is; uncompress it first")
-        sources.append(Source(path=path, name=name, format=format_, compression=compression))
+        sources.append(
+            Source(
+                path=path, name=name, format=format_, compression=compression, delimiter=data.delimiter or ","
+            )
+        )
     return sources
 
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from infra.ray_cluster import is_cluster_given
@@ -262,6 +263,82 @@ def test_a_wrong_segmenter_is_refused_before_anything_is_written(tmp_path: Path,
     with pytest.raises(SegmenterError, match="did you mean 'punctuation_v1'"):
         prepare_job.run(load_config(None, [*settings, "segmenter.name=punctuation"]))
     assert not (tmp_path / "out").exists()
+
+
+def splits_of(output: Path) -> dict[str, str]:
+    """By document id, `train` or `dev`."""
+    return {
+        doc_id: file.name.partition("-")[0]
+        for file in output.glob("*.arrow")
+        for doc_id in pa.ipc.open_file(file).read_all()["doc_id"].to_pylist()
+    }
+
+
+def test_documents_without_ids_stay_in_their_split_and_copies_are_kept(tmp_path: Path) -> None:
+    places = {"x": range(40), "y": range(40, 60), "copy": range(40), "moved/x": range(40)}
+    for place, numbers in places.items():
+        (tmp_path / place).mkdir(parents=True)
+        rows = [json.dumps({"text": f"Document {i}. It says something."}) for i in numbers]
+        (tmp_path / place / "part.jsonl").write_text("\n".join(rows))
+
+    def made(output: str, *inputs: str) -> tuple[dict[str, str], int]:
+        config = config_for(tmp_path, f"data.inputs=[{','.join(f'{tmp_path}/{one}' for one in inputs)}]")
+        totals = prepare(config, str(tmp_path / output)).totals
+        return splits_of(tmp_path / output), totals["train"].documents + totals["dev"].documents
+
+    alone, count = made("alone", "x")
+    assert set(alone.values()) == {"train", "dev"} and count == 40
+    more, count = made("more", "y", "x")
+    assert {doc_id: more[doc_id] for doc_id in alone} == alone and count == 60
+    twice, count = made("twice", "x", "copy")
+    assert twice == alone and count == 80
+    moved, _ = made("moved-out", "moved/x")
+    assert moved == alone and content(tmp_path / "alone").keys() == content(tmp_path / "moved-out").keys()
+    for name, data in content(tmp_path / "alone").items():
+        assert name == "manifest.json" or content(tmp_path / "moved-out")[name] == data
+    # A lost shard is made again, still with the copies.
+    before = content(tmp_path / "twice")
+    next((tmp_path / "twice").glob("train-*.arrow")).unlink()
+    made("twice", "x", "copy")
+    assert content(tmp_path / "twice") == before
+
+
+def test_inputs_of_one_name_another_order_and_dev_are_told_apart(tmp_path: Path) -> None:
+    for place in ("x", "y"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "part.jsonl").write_text(json.dumps({"text": f"Text of {place}."}) + '\n{"te')
+    x, y = f"{tmp_path}/x", f"{tmp_path}/y"
+    both = ("data.max_rejected_fraction=1", "data.dev_fraction=0", f"data.inputs=[{x},{y}]")
+    manifest = prepare(config_for(tmp_path, *both), str(tmp_path / "out"))
+    assert [file.name for file in manifest.identity.inputs] == ["part.jsonl", "part.jsonl"]
+    rejected = [json.loads(line) for line in (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()]
+    assert [row["file"] for row in rejected] == [f"{x}/part.jsonl", f"{y}/part.jsonl"]
+    with pytest.raises(ShardError, match=r"input part\.jsonl \(2\): sha256.*, nothing now"):
+        prepare(config_for(tmp_path, *both, f"data.inputs=[{x}]"), str(tmp_path / "out"))
+    with pytest.raises(ShardError, match=r"input part\.jsonl: sha256"):
+        prepare(config_for(tmp_path, *both, f"data.inputs=[{y},{x}]"), str(tmp_path / "out"))
+    with pytest.raises(ShardError, match="dev inputs: nothing there"):
+        prepare(
+            config_for(tmp_path, *both, f"data.inputs=[{x}]", f"data.dev_inputs=[{y}]"), str(tmp_path / "out")
+        )
+    (tmp_path / "y" / "part.jsonl").rename(tmp_path / "y" / "other.jsonl")
+    prepare(config_for(tmp_path, *both), str(tmp_path / "names"))
+    with pytest.raises(ShardError, match="order of inputs"):
+        prepare(config_for(tmp_path, *both, f"data.inputs=[{y},{x}]"), str(tmp_path / "names"))
+
+
+def test_lines_that_a_broken_quote_swallows_count_against_the_bound(tmp_path: Path) -> None:
+    rows = [
+        "id,text",
+        *(f"{i},Row {i}." for i in range(100)),
+        '100,"It begins',
+        *["and goes on, and on, on"] * 300,
+    ]
+    (tmp_path / "a.csv").write_text("\n".join(rows))
+    with pytest.raises(
+        CorpusError, match=r"301 of 401.*a\.csv, line 102: broken CSV \(a quote opens a field here"
+    ):
+        prepare(config_for(tmp_path, f"data.inputs=[{tmp_path}/a.csv]"), str(tmp_path / "out"))
 
 
 FILTERS = (

@@ -19,7 +19,6 @@ from pipeline.config import StreamConfig, load_config
 from pipeline.errors import ConfigError, ShardError
 from pipeline.shards import mixing_weights, open_shards
 from pipeline.tasks import build_task
-from pipeline.tokens import Tokenizer
 
 TRAIN = "train"
 TEXTS = [f"Document {i}. It has {i} more sentences. " + "And one. " * i for i in range(30)]
@@ -161,12 +160,6 @@ def test_only_shards_of_one_tokenizer_are_mixed(folder):
     assert mixing_weights([one, one], None) == [one.manifest.totals[TRAIN].tokens] * 2
     with pytest.raises(ConfigError, match="1 weights for 2 shards"):
         mixing_weights([one, one], (3,))
-    identity = one.manifest.identity.model_copy(
-        update={"tokenizer_digest": Tokenizer.train(TEXTS, 290).digest}
-    )
-    other = one.__class__("b", one.manifest.model_copy(update={"identity": identity}))
-    with pytest.raises(ShardError, match=r"'b' and .* different tokenizers"):
-        mixing_weights([one, other], None)
 
 
 def test_files_of_others_in_the_cache_stay(url, options):

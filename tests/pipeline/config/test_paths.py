@@ -149,7 +149,7 @@ def test_each_field_that_looks_like_a_path_is_one():
     """A new field whose name or description speaks of a path must have one of the types of `paths.py`."""
     looks = re.compile(r"\b([Ff]olders?|[Ff]iles?|URLs?)\b")
     no_paths = {
-        "data.format", "data.id_field", "compare.variants", "segmenter_training.held_out_fraction",
+        "data.format", "data.id_field", "data.delimiter", "compare.variants", "segmenter_training.held_out_fraction",
         "run.jobs", "segmenter_training.weight",
     }  # fmt: skip
     found = {
