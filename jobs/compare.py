@@ -113,6 +113,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
         output=output,
         output_kind="report",
         body=body,
+        beside=["shards"],
         force=force,
         replace_other=True,
     )

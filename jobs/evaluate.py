@@ -77,6 +77,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
         output=config.output,
         output_kind="report",
         body=body,
+        beside=["shards", "models"],
         check=check,
         force=force,
     )

@@ -2,13 +2,14 @@
 
 import dataclasses
 import datetime
+import json
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -16,13 +17,16 @@ from infra.provenance import code_versions, ray_job_tags
 from infra.tracking import ActiveRun, resolve_uri, start_run
 from jobs.place import absolute, job_place
 from pipeline.config import Config
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, SllmError
 from pipeline.lineage import (
     Artifact,
     JobRecord,
     identity,
 )
 from pipeline.redaction import redacted, redacted_tree
+
+if TYPE_CHECKING:
+    from pipeline.manifest import Manifest
 
 
 def run_job(
@@ -37,6 +41,7 @@ def run_job(
     check: Callable[[], None] = lambda: None,
     without: Sequence[str] = (),
     grows: str | None = None,
+    beside: Sequence[str] = (),
     force: bool = False,
     replace_other: bool = False,
 ) -> JobRecord:
@@ -46,7 +51,8 @@ def run_job(
     are the job's identity; keys in `without` are left out of it. A number at the key `grows` may become larger: the
     job then goes on from where it was, as a run of its own where that had finished. `body` returns the final metrics;
     `check` raises what can be told before work: then no run is started and nothing is written. `force` first removes
-    what the earlier job wrote. A job that was interrupted goes on in its own run.
+    what the earlier job wrote. A job that was interrupted goes on in its own run. `beside` are keys that the job uses
+    and that do not decide its result: they stand among the run's parameters too.
 
     Raises `ConfigError` where `output` holds the work of a job of another identity; with `replace_other` (for what
     is cheap to make again) only where it is another kind of job's.
@@ -107,7 +113,9 @@ def run_job(
                 place.remove(replaced, inputs)
             place.write(record)
             continued = {"sllm.continues": grown.run_id} if grown and grown.run_id != run.run_id else {}
-            run.log_start(tree, inputs, {**_tags(record), **continued})
+            run.log_start(
+                _parameters(tree, [*sections, *beside], inputs), inputs, {**_tags(record), **continued}
+            )
             metrics = body(run)
             run.close()
             made = place.describe(run.run_id, inputs)
@@ -122,6 +130,45 @@ def run_job(
             )
             place.write(record)
     return record
+
+
+def _parameters(tree: Mapping[str, Any], keys: Sequence[str], inputs: Sequence[Artifact]) -> dict[str, Any]:
+    """What the run's parameters say: the configuration at the keys that the job uses, and what made its shards.
+
+    Of several shard folders with different makers the names are joined by ` + `.
+    """
+    found: dict[str, Any] = {}
+    for key in ("output", "tracking", *keys):
+        *parents, last = key.split(".")
+        node = found
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = _at(tree, key)
+    made = [manifest for artifact in inputs if (manifest := _manifest(artifact)) is not None]
+    if made:
+        fingerprints = [one.segmenter for one in made]
+        found["segmenter"] = {
+            "name": _joined([str(one["name"]) for one in fingerprints]),
+            "options": _joined([json.dumps(one.get("options", {}), sort_keys=True) for one in fingerprints]),
+        }
+        found["tokenizer"] = {"digest": _joined([one.tokenizer_digest for one in made])}
+    return found
+
+
+def _manifest(artifact: Artifact) -> "Manifest | None":
+    """Of shards that a job reads."""
+    if artifact.kind != "shards":
+        return None
+    from pipeline.shards import open_shards  # heavy, and of no use where a finished job is reused
+
+    try:
+        return open_shards(artifact.path).manifest
+    except (SllmError, OSError):
+        return None
+
+
+def _joined(values: Sequence[str]) -> str:
+    return " + ".join(dict.fromkeys(values))
 
 
 @contextmanager

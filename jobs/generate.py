@@ -55,6 +55,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
         output=output,
         output_kind="report",
         body=body,
+        beside=["models"],
         check=check,
         force=force,
     )

@@ -114,6 +114,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
         output=output,
         output_kind="shards",
         body=body,
+        beside=["data", "prepare", "launcher", "ray"],
         force=config.prepare.overwrite,
     )
 

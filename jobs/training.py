@@ -65,6 +65,7 @@ def run_training(
         ],
         grows=f"{section}.train.steps",
         body=body,
+        beside=["shards", "models", "stream", "launcher", "ray", "deepspeed"],
         check=check,
         force=force,
     )

@@ -101,6 +101,9 @@ class ShardRecord(_Record):
     file_bytes: Count
     sha256: str
     """Of the file."""
+    documents_by_input: dict[int, Count] = {}
+    """Documents by the file of the corpus that they are of: its place in the identity's `inputs`. Empty in shards of a
+    version that did not say."""
 
 
 class Totals(_Record):
@@ -183,6 +186,17 @@ class Manifest(_Record):
             raise ShardError(
                 f"{where} is damaged ({location}: {first['msg']}); run `sllm prepare` again"
             ) from error
+
+    def documents_of(self, sha256: str) -> dict[str, int] | None:
+        """Documents of train and dev that come from a file of the corpus with this content; none where the file is not
+        among the inputs, or the shards do not say."""
+        places = {i for i, file in enumerate(self.identity.inputs) if file.sha256 == sha256}
+        if not places or not all(shard.documents_by_input for shard in self.shards):
+            return None
+        found = {"train": 0, "dev": 0}
+        for shard in self.shards:
+            found[shard.split] += sum(shard.documents_by_input.get(i, 0) for i in places)
+        return found
 
     @property
     def tokenizer_digest(self) -> str:

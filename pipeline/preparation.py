@@ -1,6 +1,7 @@
 """From a split of the corpus to the bytes of its shards: a pure function of split and configuration."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -95,6 +96,12 @@ class SplitPreparer:
         self._tokenizer = tokenizer
         self._reader = SplitReader(data)
         self._filters = build_filters(data.filters)
+        names = Counter(file.name for file in identity.inputs)
+        self._inputs = {
+            (file.name if names[file.name] == 1 else file.path, file.is_dev): place
+            for place, file in enumerate(identity.inputs)
+        }
+        """Places of the input files by what documents name them."""
 
     def sign(self, split: Split) -> dict[str, Signatures]:
         """By deduplicator, the signatures of the documents in the split."""
@@ -113,6 +120,7 @@ class SplitPreparer:
         rejections: list[Rejection] = []
         hashes: list[int] = []
         lossy: dict[SplitName, int] = {"train": 0, "dev": 0}
+        by_input: dict[SplitName, Counter[int]] = {"train": Counter(), "dev": Counter()}
         for batch in self._batches(task, rejections):
             pieces = encode_documents(
                 [document.text for document in batch],
@@ -130,10 +138,15 @@ class SplitPreparer:
                 row = EncodedDocument(document.doc_id, tokens, sentence_lengths, document.num_bytes)
                 is_dev = document.is_dev or is_dev_document(document.hashed, self._data.dev_fraction)
                 encoded["dev" if is_dev else "train"].append(row)
+                by_input["dev" if is_dev else "train"][self._inputs[document.file, document.is_dev]] += 1
                 lossy["dev" if is_dev else "train"] += loses
                 if not is_made_id(document.doc_id):
                     hashes.append(document.hashed)
-        shards = tuple(self._shard(split, name, rows, lossy[name]) for name, rows in encoded.items() if rows)
+        shards = tuple(
+            self._shard(split, name, rows, lossy[name], by_input[name])
+            for name, rows in encoded.items()
+            if rows
+        )
         return PreparedSplit(shards, tuple(rejections), np.array(hashes, np.uint64))
 
     def _batches(self, task: SplitTask, rejections: list[Rejection]) -> Iterator[list[Document]]:
@@ -178,7 +191,12 @@ class SplitPreparer:
         return None
 
     def _shard(
-        self, split: Split, name: SplitName, rows: list[EncodedDocument], lossy_documents: int
+        self,
+        split: Split,
+        name: SplitName,
+        rows: list[EncodedDocument],
+        lossy_documents: int,
+        by_input: Counter[int],
     ) -> tuple[ShardRecord, pa.Buffer]:
         metadata = {
             "format_version": FORMAT_VERSION,
@@ -202,6 +220,7 @@ class SplitPreparer:
             lossy_documents=lossy_documents,
             file_bytes=buffer.size,
             sha256=hashlib.sha256(buffer).hexdigest(),
+            documents_by_input=dict(sorted(by_input.items())),
         )
         return record, buffer
 
