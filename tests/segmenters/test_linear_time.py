@@ -99,7 +99,7 @@ def test_rules(name: str) -> None:
     _linear(lambda text: segmenter.split([text]), PIECES if name != "spacy_v1" else UNCLOSED[::4])
 
 
-@pytest.mark.parametrize("options", [{}, {"min_sentence_tokens": 2000, "max_sentence_tokens": 4000}])
+@pytest.mark.parametrize("options", [{}, {"min_sentence_tokens": 200, "max_sentence_tokens": 400}])
 def test_learned(options: dict[str, int]) -> None:
     segmenter = segmenters.load("learned_v1", **options)
     _linear(lambda text: segmenter.split([text]), PIECES[:: 3 if options else 2])
