@@ -171,7 +171,7 @@ def _unread(path: str, kind: Unread) -> CorpusError:
 def _chosen(path: str, head: bytes, is_whole: bool, said: _Name, data: DataConfig) -> Format:
     """The format; it decides, in this order: `data.format`, magic numbers, the name, the first lines."""
     given = None if data.format == "auto" else cast(Format, data.format)
-    encoding = getattr(data, "encoding", "utf-8")
+    encoding = data.encoding
     if given == "text" or (given is not None and encoding != "utf-8"):
         return given
     columnar = columnar_format_of(head)
@@ -320,9 +320,9 @@ def _rows(text: str, delimiter: str, count: int) -> list[list[str]]:
 
 def _delimiter(head: bytes, said: _Name, data: DataConfig) -> str:
     """`data.delimiter`, or what the name says, unless only another one gives the column of the text."""
-    if given := getattr(data, "delimiter", None):
-        return cast(str, given)
-    text = head.decode(getattr(data, "encoding", "utf-8"), errors="replace").removeprefix("\ufeff")
+    if data.delimiter is not None:
+        return data.delimiter
+    text = head.decode(data.encoding, errors="replace").removeprefix("\ufeff")
     for delimiter in (said.delimiter, ",", "\t", ";", "|"):
         if any(data.text_field in row for row in _rows(text, delimiter, 1)):
             return delimiter

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
 from pipeline.config import DataConfig
 from pipeline.corpus.format_detection import Format, Reading, detect, named_reading
@@ -15,7 +16,7 @@ from pipeline.errors import CorpusError
 
 DATASETS_PREFIX = "datasets:"
 PYTHON_DOCS = "python-docs:"
-NAMES_SHOWN = 5
+NAMES_SHOWN = 10
 FILES_AT_ONCE = 16
 """Files whose start is read at once: most of the time it is a wait for another machine."""
 
@@ -35,6 +36,8 @@ class Source:
     """All its documents go to the dev split."""
     delimiter: str = ","
     """Between the cells of CSV."""
+    shown_name: str = ""
+    """For people: the name, or the path where another file has the same name."""
 
 
 def _to_stderr(line: str) -> None:
@@ -62,14 +65,20 @@ def find_sources(data: DataConfig, say: Callable[[str], object] = _to_stderr) ->
                 places[real] = source.path
                 found.append(replace(source, is_dev=is_dev))
     names = collections.Counter(source.name for source in found)
-    return [source if names[source.name] == 1 else replace(source, name=source.path) for source in found]
+    return [
+        replace(source, shown_name=source.name if names[source.name] == 1 else source.path)
+        for source in found
+    ]
 
 
 def _sources_of(given: str, data: DataConfig, say: Callable[[str], object]) -> list[tuple[Source, str]]:
     """With what tells that two are one file."""
     if given.startswith(DATASETS_PREFIX):
-        name = given.removeprefix(DATASETS_PREFIX)
-        return [(Source(path=name, name=given, format="datasets"), given)]
+        path = given.removeprefix(DATASETS_PREFIX)
+        # A folder of this machine goes by its last name, a data set of a hub by its whole one.
+        is_local = Path(path.partition(":")[0]).expanduser().is_dir()
+        name = DATASETS_PREFIX + (PurePosixPath(path).name if is_local else path)
+        return [(Source(path=path, name=name, format="datasets"), given)]
     listing = list_input(given)
     if not listing.is_file:
         leave_out_markers(listing)

@@ -10,8 +10,9 @@ import fsspec
 import pyarrow as pa
 import zstandard
 
-from pipeline.corpus.file_names import local_path
+from pipeline.corpus.encodings import UTF8, transcoded
 from pipeline.errors import CorpusError
+from pipeline.file_names import local_path
 
 Compression = Literal["", "gzip", "zstd", "bz2", "xz", "lz4"]
 
@@ -221,21 +222,23 @@ class _Readable:
 class RangeReader:
     """Reads byte ranges of one file's text; a later range of a compressed file goes on where the last ended."""
 
-    def __init__(self, path: str, compression: Compression) -> None:
+    def __init__(self, path: str, compression: Compression, encoding: str = UTF8) -> None:
         self.path = path
         self._compression = compression
-        self._is_in_order = bool(compression) or not has_ranges(path)
+        self._encoding = encoding
+        self._is_in_order = bool(compression) or encoding != UTF8 or not has_ranges(path)
         self._position = 0
         self._left = b""
         self._chunks: Iterator[bytes] | None = None
 
     def chunks(self, start: int, end: int) -> Iterator[bytes]:
-        """The bytes from `start` to `end` (exclusive) of the uncompressed text, in chunks."""
+        """The bytes from `start` to `end` (exclusive) of the uncompressed text (made into UTF-8), in chunks."""
         if not self._is_in_order:
             yield from self._plain_chunks(start, end)
             return
         if self._chunks is None or start < self._position:
-            self._chunks, self._position, self._left = text_chunks(self.path, self._compression), 0, b""
+            self._chunks = transcoded(text_chunks(self.path, self._compression), self._encoding, self.path)
+            self._position, self._left = 0, b""
         while self._position < end:
             chunk = self._left or next(self._chunks, b"")
             if not chunk:

@@ -178,14 +178,10 @@ class Stream:
             yield from (micro_batches[i] for i in rng.permutation(len(micro_batches)))
 
 
-def in_order(
-    source: WindowSource, micro_batch_tokens: int, pool_windows: int = 8192, mixed: bool = False
-) -> Iterator[MicroBatch]:
-    """Each window once, pool after pool: of neighbours in the corpus, or `mixed`, of windows from all over it."""
-    total = len(source.tokens_W)
-    for start, end in pools(total, pool_windows):
-        pool = np.arange(start, end)
-        yield from packed(source, permute(pool, total, (0,)) if mixed else pool, micro_batch_tokens)
+def in_order(source: WindowSource, micro_batch_tokens: int, pool_windows: int = 8192) -> Iterator[MicroBatch]:
+    """Each window once, pool after pool of neighbours in the corpus."""
+    for start, end in pools(len(source.tokens_W), pool_windows):
+        yield from packed(source, np.arange(start, end), micro_batch_tokens)
 
 
 def pools(total: int, size: int) -> list[tuple[int, int]]:

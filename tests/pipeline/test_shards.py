@@ -1,5 +1,7 @@
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +12,7 @@ from jobs.prepare import prepare
 from pipeline.config import Config, load_config
 from pipeline.errors import ShardError
 from pipeline.manifest import FORMAT_VERSION
-from pipeline.shards import check_tokenizer, open_shards
+from pipeline.shards import SCHEMA, Shards, check_tokenizer, open_shards
 from pipeline.tokens import Tokenizer
 
 TEXTS = [f"Document {i}. It has {i} more sentences. " + "And one. " * i for i in range(30)]
@@ -154,3 +156,100 @@ def test_another_tokenizer_is_refused(folder: Path, tmp_path: Path) -> None:
     other.save(root / "tokenizer")
     with pytest.raises(ShardError, match="another tokenizer"):
         open_shards(str(root)).tokenizer()
+
+
+def rewritten(folder: Path, root: Path, change: Any) -> Shards:
+    """The shards with the first file of train changed by `change(columns)`, checksum and sizes included."""
+    copy(folder, root)
+    path = root / "train-00000.arrow"
+    batch = pa.ipc.open_file(pa.BufferReader(path.read_bytes())).get_batch(0)
+    columns = {name: batch[name].to_pylist() for name in batch.schema.names}
+    schema = change(columns) or batch.schema
+    new = pa.record_batch([pa.array(columns[name], schema.field(name).type) for name in schema.names], schema)
+    with pa.ipc.new_file(str(path), schema) as writer:
+        writer.write_batch(new)
+    shards = open_shards(str(root))
+    record = shards.records("train")[0].model_copy(update={"file_bytes": path.stat().st_size})
+    records = [record, *(one for one in shards.manifest.shards if one.file != record.file)]
+    return replace(shards, manifest=shards.manifest.model_copy(update={"shards": tuple(records)}))
+
+
+@pytest.mark.parametrize("wrong_id", [300, 2**31 - 1, -1, -(2**31)])
+def test_an_id_out_of_range_is_named_by_shard_and_document(
+    folder: Path, tmp_path: Path, wrong_id: int
+) -> None:
+    def change(columns: dict[str, list[Any]]) -> None:
+        columns["tokens"][2][1] = wrong_id
+
+    documents = rewritten(folder, tmp_path / "a", change).documents("train")
+    starts = documents.token_starts_N1
+    documents.gather(starts[:2], starts[1:3])  # what is whole is read
+    name = columns_of(folder)["doc_id"][2]
+    for read in (
+        lambda: documents.gather(starts[:3], starts[1:4]),
+        lambda: documents.tokens(*starts[2:4].tolist()),
+    ):
+        with pytest.raises(
+            ShardError, match=rf"train-00000.arrow is damaged: document 2 \('{name}'\).* {wrong_id},"
+        ):
+            read()
+
+
+def columns_of(folder: Path) -> dict[str, list[Any]]:
+    batch = pa.ipc.open_file(pa.BufferReader((folder / "train-00000.arrow").read_bytes())).get_batch(0)
+    return {name: batch[name].to_pylist() for name in batch.schema.names}
+
+
+def lengthen(columns: dict[str, list[Any]]) -> None:
+    columns["sentence_lengths"][0][0] += 1
+    columns["sentence_lengths"][1][0] -= 1
+
+
+def negative(columns: dict[str, list[Any]]) -> None:
+    columns["sentence_lengths"][0][:2] = [-1, sum(columns["sentence_lengths"][0][:2]) + 1]
+
+
+def missing(columns: dict[str, list[Any]]) -> None:
+    columns["num_bytes"][0] = None
+
+
+def retyped(columns: dict[str, list[Any]]) -> Any:
+    return pa.schema(
+        [field.with_type(pa.list_(pa.int64())) if field.name == "tokens" else field for field in SCHEMA]
+    )
+
+
+@pytest.mark.parametrize("change", [lengthen, negative, missing, retyped])
+def test_rows_that_make_no_sense_are_damage(folder: Path, tmp_path: Path, change: Any) -> None:
+    with pytest.raises(ShardError, match=r"train-00000.arrow is damaged"):
+        rewritten(folder, tmp_path / "a", change).documents("train")
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("totals", "train", "tokens"), -1),
+        (("totals", "train", "tokens"), 1),
+        (("shards", 0, "tokens"), -5),
+        (("shards", 0, "index"), -5),
+        (("shards", 0, "file"), "../elsewhere.arrow"),
+        (("shards", 0, "num_bytes"), 2**80),
+        (("num_splits",), -1),
+        (("bos_eos",), [-1, 2]),
+        (("identity", "max_sentence_tokens"), -3),
+        (("identity", "max_sentence_tokens"), "many"),
+        (("identity",), []),
+    ],
+)
+def test_a_manifest_with_impossible_values_is_damaged(
+    folder: Path, tmp_path: Path, path: tuple[Any, ...], value: Any
+) -> None:
+    root = copy(folder, tmp_path / "a")
+    tree = json.loads((root / "manifest.json").read_text())
+    node = tree
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = value
+    (root / "manifest.json").write_text(json.dumps(tree))
+    with pytest.raises(ShardError, match="damaged"):
+        open_shards(str(root))

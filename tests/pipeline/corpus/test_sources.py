@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from pipeline.config import DataConfig
 from pipeline.corpus import Document, SplitReader, find_sources, plan_splits, survey_all
-from pipeline.corpus.file_names import local_path, readable_path
 from pipeline.errors import CorpusError
+from pipeline.file_names import local_path, readable_path
 
 ROWS = [{"id": f"d{i}", "text": f"Text {i}, ünï 世界. {'x' * i}"} for i in range(30)]
 JSONL = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
@@ -306,7 +306,26 @@ def test_prepare_in_the_c_locale(tmp_path: Path, launcher: str) -> None:
 
 
 SUFFIXES = st.sampled_from(
-    ["jsonl", "json", "csv", "tsv", "parquet", "arrow", "txt", "gz", "zst", "bz2", "xz", "lz4", "zip", "00", "part1", "aa", "html", "conllu"]
+    [
+        "jsonl",
+        "json",
+        "csv",
+        "tsv",
+        "parquet",
+        "arrow",
+        "txt",
+        "gz",
+        "zst",
+        "bz2",
+        "xz",
+        "lz4",
+        "zip",
+        "00",
+        "part1",
+        "aa",
+        "html",
+        "conllu",
+    ]
 )
 STARTS = st.sampled_from(
     [
