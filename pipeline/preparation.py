@@ -15,6 +15,7 @@ from pipeline.corpus import Document, Rejection, Split, SplitReader, Survey
 from pipeline.corpus.filters import Deduplicator, Filter, Signatures, build_filters
 from pipeline.corpus.splits import is_dev_document, is_made_id
 from pipeline.manifest import FORMAT_VERSION, Identity, InputFile, ShardRecord
+from pipeline.redaction import redacted
 from pipeline.sentences import encode_documents
 from pipeline.shards import EncodedDocument, SplitName, shard_bytes
 from pipeline.tokens import Tokenizer
@@ -57,7 +58,7 @@ def make_identity(
     inputs = tuple(
         InputFile(
             name=survey.source.name,
-            path=survey.source.path,
+            path=redacted(survey.source.path),
             sha256=survey.sha256,
             num_bytes=survey.num_bytes,
             is_dev=survey.source.is_dev,

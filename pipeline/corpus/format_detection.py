@@ -113,6 +113,8 @@ def detect(path: str, name: str, data: DataConfig) -> Reading | None:
     if data.format == "auto" and said.format is not None and said.format != chosen:
         notes.append(f"is {_NAMES[chosen]}, though its name says {_NAMES[said.format]}")
     delimiter = _delimiter(head, said, data) if chosen == "csv" else ","
+    if chosen == "csv" and data.delimiter is None and delimiter != said.delimiter:
+        notes.append(f"is CSV with {delimiter!r} between its cells, as its header shows")
     return Reading(chosen, compression, delimiter, " and ".join(notes))
 
 

@@ -13,6 +13,7 @@ from pipeline.corpus.listing import FoundFile, Listing, list_input
 from pipeline.corpus.markers import beside_data, leave_out_markers, take_out
 from pipeline.corpus.streams import Compression
 from pipeline.errors import CorpusError
+from pipeline.redaction import redacted
 
 DATASETS_PREFIX = "datasets:"
 PYTHON_DOCS = "python-docs:"
@@ -66,7 +67,7 @@ def find_sources(data: DataConfig, say: Callable[[str], object] = _to_stderr) ->
                 found.append(replace(source, is_dev=is_dev))
     names = collections.Counter(source.name for source in found)
     return [
-        replace(source, shown_name=source.name if names[source.name] == 1 else source.path)
+        replace(source, shown_name=source.name if names[source.name] == 1 else redacted(source.path))
         for source in found
     ]
 
@@ -109,7 +110,7 @@ def _sources_of(given: str, data: DataConfig, say: Callable[[str], object]) -> l
         reading = readings[file.name]
         assert isinstance(reading, Reading)
         if reading.note:
-            say(f"note: input {file.path!r} {reading.note}")
+            say(f"note: input {redacted(file.path)!r} {reading.note}")
         source = Source(
             file.path, file.name, reading.format, reading.compression, delimiter=reading.delimiter
         )
@@ -126,7 +127,7 @@ def _reading(file: FoundFile, data: DataConfig) -> Reading | CorpusError | None:
 
 def _say_what_is_left_out(given: str, listing: Listing, say: Callable[[str], object]) -> None:
     if listing.left_out and listing.files:
-        say(f"note: left out of input {given!r}: {_left_out(listing)}")
+        say(f"note: left out of input {redacted(given)!r}: {_left_out(listing)}")
 
 
 def _left_out(listing: Listing) -> str:

@@ -92,3 +92,51 @@ def test_the_time_is_linear(unit):
     start = time.monotonic()
     redacted(unit * (200_000 // len(unit)))
     assert time.monotonic() - start < 5
+
+
+def test_no_secret_of_a_signed_url_is_written_and_a_fresh_signature_finds_the_finished_run(
+    tmp_path, tracking_uri, capsys
+):
+    """The whole of a job: output folder, tracking store, and what is printed."""
+    import http.server
+    import threading
+
+    from jobs import prepare
+    from pipeline.config import load_config
+
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "a.jsonl").write_text('{"id": "1", "text": "One. Two."}\nbroken\n')
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments):
+            super().__init__(*arguments, directory=str(tmp_path / "web"))
+
+        def log_message(self, *arguments):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    settings = [
+        *(f"output={tmp_path}/out", f"tracking.uri={tracking_uri}", "tokenizer.vocab_size=270"),
+        "data.max_rejected_fraction=1",
+    ]
+    records = [
+        prepare.run(
+            load_config(
+                None,
+                [
+                    f"data.inputs=http://127.0.0.1:{server.server_port}/a.jsonl?X-Amz-Signature={secret}",
+                    *settings,
+                ],
+            )
+        )
+        for secret in ("hunter2first", "hunter2second")
+    ]
+    server.shutdown()
+    server.server_close()
+    assert records[0].run_id == records[1].run_id
+    printed = capsys.readouterr()
+    assert "reuse" in printed.err and "hunter2" not in printed.out + printed.err
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(written) > 5
+    assert [path for path in written if b"hunter2" in path.read_bytes()] == []
