@@ -23,6 +23,7 @@ import segmenters
 from infra.shard_output import REJECTED, FinishedSplit, ShardOutput
 from infra.split_worker import Workers, start_workers
 from infra.tracking import check_store
+from jobs import corpus_summary
 from jobs.place import check_new
 from pipeline.config import Config, TokenizerConfig
 from pipeline.config.paths import fixed_part
@@ -90,17 +91,9 @@ def run(config: Config, force: bool = False) -> JobRecord:
     def body(_run: object) -> dict[str, float]:
         start = time.monotonic()
         manifest = prepare(config, output, materials)
-        metrics: dict[str, float] = {"seconds": time.monotonic() - start}
-        for split, totals in manifest.totals.items():
-            metrics[f"{split}/documents"] = totals.documents
-            metrics[f"{split}/sentences"] = totals.sentences
-            metrics[f"{split}/tokens"] = totals.tokens
-            metrics[f"{split}/bytes"] = totals.num_bytes
-            metrics[f"{split}/lossy_documents"] = totals.lossy_documents
-        metrics.update({f"filtered/{name}": count for name, count in manifest.filtered.items()})
-        return {**metrics, "rejected": sum(manifest.rejected.values())}
+        return {"seconds": time.monotonic() - start, **corpus_summary.metrics(manifest)}
 
-    return run_job(
+    record = run_job(
         "prepare",
         config,
         sections=[
@@ -117,6 +110,8 @@ def run(config: Config, force: bool = False) -> JobRecord:
         beside=["data", "prepare", "launcher", "ray"],
         force=config.prepare.overwrite,
     )
+    corpus_summary.show(output)
+    return record
 
 
 def _check_place(config: Config, output: str) -> None:

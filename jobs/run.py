@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.tracking import resolve_uri
+from jobs import corpus_summary
 from jobs.evaluate import read_report
 from jobs.place import check_new, output_folder
 from pipeline.config import Config
@@ -94,11 +95,7 @@ def summarize(config: Config, records: dict[str, JobRecord]) -> None:
 def _figures(config: Config, records: dict[str, JobRecord]) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     if prepare := records.get("prepare"):
-        for name in ("documents", "sentences", "tokens", "bytes"):
-            rows += [
-                (f"corpus {name} ({split})", f"{prepare.metrics[f'{split}/{name}']:,.0f}")
-                for split in ("train", "dev")
-            ]
+        rows += corpus_summary.figures(prepare.metrics)
     for job in ("train-lm", "train-vae", "train-sllm"):
         if record := records.get(job):
             rows.append((f"{job}: tokens seen", f"{record.metrics['train/tokens']:,.0f}"))

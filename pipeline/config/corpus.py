@@ -30,7 +30,7 @@ class DataConfig(Section):
     """Share of the documents of `inputs` that goes to the dev split, chosen by a hash of the document's own id, or
     of its text where it has none."""
     format: Literal["auto", "text", "jsonl", "parquet", "arrow", "csv", "conllu"] = "auto"
-    """Format of the files; `auto` goes by the file name."""
+    """Format of the files; `auto` goes by their names and how their content begins."""
     text_field: str = "text"
     """Field or column that holds the text; `meta.text` is also the field `text` in the object or struct `meta`."""
     id_field: str = "id"

@@ -221,7 +221,10 @@ def _list_url(given: str) -> Listing:
         if file_system.isfile(key):
             name = plain.rstrip("/").rpartition("/")[2]
             size = file_system.info(key).get("size")
-            return Listing([FoundFile(given, name, size, given)], True)
+            url = (
+                given if key == root else file_system.unstrip_protocol(key) + (f"::{chain}" if chain else "")
+            )
+            return Listing([FoundFile(url, name, size, url)], True)
     if not any(character in root for character in "*?["):
         return Listing([], False)
     parts = root.split("/")
