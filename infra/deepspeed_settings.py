@@ -3,6 +3,7 @@
 from typing import Any
 
 from pipeline.config import DeepSpeedConfig, TrainConfig
+from pipeline.config.paths import resolved_path
 from pipeline.engine import Precision
 
 
@@ -16,7 +17,7 @@ def settings(
         ("offload_param", config.offload_parameters),
     ):
         if target != "none":
-            path = {"nvme_path": config.nvme_path} if target == "nvme" else {}
+            path = {"nvme_path": resolved_path(str(config.nvme_path))} if target == "nvme" else {}
             zero[key] = {"device": target, **path}
     ours = {
         # A micro-batch is one call of forward, whatever it holds; its size is ours.

@@ -1,18 +1,20 @@
 """Training in this one process, without Ray or DeepSpeed: on a laptop, or to measure kernels on a GPU."""
 
 import logging
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.checkpoint import MODEL_FOLDER, BackgroundWriter, newest
+from pipeline.checkpoint import STATE_FILE, STEP_NAME, BackgroundWriter, keep_model, newest, writing
 from pipeline.config import Config
 from pipeline.engine import PlainEngine
-from pipeline.tasks import TrainingJob, build_task, train_config
+from pipeline.errors import TrainingError
+from pipeline.output_files import remove_checkpoint
+from pipeline.tasks import Task, TrainingJob, build_task, train_config
 from pipeline.training import train
 
 log = logging.getLogger("sllm")
+
 
 Report = Callable[[dict[str, float]], None]
 
@@ -48,27 +50,47 @@ class LocalRuntime:
         yield newest(self.checkpoints)
 
     def found(self) -> list[Path]:
-        """All whole checkpoints, oldest first."""
-        return sorted(self.checkpoints.glob("step-*"))
+        """All whole checkpoints of ours, oldest first; copies and links of other names are a person's."""
+        folders = (path for path in self.checkpoints.glob("step-*") if not path.is_symlink())
+        return sorted(
+            path for path in folders if STEP_NAME.fullmatch(path.name) and (path / STATE_FILE).is_file()
+        )
 
     def _save(self, step: int, write: Callable[[Path], None]) -> None:
         partial = self.checkpoints / f".step-{step:09d}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        write(partial)
         final = self.checkpoints / f"step-{step:09d}"
-        shutil.rmtree(final, ignore_errors=True)
-        partial.rename(final)
+        try:
+            with writing(final):
+                remove_checkpoint(partial)
+                partial.mkdir(parents=True, exist_ok=True)
+                write(partial)
+                remove_checkpoint(final)
+                try:
+                    partial.rename(final)
+                except OSError as error:
+                    raise TrainingError(
+                        f"{final} stands where a checkpoint goes: move it away ({error.strerror})"
+                    ) from error
+        except BaseException:
+            remove_checkpoint(partial)  # what is half written takes the room that is missing
+            raise
         for old in self.found()[: -self.keep]:
-            shutil.rmtree(old)
+            remove_checkpoint(old)
 
 
-def train_locally(job: TrainingJob, config: Config, checkpoints: Path, output: Path, report: Report) -> None:
-    """Train to the end; the model's files then lie in the folder `output`."""
+def train_locally(
+    job: TrainingJob,
+    config: Config,
+    checkpoints: Path,
+    output: Path,
+    report: Report,
+    task: Task | None = None,
+) -> None:
+    """Train to the end; the model's files then lie in the folder `output`. `task`: where it is built already."""
     options = train_config(job, config)
-    task = build_task(job, config)
+    task = task or build_task(job, config)
     runtime = LocalRuntime(checkpoints, options.keep_checkpoints, report)
     train(task, options, PlainEngine(task.module, options, config.precision), runtime)
     finished = newest(checkpoints)
     assert finished is not None
-    shutil.copytree(finished / MODEL_FOLDER, output, dirs_exist_ok=True)
+    keep_model(finished, output)

@@ -1,4 +1,4 @@
-"""A configuration as the parameters of an MLflow run, and back; without the secrets in it."""
+"""A configuration as the parameters of an MLflow run, and back."""
 
 import json
 import re
@@ -7,28 +7,6 @@ from typing import Any
 
 _PARAM_CHARACTERS = 6000
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_\-. :/]")
-
-_SECRET_KEY = re.compile(
-    r"(^|_)(password|passwd|secret|token|api_key|access_key|credentials?)$", re.IGNORECASE
-)
-_USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
-_SECRET_QUERY = re.compile(
-    r"([?&][^=&\s]*(?:sig|signature|token|key|secret|password|credential)=)[^&\s]+", re.IGNORECASE
-)
-_MASK = "***"
-
-
-def masked(value: Any, key: str = "") -> Any:
-    """`value` with passwords, tokens and signatures in it replaced by `***`, through mappings and lists."""
-    if isinstance(value, Mapping):
-        return {name: masked(child, str(name)) for name, child in value.items()}
-    if isinstance(value, list | tuple):
-        return [masked(child, key) for child in value]
-    if isinstance(value, str) and value:
-        if _SECRET_KEY.search(key):
-            return _MASK
-        return _SECRET_QUERY.sub(rf"\1{_MASK}", _USER_INFO.sub(f"{_MASK}@", value))
-    return value
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -1,7 +1,6 @@
 """Training on a cluster: Ray Train starts the workers, DeepSpeed steps them, checkpoints go to storage."""
 
 import logging
-import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from ray.train.v2.torch.torch_trainer import TorchTrainer
 from infra.deepspeed_engine import DeepSpeedEngine
 from infra.local_training import Report, log
 from infra.ray_cluster import connect
-from pipeline.checkpoint import MODEL_FOLDER, finish, newest
+from pipeline.checkpoint import finish, keep_model, newest, writing
 from pipeline.config import Config
 from pipeline.errors import SllmError, TrainingError
 from pipeline.tasks import TrainingJob, build_task, train_config
@@ -88,7 +87,8 @@ class RayRuntime:
 
         def upload(checkpoint: ray.train.Checkpoint, name: str) -> ray.train.Checkpoint:
             try:
-                write(Path(folder))
+                with writing(Path(folder)):
+                    write(Path(folder))
                 kept = ray.train.get_context().get_storage().persist_current_checkpoint(checkpoint, name)
             except BaseException as error:
                 written.set_exception(error)
@@ -97,13 +97,18 @@ class RayRuntime:
             return kept
 
         self._written = written
-        ray.train.report(
-            {"step": step},
-            checkpoint=ray.train.Checkpoint.from_directory(folder),
-            checkpoint_upload_mode=UploadMode.ASYNC if background else UploadMode.SYNC,
-            checkpoint_upload_fn=upload,
-            delete_local_checkpoint_after_upload=True,
-        )
+        try:
+            ray.train.report(
+                {"step": step},
+                checkpoint=ray.train.Checkpoint.from_directory(folder),
+                checkpoint_upload_mode=UploadMode.ASYNC if background else UploadMode.SYNC,
+                checkpoint_upload_fn=upload,
+                delete_local_checkpoint_after_upload=True,
+            )
+        except Exception:
+            if written.done():
+                finish(written)  # in our words, where the upload is what failed
+            raise
 
     def wait(self) -> None:
         """Until the last checkpoint stands in storage."""
@@ -113,8 +118,15 @@ class RayRuntime:
     @contextmanager
     def latest(self) -> Iterator[Path | None]:
         """The newest whole checkpoint, whichever launcher wrote it; rank 0 chooses for all."""
-        found = [newest(self.checkpoints) if torch.distributed.get_rank() == 0 else None]
+        found: list[Path | TrainingError | None] = [None]
+        if torch.distributed.get_rank() == 0:
+            try:
+                found = [newest(self.checkpoints)]
+            except TrainingError as error:
+                found = [error]
         torch.distributed.broadcast_object_list(found)
+        if isinstance(found[0], TrainingError):
+            raise found[0]
         yield found[0]
 
 
@@ -172,7 +184,7 @@ def train_on_cluster(
     finished = newest(checkpoints)
     if finished is None:
         raise TrainingError("training ended without a checkpoint; see the logs of the Ray workers")
-    shutil.copytree(finished / MODEL_FOLDER, output, dirs_exist_ok=True)
+    keep_model(finished, output)
 
 
 def with_absolute_paths(config: Config) -> Config:
@@ -224,5 +236,6 @@ def _quiet() -> None:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
+    log.setLevel(logging.ERROR)  # the driver looked at the same things, and said so
     for name in ("DeepSpeed", "deepspeed"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -4,10 +4,11 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from infra.parameters import masked, unflatten
+from infra.parameters import unflatten
 from infra.tracking import DIGEST_CHARACTERS, OUTPUT_CONTEXT, client_of, resolve_uri, sqlite_path
 from pipeline.errors import ConfigError
 from pipeline.lineage import Artifact, JobRecord
+from pipeline.redaction import redacted
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run
@@ -56,8 +57,8 @@ class RunSearch:
                 if not token:
                     break
         except MlflowException as error:
-            line = masked(str(error).splitlines()[0])
-            raise ConfigError(f"the MLflow store {masked(self._uri)} cannot be asked: {line}") from error
+            line = redacted(str(error).splitlines()[0])
+            raise ConfigError(f"the MLflow store {redacted(self._uri)} cannot be asked: {line}") from error
         return [
             record
             for record in found

@@ -19,15 +19,17 @@ from pydantic_core import from_json
 
 from infra.storage import TEMPORARY_SUFFIX, Folder
 from pipeline.corpus import Rejection
-from pipeline.corpus.splits import id_hash
+from pipeline.corpus.splits import id_hash, is_made_id
 from pipeline.errors import ShardError
 from pipeline.manifest import MANIFEST, PROGRESS, Identity, Manifest, ShardRecord
+from pipeline.output_files import RECORD_NAME, is_of_job
 from pipeline.shards import TOKENIZER_FOLDER
 from pipeline.tokens import Tokenizer
 
 PLAN = f"{PROGRESS}/plan.json"
 REJECTED = "rejected.jsonl"
 _TRAINED_ON = f"{TOKENIZER_FOLDER}/trained_on.sha256"
+_TOKENIZER_CONFIG = f"{TOKENIZER_FOLDER}/tokenizer_config.json"
 _SHARD_NAME = re.compile(r"(train|dev)-\d{5,}\.arrow")
 _SPLIT_NAME = re.compile(rf"{PROGRESS}/(\d+)\.json")
 
@@ -53,7 +55,7 @@ class FinishedSplit:
     shards: tuple[ShardRecord, ...]
     rejections: tuple[Rejection, ...]
     id_hashes: NDArray[np.uint64] | None = None
-    """Of the documents in the shards; None: to be read from them."""
+    """Of the documents' own ids; None: to be read from the shards."""
 
     def to_json(self) -> bytes:
         """For the progress folder."""
@@ -85,7 +87,7 @@ class ShardOutput:
         Raises `ShardError` where there are shards of another identity, unless they may be overwritten.
         """
         names = self.folder.names()
-        self.folder.remove([name for name in names if name.endswith(TEMPORARY_SUFFIX)])
+        self.folder.remove([name for name in names if _is_half_written(name)])
         shards = [name for name in names if _SHARD_NAME.fullmatch(name)]
         there: Identity | None = None
         found: dict[int, FinishedSplit] = {}
@@ -104,8 +106,14 @@ class ShardOutput:
                 f"another output, or set prepare.overwrite=true to replace them"
             )
         if there is None or differences:
-            # The manifest goes first: without it nothing that is left counts.
-            self.folder.remove([MANIFEST, REJECTED, *shards, *_of_progress(names)])
+            if there is None and shards and not self._is_ours(names):
+                raise ShardError(
+                    f"output {self.folder.url!r} holds {shards[0]} without a {MANIFEST}: no job of ours wrote it; "
+                    "choose another output"
+                )
+            # The manifest and the plan go last: as long as they are there, what is left is known as ours.
+            self.folder.remove([REJECTED, *shards, *(name for name in _of_progress(names) if name != PLAN)])
+            self.folder.remove([MANIFEST, PLAN])
             return {}
         kept = {index: split for index, split in found.items() if self._is_intact(split)}
         if len(kept) < num_splits and MANIFEST in names:
@@ -116,7 +124,10 @@ class ShardOutput:
         elif MANIFEST in names:
             self.folder.remove(_of_progress(names))  # where it was killed before it could
         known = {record.file for split in kept.values() for record in split.shards}
-        self.folder.remove([name for name in shards if name not in known])
+        stale = (
+            name for name in shards if name not in known and int(name.partition("-")[2][:-6]) < num_splits
+        )
+        self.folder.remove(list(stale))
         return kept
 
     def begin(self, identity: Identity, tokenizer: Tokenizer, trained_on: str | None) -> None:
@@ -144,13 +155,13 @@ class ShardOutput:
         self.folder.write(f"{PROGRESS}/{index:05d}.json", split.to_json())
 
     def id_hashes(self, split: FinishedSplit) -> NDArray[np.uint64]:
-        """Hashes of the ids of the split's documents, read from its shards where it does not hold them."""
+        """Hashes of the own ids of the split's documents, read from its shards where it does not hold them."""
         if split.id_hashes is not None:
             return split.id_hashes
         hashes: list[int] = []
         for record in split.shards:
             batch = pa.ipc.open_file(self.folder.read(record.file)).get_batch(0)
-            hashes += map(id_hash, batch["doc_id"].to_pylist())
+            hashes += [id_hash(one) for one in batch["doc_id"].to_pylist() if not is_made_id(one)]
         return np.array(hashes, np.uint64)
 
     def write_rejected(self, splits: Iterable[tuple[int, FinishedSplit]]) -> None:
@@ -162,13 +173,35 @@ class ShardOutput:
         )
         self.folder.write(REJECTED, "".join(rows).encode())
 
-    def finish(self, identity: Identity, finished: dict[int, FinishedSplit]) -> Manifest:
+    def check_bos_eos(self, tokenizer: Tokenizer) -> None:
+        """Raise `ShardError` where the folder holds shards of this tokenizer with another BOS or EOS."""
+        if self.folder.read(_TOKENIZER_CONFIG) in (None, tokenizer.files()["tokenizer_config.json"].encode()):
+            return
+        stored = self.tokenizer()
+        if stored is None or stored.digest != tokenizer.digest:
+            return  # other shards altogether, which is found elsewhere
+        there = (stored.named_bos_id, stored.named_eos_id)
+        here = (tokenizer.named_bos_id, tokenizer.named_eos_id)
+        if there != here:
+            raise ShardError(
+                f"output {self.folder.url!r} holds shards with BOS and EOS of ids {there[0]} and {there[1]}; the "
+                f"tokenizer now has {here[0]} and {here[1]}: choose another output, or replace them with --force"
+            )
+
+    def finish(
+        self, identity: Identity, finished: dict[int, FinishedSplit], tokenizer: Tokenizer
+    ) -> Manifest:
         """Write the manifest, and forget the progress."""
         records = [record for split in finished.values() for record in split.shards]
         set_aside = [rejection for split in finished.values() for rejection in split.rejections]
-        rejected = Counter(rejection.reason for rejection in set_aside if not rejection.is_filtered)
+        rejected: Counter[str] = Counter()
+        for rejection in set_aside:
+            if not rejection.is_filtered:
+                rejected[rejection.reason] += rejection.num_lines
         filtered = Counter(rejection.reason for rejection in set_aside if rejection.is_filtered)
-        manifest = Manifest.of(identity, len(finished), records, rejected, filtered)
+        manifest = Manifest.of(
+            identity, len(finished), records, rejected, filtered, (tokenizer.bos_id, tokenizer.eos_id)
+        )
         self.folder.write(MANIFEST, (manifest.model_dump_json(indent=1) + "\n").encode())
         self.folder.remove(_of_progress(self.folder.names()))
         return manifest
@@ -208,10 +241,20 @@ class ShardOutput:
             for index, records in shards.items()
         }
 
+    def _is_ours(self, names: list[str]) -> bool:
+        """Whether a job began here: then shards without a manifest are what it left."""
+        return MANIFEST in names or PLAN in names or RECORD_NAME in names
+
     def _is_intact(self, split: FinishedSplit) -> bool:
         return all(self.folder.sha256(record.file) == record.sha256 for record in split.shards)
 
 
 def _of_progress(names: Iterable[str]) -> list[str]:
     """What a rerun would go on from; beside a manifest there is no need of it."""
-    return [name for name in names if name.startswith(f"{PROGRESS}/")]
+    return [name for name in names if name == PLAN or _SPLIT_NAME.fullmatch(name)]
+
+
+def _is_half_written(name: str) -> bool:
+    """Whether a process of ours died while it wrote this."""
+    whole, _, process = name.removesuffix(TEMPORARY_SUFFIX).rpartition(".")
+    return name.endswith(TEMPORARY_SUFFIX) and process.isdecimal() and is_of_job(whole, "shards")

@@ -8,9 +8,16 @@ from typing import Any
 
 import fsspec
 
+from pipeline.config.paths import is_url, resolved_path
 from pipeline.errors import SllmError
+from pipeline.output_files import remove_written
 
 TEMPORARY_SUFFIX = ".partial"
+_WITH_FOLDERS = frozenset(
+    ("arrow_hdfs", "file", "ftp", "hdfs", "local", "memory", "sftp", "smb", "ssh", "webdav", "webhdfs")
+)
+"""Protocols of file systems with folders, which are made before a file in them. In an object store there are none,
+and to make one would make a mistyped bucket."""
 
 
 class StorageError(SllmError):
@@ -21,7 +28,7 @@ class Folder:
     """Files by name (`tokenizer/tokenizer.json`) below a local path or an fsspec URL."""
 
     def __init__(self, url: str) -> None:
-        self._local = None if "://" in url else Path(url).expanduser().absolute()
+        self._local = None if is_url(url) else Path(resolved_path(url)).absolute()
         self.url = url if self._local is None else str(self._local)
         """Absolute, so that it means the same in every process."""
         self._remote: Any = None
@@ -31,6 +38,26 @@ class Folder:
             except (OSError, ValueError, ImportError) as error:
                 raise StorageError(f"output {url!r} cannot be used: {error}") from error
             self._root = root.rstrip("/")
+            protocol = self._remote.protocol
+            self._has_folders = bool(
+                _WITH_FOLDERS & {protocol, *(() if isinstance(protocol, str) else protocol)}
+            )
+
+    def check_bucket(self) -> None:
+        """Raise `StorageError` where the bucket of an object store is not there: none is ever made."""
+        if self._local is not None or self._has_folders:
+            return
+        bucket = self._root.lstrip("/").partition("/")[0]
+        try:
+            is_there = self._remote.exists(bucket)
+        except PermissionError:  # whoever may write there need not be allowed to look
+            return
+        except Exception as error:  # each file system has errors of its own
+            raise StorageError(f"{self.url!r} cannot be reached: {error}") from error
+        if not is_there:
+            raise StorageError(
+                f"{self.url!r}: there is no bucket {bucket!r}; correct the name, or make it first"
+            )
 
     def write(self, name: str, data: Any) -> None:
         """Write all of `data` (bytes or a buffer) or nothing; an older file of this name is replaced.
@@ -40,7 +67,8 @@ class Folder:
         try:
             if self._local is None:
                 path = f"{self._root}/{name}"
-                self._remote.makedirs(path.rpartition("/")[0], exist_ok=True)
+                if self._has_folders:
+                    self._remote.makedirs(path.rpartition("/")[0], exist_ok=True)
                 self._remote.pipe_file(path, bytes(data))
                 return
             target = self._local / name
@@ -85,10 +113,11 @@ class Folder:
             raise StorageError(f"{name} cannot be read from {self.url!r}: {error}") from error
 
     def names(self) -> list[str]:
-        """Names of all files below, sorted; of a folder that is not there, none."""
+        """Names of all files below, sorted; of a folder that is not there, none. Links are no files of it."""
         if self._local is not None:
-            files = (file for file in self._local.rglob("*") if file.is_file())
-            return sorted(file.relative_to(self._local).as_posix() for file in files)
+            files = (Path(folder, name) for folder, _, names in os.walk(self._local) for name in names)
+            own = (file for file in files if file.is_file() and not file.is_symlink())
+            return sorted(file.relative_to(self._local).as_posix() for file in own)
         self._remote.invalidate_cache()
         if not self._remote.exists(self._root):
             return []
@@ -108,19 +137,14 @@ class Folder:
         }
 
     def remove(self, names: list[str]) -> None:
-        """Delete these files, where they are there, and local folders that this leaves empty."""
+        """Delete these files, where they are there, and local folders that this leaves empty; never through a link."""
         try:
             for name in names:
                 if self._local is None:
                     with contextlib.suppress(FileNotFoundError):
                         self._remote.rm_file(f"{self._root}/{name}")
                     continue
-                file = self._local / name
-                if not file.exists():
-                    continue
-                file.unlink()
-                if file.parent != self._local and not any(file.parent.iterdir()):
-                    file.parent.rmdir()
+                remove_written(self._local, [name])
         except OSError as error:
             raise StorageError(f"{self.url!r} cannot be cleared: {error}") from error
 

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import shlex
 import sys
 import time
@@ -15,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra.provenance import git_commit
-from infra.tracking import sqlite_path
+from infra.tracking import DEFAULT_URI, sqlite_path
 from pipeline.config import Config
 from pipeline.errors import ConfigError, SllmError
+from pipeline.redaction import is_secret, redacted
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -26,6 +28,15 @@ EXCLUDES = [
     *(".git", ".venv", "venv", "/runs", "/data", "/mlruns", "/outputs", "/checkpoints", "/build", "/dist"),
     *("__pycache__", ".*_cache", ".hypothesis", "*.egg-info", "node_modules"),
     *("*.arrow", "*.parquet", "*.safetensors", "*.pt", "*.db", "*.zst", "*.gz", "!/segmenters/weights/**"),
+    # Last, so that nothing before takes it back: hidden files, keys and credentials never travel.
+    *(".?*", "*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx", "*.ppk", "*.ovpn", "*.env"),
+    *("id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "credentials", "auth_token"),
+    *(
+        f"*{name}*.{suffix}"
+        for name in ("credential", "secret", "password", "token", "service-account", "service_account")
+        for suffix in ("json", "yaml", "yml", "toml", "ini", "cfg", "txt")
+        if (name, suffix) != ("token", "json")  # of a tokenizer
+    ),
 ]
 """What stays behind of the working folder (patterns of .gitignore, whose own count too)."""
 
@@ -56,6 +67,7 @@ def submit(
     folder = (folder or Path.cwd()).absolute()
     carried = [_carried(config_path, folder)] if config_path else []
     _refuse_local_paths(config, folder)
+    _refuse_secrets(config_path, arguments)
     entrypoint = shlex.join(["python", "-m", "jobs", verb, *carried, *arguments])
     with _plain_trouble(address, folder):
         client = _client(address)
@@ -73,6 +85,46 @@ def submit(
         return INTERRUPTED
 
 
+def travelling_files(folder: Path) -> dict[str, int]:
+    """Names, relative to the working folder, and bytes of all that travels with a submitted job: as Ray packs it."""
+    from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
+
+    found: dict[str, int] = {}
+
+    def note(path: Path) -> None:
+        if path.is_file():
+            found[path.relative_to(folder).as_posix()] = path.stat().st_size
+
+    folder = folder.absolute()
+    _dir_travel(folder, [_get_excludes(folder, _excludes(folder))], note, include_gitignore=True)
+    return dict(sorted(found.items()))
+
+
+def _excludes(folder: Path) -> list[str]:
+    """`EXCLUDES`, and each link: what is behind one lies elsewhere, or travels under its own name."""
+    links = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name not in (".git", ".venv")]
+        links += [Path(place, name) for name in (*folders, *files) if Path(place, name).is_symlink()]
+    escaped = [re.sub(r"([\\*?\[\]!# ])", r"\\\1", link.relative_to(folder).as_posix()) for link in links]
+    return [*EXCLUDES, *(f"/{name}" for name in escaped)]
+
+
+def _refuse_secrets(config_path: str | None, arguments: Sequence[str]) -> None:
+    """Raise `ConfigError` for a secret that would stand in the entrypoint, which the dashboard shows, or travel in the
+    configuration file."""
+    remedy = "write ${VARIABLE} in its place, and set that variable on the cluster"
+    for argument in arguments:
+        if is_secret(argument):
+            raise ConfigError(
+                f"{redacted(argument)}: a secret does not travel with a submitted job: {remedy}"
+            )
+    if config_path is not None and is_secret(Path(config_path).read_text(encoding="utf-8")):
+        raise ConfigError(
+            f"{config_path} holds a secret, which does not travel with a submitted job: {remedy}"
+        )
+
+
 def _client(address: str) -> "JobSubmissionClient":
     """A client that shows the token of `RAY_AUTH_TOKEN`, `RAY_AUTH_TOKEN_PATH` or `~/.ray/auth_token`."""
     os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -87,7 +139,11 @@ def _runtime_env(folder: Path) -> dict[str, object]:
     environment = {"RAY_JOB_STOP_SIGNAL": "SIGINT"}  # so that a stopped job can end its MLflow run
     if commit := git_commit():
         environment["SLLM_GIT_COMMIT"] = commit
-    return {"working_dir": str(folder), "excludes": EXCLUDES, "env_vars": environment}
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+        value = os.environ.get(name, "")
+        if value and not is_secret(value):  # the dashboard shows it
+            environment[name] = value
+    return {"working_dir": str(folder), "excludes": _excludes(folder), "env_vars": environment}
 
 
 def _follow(client: "JobSubmissionClient", job: str) -> int:
@@ -144,7 +200,7 @@ def _carried(config_path: str, folder: Path) -> str:
 
 def _refuse_local_paths(config: Config, folder: Path) -> None:
     """Raise `ConfigError` for a path that means something else in the job's temporary working folder."""
-    database = sqlite_path(config.tracking.uri)
+    database = sqlite_path(config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
     named: list[tuple[str, str | None]] = [
         ("output", config.output),
         *(("shards", folder) for folder in config.shard_folders),

@@ -3,21 +3,23 @@
 `mlflow` itself is imported where it is needed, never at the top: it takes seconds.
 """
 
+import contextlib
 import json
 import logging
 import os
 import re
-import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from infra.parameters import flatten, masked
+from infra.metrics_logger import MetricsLogger
+from infra.parameters import flatten
 from pipeline.config import TrackingConfig
 from pipeline.errors import ConfigError
 from pipeline.lineage import Artifact
+from pipeline.redaction import redacted, redacted_tree
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,16 +34,25 @@ OUTPUT_CONTEXT = "output"
 _SQLITE = "sqlite:///"
 _PARAMS_A_BATCH = 100
 _INPUTS_A_BATCH = 100
-_METRICS_A_BATCH = 1000
-_FLUSH_SECONDS = 2.0
-_CLOSE_TRIES = 3
 
 
-def resolve_uri(uri: str) -> str:
-    """The tracking URI with an SQLite path made absolute, so that every process of the job means one file."""
+DEFAULT_URI, DEFAULT_EXPERIMENT = "sqlite:///runs/mlflow.db", "sllm"
+
+
+def resolve_uri(uri: str | None) -> str:
+    """The tracking URI: as given, else MLFLOW_TRACKING_URI, else an SQLite file below the working folder.
+
+    An SQLite path is made absolute, so that every process of the job means one file.
+    """
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     if not uri.startswith(_SQLITE) or uri == "sqlite:///:memory:":
         return uri
     return _SQLITE + str(Path(uri.removeprefix(_SQLITE)).absolute())
+
+
+def resolve_experiment(name: str | None) -> str:
+    """The experiment: as given, else MLFLOW_EXPERIMENT_NAME, else `sllm`."""
+    return name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
 
 
 def sqlite_path(uri: str) -> Path | None:
@@ -52,6 +63,9 @@ def sqlite_path(uri: str) -> Path | None:
 def client_of(uri: str) -> "MlflowClient":
     """A client of the store, which is made or brought up to date here, before any other process opens it."""
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    # By default a server that refuses is asked for four minutes, one that hangs for two minutes each time.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     for chatty in ("alembic", "mlflow"):
@@ -63,83 +77,9 @@ def client_of(uri: str) -> "MlflowClient":
     return MlflowClient(tracking_uri=uri)
 
 
-class MetricsLogger:
-    """Sends the metrics of one run in batches from a thread of its own, so that a training step never waits.
-
-    A store that cannot be reached for a while costs nothing but memory: metrics wait and go out later.
-    Steps of a key that the run holds already (it was resumed) are left out.
-    """
-
-    def __init__(self, tracking_uri: str, run_id: str) -> None:
-        self._client = client_of(tracking_uri)
-        self._run_id = run_id
-        self._last_steps: dict[str, int] = {}
-        self._waiting: list[Any] = []
-        self._lock = threading.Lock()
-        self._sending = threading.Lock()
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._send_now_and_then, name="metrics", daemon=True)
-        self._thread.start()
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Queue these values; `step` counts optimizer steps, none for what has no step."""
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        for key, value in metrics.items():
-            if step is None or step > self._last_step(key):
-                with self._lock:
-                    self._waiting.append(Metric(key, float(value), now, step or 0))
-            if step is not None:
-                self._last_steps[key] = max(step, self._last_steps[key])
-
-    def close(self) -> None:
-        """Send what waits and end the thread; what the store still refuses is given up with a warning."""
-        self._closed.set()
-        self._thread.join()
-        for attempt in range(_CLOSE_TRIES):
-            if self._flush():
-                return
-            time.sleep(2**attempt)
-        logger.warning("%d metric values of run %s could not be stored", len(self._waiting), self._run_id)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _last_step(self, key: str) -> int:
-        if key not in self._last_steps:
-            history = self._client.get_metric_history(self._run_id, key)
-            self._last_steps[key] = max((metric.step for metric in history), default=-1)
-        return self._last_steps[key]
-
-    def _send_now_and_then(self) -> None:
-        while not self._closed.wait(_FLUSH_SECONDS):
-            self._flush()
-
-    def _flush(self) -> bool:
-        with self._sending:
-            while True:
-                with self._lock:
-                    batch = self._waiting[:_METRICS_A_BATCH]
-                if not batch:
-                    return True
-                try:
-                    self._client.log_batch(self._run_id, metrics=batch, synchronous=True)
-                except Exception as error:
-                    logger.warning(
-                        "metrics wait, the tracking store does not take them: %s", _first_line(error)
-                    )
-                    return False
-                with self._lock:
-                    del self._waiting[: len(batch)]
-
-
 def attach(tracking_uri: str, run_id: str) -> MetricsLogger:
     """Metrics of a run that another process started, for rank 0 in a training worker; close it at the end."""
-    return MetricsLogger(tracking_uri, run_id)
+    return MetricsLogger(lambda: client_of(tracking_uri), run_id)
 
 
 class ActiveRun:
@@ -177,7 +117,7 @@ class ActiveRun:
 
         client = client_of(self.tracking_uri)
         run = client.get_run(self.run_id)
-        params = {**flatten(masked(config))}
+        params = {**flatten(redacted_tree(config))}
         known = run.data.params
         changed = {
             f"resumed.{key}": value for key, value in params.items() if key in known and known[key] != value
@@ -236,7 +176,9 @@ class ActiveRun:
         """End the run as FINISHED, FAILED or KILLED, with the first line of the error."""
         client = client_of(self.tracking_uri)
         if error is not None:
-            client.set_tag(self.run_id, "sllm.error", f"{type(error).__name__}: {_first_line(error)}"[:5000])
+            client.set_tag(
+                self.run_id, "sllm.error", f"{type(error).__name__}: {redacted(_first_line(error))}"[:5000]
+            )
         client.set_terminated(self.run_id, status)
 
     @staticmethod
@@ -252,6 +194,12 @@ class ActiveRun:
             return None
 
 
+def check_store(tracking: TrackingConfig) -> None:
+    """Ask a tracking server, before any work, whether it is there. Raises `ConfigError` where it cannot be used."""
+    if resolve_uri(tracking.uri).startswith(("http://", "https://")):
+        _experiment_id(tracking)
+
+
 def start_run(tracking: TrackingConfig, name: str, output: str, resume: str | None = None) -> ActiveRun:
     """A new run in the experiment, or the run `resume` taken up again.
 
@@ -260,22 +208,41 @@ def start_run(tracking: TrackingConfig, name: str, output: str, resume: str | No
     Raises `ConfigError` where the store cannot be used.
     """
     uri = resolve_uri(tracking.uri)
-    try:
+    experiment_id = _experiment_id(tracking)
+    with _usable(uri):
         client = client_of(uri)
         if resume is not None and (run_id := _taken_up(client, resume)):
             return ActiveRun(uri, run_id, output)
-        found = client.get_experiment_by_name(tracking.experiment)
+        return ActiveRun(uri, client.create_run(experiment_id, run_name=name).info.run_id, output)
+
+
+def _experiment_id(tracking: TrackingConfig) -> str:
+    uri, name = resolve_uri(tracking.uri), resolve_experiment(tracking.experiment)
+    with _usable(uri):
+        client = client_of(uri)
+        found = client.get_experiment_by_name(name)
         file = sqlite_path(uri)
         beside = None if file is None else (file.parent / "artifacts").as_uri()
-        experiment_id = (
-            found.experiment_id
-            if found
-            else client.create_experiment(tracking.experiment, artifact_location=beside)
+        if found is None:
+            made: str = client.create_experiment(name, artifact_location=beside)
+            return made
+    if found.lifecycle_stage != "active":
+        raise ConfigError(
+            f"the MLflow experiment {name!r} is deleted: bring it back with `mlflow experiments restore "
+            f"--experiment-id {found.experiment_id}`, or name another one in tracking.experiment"
         )
-        return ActiveRun(uri, client.create_run(experiment_id, run_name=name).info.run_id, output)
+    found_id: str = found.experiment_id
+    return found_id
+
+
+@contextlib.contextmanager
+def _usable(uri: str) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:
         raise ConfigError(
-            f"the MLflow store tracking.uri={masked(uri)} cannot be used: {masked(_first_line(error))}"
+            f"the MLflow store {redacted(uri)} (tracking.uri or MLFLOW_TRACKING_URI) cannot be used: "
+            f"{redacted(_first_line(error))}"
         ) from error
 
 
@@ -295,14 +262,21 @@ def _dataset(artifact: Artifact, context: str) -> Any:
     scheme = urlsplit(artifact.path).scheme
     return DatasetInput(
         Dataset(
-            name=artifact.path.rstrip("/").rsplit("/", 1)[-1][:500] or artifact.kind,
+            name=_name_of(artifact),
             digest=artifact.digest[:DIGEST_CHARACTERS],
             source_type=scheme or "local",
-            source=json.dumps({"uri": masked(artifact.path)}),
+            source=json.dumps({"uri": redacted(artifact.path)}),
             profile=json.dumps({"sha256": artifact.digest, "kind": artifact.kind, "run_id": artifact.run_id}),
         ),
         [InputTag("mlflow.data.context", context)],
     )
+
+
+def _name_of(artifact: Artifact) -> str:
+    """The last part of its path, without the query of a URL."""
+    path = redacted(artifact.path)
+    path = path.partition("?")[0] if "://" in path else path
+    return path.rstrip("/").rsplit("/", 1)[-1][:500] or artifact.kind
 
 
 def _first_line(error: BaseException) -> str:

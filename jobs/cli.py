@@ -21,10 +21,13 @@ from rich.console import Console
 from rich.text import Text
 
 from jobs import cli_bench, cli_look
-from jobs.arguments import ConfigPath, Overrides, config_and_overrides
-from pipeline.config import Config, load_config
+from jobs.arguments import ConfigPath, Overrides, config_and_overrides, loaded, with_paths
+from jobs.utf8_mode import ensure_utf8
+from pipeline.config import Config
+from pipeline.config.paths import PATH, is_url, resolved_path
 from pipeline.errors import ConfigError, CorpusError, ModelError, ShardError, SllmError
 from pipeline.lineage import JobRecord
+from pipeline.redaction import redacted
 from segmenters.contract import SegmenterError
 
 # One progress bar at a time is enough, and it is ours. Ray workers inherit this.
@@ -93,7 +96,7 @@ def _answering_errors(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def answering(*arguments: Any, **options: Any) -> None:
         try:
-            command(*arguments, **options)
+            command(*arguments, **with_paths(command, options))
         except KeyboardInterrupt:
             _complain("interrupted; what is finished stays, and the same command goes on from there")
             raise typer.Exit(INTERRUPTED) from None
@@ -103,7 +106,7 @@ def _answering_errors(command: Callable[..., None]) -> Callable[..., None]:
                 raise
             if os.environ.get("SLLM_DEBUG", "") not in ("", "0"):
                 traceback.print_exc()
-            _complain(" ".join(str(ours).split()))
+            _complain(" ".join(redacted(str(ours)).split()))
             raise typer.Exit(BAD_INPUT if isinstance(ours, _BAD_INPUT_ERRORS) else FAILED) from None
 
     return answering
@@ -147,16 +150,32 @@ def _only_result_on_stdout(wanted: bool) -> Iterator[Callable[[Any], None]]:
 def _show_config(config: Config) -> None:
     import yaml
 
-    from infra.parameters import masked
+    from pipeline.redaction import redacted_tree
 
-    print(yaml.safe_dump(masked(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True), end="")
+    print(
+        yaml.safe_dump(redacted_tree(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True),
+        end="",
+    )
+
+
+def _show_travelling() -> None:
+    """What `--submit` would send of the working folder, as comments below the configuration."""
+    from infra.submission import travelling_files
+
+    files = travelling_files(Path.cwd())
+    print(f"# {len(files)} files of {Path.cwd()} would travel, {sum(files.values()):,} bytes:")
+    for name, size in files.items():
+        print(f"# {size:>12,}  {name}")
 
 
 def _job(verb: str, overrides: list[str], config_path: str | None, options: "_JobOptions") -> None:
     """What every job verb does once its arguments are known."""
-    config = load_config(config_path, overrides)
+    config = loaded(config_path, overrides)
+    _check_output(verb, config)
     if options.dry_run:
         _show_config(config)
+        if options.submit is not None:
+            _show_travelling()
         return
     if options.submit is not None:
         from infra.submission import submit
@@ -167,6 +186,20 @@ def _job(verb: str, overrides: list[str], config_path: str | None, options: "_Jo
         module = importlib.import_module(f"jobs.{verb.replace('-', '_')}")
         record: JobRecord = module.run(config, force=options.force)
         show(dataclasses.asdict(record))
+
+
+def _check_output(verb: str, config: Config) -> None:
+    """Raise `ConfigError` for an output that is of no use, before anything is sent, read or made."""
+    if config.output is None or not is_url(config.output):
+        return
+    if verb != "prepare":
+        from jobs.place import not_a_folder
+
+        raise not_a_folder(config.output)
+    if config.output.startswith("memory://"):
+        raise ConfigError(
+            f"output={config.output} is gone when the command ends: name a folder, or another URL"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,7 +254,7 @@ def _generate(
 ) -> None:
     """Write text from a model folder or a configuration."""
     path, changes = config_and_overrides(config, overrides)
-    if path is not None and Path(path).is_dir():
+    if path is not None and Path(resolved_path(path)).is_dir():
         path, changes = None, [f"models.sllm={json.dumps(path, ensure_ascii=False)}", *changes]
     if prompt is not None:
         changes.append(f"generate.prompt={json.dumps(prompt, ensure_ascii=False)}")
@@ -239,6 +272,7 @@ def export(
     checkpoint: Annotated[
         str,
         typer.Argument(metavar="CHECKPOINT", help="A checkpoint, or a training job's output: its newest."),
+        PATH,
     ],
     overrides: Overrides = None,
     force: Force = False,
@@ -267,6 +301,7 @@ for _bench in (cli_bench.prepare, cli_bench.stream, cli_bench.segmenters, cli_be
 
 def main() -> None:
     """Entry point of the console command."""
+    ensure_utf8()
     # Imports make many objects and no garbage: looking for some costs a sixth of a start.
     gc.set_threshold(100_000, 20, 100)
     app()

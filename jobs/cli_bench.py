@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from jobs.arguments import ConfigPath, Overrides, config_and_overrides
-from pipeline.config import load_config
+from jobs.arguments import ConfigPath, Overrides, config_and_overrides, loaded
+from pipeline.config.paths import PATH
 
 
 def prepare(
-    source: Annotated[str, typer.Argument(metavar="FILE", help="Text to prepare: JSONL, Parquet, ...")],
-    tokenizer: Annotated[str, typer.Argument(help="Folder or hub name of a fast tokenizer.")],
+    source: Annotated[str, typer.Argument(metavar="FILE", help="Text to prepare: JSONL, Parquet, ..."), PATH],
+    tokenizer: Annotated[str, typer.Argument(help="Folder or hub name of a fast tokenizer."), PATH],
     num_workers: Annotated[int, typer.Option("--num-workers", help="Workers of each contender.")] = 2,
     segmenter: Annotated[str, typer.Option("--segmenter", metavar="NAME", help="Ours cuts with it.")] = (
         "punctuation_v1"
@@ -30,7 +30,7 @@ def prepare(
 
 
 def stream(
-    shards: Annotated[str, typer.Argument(metavar="SHARDS", help="Folder written by `sllm prepare`.")],
+    shards: Annotated[str, typer.Argument(metavar="SHARDS", help="Folder written by `sllm prepare`."), PATH],
     micro_batch_tokens: Annotated[
         int, typer.Option("--tokens", help="Tokens a micro-batch, at most.")
     ] = 16384,
@@ -54,7 +54,7 @@ def stream(
 
 
 def segmenters(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Folder with segmentation/ and text/.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Folder with segmentation/ and text/."), PATH],
     names: Annotated[
         str | None, typer.Option("--segmenters", metavar="NAME,NAME,...", help="Ours; none: all of them.")
     ] = None,
@@ -64,6 +64,7 @@ def segmenters(
     gold: Annotated[
         list[str] | None,
         typer.Option("--gold", metavar="FILE", help="Another file with boundaries: JSONL or CoNLL-U."),
+        PATH,
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and not a Markdown table.")] = False,
 ) -> None:
@@ -98,4 +99,4 @@ def train(
     from jobs.bench_train import show
 
     path, changes = config_and_overrides(config, overrides)
-    show(load_config(path, changes), steps, reference, as_json)
+    show(loaded(path, changes), steps, reference, as_json)

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from jobs.arguments import ConfigPath, Overrides, config_and_overrides
-from pipeline.config import load_config
+from jobs.arguments import ConfigPath, Overrides, config_and_overrides, loaded
+from pipeline.config.paths import PATH, resolved_tracking_uri
 
 
 def lineage(
-    path: Annotated[str, typer.Argument(help="A model, shards, a report, or a corpus file.")],
+    path: Annotated[str, typer.Argument(help="A model, shards, a report, or a corpus file."), PATH],
     tracking: Annotated[
         str | None, typer.Option("--tracking", metavar="URI", help="MLflow store, where job.json names none.")
     ] = None,
@@ -28,15 +28,17 @@ def lineage(
     """
     from jobs.lineage import show
 
-    show(path, tracking, as_json, forward)
+    show(path, None if tracking is None else resolved_tracking_uri(tracking), as_json, forward)
 
 
 def inspect(
-    shards: Annotated[str, typer.Argument(help="Folder of shards.")],
+    shards: Annotated[str, typer.Argument(help="Folder or URL of shards."), PATH],
     samples: Annotated[int, typer.Option("--samples", help="Documents to show with their sentences.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     plot: Annotated[
-        str | None, typer.Option("--plot", metavar="FILE", help="Draw the histograms: .png, .svg or .pdf.")
+        str | None,
+        typer.Option("--plot", metavar="FILE", help="Draw the histograms: .png, .svg or .pdf."),
+        PATH,
     ] = None,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not read every shard.")] = False,
 ) -> None:
@@ -53,7 +55,7 @@ def inspect(
 
 def segment(
     source: Annotated[
-        str | None, typer.Argument(metavar="IN", help="JSONL file with `id` and `text`.")
+        str | None, typer.Argument(metavar="IN", help="JSONL file with `id` and `text`."), PATH
     ] = None,
     segmenter: Annotated[
         str, typer.Option("--segmenter", metavar="NAME", help="See --list.")
@@ -62,7 +64,7 @@ def segment(
         list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="An option of the segmenter.")
     ] = None,
     output: Annotated[
-        str | None, typer.Option("--output", metavar="OUT", help="JSONL file with `id` and `ends`.")
+        str | None, typer.Option("--output", metavar="OUT", help="JSONL file with `id` and `ends`."), PATH
     ] = None,
     list_all: Annotated[bool, typer.Option("--list", help="List the segmenters and stop.")] = False,
     compare: Annotated[
@@ -70,7 +72,7 @@ def segment(
         typer.Option("--compare", metavar="NAME,NAME,...", help="Show the splits of IN side by side."),
     ] = None,
     html: Annotated[
-        str | None, typer.Option("--html", metavar="PAGE", help="With --compare: write them as a page.")
+        str | None, typer.Option("--html", metavar="PAGE", help="With --compare: write them as a page."), PATH
     ] = None,
 ) -> None:
     """Cut documents into sentences: the character offsets of their ends, exclusive.
@@ -128,4 +130,4 @@ def plan(
 
     path, changes = config_and_overrides(config, overrides)
     on = machine(gpus, device, peak, utilisation)
-    show(load_config(path, changes), on, tokens_per_sentence, as_json)
+    show(loaded(path, changes), on, tokens_per_sentence, as_json)

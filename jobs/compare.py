@@ -16,7 +16,10 @@ import torch
 from infra.tracking import ActiveRun
 from jobs.compare_report import markdown, plot
 from jobs.execution import run_job
+from jobs.place import check_new, output_folder
 from jobs.training import shards_artifact
+from pipeline.ablations import has_other_documents
+from pipeline.build import sllm_part
 from pipeline.comparison import (
     Measured,
     context_memory,
@@ -29,23 +32,24 @@ from pipeline.comparison import (
 )
 from pipeline.config import Config, Variant, override
 from pipeline.cost import num_parameters
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, ModelError
 from pipeline.evaluation import (
     Float64,
     bits_per_byte_by_position,
+    covering_edges,
     likelihood_of_tokens,
     select_documents,
     sllm_nll_by_token,
     token_lm_nll_by_token,
 )
 from pipeline.lineage import JobRecord, artifact_of
-from pipeline.lm import TokenLm, load_causal_lm
+from pipeline.lm import TokenLm, learned_positions, load_causal_lm
+from pipeline.output_files import REPORT_FOLDER
 from pipeline.shards import Shards, open_shards
 from pipeline.sllm import Ablation, Sllm
-from pipeline.tasks import build_task, corpora, load_sllm_part, train_config
+from pipeline.tasks import build_task, corpora, train_config
 from pipeline.window_batches import DocumentSource, SentenceWindows, TokenWindows
 
-REPORT_FOLDER = "report"
 JSON_FILE, MARKDOWN_FILE, PLOT_FILES = (
     "comparison.json",
     "comparison.md",
@@ -78,13 +82,20 @@ def run(config: Config, force: bool = False) -> JobRecord:
     """Train `config.compare.variants` on `config.shards` into `config.output`; score, measure, report."""
     if not isinstance(config.shards, str) or config.output is None or not config.compare.variants:
         raise ConfigError("compare needs one shards=FOLDER, output=FOLDER, and compare.variants")
+    output_folder(config.output, "compare needs output=FOLDER")
     variants = _variants(config)
     baseline = _baseline(config, variants)
+    for name, variant in variants.items():
+        for verb in variant.stages:
+            check_new(str(Path(config.output, name, _model_of(verb))), "model", (), force)
+    check_new(str(Path(config.output, REPORT_FOLDER)), "report", (), force)
     shards = open_shards(config.shards, config.stream)
     if shards.documents("dev").num_documents == 0:
         raise ConfigError(
             f"{config.shards} has no dev split: prepare with data.dev_fraction or data.dev_inputs"
         )
+    for name in variants:
+        _check(name, config)
     trained = [_train(name, variant, config, shards, force) for name, variant in variants.items()]
     output = str(Path(config.output, REPORT_FOLDER))
 
@@ -102,6 +113,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
         output=output,
         output_kind="report",
         body=body,
+        beside=["shards"],
         force=force,
         replace_other=True,
     )
@@ -113,8 +125,14 @@ def variant_config(config: Config, name: str, stages: dict[str, JobRecord]) -> C
     """The configuration of a variant, with the folders of the stages that are done (none: of those given)."""
     variant = config.compare.variants[name]
     own = override(config, variant.overrides)
+    # Models that a stage makes start anew, so that all designs see the same tokens, unless the design says otherwise.
+    anew = {
+        _model_of(verb): None
+        for verb in variant.stages
+        if f"models.{_model_of(verb)}" not in variant.overrides
+    }
     made = {_model_of(verb): record.output.path for verb, record in stages.items()}
-    return own.model_copy(update={"models": own.models.model_copy(update=made)})
+    return own.model_copy(update={"models": own.models.model_copy(update={**anew, **made})})
 
 
 def _train(name: str, variant: Variant, config: Config, shards: Shards, force: bool) -> Trained:
@@ -130,6 +148,17 @@ def _train(name: str, variant: Variant, config: Config, shards: Shards, force: b
     return Trained(name, variant, variant_config(config, name, records), records)
 
 
+def _check(name: str, config: Config) -> None:
+    """Build each stage of a variant in shape alone, so that what does not fit is told before anything is trained."""
+    variant = config.compare.variants[name]
+    fresh = {"sllm.vae_from": "config", "sllm.trunk_from": "config", "vae.init_from_lm": False}
+    for verb in variant.stages:
+        try:
+            build_task(verb, override(variant_config(config, name, {}), fresh), read_weights=False)
+        except (ConfigError, ModelError) as error:
+            raise type(error)(f"compare.variants.{name}: {error}") from error
+
+
 def _model_of(verb: str) -> str:
     """`lm`, `vae` or `sllm`: the model's section, key and folder."""
     return verb.removeprefix("train-")
@@ -142,6 +171,10 @@ def _variants(config: Config) -> dict[str, Variant]:
         if name not in variants:
             raise ConfigError(f"compare.only: {name} is no variant; there are {', '.join(variants)}")
     for name, variant in variants.items():
+        if name == REPORT_FOLDER or Path(name).name != name:
+            raise ConfigError(
+                f"compare.variants.{name}: {name!r} cannot be the name of its folder; take another"
+            )
         if not variant.stages or list(variant.stages)[-1] == "train-vae":
             raise ConfigError(f"compare.variants.{name}.stages must end with train-lm or train-sllm")
         if variant.changed_from is not None and variant.changed_from not in variants:
@@ -166,7 +199,9 @@ def _baseline(config: Config, variants: dict[str, Variant]) -> str:
 def _report(
     config: Config, shards: Shards, trained: list[Trained], baseline: str, folder: Path
 ) -> dict[str, float]:
-    measured = _measure(config, shards, trained)
+    documents = select_documents(shards.documents("dev"), config.evaluate.max_documents)
+    edges = covering_edges(documents, config.compare.position_edges)
+    measured = _measure(config, shards, documents, edges, trained)
     setting = {
         "tokens": config.compare.tokens,
         "baseline": baseline,
@@ -174,8 +209,11 @@ def _report(
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "shards": shards.manifest.digest,
-        "position_edges": list(config.compare.position_edges),
+        "position_edges": edges,
         "generated_tokens": config.compare.generated_tokens,
+        "documents": len(documents.num_bytes_N),
+        "bytes": int(documents.num_bytes_N.sum()),
+        "lossy_documents": shards.manifest.totals["dev"].lossy_documents,
     }
     tree = {"setting": setting, "variants": {each.name: each.as_dict() for each in measured}}
     (folder / JSON_FILE).write_text(json.dumps(tree, indent=2) + "\n")
@@ -185,7 +223,9 @@ def _report(
     return {f"{each.name}/bits_per_byte": each.bits_per_byte for each in measured}
 
 
-def _measure(config: Config, shards: Shards, trained: list[Trained]) -> list[Measured]:
+def _measure(
+    config: Config, shards: Shards, documents: DocumentSource, edges: list[int], trained: list[Trained]
+) -> list[Measured]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     models = {each.name: _load(each).to(device).eval() for each in trained}
     tokenizer = shards.tokenizer()
@@ -201,7 +241,6 @@ def _measure(config: Config, shards: Shards, trained: list[Trained]) -> list[Mea
     _say("speed of writing")
     speeds = measure_speeds(writers, config.compare.batch_sizes, config.compare.repeats)
     totals = shards.manifest.totals["train"]
-    documents = select_documents(shards.documents("dev"), config.evaluate.max_documents)
     measured = []
     for each in trained:
         _say(f"{each.variant.title}: bits per byte, FLOPs")
@@ -226,11 +265,10 @@ def _measure(config: Config, shards: Shards, trained: list[Trained]) -> list[Mea
                 writing_flops_per_token=writing_flops_per_token(writers[each.name]),
                 ablations=bits,
                 curve=tuple(
-                    bits_per_byte_by_position(
-                        documents, scores["none"], tokenizer.token_bytes, config.compare.position_edges
-                    )
+                    bits_per_byte_by_position(documents, scores["none"], tokenizer.token_bytes, edges)
                 ),
                 changed_from=each.variant.changed_from,
+                slides=not isinstance(model, TokenLm) or learned_positions(model.model) is None,
             )
         )
     return measured
@@ -241,7 +279,7 @@ def _load(trained: Trained) -> torch.nn.Module:
     if trained.is_token_level:
         model = TokenLm(load_causal_lm(trained.folder, trained.config.trunk))
     else:
-        model = load_sllm_part(trained.folder, Sllm, "sllm")
+        model = sllm_part(trained.folder, Sllm, "sllm")
     return model.requires_grad_(False)  # PyTorch's counter of FLOPs fails on inference tensors otherwise
 
 
@@ -261,14 +299,14 @@ def _scores(
     budget = config.evaluate.micro_batch_tokens
     if isinstance(model, TokenLm):
         context = trained.config.lm.context_tokens
-        source = TokenWindows(documents, context, *marks, overlap=context // 2)
+        source = TokenWindows(documents, context, *marks, overlap=min(context // 2, context - 2))
         yield "none", token_lm_nll_by_token(model, source, budget)
         return
     sllm = _sllm(model)
     sentences = sllm.config.context_sentences
     ablations: list[Ablation] = ["none"]
     if config.evaluate.ablations:
-        ablations += ["zeroed", "shuffled"]
+        ablations += ["zeroed", "shuffled"] if has_other_documents(documents) else ["zeroed"]
         # A decoder that was never trained as an autoencoder cannot read the encoder's latents.
         if "train-vae" in trained.records:
             ablations.append("oracle")
@@ -280,7 +318,9 @@ def _scores(
 def _training_flops(trained: Trained) -> float:
     total = 0.0
     for verb, record in trained.records.items():
-        own = trained.config
+        # Its own model is what was made, not what it starts from.
+        models = trained.config.models.model_copy(update={_model_of(verb): None})
+        own = trained.config.model_copy(update={"models": models})
         task = build_task(verb, own)  # type: ignore[arg-type]
         per_token = training_flops_per_token(task, train_config(verb, own))  # type: ignore[arg-type]
         total += per_token * record.metrics["train/tokens"]

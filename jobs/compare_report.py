@@ -43,6 +43,18 @@ def markdown(measured: Sequence[Measured], setting: Mapping[str, Any]) -> str:
             ],
         ),
     ]  # fmt: skip
+    if read_again := [each.title for each in measured if not each.slides]:
+        lines += [
+            "",
+            f"Positions are learned in {', '.join(read_again)}: a cache cannot slide, so when it is full the "
+            "newer half is read again; speed and FLOPs of writing are of that.",
+        ]
+    if lossy := setting.get("lossy_documents"):
+        lines += [
+            "",
+            f"**Bits per byte mean nothing here**: of {lossy:,} documents of the dev split the token ids do not give "
+            "the text back. Designs may be compared, but with none of another tokenizer.",
+        ]
     by_name = {each.name: each for each in measured}
     changed = [(each, by_name[each.changed_from]) for each in measured if each.changed_from in by_name]
     if changed:

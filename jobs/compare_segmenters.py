@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.segment import build, read_documents
-from pipeline.errors import ConfigError, CorpusError
+from jobs.segment import build, read_documents, written_aside
+from pipeline.errors import CorpusError
 from segmenters.contract import Ends
 
 _COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#a463f2", "#97bbf5", "#9c6b4e")
@@ -76,10 +76,8 @@ def show_or_write(names: Sequence[str], source: str | Path, html_page: str | Pat
     if html_page is None:
         show(comparison)
         return
-    try:
-        Path(html_page).write_text(page(comparison), encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise ConfigError(f"cannot write {html_page}: {error.strerror}") from error
+    with written_aside(Path(html_page), Path(source)) as file:
+        file.write(page(comparison).encode("utf-8", errors="replace"))
 
 
 def show(comparison: Comparison, limit_characters: int = 320, console: Console | None = None) -> None:

@@ -12,11 +12,17 @@ from rich.table import Table
 
 from infra.tracking import ActiveRun
 from jobs.execution import run_job
+from jobs.place import output_folder
 from jobs.training import shards_artifact
+from pipeline.ablations import has_other_documents
+from pipeline.build import check_models, sentence_limit, sllm_part
 from pipeline.config import Config
+from pipeline.cost import num_parameters
 from pipeline.errors import ConfigError
 from pipeline.evaluation import (
+    Float64,
     likelihood,
+    longest_sentence,
     reconstruction,
     select_documents,
     sllm_nll,
@@ -27,15 +33,14 @@ from pipeline.lineage import JobRecord, artifact_of
 from pipeline.lm import TokenLm, load_causal_lm
 from pipeline.shards import Shards, open_shards
 from pipeline.sllm import Ablation, Sllm
-from pipeline.tasks import check_tokenizer, load_sllm_part
 from pipeline.tokens import Tokenizer
-from pipeline.vae import SentenceVae
+from pipeline.vae import SentenceVae, check_longest
 from pipeline.window_batches import DocumentSource, SentenceWindows, TokenWindows
 
 REPORT_FILE = "evaluation.json"
 
-Report = dict[str, dict[str, float]]
-"""Figures of each model, by name."""
+Report = dict[str, dict[str, Any]]
+"""Figures of each model, by name; beside them the segmenter that a sentence-level model was trained with."""
 
 
 def run(config: Config, force: bool = False) -> JobRecord:
@@ -44,17 +49,24 @@ def run(config: Config, force: bool = False) -> JobRecord:
         raise ConfigError(
             "evaluate needs one shards=FOLDER, output=FOLDER, and models.lm, models.vae or models.sllm"
         )
+    output_folder(config.output, "evaluate needs output=FOLDER")
     models = [config.models.lm, config.models.vae, config.models.sllm]
     inputs = [
         shards_artifact(config.shards, config.stream),
         *(artifact_of(path) for path in models if path is not None),
     ]
 
+    def check() -> None:
+        check_models(config, open_shards(str(config.shards), config.stream))
+
     def body(run: ActiveRun) -> dict[str, float]:
         report = evaluate(config, open_shards(str(config.shards), config.stream))
         Path(run.output, REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n")
         return {
-            f"{model}/{name}": value for model, figures in report.items() for name, value in figures.items()
+            f"{model}/{name}": value
+            for model, figures in report.items()
+            for name, value in figures.items()
+            if not isinstance(value, str)
         }
 
     record = run_job(
@@ -65,6 +77,8 @@ def run(config: Config, force: bool = False) -> JobRecord:
         output=config.output,
         output_kind="report",
         body=body,
+        beside=["shards", "models"],
+        check=check,
         force=force,
     )
     print_report(read_report(config.output))
@@ -81,6 +95,7 @@ def evaluate(config: Config, shards: Shards) -> Report:
     task = _Evaluation(
         config, shards, select_documents(whole, config.evaluate.max_documents), shards.tokenizer()
     )
+    task.check_sentences()
     report: Report = {"unigram": task.unigram()}
     if config.models.lm is not None:
         report["lm"] = task.token_lm(config.models.lm)
@@ -98,52 +113,74 @@ class _Evaluation:
     documents: DocumentSource
     tokenizer: Tokenizer
 
-    def unigram(self) -> dict[str, float]:
-        nll_N = unigram_nll(self.shards.documents("train"), self.documents, self.tokenizer.vocab_size)
-        return likelihood(self.documents, nll_N).as_dict()
+    def check_sentences(self) -> None:
+        """Raise `ModelError` where a model cannot write the longest sentence, before any is scored."""
+        longest = longest_sentence(self.documents)
+        for name in ("vae", "sllm"):
+            if (path := getattr(self.config.models, name)) is not None:
+                check_longest(longest, sentence_limit(path, name), f"{self.config.shards} and {path}: ")
 
-    def token_lm(self, path: str) -> dict[str, float]:
+    def unigram(self) -> dict[str, Any]:
+        nll_N = unigram_nll(self.shards.documents("train"), self.documents, self.tokenizer.vocab_size)
+        return self._likelihood(nll_N)
+
+    def _likelihood(self, nll_N: Float64) -> dict[str, Any]:
+        """Figures of the documents; with the count of those whose ids do not give the text back."""
+        lossy = self.shards.manifest.totals["dev"].lossy_documents
+        return likelihood(self.documents, nll_N).as_dict() | ({"lossy_documents": lossy} if lossy else {})
+
+    def _segmenter(self, vae: SentenceVae) -> dict[str, str]:
+        """Names of the segmenters, where the model was trained with another one than made the shards."""
+        own, of_shards = vae.config.segmenter, self.shards.manifest.segmenter
+        return {} if own in (None, of_shards) else segmenters_of(own, of_shards)
+
+    def token_lm(self, path: str) -> dict[str, Any]:
         _say("token-level model")
         model = load_causal_lm(path, self.config.trunk)
-        check_tokenizer(path, model.config, self.shards)
         context = self.config.lm.context_tokens
-        source = TokenWindows(self.documents, context, *self._marks(), overlap=context // 2)
+        source = TokenWindows(self.documents, context, *self._marks(), overlap=min(context // 2, context - 2))
         nll_N = token_lm_nll(TokenLm(model).to(_device()), source, self.config.evaluate.micro_batch_tokens)
-        return likelihood(self.documents, nll_N).as_dict() | {"parameters": model.num_parameters()}
+        return self._likelihood(nll_N) | {"parameters": num_parameters(model)}
 
-    def vae(self, path: str) -> dict[str, float]:
+    def vae(self, path: str) -> dict[str, Any]:
         _say("SentenceVAE")
-        model = load_sllm_part(path, SentenceVae, "vae")
-        assert isinstance(model, SentenceVae)
-        check_tokenizer(path, model.config, self.shards)
+        model = sllm_part(path, SentenceVae, "vae")
         source = SentenceWindows(self.documents, self.config.sllm.context_sentences, *self._marks())
         figures = reconstruction(model.to(_device()), source, self.config.evaluate.micro_batch_tokens)
-        return figures.as_dict() | {"parameters": model.num_parameters()}
+        return figures.as_dict() | {"parameters": num_parameters(model)} | self._segmenter(model)
 
     def sllm(self, path: str) -> Report:
-        model = load_sllm_part(path, Sllm, "sllm")
-        assert isinstance(model, Sllm)
-        check_tokenizer(path, model.vae.config, self.shards)
+        model = sllm_part(path, Sllm, "sllm")
         model.to(_device())
         context = model.config.context_sentences
         source = SentenceWindows(
             self.documents, context, *self._marks(), context // 2, model.vae.decoder_reach
         )
-        ablations: tuple[Ablation, ...] = (
-            ("none", "zeroed", "shuffled") if self.config.evaluate.ablations else ("none",)
-        )
+        ablations: list[Ablation] = ["none"]
+        if self.config.evaluate.ablations:
+            ablations += ["zeroed", "shuffled"] if has_other_documents(self.documents) else ["zeroed"]
+        if self.config.evaluate.ablations and "shuffled" not in ablations:
+            _say("no latents of another document, since there is only one document")
         report: Report = {}
         for ablation in ablations:
             name = "sllm" if ablation == "none" else f"sllm_latents_{ablation}"
             _say(name)
             nll_N = sllm_nll(model, source, self.config.evaluate.micro_batch_tokens, ablation)
-            report[name] = likelihood(self.documents, nll_N).as_dict() | {
-                "parameters": model.num_parameters()
-            }
+            report[name] = (
+                self._likelihood(nll_N) | {"parameters": num_parameters(model)} | self._segmenter(model.vae)
+            )
         return report
 
     def _marks(self) -> tuple[int, int]:
         return self.tokenizer.bos_id, self.tokenizer.eos_id
+
+
+def segmenters_of(own: dict[str, Any], of_shards: dict[str, Any]) -> dict[str, str]:
+    """Names of two segmenters; with what else differs where the names are the same."""
+    if own["name"] != of_shards["name"]:
+        return {"segmenter": own["name"], "shards_segmenter": of_shards["name"]}
+    names = [json.dumps(each, sort_keys=True) for each in (own, of_shards)]
+    return dict(zip(("segmenter", "shards_segmenter"), names, strict=True))
 
 
 def read_report(output: str) -> Report:
@@ -155,14 +192,30 @@ def print_report(report: Report) -> None:
     """A table of likelihoods, and a line on reconstruction."""
     table = Table(title="Dev documents", title_justify="left")
     table.add_column("model")
-    for column in ("bits per byte", "perplexity a token", "parameters"):
+    lossy = max((figures.get("lossy_documents", 0) for figures in report.values()), default=0)
+    mark = " (*)" if lossy else ""
+    for column in (f"bits per byte{mark}", "perplexity a token", "parameters"):
         table.add_column(column, justify="right")
     for name, figures in report.items():
         if "bits_per_byte" in figures:
             row = [f"{figures['bits_per_byte']:.4f}", f"{figures['perplexity_per_token']:.2f}"]
-            table.add_row(name, *row, f"{int(figures.get('parameters', 0)):,}")
+            parameters = f"{int(figures['parameters']):,}" if "parameters" in figures else ""
+            table.add_row(name, *row, parameters)
     console = Console(width=None if sys.stdout.isatty() else 100)
     console.print(table)
+    if lossy:
+        console.print(
+            f"(*) Bits per byte mean nothing here: of {lossy:,} documents of the dev split the token ids do not give "
+            "the text back; perplexities are of what is left.",
+            highlight=False,
+        )
+    for name, figures in report.items():
+        if "segmenter" in figures:
+            console.print(
+                f"{name} was trained on sentences of {figures['segmenter']}, and scored on those of "
+                f"{figures['shards_segmenter']}.",
+                highlight=False,
+            )
     if vae := report.get("vae"):
         console.print(
             f"SentenceVAE: {vae['token_accuracy']:.2%} of tokens, {vae['exact_sentences']:.2%} of "

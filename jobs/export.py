@@ -7,9 +7,12 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from infra.tracking import ActiveRun
+from jobs.arguments import loaded
 from jobs.execution import run_job
+from jobs.place import output_folder
 from pipeline.checkpoint import AVERAGE, BUFFER, STATE_FILE, WEIGHT, Checkpoint, newest
-from pipeline.config import Config, load_config
+from pipeline.config import Config
+from pipeline.config.paths import local_path
 from pipeline.engine import persistent_buffers
 from pipeline.errors import ConfigError, ModelError
 from pipeline.lineage import CHECKPOINTS_NAME, Artifact, JobRecord, describe_output, read_record
@@ -22,12 +25,11 @@ def run(path: str, overrides: list[str], force: bool = False) -> JobRecord:
     Its average where one was kept. The configuration is that of the training job, whose record stands beside the
     checkpoints; frozen weights come from the models that it read.
     """
-    chosen = load_config(None, overrides)
-    if chosen.output is None:
-        raise ConfigError("export needs output=FOLDER for the model")
-    folder, record = _find(Path(path))
+    chosen = loaded(None, overrides)
+    output = output_folder(chosen.output, "export needs output=FOLDER for the model")
+    folder, record = _find(Path(local_path(path)))
     try:
-        config = Config.model_validate(record.config).model_copy(update={"output": chosen.output})
+        config = Config.model_validate(record.config).model_copy(update={"output": output})
     except ValidationError as error:
         raise ConfigError(
             f"{record.output.path} was trained with another version of sllm: {error}"
@@ -47,7 +49,7 @@ def run(path: str, overrides: list[str], force: bool = False) -> JobRecord:
         config,
         sections=[],
         inputs=[Artifact(found.kind, found.path, found.digest, record.run_id)],
-        output=chosen.output,
+        output=output,
         output_kind="model",
         body=body,
         force=force,

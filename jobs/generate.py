@@ -11,13 +11,15 @@ from typing import Any
 import segmenters
 from infra.tracking import ActiveRun
 from jobs.execution import run_job
+from jobs.place import output_folder
+from pipeline.build import sllm_part
 from pipeline.config import Config
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, ModelError
 from pipeline.generation import generate
 from pipeline.lineage import JobRecord, artifact_of
 from pipeline.sentences import encode_documents
 from pipeline.sllm import Sllm
-from pipeline.tasks import load_sllm_part
+from pipeline.tokenizer_agreement import check_own_tokenizer, tokenizer_beside
 from pipeline.tokens import Tokenizer
 
 TEXT_FILE = "generated.json"
@@ -28,7 +30,15 @@ def run(config: Config, force: bool = False) -> JobRecord:
     path = config.models.sllm
     if path is None:
         raise ConfigError("generate needs a model: `sllm generate FOLDER`, or models.sllm=FOLDER")
-    output = config.output or f"{path.rstrip('/')}-generated/{_name(config)}"
+    given = config.output or f"{path.rstrip('/')}-generated/{_name(config)}"
+    output = output_folder(given, "generate needs output=FOLDER")
+
+    def check() -> None:
+        model = sllm_part(path, Sllm, "sllm", read_weights=False)
+        tokenizer, missing = tokenizer_beside(path)
+        if tokenizer is None:
+            raise ModelError(f"models.sllm={path} cannot write text: {missing}")
+        check_own_tokenizer(path, model.vae.config, tokenizer)
 
     streamed = False
 
@@ -45,6 +55,8 @@ def run(config: Config, force: bool = False) -> JobRecord:
         output=output,
         output_kind="report",
         body=body,
+        beside=["models"],
+        check=check,
         force=force,
     )
     if not streamed:
@@ -55,8 +67,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
 
 def write(config: Config, path: str, output: Path) -> dict[str, float]:
     """Stream the text to stdout, keep it in a file -> tokens, sentences, tokens a second."""
-    model = load_sllm_part(path, Sllm, "sllm")
-    assert isinstance(model, Sllm)
+    model = sllm_part(path, Sllm, "sllm")
     tokenizer = Tokenizer.load(path)
     prompt = config.generate.prompt
     sentences = _encode_prompt(model, tokenizer, prompt)

@@ -30,9 +30,7 @@ def show(
     no good; with `verify` every byte is read for that.
     """
     shards = open_shards(folder)
-    damaged = [
-        record.file for record in shards.manifest.shards if verify and not _is_intact(shards, record.file)
-    ]
+    damaged = [record.file for record in shards.manifest.shards if verify and not shards.is_intact(record)]
     report = {"damaged": damaged if verify else None} | describe(shards, set(damaged))
     if plot is not None:
         _plot(shards, plot)
@@ -69,14 +67,6 @@ def describe(shards: Shards, damaged: set[str]) -> dict[str, Any]:
         "rejected": manifest.rejected,
         "splits": splits,
     }
-
-
-def _is_intact(shards: Shards, file: str) -> bool:
-    try:
-        shards.verify([file])
-    except ShardError:
-        return False
-    return True
 
 
 def _summary(lengths: NDArray[Any]) -> dict[str, Any]:

@@ -1,17 +1,24 @@
 """`sllm lineage`: from a result back to the corpus files, and from a file forward to what was made of it."""
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
 from infra.run_search import RunSearch
-from pipeline.config import TrackingConfig
-from pipeline.errors import ConfigError
-from pipeline.lineage import Artifact, JobRecord, artifact_of, read_record
+from infra.storage import Folder, StorageError
+from infra.tracking import resolve_uri
+from jobs.place import artifact_at, record_at
+from pipeline.config.paths import is_url
+from pipeline.errors import ConfigError, ShardError
+from pipeline.lineage import MANIFEST_NAME, Artifact, JobRecord
+from pipeline.manifest import Manifest
+from pipeline.redaction import MASK
 
 FILES_SHOWN = 12
 UNWRAPPED = 1000
@@ -39,6 +46,8 @@ class Step:
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     note: str | None = None
     """What is no longer as it was."""
+    documents: dict[str, int] | None = None
+    """Of a corpus file beside shards: how many of its documents are in their train and dev splits. None: not known."""
     made_from: tuple["Step", ...] = ()
     went_into: tuple["Step", ...] = ()
 
@@ -48,8 +57,8 @@ def show(path: str, tracking: str | None, as_json: bool = False, forward: bool =
 
     Raises `ConfigError` where there is nothing at `path`, or no store to ask where one is needed.
     """
-    record = read_record(path) if Path(path).is_dir() else None
-    artifact = artifact_of(path)
+    record = record_at(path) if is_url(path) or Path(path).is_dir() else None
+    artifact = artifact_at(path)
     if record is None or forward:
         step = walk_forward(artifact, RunSearch(tracking or _uri_of(record)))
     else:
@@ -71,27 +80,71 @@ def walk_back(artifact: Artifact, tracking: str | None = None, asked_by: JobReco
     record, note = _record_of(artifact, tracking, asked_by)
     if record is None:
         return Step(artifact, note=note)
-    inputs = tuple(walk_back(given, tracking, record) for given in record.inputs)
+    manifest = _manifest(record)
+    inputs = tuple(
+        dataclasses.replace(walk_back(given, tracking, record), documents=_documents(manifest, given))
+        for given in record.inputs
+    )
     return dataclasses.replace(_step(record, artifact), note=note, made_from=inputs)
 
 
-def walk_forward(artifact: Artifact, search: RunSearch, seen: frozenset[str] = frozenset()) -> Step:
-    """What was made from this content, and what from that."""
+def walk_forward(
+    artifact: Artifact,
+    search: RunSearch,
+    seen: frozenset[str] = frozenset(),
+    documents: dict[str, int] | None = None,
+) -> Step:
+    """What was made from this content, and what from that.
+
+    `documents`, of shards: how many of the file asked for are in their splits. What is in dev alone trained no model,
+    and what is in neither went into nothing.
+    """
     seen |= {artifact.digest}
-    nexts = tuple(
-        dataclasses.replace(_step(record, record.output), went_into=onward.went_into)
-        for record in search.readers_of(artifact)
-        if record.output.digest not in seen
-        for onward in [walk_forward(record.output, search, seen)]
-    )
-    return Step(artifact, went_into=nexts)
+    nexts = []
+    for record in search.readers_of(artifact):
+        if record.output.digest in seen or not _went_into(record, documents):
+            continue
+        here = _documents(_manifest(record), artifact)
+        onward = walk_forward(record.output, search, seen, here)
+        nexts.append(
+            dataclasses.replace(_step(record, record.output), went_into=onward.went_into, documents=here)
+        )
+    return Step(artifact, went_into=tuple(nexts))
+
+
+def _went_into(record: JobRecord, documents: dict[str, int] | None) -> bool:
+    if documents is None:
+        return True
+    return documents["train"] > 0 or (documents["dev"] > 0 and not record.job.startswith("train-"))
+
+
+def _manifest(record: JobRecord) -> Manifest | None:
+    """Of the shards that a job wrote, where they are still what it wrote."""
+    if record.output.kind != "shards":
+        return None
+    try:
+        content = Folder(record.output.path).read(MANIFEST_NAME)
+        if content is None or hashlib.sha256(content).hexdigest() != record.output.digest:
+            return None
+        return Manifest.parse(content, record.output.path)
+    except (StorageError, ShardError, ConfigError, OSError):
+        return None
+
+
+def _documents(manifest: Manifest | None, given: Artifact) -> dict[str, int] | None:
+    return None if manifest is None or given.kind != "corpus" else manifest.documents_of(given.digest)
 
 
 def _record_of(
     artifact: Artifact, tracking: str | None, asked_by: JobRecord | None
 ) -> tuple[JobRecord | None, str | None]:
     path = Path(artifact.path)
-    record = read_record(path)
+    # Of what lies at URLs, only shards have a record: corpus files are not asked for.
+    asked = not is_url(artifact.path) or artifact.kind == "shards"
+    try:
+        record = record_at(artifact.path) if asked else None
+    except StorageError:
+        return None, "cannot be reached"
     if record is not None and record.output.digest == artifact.digest:
         return record, None
     if artifact.run_id is None:
@@ -107,16 +160,20 @@ def _record_of(
 
 
 def _uri_of(record: JobRecord | None) -> str:
-    return record.config["tracking"]["uri"] if record is not None else TrackingConfig().uri
+    """The store that a record names; that of the environment where it names none, or its password was not kept."""
+    uri = _section(record, "tracking").get("uri") if record is not None else None
+    return resolve_uri(uri if isinstance(uri, str) and MASK not in uri else None)
 
 
 def _step(record: JobRecord, artifact: Artifact) -> Step:
     segmenter = tokenizer = None
     if record.output.kind == "shards":
-        options = record.config["segmenter"]["options"]
-        segmenter = record.config["segmenter"]["name"] + (f" {json.dumps(options)}" if options else "")
-        chosen = record.config["tokenizer"]
-        tokenizer = chosen["path"] or f"byte-level BPE of {chosen['vocab_size']}, trained on the corpus"
+        cut_by, chosen = (_section(record, name) for name in ("segmenter", "tokenizer"))
+        options = cut_by.get("options")
+        segmenter = f"{cut_by.get('name')}" + (f" {json.dumps(options)}" if options else "")
+        if chosen:
+            trained = f"byte-level BPE of {chosen.get('vocab_size')}, trained on the corpus"
+            tokenizer = str(chosen.get("path") or trained)
     return Step(
         artifact,
         job=record.job,
@@ -126,6 +183,12 @@ def _step(record: JobRecord, artifact: Artifact) -> Step:
         code=record.versions.get("git") or record.versions.get("sllm"),
         metrics=record.metrics,
     )
+
+
+def _section(record: JobRecord, name: str) -> dict[str, Any]:
+    """A section of a record's configuration; empty where there is none."""
+    section = record.config.get(name)
+    return section if isinstance(section, dict) else {}
 
 
 def _tree(step: Step) -> Tree:
@@ -162,6 +225,8 @@ def _short_path(path: str) -> str:
 
 def _label(step: Step) -> str:
     lines = [_name(step)]
+    if step.documents is not None:
+        lines[0] += f" [blue]({_split(step.documents)})[/blue]"
     if step.note:
         lines[0] += f" [yellow]({escape(step.note)})[/yellow]"
     if step.job is not None:
@@ -174,6 +239,11 @@ def _label(step: Step) -> str:
             f"[green]{escape(', '.join(f'{key} {value:.6g}' for key, value in telling.items()))}[/green]"
         )
     return "\n".join(lines)
+
+
+def _split(documents: dict[str, int]) -> str:
+    counted = [f"{split}: {count:,} documents" for split, count in documents.items() if count]
+    return ", ".join(counted) or "no document of it"
 
 
 def _telling(step: Step) -> dict[str, float]:

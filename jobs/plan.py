@@ -12,10 +12,10 @@ from pipeline.cost import (
     Model,
     Workload,
     context_bytes_per_token,
+    long_writing_flops,
     num_parameters,
     parts_of,
     training_flops,
-    writing_flops,
 )
 from pipeline.errors import ConfigError
 from pipeline.lm import TokenLm
@@ -111,6 +111,7 @@ _ROWS = (
     ("training_tokens", "tokens in training", "{:.3g}".format),
     ("training_tokens_per_second", "training tokens/s", "{:,.0f}".format),
     ("training_days", "training days", "{:,.3g}".format),
+    ("context_tokens", "context, tokens", "{:,.0f}".format),
     ("writing_flops_per_token", "FLOPs of a generated token", "{:.3g}".format),
     ("writing_tokens_per_second", "generated tokens/s, one text, at most", "{:,.0f}".format),
     ("context_bytes_per_token", "KB a token of context", lambda value: f"{value / 1e3:,.3g}"),
@@ -147,9 +148,11 @@ def _figures(
     }
     if not isinstance(model, SentenceVae):  # which alone writes nothing
         # One text at a time is bound by reading memory: each weight, key and value once, for 2 FLOPs each.
-        writing = writing_flops(model, tokens_per_sentence, context_tokens)
+        own = config.lm.context_tokens if isinstance(model, TokenLm) else round(context_tokens)
+        writing = long_writing_flops(model, tokens_per_sentence, own)
         context = context_bytes_per_token(model, tokens_per_sentence, value)
         figures |= {
+            "context_tokens": own,
             "writing_flops_per_token": writing,
             "writing_tokens_per_second": on.bandwidth / (value * writing / 2),
             "context_bytes_per_token": context,
@@ -171,4 +174,13 @@ def _micro_batch(config: Config, model: Model, train: TrainConfig, tokens_per_se
     full, rest = divmod(sentences, scored)
     windows = [size] * full + [rest + size - scored] * (rest > 0)
     context = [size - scored] * len(windows)
-    return Workload.of_sentences([tokens_per_sentence] * sum(windows), windows, context)
+    window = config.vae.decoder_context_tokens
+    # What `train-sllm` has the decoder write of the context.
+    rows = max(window - 1, 0)
+    return Workload.of_sentences(
+        [tokens_per_sentence] * sum(windows),
+        windows,
+        context,
+        decoder_window=window,
+        decoded_context_rows=rows,
+    )

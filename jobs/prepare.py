@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -21,7 +22,11 @@ from rich.progress import (
 import segmenters
 from infra.shard_output import REJECTED, FinishedSplit, ShardOutput
 from infra.split_worker import Workers, start_workers
-from pipeline.config import Config
+from infra.tracking import check_store
+from jobs import corpus_summary
+from jobs.place import check_new
+from pipeline.config import Config, TokenizerConfig
+from pipeline.config.paths import fixed_part
 from pipeline.corpus import (
     PYTHON_DOCS,
     Document,
@@ -34,9 +39,9 @@ from pipeline.corpus import (
     survey_all,
 )
 from pipeline.corpus.filters import Deduplicator, Filter, build_filters
-from pipeline.corpus.splits import choose_split_bytes, id_hash, identity_digest, is_dev_document
+from pipeline.corpus.splits import choose_split_bytes, identity_digest, is_dev_document
 from pipeline.errors import ConfigError, CorpusError
-from pipeline.lineage import Artifact, JobRecord
+from pipeline.lineage import RECORD_NAME, Artifact, JobRecord
 from pipeline.manifest import Manifest
 from pipeline.preparation import SplitTask, duplicated_hashes, find_duplicates, make_identity, reading_options
 from pipeline.tokens import Tokenizer
@@ -77,21 +82,18 @@ def run(config: Config, force: bool = False) -> JobRecord:
     output = config.output
     if force:
         config = config.model_copy(update={"prepare": config.prepare.model_copy(update={"overwrite": True})})
+    _check_place(config, output)
+    check_store(config.tracking)
     materials = gather(config, output)
+    if materials.tokenizer is not None and not config.prepare.overwrite:
+        ShardOutput(output).check_bos_eos(materials.tokenizer)
 
     def body(_run: object) -> dict[str, float]:
         start = time.monotonic()
         manifest = prepare(config, output, materials)
-        metrics: dict[str, float] = {"seconds": time.monotonic() - start}
-        for split, totals in manifest.totals.items():
-            metrics[f"{split}/documents"] = totals.documents
-            metrics[f"{split}/sentences"] = totals.sentences
-            metrics[f"{split}/tokens"] = totals.tokens
-            metrics[f"{split}/bytes"] = totals.num_bytes
-        metrics.update({f"filtered/{name}": count for name, count in manifest.filtered.items()})
-        return {**metrics, "rejected": sum(manifest.rejected.values())}
+        return {"seconds": time.monotonic() - start, **corpus_summary.metrics(manifest)}
 
-    return run_job(
+    record = run_job(
         "prepare",
         config,
         sections=[
@@ -105,8 +107,20 @@ def run(config: Config, force: bool = False) -> JobRecord:
         output=output,
         output_kind="shards",
         body=body,
+        beside=["data", "prepare", "launcher", "ray"],
         force=config.prepare.overwrite,
     )
+    corpus_summary.show(output)
+    return record
+
+
+def _check_place(config: Config, output: str) -> None:
+    """Before the corpus is looked through: whether shards may be written to `output`."""
+    ShardOutput(output).folder.check_bucket()
+    read = [path for path in (*config.data.inputs, *config.data.dev_inputs, config.tokenizer.path) if path]
+    read += [value for value in config.segmenter.options.values() if isinstance(value, str)]
+    inputs = [fixed_part(path) for path in read if path != PYTHON_DOCS]
+    check_new(output, "shards", inputs, config.prepare.overwrite)
 
 
 def gather(config: Config, output: str) -> Materials:
@@ -115,8 +129,7 @@ def gather(config: Config, output: str) -> Materials:
     Raises `SegmenterError`, `ConfigError` or `CorpusError` for what is missing or damaged, before any other work.
     """
     segmenter = segmenters.load(config.segmenter.name, **config.segmenter.options)
-    path = config.tokenizer.path
-    tokenizer = None if path is None else Tokenizer.load(path)
+    tokenizer = _given_tokenizer(config.tokenizer)
     data = config.data
     if PYTHON_DOCS in (*data.inputs, *data.dev_inputs):
         docs = _write_python_docs(output, data.max_bytes)
@@ -130,12 +143,35 @@ def gather(config: Config, output: str) -> Materials:
     return Materials(segmenter, survey_all(sources, data, split_bytes), split_bytes, tokenizer)
 
 
+def _given_tokenizer(config: TokenizerConfig) -> Tokenizer | None:
+    """The tokenizer that the configuration names, with BOS and EOS; none where one is to be trained."""
+    if config.path is not None:
+        try:
+            return Tokenizer.load(config.path).with_bos_eos(config.bos_token, config.eos_token)
+        except ConfigError as error:
+            raise ConfigError(
+                f"tokenizer.path={config.path}: {error}" if config.path not in str(error) else str(error)
+            ) from error
+    if config.bos_token is not None or config.eos_token is not None:
+        raise ConfigError(
+            "tokenizer.bos_token and tokenizer.eos_token name tokens of tokenizer.path, which is not given; a "
+            "tokenizer that is trained has BOS and EOS of its own: leave them out"
+        )
+    return None
+
+
 def _write_python_docs(output: str, max_bytes: int | None) -> str:
     """Write the documentation corpus into the output, so that every worker reads the same -> its path."""
     folder = ShardOutput(output).folder
     rows = (json.dumps({"id": name, "text": text}) for name, text in python_docs(max_bytes))
     content = "".join(row + "\n" for row in rows).encode()
-    if folder.sha256(PYTHON_DOCS_FILE) != hashlib.sha256(content).hexdigest():
+    there = folder.sha256(PYTHON_DOCS_FILE)
+    if there != hashlib.sha256(content).hexdigest():
+        if there is not None and folder.read(RECORD_NAME) is None:
+            raise ConfigError(
+                f"{output.rstrip('/')}/{PYTHON_DOCS_FILE} is of other packages, or not ours: move it away, or name "
+                "another output"
+            )
         folder.write(PYTHON_DOCS_FILE, content)
     return f"{output.rstrip('/')}/{PYTHON_DOCS_FILE}"
 
@@ -166,7 +202,21 @@ def prepare(config: Config, output: str, materials: Materials | None = None) -> 
         workers.close()
     shard_output.write_rejected(sorted(finished.items()))
     _check_rejected(config, output, finished)
-    return shard_output.finish(identity, finished)
+    manifest = shard_output.finish(identity, finished, tokenizer)
+    _warn_of_losses(manifest)
+    return manifest
+
+
+def _warn_of_losses(manifest: Manifest) -> None:
+    lossy = sum(totals.lossy_documents for totals in manifest.totals.values())
+    if lossy:
+        documents = sum(totals.documents for totals in manifest.totals.values())
+        print(
+            f"warning: of {lossy:,} of {documents:,} documents the token ids do not give the text back (characters "
+            "that the tokenizer does not know, or changes): bits per byte of these shards mean nothing; a "
+            "byte-level tokenizer loses nothing",
+            file=sys.stderr,
+        )
 
 
 def _trained_tokenizer(
@@ -177,7 +227,7 @@ def _trained_tokenizer(
         [
             [[survey.source.name, survey.sha256, survey.source.is_dev] for survey in surveys],
             reading_options(config.data),
-            config.tokenizer.model_dump(),
+            config.tokenizer.model_dump(exclude={"bos_token", "eos_token"}),
         ]
     )
     stored = output.tokenizer(trained_on)
@@ -191,7 +241,7 @@ def _training_texts(config: Config, splits: list[Split]) -> Iterator[str]:
         for document in reader.read(split):
             if not isinstance(document, Document) or document.is_dev:
                 continue
-            if is_dev_document(id_hash(document.doc_id), config.data.dev_fraction):
+            if is_dev_document(document.hashed, config.data.dev_fraction):
                 continue
             yield document.text
             left -= document.num_bytes
@@ -242,16 +292,17 @@ def _check_rejected(config: Config, output: str, finished: dict[int, FinishedSpl
         for rejection in split.rejections
         if not rejection.is_filtered
     ]
-    total = documents + len(rejections)
+    rejected = sum(rejection.num_lines for rejection in rejections)
+    total = documents + rejected
     allowed = config.data.max_rejected_fraction
-    if len(rejections) > allowed * total:
+    if rejected > allowed * total:
         first = "; ".join(
             f"{rejection.file}, {rejection.position}: {rejection.reason}"
             + (f" ({rejection.detail})" if rejection.detail else "")
             for rejection in rejections[:3]
         )
         raise CorpusError(
-            f"{len(rejections)} of {total} documents were rejected, more than "
+            f"{rejected} of {total} documents (lines, of what is broken) were rejected, more than "
             f"data.max_rejected_fraction={allowed} allows: {first}; all stand in {Path(output) / REJECTED}"
         )
     if documents == 0:

@@ -7,10 +7,13 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.tracking import resolve_uri
+from jobs import corpus_summary
 from jobs.evaluate import read_report
+from jobs.place import check_new, output_folder
 from pipeline.config import Config
-from pipeline.errors import ConfigError
 from pipeline.lineage import JobRecord
+from pipeline.output_files import REPORT_FOLDER
+from pipeline.redaction import redacted
 
 FOLDERS = {
     "prepare": "shards",
@@ -22,12 +25,17 @@ FOLDERS = {
     "compare": "comparison",
 }
 """Folder of each job below `output`."""
+KINDS = {"prepare": "shards", "train-lm": "model", "train-vae": "model", "train-sllm": "model"}
+"""What each job writes, where it is no report."""
 
 
 def run(config: Config, force: bool = False) -> JobRecord:
     """Run `config.run.jobs` in order; what is finished is reused. Ends with a summary -> the last job's record."""
-    if config.output is None:
-        raise ConfigError("run needs output=FOLDER; each job writes to a folder below it")
+    output_folder(config.output, "run needs output=FOLDER; each job writes to a folder below it")
+    for verb in config.run.jobs:
+        kind = KINDS.get(verb, "report")
+        folder = Path(str(wire(config, verb).output), REPORT_FOLDER if verb == "compare" else "")
+        check_new(str(folder), kind, (*config.data.inputs, *config.data.dev_inputs), force)
     records: dict[str, JobRecord] = {}
     for verb in config.run.jobs:
         module = importlib.import_module(f"jobs.{verb.replace('-', '_')}")
@@ -49,6 +57,9 @@ def wire(config: Config, verb: str) -> Config:
         "vae": made_by("train-vae", config.models.vae),
         "sllm": made_by("train-sllm", config.models.sllm),
     }
+    own = verb.removeprefix("train-")
+    if own in models:
+        models[own] = getattr(config.models, own)  # what training goes on from, not what it makes
     return config.model_copy(
         update={
             "output": str(root / FOLDERS[verb]),
@@ -68,7 +79,13 @@ def summarize(config: Config, records: dict[str, JobRecord]) -> None:
         table.add_row(name, value)
     console.print(table)
     uri = resolve_uri(config.tracking.uri)
-    console.print(f"[bold]MLflow:[/bold] mlflow ui --backend-store-uri {uri}", highlight=False)
+    if redacted(uri) != uri:
+        shown = f"{redacted(uri)} (for `sllm lineage`, set MLFLOW_TRACKING_URI to the whole address)"
+    elif uri.startswith(("http://", "https://")):
+        shown = uri
+    else:
+        shown = f"mlflow ui --backend-store-uri {uri}"
+    console.print(f"[bold]MLflow:[/bold] {shown}", highlight=False)
     if "train-sllm" in records:
         console.print(
             f"[bold]Lineage:[/bold] sllm lineage {records['train-sllm'].output.path}", highlight=False
@@ -78,11 +95,7 @@ def summarize(config: Config, records: dict[str, JobRecord]) -> None:
 def _figures(config: Config, records: dict[str, JobRecord]) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     if prepare := records.get("prepare"):
-        for name in ("documents", "sentences", "tokens", "bytes"):
-            rows += [
-                (f"corpus {name} ({split})", f"{prepare.metrics[f'{split}/{name}']:,.0f}")
-                for split in ("train", "dev")
-            ]
+        rows += corpus_summary.figures(prepare.metrics)
     for job in ("train-lm", "train-vae", "train-sllm"):
         if record := records.get(job):
             rows.append((f"{job}: tokens seen", f"{record.metrics['train/tokens']:,.0f}"))

@@ -10,10 +10,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
-import yaml
-
 import segmenters
+from pipeline.config.paths import resolved_options
+from pipeline.corpus.fields import MISSING, field_value, json_value, repeated_key, shortly
+from pipeline.corpus.lines import decoded, without_marks
 from pipeline.errors import ConfigError, CorpusError
+from pipeline.unique_keys import read_value
 from segmenters import Segmenter, SegmenterError
 
 BATCH_CHARACTERS = 2**20
@@ -27,12 +29,11 @@ def build(name: str, options: Iterable[str] = ()) -> Segmenter:
         key, separator, value = option.partition("=")
         if not separator or not key:
             raise ConfigError(f"segmenter option {option!r} must look like key=value")
-        try:
-            parsed[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"segmenter option {option!r}: the value is not valid YAML") from error
+        if key in parsed:
+            raise ConfigError(f"segmenter option {key!r} is given twice: give it once")
+        parsed[key] = read_value(value, f"segmenter option {option!r}")
     try:
-        return segmenters.load(name, **parsed)
+        return segmenters.load(name, **resolved_options(parsed))
     except SegmenterError as error:
         raise ConfigError(str(error)) from error
 
@@ -54,7 +55,7 @@ def segment_file(
     chosen = build(segmenter, options)
     counts = {"documents": 0, "characters": 0, "sentences": 0}
     documents = read_documents(Path(source), text_field, id_field)
-    with _written_aside(Path(output)) as file:
+    with written_aside(Path(output), Path(source)) as file:
         for batch in _batches(documents):
             for (identity, text), ends in zip(batch, chosen.split([text for _, text in batch]), strict=True):
                 line = json.dumps({"id": identity, "ends": ends.tolist()}, ensure_ascii=True)
@@ -82,17 +83,25 @@ def read_documents(path: Path, text_field: str = "text", id_field: str = "id") -
 
 
 def _document(line: bytes, where: str, text_field: str, id_field: str) -> tuple[Any, str]:
+    text = decoded(without_marks(line))
+    if not isinstance(text, str):
+        raise CorpusError(f"{where}: not UTF-8 ({text.reason} at byte {text.start})")
     try:
-        document = json.loads(line)
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{where}: not UTF-8 ({error.reason} at byte {error.start})") from error
-    except (json.JSONDecodeError, RecursionError) as error:
+        document = json_value(text)
+    except ValueError as error:
         raise CorpusError(f"{where}: not JSON: {error}") from error
-    if not isinstance(document, dict) or not isinstance(document.get(text_field), str):
+    repeated = repeated_key(document, text_field) or repeated_key(document, id_field)
+    if repeated is not None:
+        raise CorpusError(
+            f"{where}: the key {shortly(repeated)} stands twice in one object; remove one of them"
+        )
+    found = field_value(document, text_field) if isinstance(document, dict) else None
+    if not isinstance(found, str):
         raise CorpusError(f"{where}: not a document: needs a string in {text_field!r}")
-    if id_field not in document:
+    identity = field_value(document, id_field)
+    if identity is MISSING:
         raise CorpusError(f"{where}: not a document: needs {id_field!r}")
-    return document[id_field], document[text_field]
+    return identity, found
 
 
 def _batches(documents: Iterable[tuple[Any, str]]) -> Iterator[list[tuple[Any, str]]]:
@@ -113,8 +122,13 @@ def _open(path: Path, mode: str) -> IO[bytes]:
 
 
 @contextlib.contextmanager
-def _written_aside(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes the name `path` when all is written, and leaves nothing behind after an error."""
+def written_aside(path: Path, source: Path) -> Iterator[IO[bytes]]:
+    """A file that takes the name `path` when all is written, and leaves nothing behind after an error.
+
+    Raises `ConfigError` where it would take the place of `source`, which is read.
+    """
+    if path.exists() and source.exists() and path.samefile(source):
+        raise ConfigError(f"{path} is what is read, and would be replaced: name another file")
     aside = path.with_name(f".{path.name}.{os.getpid()}.part" + (".gz" if path.name.endswith(".gz") else ""))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +138,10 @@ def _written_aside(path: Path) -> Iterator[IO[bytes]]:
     try:
         with file:
             yield file
-        aside.replace(path)
+        try:
+            aside.replace(path)
+        except OSError as error:
+            raise ConfigError(f"cannot write {path}: {error.strerror}") from error
     finally:
         aside.unlink(missing_ok=True)
 

@@ -6,5 +6,5 @@ from pipeline.lineage import JobRecord
 
 
 def run(config: Config, force: bool = False) -> JobRecord:
-    """Train on `config.shards` into `config.output`."""
+    """Train on `config.shards` into `config.output`; from the weights of `config.models.lm`, if it names any."""
     return run_training("train-lm", config, ["trunk", "lm", "sllm.context_sentences"], [], force)

@@ -31,11 +31,12 @@ def run(config: Config, force: bool = False) -> JobRecord:
     """
     from infra.tracking import ActiveRun
     from jobs.execution import run_job
+    from jobs.place import output_folder
 
     settings = config.segmenter_training
     if config.output is None or not settings.gold:
         raise ConfigError("train-segmenter needs segmenter_training.gold=[FILE, ...] and output=FOLDER")
-    output = Path(config.output)
+    output = Path(output_folder(config.output, "train-segmenter needs output=FOLDER"))
     inputs: list[Artifact] = [artifact_of(source.path) for source in (*settings.gold, *settings.raw)]
     if settings.start_from is not None:
         inputs.append(artifact_of(_start_path(settings.start_from)))

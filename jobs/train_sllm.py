@@ -1,19 +1,21 @@
 """`sllm train-sllm`: the language model that predicts the next sentence."""
 
-from jobs.training import run_training
+from jobs.training import goes_on_from, run_training
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.lineage import JobRecord
 
 
 def run(config: Config, force: bool = False) -> JobRecord:
-    """Train on `config.shards`, from `config.models.vae` and the trunk of `config.models.lm` or from scratch."""
+    """Train on `config.shards`, from `config.models.vae` and the trunk of `config.models.lm`, from scratch, or from
+    the weights of `config.models.sllm`."""
     staged = config.sllm.vae_from == "vae"
-    if staged and config.models.vae is None:
+    starts_anew = goes_on_from("train-sllm", config) is None
+    if starts_anew and staged and config.models.vae is None:
         raise ConfigError(
             "train-sllm needs models.vae=FOLDER, written by `sllm train-vae`; or set sllm.vae_from=config"
         )
-    if config.sllm.trunk_from == "lm" and config.models.lm is None:
+    if starts_anew and config.sllm.trunk_from == "lm" and config.models.lm is None:
         raise ConfigError("sllm.trunk_from=lm needs models.lm=FOLDER; or set sllm.trunk_from=path or config")
     models = [config.models.vae if staged else None, config.models.lm]
     sections = ["trunk", "sllm", "lm.context_tokens", *([] if staged else ["vae"])]

@@ -70,6 +70,11 @@ class SentenceBatch(Batch):
         """What the decoder is to write."""
         return self if self.part is None else self.part
 
+    @property
+    def longest_sentence(self) -> int:
+        """Tokens of the longest sentence; known on the CPU."""
+        return max(length for _, length in self.sentences.buckets)
+
     @cached_property
     def window_rows(self) -> RaggedLayout:
         """Layout of the windows in the decoder's rows; made for a lookup alone."""
@@ -92,23 +97,12 @@ class SentenceBatch(Batch):
         targets_R = self.tokens_T.new_full((self.decoder_rows.num_tokens,), self.eos_id)
         return targets_R.scatter_(0, self._row_T, self.tokens_T)
 
-    def of_another_document(self) -> Tensor:
-        """For each sentence one of another document [S]: those of a window are one window's, in their order.
-
-        A window takes the one half the micro-batch further on, or the next after it that is of another document; where
-        there is none, its own sentences.
-        """
-        num_windows = len(self.document_D)
-        counts_D = torch.bincount(self.window_S, minlength=num_windows)
+    def places_in(self, other: "SentenceBatch") -> Tensor:
+        """For each sentence one of window i of `other`, where i is its own window's number [S]: the one at the same
+        place, and from the start again past the end."""
+        counts_D = torch.bincount(other.window_S, minlength=len(other.document_D))
         first_D = counts_D.cumsum(0) - counts_D
-        windows_D = torch.arange(num_windows, device=counts_D.device)
-        further_DD = (windows_D - windows_D[:, None] - num_windows // 2) % num_windows
-        same_DD = self.document_D == self.document_D[:, None]
-        other_D = (further_DD + num_windows * same_DD).argmin(1)
-        other_D = torch.where(self.document_D[other_D] == self.document_D, windows_D, other_D)
-        other_S = other_D[self.window_S]
-        places_S = torch.arange(len(self.window_S), device=counts_D.device) - first_D[self.window_S]
-        return first_D[other_S] + places_S % counts_D[other_S]
+        return first_D[self.window_S] + self.place_S % counts_D[self.window_S]
 
     @property
     def _row_T(self) -> Tensor:

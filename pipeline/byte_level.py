@@ -7,7 +7,6 @@ is approximated: keys are the bytes of the words, not their hashes.
 
 import json
 import re
-import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from tokenizers import pre_tokenizers
 
 from pipeline.merges import Merges, byte_characters
+from pipeline.token_ends import Untouched
 from pipeline.words import SEPARATOR_BYTE, Pattern, WordFinder
 
 _CHUNK_CHARACTERS = 2**20
@@ -62,9 +62,7 @@ class ByteLevelEncoder:
         self._finder = WordFinder(backend, pattern)
         self._merges = Merges(tree["model"])
         self._whole_words = _whole_words(tree["model"])
-        self._is_normalized = tree["normalizer"] is not None
-        added = [re.escape(token["content"]) for token in tree["added_tokens"] if not token["special"]]
-        self._added = re.compile("|".join(added)) if added else None
+        self._untouched = Untouched(tree)
         self._ids = np.zeros(0, np.int32)
         self._starts = self._counts = np.zeros(1, np.int64)
         self._long_words: dict[bytes, int] = {}
@@ -73,9 +71,7 @@ class ByteLevelEncoder:
 
     def covers(self, text: str) -> bool:
         """Whether `encode` gives the tokenizer's ids: not where it would normalise, or find an added token."""
-        if self._added is not None and self._added.search(text):
-            return False
-        return not self._is_normalized or unicodedata.is_normalized("NFC", text)
+        return self._untouched(text)
 
     def encode(self, texts: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Ids of all texts, each of which it `covers`, one after the other; and for each text how many are its own."""

@@ -8,23 +8,29 @@ without a conversion in between; and elements that no file holds are an error, n
 Frozen weights are not in it: they come from the models that the job reads.
 """
 
+import contextlib
 import json
+import logging
 import os
+import re
+import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic_core import from_json
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.errors import TrainingError
 
+log = logging.getLogger("sllm")
+
+MAX_WORKERS = 2**20
 STATE_FILE = "training_state.json"
 MODEL_FOLDER = "model"
 WEIGHT, AVERAGE, BUFFER = "weight", "average", "buffer"
@@ -80,25 +86,30 @@ def write_state(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any],
         _to_disk(folder / STATE_FILE)
 
 
+STEP_NAME = re.compile(r"step-\d{9,}")
+"""Of a checkpoint that one process wrote; what is named otherwise is a person's."""
+
+
 class Checkpoint:
     """A written checkpoint: its `state`, and any run of elements of it."""
 
     def __init__(self, folder: Path) -> None:
         """Raises `TrainingError` where a file is missing or damaged."""
         self.folder = folder
-        self._runs: dict[tuple[str, str], list[tuple[int, Any]]] = defaultdict(list)
         try:
-            self.state = _read_state(folder / STATE_FILE)
-            world_size = self.state["world_size"]
-            for rank in range(world_size):
-                file = safe_open(folder / _file_name(rank, world_size), framework="pt")
+            self.state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text())
+            world_size, step = self.state["world_size"], self.state["step"]
+            if not (type(world_size) is type(step) is int and 0 < world_size <= MAX_WORKERS and step >= 0):
+                raise ValueError(f"world_size {world_size!r} and step {step!r} in {STATE_FILE}")
+            files = [
+                safe_open(folder / _file_name(rank, world_size), framework="pt") for rank in range(world_size)
+            ]
+            self._runs: dict[tuple[str, str], list[tuple[int, Any]]] = defaultdict(list)
+            for file in files:
                 for key in file.keys():  # noqa: SIM118 - not a mapping
                     kind, start, name = key.split("|", 2)
-                    run = file.get_slice(key)
-                    if len(run.get_shape()) != 1:
-                        raise ValueError(f"{key} is not flat")
-                    self._runs[kind, name].append((int(start), run))
-        except (OSError, ValueError, SafetensorError) as error:
+                    self._runs[kind, name].append((int(start), file.get_slice(key)))
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise TrainingError(
                 f"the checkpoint in {folder} is damaged, or of an earlier version ({error}): remove that "
                 "folder to go on from the one before, or start anew with --force"
@@ -126,28 +137,49 @@ class Checkpoint:
         return torch.cat(pieces)
 
 
-def _read_state(file: Path) -> dict[str, Any]:
-    """What was passed to `write_state`. Raises `ValueError` where it cannot have been."""
-    state = from_json(file.read_bytes())
-    if not isinstance(state, dict):
-        raise ValueError(f"{file.name} is not a JSON object")
-    for key, least in (("world_size", 1), ("step", 0)):
-        if not isinstance(state.get(key), int) or state[key] < least:
-            raise ValueError(f"{file.name} has no {key}")
-    return state
-
-
 def newest(folder: Path) -> Path | None:
-    """The checkpoint of most steps in a folder of them, whichever launcher wrote it; damaged ones are passed over."""
+    """The checkpoint of most steps in a folder of them, whichever launcher wrote it; none where there is none.
+
+    A damaged one is passed over, with a warning. Raises `TrainingError` where all are damaged: nothing starts anew
+    unless it is told to.
+    """
     found: list[tuple[int, Path]] = []
-    for path in folder.glob(f"*/{STATE_FILE}"):
-        if path.parent.name.startswith("."):
+    damaged: list[TrainingError] = []
+    for path in sorted(folder.glob("*")):
+        # One of Ray's is incomplete for a moment; one of ours has its name once it is whole.
+        of_ray = path.name.startswith("checkpoint_") and (path / STATE_FILE).is_file()
+        if path.is_symlink() or not (of_ray or STEP_NAME.fullmatch(path.name)):
             continue
         try:
-            found.append((Checkpoint(path.parent).state["step"], path.parent))
-        except TrainingError:
-            continue
+            found.append((Checkpoint(path).state["step"], path))
+        except TrainingError as error:
+            damaged.append(error)
+    if damaged and not found and any(STEP_NAME.fullmatch(path.name) for path in folder.glob("step-*")):
+        raise damaged[-1]
+    for passed in damaged:
+        log.warning(f"warning: passed over: {passed}")
     return max(found)[1] if found else None
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Make what goes wrong while a checkpoint or model is written a `TrainingError` that names place and free space."""
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        near = next((path for path in (folder, *folder.absolute().parents) if path.exists()), Path("/"))
+        free = shutil.disk_usage(near).free
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise TrainingError(
+            f"{folder} could not be written: {reason} ({free / 2**20:,.0f} MiB are free there); make room and run the "
+            "same command again, it goes on from the last whole checkpoint"
+        ) from error
+
+
+def keep_model(checkpoint: Path, output: Path) -> None:
+    """Copy the model in the last checkpoint to `output`. Raises `TrainingError` where there is no room for it."""
+    with writing(output):
+        shutil.copytree(checkpoint / MODEL_FOLDER, output, dirs_exist_ok=True)
 
 
 def finish(writing: Future[None] | None) -> None:
@@ -156,7 +188,7 @@ def finish(writing: Future[None] | None) -> None:
         return
     try:
         writing.result()
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise TrainingError(f"a checkpoint could not be written: {error}") from error
 
 

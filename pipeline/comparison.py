@@ -3,6 +3,7 @@
 Speed is measured, bits per byte are exact likelihoods of the same documents, FLOPs are those that PyTorch runs.
 """
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -58,10 +59,12 @@ class Measured:
     curve: tuple[float, ...] = ()
     """Bits per byte of tokens by their position in the document."""
     changed_from: str | None = None
+    slides: bool = True
+    """False for a token-level model with learned positions, which reads half of a full context again in writing."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
+        """For JSON, which knows no NaN: null where a bin holds no tokens."""
+        return asdict(self) | {"curve": [None if math.isnan(bits) else bits for bits in self.curve]}
 
 
 def steps_for(corpora: Sequence[Corpus], options: TrainConfig, stream: StreamConfig, tokens: float) -> int:

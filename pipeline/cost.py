@@ -10,108 +10,21 @@ arXiv 2204.02311, appendix B, with causal attention counted once and not twice.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 from transformers import PreTrainedConfig
 from transformers.pytorch_utils import Conv1D
 
 from pipeline.batches import Batch
-from pipeline.lm import TokenLm
+from pipeline.lm import TokenLm, learned_positions
 from pipeline.sllm import Sllm
 from pipeline.vae import SentenceVae
+from pipeline.workload import Rows, Workload
 
-Rows = Literal["tokens", "decoder_rows", "sentences", "decoded_sentences", "trunk_rows"]
 Model = TokenLm | SentenceVae | Sllm
-
-
-@dataclass(frozen=True)
-class Workload:
-    """How many rows pass each part of a model, and how many (query, key) pairs its attention has."""
-
-    tokens: float = 0.0
-    """Document tokens: rows of the sentence encoder, and of a token-level model."""
-    scored_tokens: float = 0.0
-    """Those of them that are predicted, and not context alone; of a sentence-level model the decoder's."""
-    sentences: float = 0.0
-    decoded_sentences: float = 0.0
-    windows: float = 0.0
-    """Windows of documents; each puts one start vector before its sentences."""
-    token_pairs: float = 0.0
-    """Pairs in the sentence encoder, or in a token-level model."""
-    decoder_pairs: float = 0.0
-    """Pairs in the sentence decoder."""
-    trunk_pairs: float = 0.0
-    """Pairs in the trunk over sentences."""
-    lookup_pairs: float = 0.0
-    """Pairs of the decoder's rows and the sentences that they look up."""
-
-    def rows(self, kind: Rows) -> float:
-        """Rows of a part."""
-        return {
-            "tokens": self.tokens,
-            "decoder_rows": self.scored_tokens + self.decoded_sentences,
-            "sentences": self.sentences,
-            "decoded_sentences": self.decoded_sentences,
-            "trunk_rows": self.sentences + self.windows,
-        }[kind]
-
-    @classmethod
-    def of_sentences(
-        cls, tokens_S: ArrayLike, sentences_D: ArrayLike, context_D: ArrayLike | None = None
-    ) -> Self:
-        """Training a sentence-level model on sentences of these lengths, in windows of so many sentences, the first
-        `context_D` of which the decoder does not write."""
-        n_S, n_D = np.asarray(tokens_S, np.float64), np.asarray(sentences_D, np.int64)
-        place_S = np.concatenate([np.arange(count) for count in n_D])
-        context_D = np.zeros_like(n_D) if context_D is None else np.asarray(context_D)
-        decoded_S = place_S >= np.repeat(context_D, n_D)
-        rows_S = np.where(decoded_S, n_S + 1, 0)
-        return cls(
-            tokens=n_S.sum(),
-            scored_tokens=n_S[decoded_S].sum(),
-            sentences=len(n_S),
-            decoded_sentences=decoded_S.sum(),
-            windows=len(n_D),
-            token_pairs=(n_S**2).sum(),
-            decoder_pairs=_causal_pairs(rows_S).sum(),
-            trunk_pairs=_causal_pairs(n_D + 1.0).sum(),
-            lookup_pairs=(rows_S * (place_S + 1)).sum(),
-        )
-
-    @classmethod
-    def of_rows(cls, tokens_D: ArrayLike, context_D: ArrayLike = 0) -> Self:
-        """Training a token-level model on windows of so many tokens, the first `context_D` of which are read only."""
-        n_D = np.asarray(tokens_D, np.float64)
-        return cls(
-            tokens=n_D.sum(),
-            scored_tokens=(n_D - np.asarray(context_D)).sum(),
-            windows=len(n_D),
-            token_pairs=_causal_pairs(n_D).sum(),
-        )
-
-    @classmethod
-    def writing_token(cls, context_tokens: float) -> Self:
-        """One more token of a token-level model that has `context_tokens` in its cache."""
-        return cls(tokens=1.0, scored_tokens=1.0, token_pairs=context_tokens + 1)
-
-    @classmethod
-    def writing_sentence(cls, tokens: float, context_sentences: float) -> Self:
-        """One more sentence of `tokens` tokens: decoded, read again, passed through the trunk."""
-        return cls(
-            tokens=tokens,
-            scored_tokens=tokens,
-            sentences=1.0,
-            decoded_sentences=1.0,
-            token_pairs=tokens**2,
-            decoder_pairs=_causal_pairs(tokens + 1),
-            trunk_pairs=context_sentences + 1,
-            lookup_pairs=(tokens + 1) * (context_sentences + 1),
-        )
 
 
 @dataclass(frozen=True)
@@ -166,11 +79,37 @@ def training_flops(parts: Iterable[Part], work: Workload) -> float:
 
 
 def writing_flops(model: Model, tokens_per_sentence: float, context_tokens: float) -> float:
-    """FLOPs of one generated token, `context_tokens` after the start, with key/value caches."""
+    """FLOPs of one generated token, `context_tokens` after the start, with key/value caches that hold all of them."""
     if isinstance(model, TokenLm):
         return forward_flops(parts_of(model), Workload.writing_token(context_tokens))
-    work = Workload.writing_sentence(tokens_per_sentence, context_tokens / tokens_per_sentence)
+    sentences = context_tokens / tokens_per_sentence
+    work = Workload.writing_sentence(tokens_per_sentence, sentences, _decoder_window(model))
     return forward_flops(parts_of(model), work) / tokens_per_sentence
+
+
+def long_writing_flops(model: TokenLm | Sllm, tokens_per_sentence: float, context_tokens: int) -> float:
+    """FLOPs of one generated token, on average, in a document that is far longer than the context.
+
+    A token-level model, whose context is `context_tokens`, lets the oldest token go for each new one; where its
+    positions are learned, it cannot, and reads the newer half again when the context is full. So does the trunk over
+    `context_sentences` sentences.
+    """
+    parts = parts_of(model)
+    if isinstance(model, TokenLm):
+        if learned_positions(model.model) is None:
+            return forward_flops(parts, Workload.writing_token(context_tokens - 1))
+        layers, head = parts
+        work, tokens = Workload.writing_until_full(context_tokens)
+        return (layers.forward_flops(work) + head.forward_flops(Workload(tokens=tokens))) / tokens
+    work, sentences = Workload.writing_sentences_until_full(
+        tokens_per_sentence, model.config.context_sentences, _decoder_window(model)
+    )
+    return forward_flops(parts, work) / (sentences * tokens_per_sentence)
+
+
+def _decoder_window(model: SentenceVae | Sllm) -> int:
+    vae = model.vae if isinstance(model, Sllm) else model
+    return vae.config.decoder_context_tokens
 
 
 def context_bytes_per_token(
@@ -216,10 +155,6 @@ def _cpu_attention(q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:
 
 def _cpu_attention_backward(grad: Any, q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:
     return sdpa_backward_flop_count(grad, q, k, v)
-
-
-def _causal_pairs(n: Any) -> Any:
-    return n * (n + 1) / 2
 
 
 def _token_lm_parts(model: TokenLm) -> Iterator[Part]:

@@ -2,7 +2,10 @@
 
 
 class SllmError(Exception):
-    """Base of all errors that a user can mend; the console prints its message without a traceback."""
+    """Base of all errors that a user can mend; the console prints its message, one line, without a traceback."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(" ".join(message.split()))  # what libraries say may have several
 
 
 class ConfigError(SllmError):

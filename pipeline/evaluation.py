@@ -16,7 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from pipeline.ablations import OtherDocuments
 from pipeline.batches import SentenceBatch, TokenBatch
+from pipeline.errors import ModelError
 from pipeline.lm import TokenLm
 from pipeline.sllm import Ablation, Sllm
 from pipeline.stream.order import MicroBatch, in_order
@@ -81,8 +83,13 @@ class Reconstruction:
 
 
 def likelihood(documents: DocumentSource, nll_N: Float64) -> Likelihood:
-    """Sum up the NLL of each document."""
-    assert np.isfinite(nll_N).all()
+    """Sum up the NLL of each document. Raises `ModelError` where a model gives one no probability."""
+    (without_N,) = np.nonzero(~np.isfinite(nll_N))
+    if len(without_N):
+        raise ModelError(
+            f"the model gives {len(without_N)} of {len(nll_N)} documents no likelihood (the first is document "
+            f"{without_N[0]}, NLL {nll_N[without_N[0]]}): its training diverged; take an earlier checkpoint"
+        )
     return Likelihood(
         nll=float(nll_N.sum()),
         tokens=int(documents.token_starts_N1[-1] - documents.token_starts_N1[0]),
@@ -94,6 +101,13 @@ def likelihood(documents: DocumentSource, nll_N: Float64) -> Likelihood:
 def likelihood_of_tokens(documents: DocumentSource, nll_T: Float64) -> Likelihood:
     """Sum up the NLL of each token (`token_lm_nll_by_token`, `sllm_nll_by_token`)."""
     return likelihood(documents, _by_document(documents, nll_T))
+
+
+def covering_edges(documents: DocumentSource, edges: Sequence[int]) -> list[int]:
+    """`edges`, and 0 before them and the end of the longest document behind them where they leave tokens out."""
+    longest = int(np.diff(documents.token_starts_N1).max(initial=0))
+    first, last = [0] * (edges[0] > 0), [longest] * (longest > edges[-1])
+    return [*first, *edges, *last]
 
 
 def bits_per_byte_by_position(
@@ -145,7 +159,8 @@ def token_lm_nll_by_token(
         nll_DL = model.score(batch).double().cpu().numpy()
         for window, row_L in zip(plan.windows, nll_DL, strict=True):
             start, end = source.windows.start_W[window] - first, source.windows.end_W[window] - first
-            nll_T[start:end] += row_L[: end - start]
+            context = source.windows.context_W[window]
+            nll_T[start + context : end] = row_L[context : end - start]
             if source.windows.ends_document_W[window]:
                 nll_T[end - 1] += row_L[end - start]
         progress(plan.tokens)
@@ -164,10 +179,12 @@ def sllm_nll_by_token(
     end mark and the decision to go on or to stop."""
     nll_T = _no_nll(source.documents)
     first = source.documents.token_starts_N1[0]
-    # Latents of other documents must be at hand.
-    for plan, batch in _batches(model, source, micro_batch_tokens, mixed=ablation == "shuffled"):
+    units = 0
+    others = OtherDocuments(source) if ablation == "shuffled" else None
+    for plan, batch in _batches(model, source, micro_batch_tokens):
         assert isinstance(batch, SentenceBatch)
-        nll_R, stop_nll_S, _ = model.score(batch, ablation)
+        other = None if others is None else others.batch(plan.windows).to(batch.tokens_T.device)
+        nll_R, stop_nll_S, _ = model.score(batch, ablation, other)
         decoded = batch.decoded
         paid_R, scored_S = nll_R.double().cpu().numpy(), decoded.scored_S.cpu().numpy()
         ends_S = np.cumsum(decoded.decoder_rows.lengths_S.cpu().numpy()) - 1
@@ -177,8 +194,11 @@ def sllm_nll_by_token(
         ends_W = source.token_end_W[plan.windows] - first
         spans = zip(ends_W - source.tokens_W[plan.windows], ends_W, strict=True)
         scored_T = scored_S[decoded.sentences.sequence_T.cpu().numpy()]
+        units += int(scored_T.sum() + scored_S.sum())
         nll_T[np.concatenate([np.arange(*span) for span in spans])] = own_T[scored_T]
         progress(plan.tokens)
+    sentences = source.documents.sentence_starts_N1[-1] - source.documents.sentence_starts_N1[0]
+    assert units == len(nll_T) + sentences, "each token and each end mark is paid for once"
     return nll_T
 
 
@@ -208,10 +228,10 @@ def unigram_nll(train: DocumentSource, dev: DocumentSource, vocab_size: int) -> 
     counts_V = np.ones(vocab_size)
     for document in range(len(train.num_bytes_N)):
         counts_V += np.bincount(_tokens(train, document), minlength=vocab_size)
-    num_documents = len(train.num_bytes_N)
+    num_documents = max(len(train.num_bytes_N), 1)
     total = counts_V.sum() + num_documents
     nll_V = -np.log(counts_V / total)
-    end_nll = -math.log(max(num_documents, 1) / total)
+    end_nll = -math.log(num_documents / total)
     return np.array([nll_V[_tokens(dev, i)].sum() + end_nll for i in range(len(dev.num_bytes_N))])
 
 
@@ -221,18 +241,19 @@ def _tokens(documents: DocumentSource, document: int) -> NDArray[np.int32]:
 
 
 def _batches(
-    model: nn.Module, source: WindowSource, micro_batch_tokens: int, mixed: bool = False
+    model: nn.Module, source: WindowSource, micro_batch_tokens: int
 ) -> Iterator[tuple[MicroBatch, TokenBatch | SentenceBatch]]:
     device = next(model.parameters()).device
     model.eval()
-    for micro_batch in in_order(source, micro_batch_tokens, mixed=mixed):
+    for micro_batch in in_order(source, micro_batch_tokens):
         batch = micro_batch.batch().to(device)
         assert isinstance(batch, TokenBatch | SentenceBatch)
         yield micro_batch, batch
 
 
 def _no_nll(documents: DocumentSource) -> Float64:
-    return np.zeros(documents.token_starts_N1[-1] - documents.token_starts_N1[0])
+    """NaN, so that a token which no window scores is no free one."""
+    return np.full(documents.token_starts_N1[-1] - documents.token_starts_N1[0], np.nan)
 
 
 def _by_document(documents: DocumentSource, nll_T: Float64) -> Float64:
@@ -240,6 +261,12 @@ def _by_document(documents: DocumentSource, nll_T: Float64) -> Float64:
     document_T = np.repeat(np.arange(len(starts_N1) - 1), np.diff(starts_N1))
     sums_N: Float64 = np.bincount(document_T, nll_T, minlength=len(starts_N1) - 1).astype(np.float64)
     return sums_N
+
+
+def longest_sentence(documents: DocumentSource) -> int:
+    """Tokens of the longest sentence; 0 where there is none."""
+    starts_N1 = documents.sentence_starts_N1
+    return int(documents.sentence_lengths[starts_N1[0] : starts_N1[-1]].max(initial=0))
 
 
 def select_documents(documents: DocumentSource, count: int | None) -> DocumentSource:

@@ -13,9 +13,11 @@ import torch
 from pipeline.batches import SentenceBatch
 from pipeline.config import GenerateConfig
 from pipeline.decoding import SentenceDecoder
+from pipeline.errors import ModelError
 from pipeline.sampling import Sampler
 from pipeline.sentence_memory import SentenceMemory
 from pipeline.sllm import Sllm
+from pipeline.vae import check_longest
 
 Document = Sequence[Sequence[int]]
 """Token ids of each of its sentences."""
@@ -50,11 +52,16 @@ def generate_documents(
     """Many documents side by side -> (document, sentence) as they are written.
 
     Of a prompt only what fits the context is read. `may_stop=False` writes on to the limits whatever the model says,
-    to measure speed.
+    to measure speed. Raises `ModelError` for sentences that are longer than the model's.
     """
     model.eval()
     sampler = Sampler(config.temperature, config.top_p, config.seed)
     longest = config.max_sentence_tokens or model.vae.config.max_sentence_tokens
+    if longest > model.vae.config.max_sentence_tokens:
+        raise ModelError(
+            f"generate.max_sentence_tokens={longest}: the model ends each sentence after "
+            f"{model.vae.config.max_sentence_tokens} tokens; give that many at most, or leave it out"
+        )
     decoder = SentenceDecoder(model.vae, len(prompts), longest, model.lookup)
     memory = SentenceMemory(model, len(prompts))
     _read_prompts(model, [prompt[-model.config.context_sentences :] for prompt in prompts], memory, decoder)
@@ -104,6 +111,7 @@ def _read_prompts(
     if not places:
         return
     batch = _pack(model, [prompts[place] for place in places])
+    check_longest(batch.longest_sentence, model.vae.config.max_sentence_tokens, "the prompt: ")
     latents_SH = model.vae.encode(batch)
     predicted_SH, _ = model.predict(latents_SH, batch)
     decoder.read(batch, predicted_SH, places)

@@ -5,17 +5,20 @@ model one walks back through `inputs` to the corpus files.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.errors import ConfigError
+from pydantic import TypeAdapter, ValidationError
 
-RECORD_NAME = "job.json"
-CHECKPOINTS_NAME = "checkpoints"
+from pipeline.errors import ConfigError
+from pipeline.output_files import CHECKPOINTS_NAME, FILES, RECORD_NAME
+from pipeline.unique_keys import read_json
+
 MANIFEST_NAME = "manifest.json"
 
 
@@ -84,11 +87,15 @@ def write_record(folder: str | Path, record: JobRecord) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     aside = folder / f".{RECORD_NAME}.{os.getpid()}"
-    with aside.open("w", encoding="utf-8") as stream:
-        stream.write(record_text(record))
-        stream.flush()
-        os.fsync(stream.fileno())
-    aside.replace(folder / RECORD_NAME)
+    try:
+        with aside.open("w", encoding="utf-8") as stream:
+            stream.write(record_text(record))
+            stream.flush()
+            os.fsync(stream.fileno())
+        aside.replace(folder / RECORD_NAME)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
 
 
 def read_record(folder: str | Path) -> JobRecord | None:
@@ -102,7 +109,7 @@ def read_record(folder: str | Path) -> JobRecord | None:
         text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a path that can be none
         raise ConfigError(
             f"cannot read the job record {path}: {error}; move it away to start anew"
         ) from error
@@ -113,23 +120,29 @@ def parse_record(text: bytes, folder: str) -> JobRecord:
     """The record of which `text` is the content; `folder` is where it stands."""
     path = f"{folder.rstrip('/')}/{RECORD_NAME}"
     try:
-        tree = json.loads(text)
+        tree = read_json(text, RECORD_NAME)
     except ValueError as error:
         raise ConfigError(
             f"cannot read the job record {path}: {error}; move it away to start anew"
         ) from error
     try:
-        return JobRecord(
-            **{
-                **tree,
-                "inputs": tuple(Artifact(**artifact) for artifact in tree["inputs"]),
-                "output": Artifact(**{**tree["output"], "path": str(folder)}),
-            }
-        )
-    except (KeyError, TypeError) as error:
+        record = _record_type().validate_python({**tree, "output": {**tree["output"], "path": str(folder)}})
+        record_text(record).encode()  # raises for lone surrogates, which could not be written again
+        names = [*(artifact.path for artifact in (record.output, *record.inputs)), *record.files]
+        if record.output.kind not in FILES or any("\0" in name for name in names):
+            raise ValueError(f"its output is {record.output.kind!r}, or a name holds a null character")
+        return record
+    except (KeyError, TypeError, ValueError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise ConfigError(
-            f"{path} is not the record of a job of ours ({error}); use another folder"
+            f"{path} is not the record of a job of ours ({reason}); use another folder"
         ) from error
+
+
+@functools.cache
+def _record_type() -> TypeAdapter[JobRecord]:
+    """Made when it is first asked for: it takes longer than to read a record."""
+    return TypeAdapter(JobRecord)
 
 
 def digest_file(path: str | Path) -> str:
@@ -143,8 +156,13 @@ def digest_folder(path: str | Path) -> str:
 
     Left out: the record, checkpoints and hidden files, which change without the result changing.
     """
+    return digest_files(path, content_files(path))
+
+
+def digest_files(path: str | Path, names: Iterable[str]) -> str:
+    """SHA-256 (hex) of these names of files below `path`, and of their contents."""
     total = hashlib.sha256()
-    for name in content_files(path):
+    for name in sorted(names, key=PurePosixPath):
         total.update(f"{digest_file(Path(path) / name)} {name}\n".encode())
     return total.hexdigest()
 
@@ -152,16 +170,22 @@ def digest_folder(path: str | Path) -> str:
 def content_files(path: str | Path) -> dict[str, int]:
     """Relative names (sorted, `/` between parts) and bytes of the files that are a folder's content."""
     root = Path(path)
-    return {file.relative_to(root).as_posix(): file.stat().st_size for file in sorted(_walk(root, root))}
+    found = _walk(root, root, {root.resolve()})
+    return {file.relative_to(root).as_posix(): file.stat().st_size for file in sorted(found)}
 
 
-def _walk(root: Path, folder: Path) -> Iterator[Path]:
-    for entry in folder.iterdir():
+def _walk(root: Path, folder: Path, seen: set[Path]) -> Iterator[Path]:
+    """Links are followed, as the hub's cache is made of them; a folder that was seen is not entered again."""
+    for entry in sorted(folder.iterdir()):
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            if not (folder == root and entry.name == CHECKPOINTS_NAME):
-                yield from _walk(root, entry)
+            if (
+                not (folder == root and entry.name == CHECKPOINTS_NAME)
+                and (real := entry.resolve()) not in seen
+            ):
+                seen.add(real)
+                yield from _walk(root, entry, seen)
         elif entry.is_file() and not (folder == root and entry.name == RECORD_NAME):
             yield entry
 

@@ -10,9 +10,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from pipeline.batches import IGNORED, TokenBatch
 from pipeline.config import TrunkConfig
 from pipeline.cross_entropy import head_cross_entropy
-from pipeline.errors import ModelError
+from pipeline.model_folder import load_model
 from pipeline.precision import at_least_fp32
-from pipeline.trunk import check_vocabulary, new_config, pretrained_config
 
 HEAD_IS_LAST = frozenset({"gpt2", "gpt_neox", "llama", "mistral", "opt", "qwen2", "qwen3"})
 """Families whose logits are the head's output, neither scaled nor capped: they need not be made all at once."""
@@ -48,28 +47,22 @@ class TokenLm(nn.Module):
         return {"objective": nll, "nll": nll.detach()}
 
 
-def new_lm(config: TrunkConfig, *, max_positions: int, **token_ids: int) -> TokenLm:
-    """A token-level model: pretrained from `config.path`, or with fresh weights.
-
-    `token_ids`: `vocab_size`, `bos_token_id`, `eos_token_id` of the shards' tokenizer.
-    """
-    if config.path is not None:
-        check_vocabulary(config.path, pretrained_config(config.path, config), token_ids["vocab_size"])
-        return TokenLm(load_causal_lm(config.path, config))
-    hf_config = new_config(config, max_positions=max_positions, **token_ids)
-    return TokenLm(AutoModelForCausalLM.from_config(hf_config, attn_implementation=config.attention))
+def learned_positions(model: PreTrainedModel) -> int | None:
+    """Positions that a model has a learned vector for, and cannot see beyond; none: they are rotary, without end."""
+    base: Any = model.base_model
+    tokens = model.get_input_embeddings()
+    learned = any(isinstance(part, nn.Embedding) and part is not tokens for part in base.modules())
+    return int(model.config.max_position_embeddings) if learned else None
 
 
 def load_causal_lm(path: str, config: TrunkConfig | None = None) -> PreTrainedModel:
     """A causal language model from a folder or hub name, in fp32. Raises `ModelError` where there is none."""
     config = config or TrunkConfig()
-    try:
-        return AutoModelForCausalLM.from_pretrained(
-            path,
-            dtype=torch.float32,
-            attn_implementation=config.attention,
-            trust_remote_code=config.trust_remote_code,
-        )
-    except (OSError, ValueError) as error:
-        first_line = str(error).splitlines()[0]
-        raise ModelError(f"no causal language model in {path!r}: {first_line}") from error
+    return load_model(
+        AutoModelForCausalLM,
+        path,
+        "causal language model",
+        dtype=torch.float32,
+        attn_implementation=config.attention,
+        trust_remote_code=config.trust_remote_code,
+    )

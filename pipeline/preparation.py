@@ -1,6 +1,7 @@
 """From a split of the corpus to the bytes of its shards: a pure function of split and configuration."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 from pipeline.config import Config, DataConfig
 from pipeline.corpus import Document, Rejection, Split, SplitReader, Survey
 from pipeline.corpus.filters import Deduplicator, Filter, Signatures, build_filters
-from pipeline.corpus.splits import id_hash, is_dev_document
-from pipeline.manifest import FORMAT_VERSION, Identity, InputFile, ShardRecord, shard_name
+from pipeline.corpus.splits import is_dev_document, is_made_id
+from pipeline.manifest import FORMAT_VERSION, Identity, InputFile, ShardRecord
+from pipeline.redaction import redacted
 from pipeline.sentences import encode_documents
 from pipeline.shards import EncodedDocument, SplitName, shard_bytes
 from pipeline.tokens import Tokenizer
@@ -21,6 +23,11 @@ from segmenters import Segmenter
 
 BATCH_CHARACTERS = 2**20
 """Documents are segmented and tokenized in batches of about this size: enough to hide calls, small in memory."""
+
+REPEATED_ID = (
+    "an earlier document has the same; give each its own, or name another field in data.id_field (ids are made "
+    "where no document has it)"
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ class PreparedSplit:
     shards: tuple[tuple[ShardRecord, pa.Buffer], ...]
     rejections: tuple[Rejection, ...]
     id_hashes: NDArray[np.uint64]
-    """64-bit hashes of the ids of all documents in the shards."""
+    """64-bit hashes of the documents' own ids; ids that were made here may repeat."""
 
 
 def make_identity(
@@ -51,7 +58,7 @@ def make_identity(
     inputs = tuple(
         InputFile(
             name=survey.source.name,
-            path=survey.source.path,
+            path=redacted(survey.source.path),
             sha256=survey.sha256,
             num_bytes=survey.num_bytes,
             is_dev=survey.source.is_dev,
@@ -72,7 +79,10 @@ def make_identity(
 def reading_options(data: DataConfig) -> dict[str, Any]:
     """The options that change which documents there are."""
     # Inputs count by name and checksum; how much may be rejected changes no shard.
-    return data.model_dump(mode="json", exclude={"inputs", "dev_inputs", "max_rejected_fraction"})
+    options = data.model_dump(mode="json", exclude={"inputs", "dev_inputs", "max_rejected_fraction"})
+    # These came later: where they are not set, shards have the bytes that they had before.
+    added = {"delimiter": None, "encoding": "utf-8"}
+    return {key: value for key, value in options.items() if key not in added or value != added[key]}
 
 
 class SplitPreparer:
@@ -87,6 +97,12 @@ class SplitPreparer:
         self._tokenizer = tokenizer
         self._reader = SplitReader(data)
         self._filters = build_filters(data.filters)
+        names = Counter(file.name for file in identity.inputs)
+        self._inputs = {
+            (file.name if names[file.name] == 1 else file.path, file.is_dev): place
+            for place, file in enumerate(identity.inputs)
+        }
+        """Places of the input files by what documents name them."""
 
     def sign(self, split: Split) -> dict[str, Signatures]:
         """By deduplicator, the signatures of the documents in the split."""
@@ -104,27 +120,39 @@ class SplitPreparer:
         encoded: dict[SplitName, list[EncodedDocument]] = {"train": [], "dev": []}
         rejections: list[Rejection] = []
         hashes: list[int] = []
+        lossy: dict[SplitName, int] = {"train": 0, "dev": 0}
+        by_input: dict[SplitName, Counter[int]] = {"train": Counter(), "dev": Counter()}
         for batch in self._batches(task, rejections):
             pieces = encode_documents(
-                [document.text for document, _ in batch],
+                [document.text for document in batch],
                 self._segmenter,
                 self._tokenizer,
                 self._identity.max_sentence_tokens,
             )
-            for (document, hashed), (tokens, sentence_lengths) in zip(batch, pieces, strict=True):
+            losses = self._tokenizer.loses(
+                [document.text for document in batch], [tokens for tokens, _ in pieces]
+            )
+            for document, (tokens, sentence_lengths), loses in zip(batch, pieces, losses, strict=True):
                 if len(tokens) == 0:
                     rejections.append(_rejected(document, "empty", "the tokenizer makes no token of it"))
                     continue
                 row = EncodedDocument(document.doc_id, tokens, sentence_lengths, document.num_bytes)
-                is_dev = document.is_dev or is_dev_document(hashed, self._data.dev_fraction)
+                is_dev = document.is_dev or is_dev_document(document.hashed, self._data.dev_fraction)
                 encoded["dev" if is_dev else "train"].append(row)
-                hashes.append(hashed)
-        shards = tuple(self._shard(split, name, rows) for name, rows in encoded.items() if rows)
+                by_input["dev" if is_dev else "train"][self._inputs[document.file, document.is_dev]] += 1
+                lossy["dev" if is_dev else "train"] += loses
+                if not is_made_id(document.doc_id):
+                    hashes.append(document.hashed)
+        shards = tuple(
+            self._shard(split, name, rows, lossy[name], by_input[name])
+            for name, rows in encoded.items()
+            if rows
+        )
         return PreparedSplit(shards, tuple(rejections), np.array(hashes, np.uint64))
 
-    def _batches(self, task: SplitTask, rejections: list[Rejection]) -> Iterator[list[tuple[Document, int]]]:
+    def _batches(self, task: SplitTask, rejections: list[Rejection]) -> Iterator[list[Document]]:
         seen: set[int] = set()
-        batch: list[tuple[Document, int]] = []
+        batch: list[Document] = []
         size = 0
         number = -1
         for item in self._reader.read(task.split):
@@ -135,16 +163,16 @@ class SplitPreparer:
             if filtered := self._filtered(item, number, task.duplicates):
                 rejections.append(filtered)
                 continue
-            hashed = id_hash(item.doc_id)
-            if hashed in seen or hashed in task.repeated_ids:
-                rejections.append(_rejected(item, "duplicate id", "an earlier document has the same"))
-            else:
-                seen.add(hashed)
-                batch.append((item, hashed))
-                size += len(item.text)
-                if size >= BATCH_CHARACTERS:
-                    yield batch
-                    batch, size = [], 0
+            if not is_made_id(item.doc_id):
+                if item.hashed in seen or item.hashed in task.repeated_ids:
+                    rejections.append(_rejected(item, "duplicate id", REPEATED_ID))
+                    continue
+                seen.add(item.hashed)
+            batch.append(item)
+            size += len(item.text)
+            if size >= BATCH_CHARACTERS:
+                yield batch
+                batch, size = [], 0
         if batch:
             yield batch
 
@@ -164,7 +192,12 @@ class SplitPreparer:
         return None
 
     def _shard(
-        self, split: Split, name: SplitName, rows: list[EncodedDocument]
+        self,
+        split: Split,
+        name: SplitName,
+        rows: list[EncodedDocument],
+        lossy_documents: int,
+        by_input: Counter[int],
     ) -> tuple[ShardRecord, pa.Buffer]:
         metadata = {
             "format_version": FORMAT_VERSION,
@@ -178,15 +211,17 @@ class SplitPreparer:
         }
         buffer = shard_bytes(rows, metadata)
         record = ShardRecord(
-            file=shard_name(name, split.index),
+            file=f"{name}-{split.index:05d}.arrow",
             split=name,
             index=split.index,
             documents=len(rows),
             sentences=sum(len(row.sentence_lengths) for row in rows),
             tokens=sum(len(row.tokens) for row in rows),
             num_bytes=sum(row.num_bytes for row in rows),
+            lossy_documents=lossy_documents,
             file_bytes=buffer.size,
             sha256=hashlib.sha256(buffer).hexdigest(),
+            documents_by_input=dict(sorted(by_input.items())),
         )
         return record, buffer
 

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 import torch
 from transformers import AutoModelForCausalLM
 
+from pipeline.build import max_positions, sllm_model_config, vae_model_config
 from pipeline.config import Config
 from pipeline.lm import TokenLm
 from pipeline.shards import open_shards
 from pipeline.sllm import Sllm
-from pipeline.tasks import max_positions, sllm_model_config, vae_model_config
-from pipeline.trunk import choose_trained, shape_config
+from pipeline.tokenizer_agreement import check_tokenizer
+from pipeline.trunk import choose_trained, empty_model, shape_config
 from pipeline.vae import SentenceVae
 
 
@@ -31,12 +32,14 @@ def shapes(config: Config, device: str = "meta") -> Shapes:
     """
     vocab_size = config.tokenizer.vocab_size
     if config.shard_folders:
-        vocab_size = open_shards(config.shard_folders[0]).tokenizer().vocab_size
+        vocab_size = open_shards(config.shard_folders[0], config.stream).tokenizer().vocab_size
     trunk = shape_config(config.trunk, max_positions=max_positions(config), vocab_size=vocab_size)
+    if config.shard_folders and config.trunk.path is not None:
+        check_tokenizer(config.trunk.path, trunk, open_shards(config.shard_folders[0], config.stream))
     if not config.shard_folders:
         vocab_size = trunk.vocab_size
     with torch.device(device):
-        lm = TokenLm(AutoModelForCausalLM.from_config(trunk))
+        lm = TokenLm(empty_model(AutoModelForCausalLM, trunk, "trunk.config"))
         vae_config = vae_model_config(
             config,
             config.vae.hidden_size or trunk.hidden_size,

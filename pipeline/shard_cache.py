@@ -6,6 +6,7 @@ A copy is named by the SHA-256 of its content, so processes and runs share it, a
 import contextlib
 import hashlib
 import os
+import re
 import threading
 import time
 from collections.abc import Sequence
@@ -16,12 +17,14 @@ from typing import Any
 import fsspec
 
 from pipeline.config import StreamConfig
+from pipeline.config.paths import resolved_path
 from pipeline.errors import ShardError
 from pipeline.manifest import ShardRecord
 
 TOKENIZER_FOLDER = "tokenizer"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 ATTEMPTS = 3
+_COPY_NAME = re.compile(r"[0-9a-f]{64}\.arrow")
 PARALLEL_FETCHES = 4
 RETRY_SECONDS = 1.0
 """Before the second attempt; twice as many before the third."""
@@ -31,7 +34,7 @@ class ShardCache:
     """The files of one remote folder, with copies of its shards in `options.cache`."""
 
     def __init__(self, url: str, options: StreamConfig) -> None:
-        self.url, self.folder = url.rstrip("/"), Path(options.cache).expanduser()
+        self.url, self.folder = url.rstrip("/"), Path(resolved_path(options.cache))
         self.max_bytes = options.cache_bytes
         try:
             self._remote: Any = fsspec.core.url_to_fs(self.url)[0]
@@ -61,6 +64,23 @@ class ShardCache:
             aside.write_bytes(data)
             aside.replace(folder / name)
         return folder
+
+    def sha256(self, name: str) -> str:
+        """SHA-256 (hex) of a file at the URL itself, whatever is in the cache; empty where there is no such file.
+
+        Raises `ShardError` where it cannot be had.
+        """
+
+        def digest() -> str:
+            self._remote.invalidate_cache()  # what is there now, not what once was
+            try:
+                with self._remote.open(f"{self.url}/{name}", "rb") as file:
+                    return hashlib.file_digest(file, "sha256").hexdigest()
+            except FileNotFoundError:
+                return ""
+
+        found: str = self._attempt(name, digest)
+        return found
 
     def fetch(self, records: Sequence[ShardRecord]) -> list[Path]:
         """Local copies of these shards, whole and verified; those of the call before may go.
@@ -120,6 +140,8 @@ class ShardCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             copies = []
             for path in self.folder.glob("*.arrow"):
+                if not _COPY_NAME.fullmatch(path.name) or path.is_symlink():
+                    continue  # not ours
                 with contextlib.suppress(FileNotFoundError):
                     copies.append((path.stat().st_mtime_ns, path.stat().st_size, path))
             total = sum(size for _, size, _ in copies) + self._arriving + num_bytes

@@ -93,8 +93,11 @@ def _offsets(sizes: Iterable[int]) -> NDArray[np.int32]:
 class Documents:
     """All documents of one split, N of them, in the order of the corpus; nothing is copied that lies in shards."""
 
-    def __init__(self, files: Sequence[tuple[Path, ShardRecord]]) -> None:
+    def __init__(self, files: Sequence[tuple[Path, ShardRecord]], vocab_size: int) -> None:
+        """Raises `ShardError` where a file is missing or damaged; ids are checked when they are read."""
         self._batches = [_open_batch(path, record) for path, record in files]
+        self._paths = [path for path, _ in files]
+        self._vocab_size = vocab_size
         self._doc_starts = list(itertools.accumulate((batch.num_rows for batch in self._batches), initial=0))
         self._tokens = [_values(batch, "tokens") for batch in self._batches]
         self._token_starts = list(itertools.accumulate(map(len, self._tokens), initial=0))
@@ -116,7 +119,9 @@ class Documents:
         batch = bisect.bisect_right(self._token_starts, start) - 1
         offset = self._token_starts[batch]
         assert end <= self._token_starts[batch + 1], "a slice of tokens stays inside a document"
-        return self._tokens[batch][start - offset : end - offset]
+        found = self._tokens[batch][start - offset : end - offset]
+        self._check_ids(found)
+        return found
 
     def gather(self, start_W: NDArray[np.int64], end_W: NDArray[np.int64]) -> NDArray[np.int32]:
         """Tokens of W spans of the split's token stream, each inside one document, one after the other; a copy."""
@@ -124,7 +129,27 @@ class Documents:
         batch_W = np.searchsorted(starts, start_W, side="right") - 1
         offset_W = starts[batch_W]
         spans = zip(batch_W.tolist(), (start_W - offset_W).tolist(), (end_W - offset_W).tolist(), strict=True)
-        return np.concatenate([self._tokens[batch][start:end] for batch, start, end in spans])
+        found = np.concatenate([self._tokens[batch][start:end] for batch, start, end in spans])
+        self._check_ids(found)
+        return found
+
+    def _check_ids(self, tokens: NDArray[np.int32]) -> None:
+        """Raise `ShardError` naming shard and document where an id is outside the vocabulary."""
+        # As unsigned numbers negative ids are the largest: one pass finds both. It costs microseconds a micro-batch.
+        if len(tokens) and int(tokens.view(np.uint32).max()) >= self._vocab_size:
+            raise ShardError(self._bad_id())
+
+    def _bad_id(self) -> str:
+        for path, batch, ids in zip(self._paths, self._batches, self._tokens, strict=True):
+            wrong = np.flatnonzero(ids.view(np.uint32) >= self._vocab_size)
+            if len(wrong):
+                ends = batch["tokens"].offsets.to_numpy(zero_copy_only=True)[1:]
+                row = int(np.searchsorted(ends, wrong[0], side="right"))
+                return (
+                    f"shard {path} is damaged: document {row} ({batch['doc_id'][row].as_py()!r}) has the token id "
+                    f"{ids[wrong[0]]}, the tokenizer's are below {self._vocab_size}; {_MEND}"
+                )
+        raise AssertionError("the id was read from one of the shards")
 
     @functools.cached_property
     def num_bytes_N(self) -> NDArray[np.int64]:
@@ -169,9 +194,22 @@ class Shards:
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that made the ids. Raises `ShardError` where another one lies in the folder."""
+        return self._tokenizer
+
+    @functools.cached_property
+    def _tokenizer(self) -> Tokenizer:
         folder = self.cache.tokenizer() if self.cache else Path(self.folder) / TOKENIZER_FOLDER
-        tokenizer = Tokenizer.load(str(folder))
+        try:
+            tokenizer = Tokenizer.load(str(folder))
+        except ConfigError as error:
+            raise ShardError(f"the tokenizer of the shards in {self.folder!r} is damaged: {error}") from error
         check_tokenizer(self, tokenizer.digest)
+        here = (tokenizer.bos_id, tokenizer.eos_id)
+        if self.manifest.bos_eos not in (None, here):
+            raise ShardError(
+                f"shards {self.folder!r} were made with BOS and EOS of ids {self.manifest.bos_eos}; the tokenizer "
+                f"there now has {here}: put back its tokenizer_config.json, or prepare again"
+            )
         return tokenizer
 
     def records(self, split: SplitName) -> list[ShardRecord]:
@@ -186,8 +224,10 @@ class Shards:
         records = self.records(split)
         chosen = records if shards is None else [records[index] for index in shards]
         if self.cache is not None:
-            return Documents(list(zip(self.cache.fetch(chosen), chosen, strict=True)))
-        return Documents([(Path(self.folder) / record.file, record) for record in chosen])
+            files = list(zip(self.cache.fetch(chosen), chosen, strict=True))
+        else:
+            files = [(Path(self.folder) / record.file, record) for record in chosen]
+        return Documents(files, self.tokenizer().vocab_size)
 
     def fetch_ahead(self, split: SplitName, shards: Iterable[int]) -> None:
         """Begin to fetch remote shards that will be read next."""
@@ -195,14 +235,19 @@ class Shards:
             records = self.records(split)
             self.cache.fetch_ahead([records[index] for index in shards])
 
+    def is_intact(self, record: ShardRecord) -> bool:
+        """Whether the bytes of a shard, where it lies, have the checksum of the manifest."""
+        if self.cache is not None:
+            return self.cache.sha256(record.file) == record.sha256
+        return file_sha256(Path(self.folder) / record.file) == record.sha256
+
     def verify(self, files: Sequence[str] | None = None) -> None:
         """Read every shard (or these) and compare its checksum. Raises `ShardError` naming the first that differs."""
         for record in self.manifest.shards:
-            path = Path(self.folder) / record.file
-            if (files is None or record.file in files) and file_sha256(path) != record.sha256:
+            if (files is None or record.file in files) and not self.is_intact(record):
                 raise ShardError(
-                    f"{path} is damaged: its checksum is not that of the manifest; run `sllm prepare` again, "
-                    f"it makes just this shard anew"
+                    f"{self.folder.rstrip('/')}/{record.file} is damaged: its checksum is not that of the "
+                    f"manifest; run `sllm prepare` again, it makes just this shard anew"
                 )
 
 
@@ -236,15 +281,8 @@ def check_tokenizer(shards: Shards, digest: str) -> None:
 def mixing_weights(mixed: Sequence[Shards], weights: Sequence[float] | None) -> list[float]:
     """The weight of each of several shards, by default their train tokens.
 
-    Raises `ShardError` unless all have one tokenizer, and `ConfigError` for another number of weights.
+    Raises `ConfigError` for another number of weights.
     """
-    for other in mixed[1:]:
-        if other.manifest.tokenizer_digest != mixed[0].manifest.tokenizer_digest:
-            raise ShardError(
-                f"shards {other.folder!r} and {mixed[0].folder!r} were made with different tokenizers (digests "
-                f"{other.manifest.tokenizer_digest[:12]} and {mixed[0].manifest.tokenizer_digest[:12]}): prepare one "
-                f"again with tokenizer.path={mixed[0].folder}/{TOKENIZER_FOLDER}"
-            )
     if weights is None:
         return [float(one.manifest.totals["train"].tokens) for one in mixed]
     if len(weights) != len(mixed):
@@ -254,49 +292,42 @@ def mixing_weights(mixed: Sequence[Shards], weights: Sequence[float] | None) -> 
     return list(weights)
 
 
-def _open_batch(path: Path, record: ShardRecord) -> pa.RecordBatch:
-    """The record batch of a shard, checked as far as offsets and lengths go: damage there would be read past the end.
+_MEND = "run `sllm prepare` again, it makes just this shard anew"
 
-    Ids of tokens are not looked at, as that would read the whole file.
-    """
-    mend = "run `sllm prepare` again, it makes just this shard anew"
+
+def _open_batch(path: Path, record: ShardRecord) -> pa.RecordBatch:
     if not path.is_file():
-        raise ShardError(f"shard {path} is missing; {mend}")
+        raise ShardError(f"shard {path} is missing; {_MEND}")
     size = path.stat().st_size
     if size != record.file_bytes:
-        raise ShardError(f"shard {path} is damaged: {size} bytes instead of {record.file_bytes}; {mend}")
+        raise ShardError(f"shard {path} is damaged: {size} bytes instead of {record.file_bytes}; {_MEND}")
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        if not reader.schema.equals(SCHEMA) or reader.num_record_batches != 1:
-            raise ShardError(f"shard {path} is damaged: it is not one record batch of our columns; {mend}")
         batch = reader.get_batch(0)
+        if not batch.schema.equals(SCHEMA):
+            raise ShardError(f"shard {path} is damaged: its columns are {batch.schema.names}; {_MEND}")
         batch.validate(full=True)
-    except (pa.ArrowException, OSError) as error:
-        raise ShardError(f"shard {path} is damaged: {error}; {mend}") from error
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise ShardError(f"shard {path} is damaged: {error}; {_MEND}") from error
+    if any(column.null_count for column in batch.columns):
+        raise ShardError(f"shard {path} is damaged: there are rows without a value; {_MEND}")
     counts = (batch.num_rows, len(_values(batch, "tokens")), len(_values(batch, "sentence_lengths")))
     if counts != (record.documents, record.tokens, record.sentences):
-        raise ShardError(f"shard {path} is not the one the manifest describes; {mend}")
-    if not _fits_together(batch):
-        raise ShardError(f"shard {path} is damaged: lengths of sentences and documents do not fit; {mend}")
-    return batch
-
-
-def _fits_together(batch: pa.RecordBatch) -> bool:
-    """Whether each document has sentences, none of them empty, with as many tokens as the document."""
-    columns = [*batch.columns, batch["tokens"].values, batch["sentence_lengths"].values]
-    if any(column.null_count for column in columns):
-        return False
+        raise ShardError(f"shard {path} is not the one the manifest describes; {_MEND}")
+    for column in ("tokens", "sentence_lengths"):
+        offsets = batch[column].offsets
+        if (offsets[0].as_py(), offsets[-1].as_py()) != (0, len(_values(batch, column))):
+            raise ShardError(f"shard {path} is damaged: not all {column} are of a document; {_MEND}")
     lengths = _values(batch, "sentence_lengths")
-    token_ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
-    sentence_offsets = batch["sentence_lengths"].offsets.to_numpy(zero_copy_only=True)
-    token_offsets = batch["tokens"].offsets.to_numpy(zero_copy_only=True)
-    return bool(
-        (lengths > 0).all()
-        and (np.diff(sentence_offsets) > 0).all()
-        and (sentence_offsets[0], sentence_offsets[-1]) == (0, len(lengths))
-        and np.array_equal(token_ends[sentence_offsets], token_offsets)
-        and (batch["num_bytes"].to_numpy() >= 0).all()
-    )
+    ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+    of_row = np.diff(ends[batch["sentence_lengths"].offsets.to_numpy(zero_copy_only=True)])
+    wrong = np.flatnonzero(of_row != _row_lengths(batch, "tokens"))
+    if len(wrong) or int(lengths.min(initial=1)) < 1:
+        row = int(wrong[0]) if len(wrong) else 0
+        raise ShardError(
+            f"shard {path} is damaged: the sentences of document {row} do not add up to its tokens; {_MEND}"
+        )
+    return batch
 
 
 def _values(batch: pa.RecordBatch, column: str) -> NDArray[np.int32]:

@@ -101,10 +101,16 @@ class Sllm(PreTrainedModel):
             initialization.zeros_(module.none_H)
             initialization.constant_(module.scale_H, INITIAL_SCALE)
 
-    def score(self, batch: SentenceBatch, ablation: Ablation = "none") -> tuple[Tensor, Tensor, Tensor]:
+    def score(
+        self, batch: SentenceBatch, ablation: Ablation = "none", other: SentenceBatch | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """-> NLL (nats) of each token and end mark [R], of each stop decision [S], and token hits [R]: of the sentences
-        that are decoded, `batch.decoded`."""
-        return self._score(self.vae.encode(batch), batch, ablation)
+        that are decoded, `batch.decoded`.
+
+        `other`, for the ablation "shuffled": a window of another document for each window of the batch, whose latents
+        are taken (`pipeline.ablations`).
+        """
+        return self._score(self.vae.encode(batch), batch, ablation, other)
 
     def forward(self, batch: SentenceBatch) -> dict[str, Tensor]:
         """Sums over the batch: `objective` (to minimise), `nll` (nats) of all tokens and marks, its parts."""
@@ -128,7 +134,11 @@ class Sllm(PreTrainedModel):
         }
 
     def _score(
-        self, latents_SH: Tensor, batch: SentenceBatch, ablation: Ablation
+        self,
+        latents_SH: Tensor,
+        batch: SentenceBatch,
+        ablation: Ablation,
+        other: SentenceBatch | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         predicted_SH, stop_logits_S = self.predict(latents_SH, batch)
         known_SH = latents_SH
@@ -137,8 +147,9 @@ class Sllm(PreTrainedModel):
         elif ablation == "oracle":
             predicted_SH = latents_SH
         elif ablation == "shuffled":
-            other_S = batch.of_another_document()
-            predicted_SH, known_SH = predicted_SH[other_S], latents_SH[other_S]
+            assert other is not None, "latents of another document are another batch's"
+            taken_S, known_SH = batch.places_in(other), self.vae.encode(other)
+            predicted_SH, known_SH = self.predict(known_SH, other)[0][taken_S], known_SH[taken_S]
         decoded = batch.decoded
         if batch.decoded_S is not None:
             stop_logits_S = stop_logits_S[batch.decoded_S]

@@ -1,33 +1,23 @@
 """What each training job trains: its model, its windows of the shards, and how its weights are kept."""
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
+from pipeline.build import build_lm, build_sllm, build_vae
 from pipeline.config import Config, StreamConfig, TrainConfig
-from pipeline.errors import ConfigError, ModelError
-from pipeline.lm import load_causal_lm, new_lm
+from pipeline.errors import ConfigError, ModelError, ShardError
 from pipeline.shards import Documents, Shards, SplitName, mixing_weights, open_shards
-from pipeline.sllm import Sllm, SllmModelConfig
 from pipeline.stream.order import Corpus
+from pipeline.tokenizer_agreement import check_mixed
 from pipeline.tokens import Tokenizer
-from pipeline.trunk import (
-    check_vocabulary,
-    choose_trained,
-    load_layers,
-    merge_adapters,
-    new_config,
-    pretrained_config,
-    token_vectors,
-)
-from pipeline.vae import SentenceVae, SentenceVaeConfig
+from pipeline.trunk import merge_adapters
 from pipeline.window_batches import SentenceWindows, TokenWindows, WindowSource
 
 TrainingJob = Literal["train-lm", "train-vae", "train-sllm"]
@@ -64,16 +54,19 @@ def train_config(job: TrainingJob, config: Config) -> TrainConfig:
     return options[job]
 
 
-def build_task(job: TrainingJob, config: Config) -> Task:
-    """The task of a training job; the same weights on every rank. Raises `ConfigError`, `ShardError`, `ModelError`."""
+def build_task(job: TrainingJob, config: Config, read_weights: bool = True) -> Task:
+    """The task of a training job; the same weights on every rank. Raises `ConfigError`, `ShardError`, `ModelError`.
+
+    Without `read_weights` its model has a shape alone: everything is checked that can be seen before work.
+    """
     shards = _open(job, config)[0]
     torch.manual_seed(train_config(job, config).seed)
-    builders: dict[TrainingJob, Callable[[Config, Shards], tuple[nn.Module, PreTrainedModel]]] = {
-        "train-lm": _build_lm,
-        "train-vae": _build_vae,
-        "train-sllm": _build_sllm,
+    builders: dict[TrainingJob, Callable[[Config, Shards, bool], tuple[nn.Module, PreTrainedModel]]] = {
+        "train-lm": build_lm,
+        "train-vae": build_vae,
+        "train-sllm": build_sllm,
     }
-    module, model = builders[job](config, shards)
+    module, model = builders[job](config, shards, read_weights)
     if train_config(job, config).activation_checkpointing:
         recompute_activations(model)
     return Task(
@@ -105,28 +98,14 @@ def corpora(job: TrainingJob, config: Config, split: SplitName) -> list[Corpus]:
 def _open(job: TrainingJob, config: Config) -> list[Shards]:
     if not config.shard_folders:
         raise ConfigError(f"{job} needs shards=FOLDER, written by `sllm prepare`")
-    return [open_shards(folder, config.stream) for folder in config.shard_folders]
-
-
-def vae_model_config(config: Config, hidden_size: int, **of_shards: Any) -> SentenceVaeConfig:
-    """What the SentenceVAE of a configuration is built from; `of_shards`: vocabulary, ids, segmenter, ..."""
-    options: dict[str, Any] = config.vae.model_dump(exclude={"hidden_size", "init_from_lm", "train"})
-    return SentenceVaeConfig(**{**options, **of_shards}, hidden_size=hidden_size)
-
-
-def sllm_model_config(
-    config: Config, vae_config: PreTrainedConfig, trunk_config: PreTrainedConfig
-) -> SllmModelConfig:
-    """What the SLLM of a configuration is built from."""
-    trunk_config = copy.deepcopy(trunk_config)
-    trunk_config._attn_implementation = config.trunk.attention or "sdpa"
-    return SllmModelConfig(
-        vae_config=vae_config,
-        trunk_config=trunk_config,
-        context_sentences=config.sllm.context_sentences,
-        freeze_vae=config.sllm.freeze_vae,
-        lookup_heads=config.sllm.lookup_heads,
-    )
+    mixed = [open_shards(folder, config.stream) for folder in config.shard_folders]
+    check_mixed(mixed)
+    for one in mixed:
+        if not one.manifest.totals["train"].tokens:
+            raise ShardError(
+                f"shards {one.folder!r} have no text to train on: all their documents are in the dev split"
+            )
+    return mixed
 
 
 def recompute_activations(model: PreTrainedModel) -> None:
@@ -153,109 +132,3 @@ def _windows(job: TrainingJob, config: Config, documents: Documents, tokenizer: 
     # Of the context the decoder writes what its first layer sees; evaluation is exact.
     overlap, rows = max(size - scored, 0), max(config.vae.decoder_context_tokens - 1, 0)
     return SentenceWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id, overlap, rows)
-
-
-def check_tokenizer(model_path: str, model_config: PreTrainedConfig, shards: Shards) -> None:
-    """Raise `ModelError` where a model was trained on shards of another tokenizer."""
-    digest = getattr(model_config, "tokenizer_digest", None)
-    if digest is not None and digest != shards.manifest.tokenizer_digest:
-        raise ModelError(
-            f"the model in {model_path} was trained with tokenizer {digest[:12]}, the shards in {shards.folder} "
-            f"were made with {shards.manifest.tokenizer_digest[:12]}: prepare again with tokenizer.path={model_path}"
-        )
-
-
-def load_sllm_part(path: str | None, kind: type[PreTrainedModel], name: str) -> PreTrainedModel:
-    """The SentenceVAE or SLLM in a folder. Raises `ConfigError` without a path, `ModelError` without a model."""
-    if path is None:
-        raise ConfigError(f"this job needs models.{name}=FOLDER, written by `sllm train-{name}`")
-    if not (Path(path) / "config.json").is_file():
-        raise ModelError(f"no model in {path!r} (models.{name}): no config.json there")
-    model = AutoModel.from_pretrained(path)
-    if not isinstance(model, kind):
-        raise ModelError(f"models.{name}={path} holds a {type(model).__name__}, not a {kind.__name__}")
-    return model
-
-
-def _token_ids(shards: Shards) -> dict[str, int]:
-    tokenizer = shards.tokenizer()
-    return {
-        "vocab_size": tokenizer.vocab_size,
-        "bos_token_id": tokenizer.bos_id,
-        "eos_token_id": tokenizer.eos_id,
-    }
-
-
-def max_positions(config: Config) -> int:
-    """Positions that a trunk needs, as a token-level model and as a sentence-level one."""
-    return max(config.lm.context_tokens, config.sllm.context_sentences + 1)
-
-
-def _pretrained(config: Config) -> str | None:
-    """Where weights may come from: the trained token-level model, else the pretrained one."""
-    return config.models.lm or config.trunk.path
-
-
-def _trunk_config(config: Config, shards: Shards, source: str | None) -> PreTrainedConfig:
-    """Of the model in `source`, else a new one."""
-    ids = _token_ids(shards)
-    if source is None:
-        return new_config(config.trunk, max_positions=max_positions(config), **ids)
-    found = pretrained_config(source, config.trunk)
-    check_tokenizer(source, found, shards)
-    check_vocabulary(source, found, ids["vocab_size"])
-    return found
-
-
-def _build_lm(config: Config, shards: Shards) -> tuple[nn.Module, PreTrainedModel]:
-    module = new_lm(config.trunk, max_positions=max_positions(config), **_token_ids(shards))
-    module.model.config.tokenizer_digest = shards.manifest.tokenizer_digest
-    return module, module.model
-
-
-def _build_vae(config: Config, shards: Shards) -> tuple[nn.Module, PreTrainedModel]:
-    vae = _new_vae(config, shards)
-    return vae, vae
-
-
-def _new_vae(config: Config, shards: Shards) -> SentenceVae:
-    source = _pretrained(config)
-    hidden_size = config.vae.hidden_size or _trunk_config(config, shards, source).hidden_size
-    vae = SentenceVae(
-        vae_model_config(
-            config,
-            hidden_size,
-            **_token_ids(shards),
-            max_sentence_tokens=shards.manifest.max_sentence_tokens,
-            tokenizer_digest=shards.manifest.tokenizer_digest,
-            segmenter=shards.manifest.segmenter,
-        )
-    )
-    if config.vae.init_from_lm and source is not None:
-        embedding = token_vectors(load_causal_lm(source, config.trunk))
-        if embedding.shape[1] == hidden_size:
-            with torch.no_grad():
-                vae.embedding.weight.copy_(embedding[: vae.config.vocab_size])
-    return vae
-
-
-def _build_sllm(config: Config, shards: Shards) -> tuple[nn.Module, PreTrainedModel]:
-    if config.sllm.vae_from == "config":
-        vae: PreTrainedModel = _new_vae(config, shards)
-    else:
-        vae = load_sllm_part(config.models.vae, SentenceVae, "vae")
-        check_tokenizer(str(config.models.vae), vae.config, shards)
-    sources = {"lm": config.models.lm, "path": config.trunk.path, "config": None}
-    source = sources[config.sllm.trunk_from]
-    if source is None and config.sllm.trunk_from != "config":
-        key = {"lm": "models.lm=FOLDER", "path": "trunk.path=MODEL"}[config.sllm.trunk_from]
-        raise ConfigError(
-            f"sllm.trunk_from={config.sllm.trunk_from} needs {key}; or set sllm.trunk_from=config"
-        )
-    hf_config = _trunk_config(config, shards, source or _pretrained(config))
-    sllm = Sllm(sllm_model_config(config, vae.config, hf_config))
-    sllm.vae.load_state_dict(vae.state_dict())
-    if source is not None:
-        load_layers(sllm.trunk, load_causal_lm(source, config.trunk))
-    choose_trained(sllm.trunk, config.sllm)
-    return sllm, sllm

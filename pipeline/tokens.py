@@ -16,6 +16,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from pipeline.byte_level import ByteLevelEncoder, is_supported
 from pipeline.errors import ConfigError
+from pipeline.token_ends import Aligner, Untouched, ends_by_length, keeps_bytes, lengths_in_bytes
 
 PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
 """Special tokens of a tokenizer trained here."""
@@ -68,9 +69,8 @@ class Tokenizer:
         file = folder / "tokenizer.json"
         try:
             if file.is_file():
-                config_file = folder / "tokenizer_config.json"
-                config = json.loads(config_file.read_bytes()) if config_file.is_file() else {}
-                return cls(tokenizers.Tokenizer.from_file(str(file)), config)
+                backend = tokenizers.Tokenizer.from_file(str(file))
+                return cls(backend, _folder_config(folder, backend))
             # Seconds of imports, so only where the folder alone does not do.
             from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -148,26 +148,71 @@ class Tokenizer:
         """Number of token ids, added tokens among them: every id is below it."""
         return max(self._backend.get_vocab(with_added_tokens=True).values()) + 1
 
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """Id of each token, added tokens among them."""
+        return self._backend.get_vocab(with_added_tokens=True)
+
+    @property
+    def added_tokens(self) -> list[str]:
+        """Tokens beside the model's own, special ones among them, by id."""
+        return [token.content for _, token in sorted(self._backend.get_added_tokens_decoder().items())]
+
     @functools.cached_property
+    def named_bos_id(self) -> int | None:
+        """Id of the token that is named as BOS; none where none is."""
+        return self._special_id("bos_token")
+
+    @functools.cached_property
+    def named_eos_id(self) -> int | None:
+        """Id of the token that is named as EOS; none where none is."""
+        return self._special_id("eos_token")
+
+    @property
     def bos_id(self) -> int:
-        """Id of the token that begins a text; the end token where there is none."""
-        return self._special_id("bos_token", "eos_token")
+        """Id of BOS, which begins a text; that of EOS where there is none. Raises `ConfigError` without either."""
+        return self._either(self.named_bos_id, self.named_eos_id)
 
-    @functools.cached_property
+    @property
     def eos_id(self) -> int:
-        """Id of the token that ends a text; the begin token where there is none."""
-        return self._special_id("eos_token", "bos_token")
+        """Id of EOS, which ends a text; that of BOS where there is none. Raises `ConfigError` without either."""
+        return self._either(self.named_eos_id, self.named_bos_id)
 
-    def _special_id(self, *kinds: str) -> int:
-        for kind in kinds:
-            token = self._config.get(kind)
-            content = token.get("content") if isinstance(token, dict) else token
-            found = self._backend.token_to_id(content) if content else None
-            if found is not None:
-                return found
+    def with_bos_eos(self, bos_token: str | None, eos_token: str | None) -> "Tokenizer":
+        """The same tokenizer, with these tokens of its vocabulary as BOS and EOS; none: as it is.
+
+        Raises `ConfigError` where it has no such token, or in the end neither BOS nor EOS.
+        """
+        named = {"bos_token": bos_token, "eos_token": eos_token}
+        given = {kind: token for kind, token in named.items() if token is not None}
+        marked = Tokenizer(self._backend, {**self._config, **given}) if given else self
+        for kind in named:
+            token = marked._content(kind)
+            if token is not None and self._backend.token_to_id(token) is None:
+                raise ConfigError(
+                    f"the tokenizer's {kind} {token!r} is no token of its vocabulary: name one with "
+                    f"tokenizer.{kind}=TOKEN"
+                )
+        _ = marked.bos_id
+        return marked
+
+    def _content(self, kind: str) -> str | None:
+        token = self._config.get(kind)
+        content = token.get("content") if isinstance(token, dict) else token
+        return content if isinstance(content, str) and content else None
+
+    def _special_id(self, kind: str) -> int | None:
+        content = self._content(kind)
+        return None if content is None else self._backend.token_to_id(content)
+
+    def _either(self, first: int | None, second: int | None) -> int:
+        found = first if first is not None else second
+        if found is not None:
+            return found
+        special = ", ".join(self.added_tokens[:8])
         raise ConfigError(
-            "the tokenizer has neither a begin nor an end token: name one as bos_token or eos_token in its "
-            "tokenizer_config.json"
+            "the tokenizer has neither BOS nor EOS (a token that begins, or ends, a text): name one of its tokens with "
+            f"`sllm prepare tokenizer.bos_token=TOKEN tokenizer.eos_token=TOKEN`; its added tokens: {special or 'none'}"
         )
 
     def decode(self, ids: Sequence[int] | NDArray[np.integer]) -> str:
@@ -176,37 +221,54 @@ class Tokenizer:
 
     def encode(self, texts: list[str]) -> list[TokenizedText]:
         """Ids and token ends of each text; texts must be free of lone surrogates."""
-        ids = self._encode_ids(texts)
-        byte_lengths = [self.token_bytes[x] for x in ids]
-        num_bytes = [len(text) if text.isascii() else len(text.encode()) for text in texts]
-        # The lengths are those of the text only where nothing was normalised, added or unknown.
-        exact = [bool(x.sum() == n) for x, n in zip(byte_lengths, num_bytes, strict=True)]
-        ends = iter(
-            _character_ends(
-                "".join(itertools.compress(texts, exact)), list(itertools.compress(byte_lengths, exact))
-            )
-        )
-        result: list[TokenizedText] = []
-        start = 0
-        for text, text_ids, is_exact in zip(texts, ids, exact, strict=True):
-            if is_exact:
-                result.append(TokenizedText(text_ids, next(ends) - start))
-                start += len(text)
-            else:
-                result.append(self._encode_with_offsets(text))
-        return result
+        is_exact = list(map(self._keeps, texts))
+        exact = list(itertools.compress(texts, is_exact))
+        ids = self._encode_ids(exact)
+        ends = ends_by_length(exact, [self.token_bytes[x] for x in ids])
+        by_length = map(TokenizedText, ids, ends)
+        others = [text for text, keeps in zip(texts, is_exact, strict=True) if not keeps]
+        aligned = itertools.starmap(TokenizedText, self._aligner.encode(others) if others else ())
+        return [next(by_length) if keeps else next(aligned) for keeps in is_exact]
+
+    def _keeps(self, text: str) -> bool:
+        """Whether the tokens of `text` are its bytes."""
+        return self._untouched is not None and self._untouched(text)
+
+    @functools.cached_property
+    def _untouched(self) -> Untouched | None:
+        tree = self._tree
+        return Untouched(tree) if keeps_bytes(tree) else None
+
+    @functools.cached_property
+    def _aligner(self) -> Aligner:
+        return Aligner(self._tree)
+
+    def loses(self, texts: list[str], ids: Sequence[NDArray[np.int32]]) -> list[bool]:
+        """Whether the ids of each text give another one back: some of it is unknown, was normalised or dropped.
+
+        A blank that the tokenizer puts in front of a text is no loss. Costs nothing for a byte-level tokenizer.
+        """
+        asked = [not self._keeps(text) for text in texts]
+        if not any(asked):
+            return asked
+        chosen = [x.tolist() for x in itertools.compress(ids, asked)]
+        if self._backend.decoder is None:  # then `decode` would put blanks between tokens
+            given = ["".join(map(str, map(self._backend.id_to_token, x))) for x in chosen]
+        else:
+            given = self._backend.decode_batch(chosen, skip_special_tokens=False)
+        back = iter(given)
+        return [
+            is_asked and next(back) not in (text, " " + text)
+            for text, is_asked in zip(texts, asked, strict=True)
+        ]
 
     def _encode_ids(self, texts: list[str]) -> list[NDArray[np.int32]]:
-        engine = self._byte_level
-        covered = [engine is not None and engine.covers(text) for text in texts]
-        others = [text for text, is_covered in zip(texts, covered, strict=True) if not is_covered]
-        encodings = self._backend.encode_batch_fast(others, add_special_tokens=False)
-        slow = (np.array(encoding.ids, np.int32) for encoding in encodings)
-        if engine is None or not any(covered):
-            return list(slow)
-        ids, counts = engine.encode(list(itertools.compress(texts, covered)))
-        fast = iter(np.split(ids, np.cumsum(counts)[:-1]))
-        return [next(fast) if is_covered else next(slow) for is_covered in covered]
+        """Of texts that are `Untouched`, which are those that the faster engine covers."""
+        if self._byte_level is None or not texts:
+            encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+            return [np.array(encoding.ids, np.int32) for encoding in encodings]
+        ids, counts = self._byte_level.encode(texts)
+        return np.split(ids, np.cumsum(counts)[:-1])
 
     @property
     def engine(self) -> str:
@@ -225,41 +287,44 @@ class Tokenizer:
         same = [x.tolist() for x in np.split(ids, np.cumsum(counts)[:-1])] == [x.ids for x in theirs]
         return encoder if same else None
 
-    def _encode_with_offsets(self, text: str) -> TokenizedText:
-        encoding = self._backend.encode(text, add_special_tokens=False)
-        ids = np.array(encoding.ids, np.int32)
-        ends = np.array(encoding.offsets, np.int64).reshape(-1, 2)[:, 1]
-        ends = np.maximum.accumulate(ends)
-        ends[len(ends) - 1 :] = len(text)
-        return TokenizedText(ids, ends)
-
     @functools.cached_property
     def token_bytes(self) -> NDArray[np.int64]:
-        """[vocab] UTF-8 bytes that a token stands for in a byte-level vocabulary."""
-        byte_characters = set(pre_tokenizers.ByteLevel.alphabet())
+        """[vocab] UTF-8 bytes that a token stands for, behind another one."""
+        tokens = self._backend.get_vocab(with_added_tokens=True)
         added = {token.content for token in self._backend.get_added_tokens_decoder().values()}
         lengths = np.zeros(self.vocab_size, np.int64)
-        for token, index in self._backend.get_vocab(with_added_tokens=True).items():
-            byte_level = token not in added and byte_characters.issuperset(token)
-            lengths[index] = len(token) if byte_level else len(token.encode())
+        lengths[list(tokens.values())] = lengths_in_bytes(self._backend, self._tree, tokens, added)
         return lengths
+
+
+def _folder_config(folder: Path, backend: tokenizers.Tokenizer) -> dict[str, Any]:
+    """`tokenizer_config.json`; where it names neither BOS nor EOS, with those of the files that older models name them
+    in: `special_tokens_map.json`, or by id `config.json`."""
+
+    def read(name: str) -> dict[str, Any]:
+        tree = json.loads((folder / name).read_bytes()) if (folder / name).is_file() else {}
+        if not isinstance(tree, dict):
+            raise ValueError(f"{name} holds no object")
+        return tree
+
+    config = read("tokenizer_config.json")
+    if config.get("bos_token") or config.get("eos_token"):
+        return config
+    kinds = ("bos_token", "eos_token")
+    found = {kind: token for kind, token in read("special_tokens_map.json").items() if kind in kinds}
+    if not found:
+        ids = {kind: read("config.json").get(f"{kind}_id") for kind in kinds}
+        first = {
+            kind: value[0] if isinstance(value, list) and value else value for kind, value in ids.items()
+        }
+        named = {
+            kind: backend.id_to_token(value)
+            for kind, value in first.items()
+            if isinstance(value, int) and 0 <= value < 2**32
+        }
+        found = {kind: token for kind, token in named.items() if token}
+    return {**config, **found}
 
 
 def _utf8(text: str | bytes) -> bytes:
     return text.encode() if isinstance(text, str) else text
-
-
-def _character_ends(joined: str, byte_lengths: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
-    """Token ends in characters of `joined`, a list for each text of it, from token lengths in bytes."""
-    if not byte_lengths:
-        return []
-    ends = np.cumsum(np.concatenate(byte_lengths))
-    if not joined.isascii():
-        utf8 = np.frombuffer(joined.encode(), np.uint8)
-        begins = (utf8 & 0xC0) != 0x80
-        characters = np.zeros(len(utf8) + 1, np.int64)
-        np.cumsum(begins, out=characters[1:])
-        whole = np.append(begins, True)[ends]
-        ends = np.where(whole, characters[ends], len(joined))
-        ends = np.minimum.accumulate(ends[::-1])[::-1]
-    return np.split(ends, np.cumsum([len(x) for x in byte_lengths])[:-1])

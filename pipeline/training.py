@@ -22,6 +22,7 @@ from pipeline.batches import Batch
 from pipeline.checkpoint import MODEL_FOLDER, Checkpoint, snapshot, write_state
 from pipeline.config import TrainConfig
 from pipeline.engine import Engine, load
+from pipeline.errors import TrainingError
 from pipeline.stream.order import Stream, StreamState, deal
 from pipeline.stream.prefetch import prefetch
 from pipeline.tasks import Task
@@ -176,7 +177,9 @@ def _step(
     nll = torch.zeros((), device=engine.device)
     for round_, (batch, tokens, counts) in enumerate(loaded.share):
         place = round_ * engine.world_size + engine.rank
-        torch.manual_seed((config.seed * config.steps + step) * config.micro_batches_per_step + place)
+        torch.manual_seed(
+            ((config.seed * config.steps + step) * config.micro_batches_per_step + place) % 2**63
+        )
         sums = engine.forward(batch.to(engine.device))
         engine.backward(sums["objective"] * (scale if counts else 0.0))
         meter.add(sums, tokens, counts)
@@ -189,7 +192,17 @@ def _resume(engine: Engine, average: WeightAverage | None, runtime: Runtime) -> 
         if folder is None:
             return Progress(), RunningLoss()
         checkpoint = Checkpoint(folder)
-        load(engine, checkpoint)
+        try:
+            fields = Progress.__dataclass_fields__
+            progress = Progress(**{name: checkpoint.state[name] for name in fields})
+            running = RunningLoss(**checkpoint.state["running_loss"])
+            StreamState.from_dict(progress.stream)
+            load(engine, checkpoint)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise TrainingError(
+                f"the checkpoint in {folder} is damaged ({type(error).__name__}: {error}): remove that folder to go on "
+                "from the one before, or start anew with --force"
+            ) from error
         if average is not None:
             average.load(checkpoint)
         state = checkpoint.state
@@ -198,8 +211,7 @@ def _resume(engine: Engine, average: WeightAverage | None, runtime: Runtime) -> 
                 f"the checkpoint of step {state['step']} was written by {state['world_size']} workers; "
                 f"training goes on with {engine.world_size}"
             )
-        fields = Progress.__dataclass_fields__
-        return Progress(**{name: state[name] for name in fields}), RunningLoss(**state["running_loss"])
+        return progress, running
 
 
 def _checkpoint(

@@ -6,15 +6,19 @@ low-rank adapters beside them (LoRA, arXiv 2106.09685).
 Shape suffixes: V vocabulary, E width of the token embedding, H hidden size.
 """
 
+import difflib
+import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from pipeline.config import SllmConfig, TrunkConfig
 from pipeline.errors import ConfigError, ModelError
+from pipeline.model_folder import read_config, reason
 
 ADAPTER = "default"
 """peft's name for an adapter without a name."""
@@ -29,29 +33,93 @@ def new_config(config: TrunkConfig, *, max_positions: int, **token_ids: int) -> 
     options = dict(config.config)
     model_type = options.pop("model_type", None)
     options.setdefault("max_position_embeddings", max_positions)
+    known = sorted(CONFIG_MAPPING)
+    if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
+        near = difflib.get_close_matches(str(model_type), known, n=3, cutoff=0.0)
+        raise ModelError(f"trunk.config.model_type={model_type!r} is unknown; near are {', '.join(near)}")
     try:
         # Ids that a family would take from its own tokenizer (OPT pads with 1) are ours or none.
         ids: dict[str, Any] = {"pad_token_id": None, **token_ids}
-        return AutoConfig.for_model(model_type, **{**ids, **options})
-    except (ValueError, TypeError) as error:
-        raise ModelError(f"trunk.config cannot be used (model_type {model_type!r}): {error}") from error
+        found = AutoConfig.for_model(model_type, **{**ids, **options})
+    except Exception as error:  # of transformers, which raises any kind for a value that it does not expect
+        raise ModelError(
+            f"trunk.config cannot be used (model_type {model_type!r}): {reason(error)}"
+        ) from error
+    for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size"):
+        value = getattr(found, key, None)
+        if not isinstance(value, int) or value < 1:
+            raise ModelError(f"trunk.config.{key} must be a whole number of at least 1, not {value!r}")
+    return found
 
 
 def pretrained_config(path: str, config: TrunkConfig) -> PreTrainedConfig:
     """The configuration in a folder or hub name. Raises `ModelError` where there is none, or where it is not
     what `config.config` says, if that says anything."""
-    try:
-        found = AutoConfig.from_pretrained(path, trust_remote_code=config.trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"no model configuration in {path!r}: {str(error).splitlines()[0]}") from error
-    said = config.config if path == config.path and config.config != TrunkConfig().config else {}
-    for key, value in said.items():
-        if getattr(found, key, None) != value:
+    found = read_config(path, config.trust_remote_code)
+    if path == config.path:
+        check_described(path, found, config)
+    return found
+
+
+def check_described(path: str, found: PreTrainedConfig, config: TrunkConfig) -> None:
+    """Raise `ModelError` where the model in `path` is not what `config.config` says, if that says anything."""
+    said = dict(config.config) if config.config != TrunkConfig().config else {}
+    if not said:
+        return
+    # As the family writes it down: some keys are kept under another name.
+    described = new_config(config, max_positions=1)
+    if any(key.startswith("rope") for key in said):
+        said["rope_parameters"] = getattr(described, "rope_parameters", None)
+    for key in said:
+        value = getattr(described, key, getattr(found, key, None))
+        # The trunk of an SLLM has no projections of OPT's embedding: that it is as wide as the layers is no difference.
+        if key != "word_embed_proj_dim" and getattr(found, key, None) != value:
             raise ModelError(
                 f"{path!r} has {key} {getattr(found, key, None)!r}, trunk.config says {value!r}: "
                 "leave trunk.config out, or name the model that it describes"
             )
-    return found
+
+
+def check_positions(path: str, found: PreTrainedConfig, needed: int, key: str) -> None:
+    """Raise `ModelError` where a model has fewer positions than it is to be used with."""
+    positions = getattr(found, "max_position_embeddings", None)
+    if positions is not None and positions < needed:
+        raise ModelError(
+            f"the model in {path} has {positions} positions, {key} is {needed}: lower it to {positions}"
+        )
+
+
+def empty_model(
+    loader: Any, config: PreTrainedConfig, what: str, attention: str | None = None
+) -> PreTrainedModel:
+    """`loader.from_config` with fresh weights. Raises `ModelError` for values that make no model."""
+    options = {} if attention is None else {"attn_implementation": attention}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # of tensors without elements
+            model: PreTrainedModel = loader.from_config(config, **options)
+    except MemoryError:
+        raise
+    except Exception as error:  # of transformers and torch, for values that do not go together
+        raise ModelError(f"{what} describes no model that can be built: {reason(error)}") from error
+    return model
+
+
+def check_runs(model: PreTrainedModel, what: str) -> None:
+    """Raise `ModelError` where a model on the meta device cannot take a step: heads that do not fit, and the like."""
+    if model.device.type != "meta":
+        return
+    inputs: dict[str, Any] = {"attention_mask": torch.zeros((1, 1, 3, 3), device="meta"), "use_cache": False}
+    if model.get_output_embeddings() is None:
+        inputs["inputs_embeds"] = torch.zeros((1, 3, model.config.hidden_size), device="meta")
+    else:
+        inputs["input_ids"] = torch.zeros((1, 3), dtype=torch.long, device="meta")
+    try:
+        model(**inputs)
+    except Exception as error:  # of transformers and torch, for values that do not go together
+        if "meta" in str(error) or isinstance(error, NotImplementedError):
+            return  # a family that looks at values while it runs
+        raise ModelError(f"{what} describes a model that cannot run: {reason(error)}") from error
 
 
 def check_vocabulary(path: str, found: PreTrainedConfig, vocab_size: int) -> None:
@@ -81,7 +149,7 @@ def empty_trunk(config: PreTrainedConfig) -> PreTrainedModel:
         config.word_embed_proj_dim = config.hidden_size
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(f"a trunk is a decoder-only model; {config.model_type!r} has an encoder too")
-    trunk = AutoModel.from_config(config)
+    trunk = empty_model(AutoModel, config, "trunk.config")
     trunk.set_input_embeddings(nn.Identity())
     return trunk
 

@@ -116,6 +116,15 @@ class SentenceVae(PreTrainedModel):
             raise ModelError(
                 f"vae.hidden_size ({hidden}) must be even and a multiple of vae.num_heads ({config.num_heads})"
             )
+        if config.block == "llama" and hidden // config.num_heads % 2:
+            raise ModelError(
+                f"vae.block=llama needs heads of an even size for its rotary positions: vae.hidden_size ({hidden}) "
+                f"over vae.num_heads ({config.num_heads}) is {hidden // config.num_heads}"
+            )
+        if config.feed_forward_factor * hidden < 1:
+            raise ModelError(
+                f"vae.feed_forward_factor ({config.feed_forward_factor}) of vae.hidden_size ({hidden}) is no width"
+            )
         if config.decoder_context_tokens and config.block == "paper":
             raise ModelError(
                 "vae.decoder_context_tokens needs rotary positions, which slide: set vae.block=llama"
@@ -164,14 +173,15 @@ class SentenceVae(PreTrainedModel):
         """Negative log-likelihood (nats) of each token and end mark [R], and whether it was the likeliest [R].
 
         After `max_sentence_tokens` tokens a sentence always ends (the shards know no longer one), so that end mark
-        is certain and costs nothing.
+        is certain and costs nothing. Raises `ModelError` for a longer sentence, which is impossible to the model.
         """
         return self.row_nll(self.decode_hidden(latents_SH, batch, self.decoder_pattern(batch)), batch)
 
     def row_nll(self, hidden_RH: Tensor, batch: SentenceBatch) -> tuple[Tensor, Tensor]:
         """What `token_nll` gives, of the decoder's output."""
+        check_longest(batch.longest_sentence, self.config.max_sentence_tokens)
         nll_R, is_likeliest_R = head_cross_entropy(self.head, hidden_RH, batch.decoder_targets_R)
-        is_certain_R = batch.decoder_rows.positions_T >= self.config.max_sentence_tokens
+        is_certain_R = batch.decoder_rows.positions_T == self.config.max_sentence_tokens
         return nll_R.masked_fill(is_certain_R, 0.0), is_likeliest_R | is_certain_R
 
     def decode_hidden(self, latents_SH: Tensor, batch: SentenceBatch, pattern: Pattern) -> Tensor:
@@ -268,6 +278,15 @@ class SentenceVae(PreTrainedModel):
         """Rotary positions for this model's heads."""
         head_size = self.config.hidden_size // self.config.num_heads
         return Rotation(positions_T, head_size, self.embedding.weight.dtype)
+
+
+def check_longest(sentence_tokens: int, limit: int, where: str = "") -> None:
+    """Raise `ModelError` for a sentence that is longer than the model ends every one, and so has no likelihood."""
+    if sentence_tokens > limit:
+        raise ModelError(
+            f"{where}a sentence of {sentence_tokens} tokens has no likelihood under a model that ends each after "
+            f"{limit}: prepare the shards with prepare.max_sentence_tokens={limit}, or train a SentenceVAE on them"
+        )
 
 
 AutoConfig.register(SentenceVaeConfig.model_type, SentenceVaeConfig, exist_ok=True)

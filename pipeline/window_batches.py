@@ -67,12 +67,13 @@ class SentenceWindows:
         self.windows = Windows.cover(documents.sentence_starts_N1, context_sentences, overlap)
         token_ends = np.concatenate([[0], np.cumsum(documents.sentence_lengths, dtype=np.int64)])
         # Token offsets of sentences are taken from the document's own start: shards may leave gaps.
-        of_document_W = (
+        self._of_document_W = (
             documents.token_starts_N1[self.windows.document_W]
             - token_ends[documents.sentence_starts_N1[self.windows.document_W]]
         )
-        self.token_start_W = token_ends[self.windows.start_W] + of_document_W
-        self.token_end_W = token_ends[self.windows.end_W] + of_document_W
+        self._token_ends = token_ends
+        self.token_start_W = token_ends[self.windows.start_W] + self._of_document_W
+        self.token_end_W = token_ends[self.windows.end_W] + self._of_document_W
         scored_W = self.windows.start_W + self.windows.context_W
         self.tokens_W: Int64 = token_ends[self.windows.end_W] - token_ends[scored_W]
         # Sentences that are context only do not count: windows at the start of a document have few, and are to be mixed
@@ -93,6 +94,20 @@ class SentenceWindows:
             context_D=windows.context_W[index],
             document_D=windows.document_W[index],
             decoded_context_rows=self.decoded_context_rows,
+        )
+
+    def beginnings(self, index: Int64, counts_D: Int64) -> SentenceBatch:
+        """The first sentences of the windows `index`, at most `counts_D` of each, for encoder and trunk alone."""
+        start_D = self.windows.start_W[index]
+        counts_D = np.minimum(counts_D, self.windows.end_W[index] - start_D)
+        token_end_D = self._token_ends[start_D + counts_D] + self._of_document_W[index]
+        return SentenceBatch.pack(
+            self.documents.gather(self.token_start_W[index], token_end_D),
+            self.documents.sentence_lengths[_joined_ranges(start_D, counts_D)],
+            counts_D,
+            bos_id=self.bos_id,
+            eos_id=self.eos_id,
+            document_D=self.windows.document_W[index],
         )
 
 

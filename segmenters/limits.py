@@ -1,5 +1,8 @@
 """The best segmentation under limits of length, by dynamic programming."""
 
+import math
+from collections import deque
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,22 +20,47 @@ def best_cuts(
     """
     count = len(length_U)
     before = np.concatenate([[0], np.cumsum(length_U)])
-    first = np.searchsorted(before, before - high)
-    gain = np.append(gain_U, 0.0)
-    best = np.zeros(count + 1)
-    origin = np.zeros(count + 1, np.int64)
+    first = np.minimum(np.searchsorted(before, before - high), np.arange(count + 1) - 1).tolist()
+    short = np.searchsorted(before, before - low, side="right").tolist()
+    gain = np.append(gain_U, 0.0).tolist()
+    best, origin = [0.0], [0]
+    long_enough, too_short = _RunningMaximum(), _RunningMaximum()
     for end in range(1, count + 1):
-        start = min(first[end], end - 1)
-        values = best[start:end] - _SHORT_PENALTY * (before[end] - before[start:end] < low)
-        chosen = int(values.argmax())
-        best[end] = values[chosen] + gain[end]
-        origin[end] = start + chosen
+        # Sentences that start in first..short have the least length, those in short..end have not.
+        for start in range(short[end - 1], min(short[end], end)):
+            long_enough.append(start, best[start])
+        too_short.append(end - 1, best[end - 1] - _SHORT_PENALTY)
+        long_enough.drop_before(first[end])
+        too_short.drop_before(max(first[end], short[end]))
+        (value, start) = max(long_enough.largest(), too_short.largest(), key=lambda pair: pair[0])
+        best.append(value + gain[end])
+        origin.append(start)
     cuts = []
-    place = int(origin[count])
+    place = origin[count]
     while place > 0:
         cuts.append(place)
-        place = int(origin[place])
+        place = origin[place]
     return np.array(cuts[::-1], np.int64)
+
+
+class _RunningMaximum:
+    """The largest value of a window that moves on, in constant time a step: only values that may yet be it are kept."""
+
+    def __init__(self) -> None:
+        self._kept: deque[tuple[float, int]] = deque()
+
+    def append(self, place: int, value: float) -> None:
+        while self._kept and self._kept[-1][0] < value:
+            self._kept.pop()
+        self._kept.append((value, place))
+
+    def drop_before(self, place: int) -> None:
+        while self._kept and self._kept[0][1] < place:
+            self._kept.popleft()
+
+    def largest(self) -> tuple[float, int]:
+        """The largest value, and the first place that has it."""
+        return self._kept[0] if self._kept else (-math.inf, -1)
 
 
 def stretches_to_mend(length_S: NDArray[np.int64], low: int, high: int) -> list[tuple[int, int]]:

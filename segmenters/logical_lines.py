@@ -3,6 +3,7 @@ strings, a record of a table at one outside quotes.
 """
 
 import re
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -32,13 +33,52 @@ def _record_ends(text: str) -> Ends:
     return np.array(found, np.int64)
 
 
+_STRING = r"[^{mark}\\\n]*+(?:\\.[^{mark}\\\n]*+)*+"
+_LONG_STRING = r"[^{mark}\\]*+(?:(?:\\.|{mark}(?!{mark}{mark}))[^{mark}\\]*+)*+"
+_BODIES = {
+    opener: (re.compile(body, re.S), closer)
+    for opener, body, closer in (
+        ('"""', _LONG_STRING.format(mark='"'), '"""'),
+        ("'''", _LONG_STRING.format(mark="'"), "'''"),
+        ('"', _STRING.format(mark='"'), '"'),
+        ("'", _STRING.format(mark="'"), "'"),
+        ("`", r"[^`\n]*+", "`"),
+        ("/*", r"[^*]*+(?:\*(?!/)[^*]*+)*+", "*/"),
+    )
+}
+"""What follows an opening mark up to where it is closed, or up to where it can no longer be; and the closing mark."""
+
+
+def _tokens(text: str, pattern: re.Pattern[str]) -> Iterator[tuple[str, int, int]]:
+    """Kind, start and end of what counts: brackets, line ends, comments of a line; strings are passed over.
+
+    A string or block comment that is not closed is none: its opening mark is an ordinary character. Time is linear:
+    where one was not closed, no later mark of its kind is, up to the place where the search for the end stopped.
+    """
+    open_until = dict.fromkeys(_BODIES, 0)
+    place = 0
+    while (token := pattern.search(text, place)) is not None:
+        kind = str(token.lastgroup)
+        start, place = token.span()
+        if kind != "opener":
+            yield kind, start, place
+            continue
+        opener = token.group()
+        if start >= open_until[opener]:
+            body, closer = _BODIES[opener]
+            match = body.match(text, place)
+            assert match is not None
+            if text.startswith(closer, match.end()):
+                place = match.end() + len(closer)
+                continue
+            open_until[opener] = match.end()
+        if len(opener) == 3:
+            place = start + 2  # an empty string, and a mark that may open another one
+
+
 _PYTHON_TOKEN = re.compile(
-    r'(?P<string>"""[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*"""|'
-    r"'''[^'\\]*(?:(?:\\.|'(?!''))[^'\\]*)*'''|"
-    r'"[^"\\\n]*(?:\\.[^"\\\n]*)*"|'
-    r"'[^'\\\n]*(?:\\.[^'\\\n]*)*')"
-    r"|(?P<comment>\#[^\n]*)|(?P<open>[(\[{])|(?P<close>[)\]}])|(?P<join>\\\r?\n)|(?P<line>\n)",
-    re.S,
+    r"(?P<opener>\"\"\"|'''|[\"'])"
+    r"|(?P<comment>\#[^\n]*)|(?P<open>[(\[{])|(?P<close>[)\]}])|(?P<join>\\\r?\n)|(?P<line>\n)"
 )
 
 
@@ -48,31 +88,27 @@ def _python_ends(text: str) -> list[int]:
     depth = start = 0
     line_start = 0  # of the physical line
     comment_alone = False
-    for token in _PYTHON_TOKEN.finditer(text):
-        group = token.lastgroup
-        if group == "line":
-            end = token.end()
+    for kind, token_start, end in _tokens(text, _PYTHON_TOKEN):
+        if kind == "line":
             if depth == 0 or comment_alone:
-                if text[start : token.start()].strip():
+                if text[start:token_start].strip():
                     found.append(end)
                 elif found:
                     found[-1] = end
                 start = end
             line_start, comment_alone = end, False
-        elif group == "open":
+        elif kind == "open":
             depth += 1
-        elif group == "close":
+        elif kind == "close":
             depth = max(depth - 1, 0)
-        elif group == "comment":
-            comment_alone = not text[line_start : token.start()].strip()
+        elif kind == "comment":
+            comment_alone = not text[line_start:token_start].strip()
     return found
 
 
 _CODE_TOKEN = re.compile(
-    r'(?P<skip>"[^"\\\n]*(?:\\.[^"\\\n]*)*"|'
-    r"'(?:[^'\\\n]|\\[^\n]{1,8})'|`[^`\n]*`"
-    r"|/\*.*?\*/|(?<![:\w])//[^\n]*)|(?P<open>[(\[])|(?P<block>\{)|(?P<close>[)\]])|(?P<unblock>\})|(?P<join>\\\r?\n)|(?P<line>\n)",
-    re.S,
+    r"(?P<character>'(?:[^'\\\n]|\\[^\n]{1,8})')|(?P<opener>[\"`]|/\*)|(?P<comment>(?<![:\w])//[^\n]*)"
+    r"|(?P<open>[(\[])|(?P<block>\{)|(?P<close>[)\]])|(?P<unblock>\})|(?P<join>\\\r?\n)|(?P<line>\n)"
 )
 
 
@@ -84,25 +120,23 @@ def _code_ends(text: str) -> list[int]:
     found: list[int] = []
     depths = [0]
     start = 0
-    for token in _CODE_TOKEN.finditer(text):
-        group = token.lastgroup
-        if group == "line":
-            end = token.end()
+    for kind, token_start, end in _tokens(text, _CODE_TOKEN):
+        if kind == "line":
             is_empty_line = text[end : end + 1] == "\n"
             if depths[-1] == 0 or is_empty_line:
                 if is_empty_line:
                     depths[-1] = 0
-                if text[start : token.start()].strip():
+                if text[start:token_start].strip():
                     found.append(end)
                 elif found:
                     found[-1] = end
                 start = end
-        elif group == "open":
+        elif kind == "open":
             depths[-1] += 1
-        elif group == "close":
+        elif kind == "close":
             depths[-1] = max(depths[-1] - 1, 0)
-        elif group == "block":
+        elif kind == "block":
             depths.append(0)
-        elif group == "unblock" and len(depths) > 1:
+        elif kind == "unblock" and len(depths) > 1:
             depths.pop()
     return found

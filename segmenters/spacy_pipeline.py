@@ -13,7 +13,7 @@ from segmenters.contract import Ends, Segmenter, SegmenterError
 _LANGUAGE_CODE = re.compile(r"[a-z]{2,3}")
 _SPLITTERS = ("parser", "senter", "sentencizer")
 _FEEDERS = ("tok2vec", "transformer", "curated_transformer")
-_LONG_WORD = re.compile(r"\S{1000}")
+_LONG_WORD = re.compile(r"(?<!\S)\S{1000}")
 """spaCy's tokenizer takes quadratic time for a word: a text with one so long is read in short windows."""
 _SHORT_WINDOW = 2000
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")

@@ -33,7 +33,7 @@ SAMPLE = 2**14
 # ---- what kind it is
 
 _FENCE = re.compile(
-    r"^[ \t]*(?P<fence>```+|~~~+)(?P<language>[^\n`]*)\n(?P<body>.*?)(?:^[ \t]*(?P=fence)[`~]*[ \t]*$\n?|\Z)",
+    r"^[ \t]*(?P<fence>```++|~~~++)(?P<language>[^\n`]*)\n(?P<body>.*?)(?:^[ \t]*(?P=fence)[`~]*[ \t]*$\n?|\Z)",
     re.M | re.S,
 )
 _LONG_STRING = re.compile(r"(\"\"\"|''').*?(?:(?<!\\)\1|\Z)", re.S)
@@ -62,7 +62,7 @@ _CODE_ENDS = tuple("{};\\=[(&+")
 _PROSE_END = re.compile(r"[^\W\d_][\"'”’)\]*_]*[.!?…。！？][\"'”’)\]*_]*$")
 _CODE_CHARACTERS = re.compile(r"[=;{}<>\\_]")
 _FEW_SPACES = 3  # of a line of prose, at least
-_FRONT_MATTER = re.compile(r"---\n.*?\n---\n(?=.)", re.S)
+_FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n(?=.)", re.S)
 _PYTHON_LINE = re.compile(
     r"(?:async[ ])?def[ ]\w+[ ]*\(|class[ ]\w+[^{;]*:$|import[ ][\w., ]+$|from[ ][\w.]+[ ]import\b"
     r"|(?:if|elif|for|while|with|except)\b[^{]*:$|(?:else|try|finally):$|@\w[\w.]*(?:\(|$)|self\.\w|raise[ ]\w"

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
+from segmenters.conllu import read_conllu
 from segmenters.contract import SegmenterError
 from segmenters.punctuation import Punctuation
 
@@ -75,7 +76,10 @@ def read_gold(path: Path) -> Iterator[Example]:
     Raises `SegmenterError` naming the file, and the line where one is to blame.
     """
     if ".conllu" in path.suffixes:
-        yield from _read_conllu(path)
+        with _opened(path) as lines:
+            for found in read_conllu(lines):
+                if found.ends:
+                    yield Example(found.text, tuple(found.ends))
         return
     for where, document in _documents(path):
         text, ends = document.get("text"), document.get("ends")
@@ -87,28 +91,6 @@ def read_gold(path: Path) -> Iterator[Example]:
             raise SegmenterError(f"{where}: gold boundaries need `text` and `ends`, a list of whole numbers")
         if any(a >= b for a, b in itertools.pairwise([0, *ends])) or (ends and ends[-1] > len(text)):
             raise SegmenterError(f"{where}: `ends` must increase, from above 0 up to the length of the text")
-        yield Example(text, tuple(ends))
-
-
-def _read_conllu(path: Path) -> Iterator[Example]:
-    """A text a document (`# newdoc`), a line a paragraph (`# newpar`), from the `# text =` of the sentences."""
-    text, ends, gap = "", list[int](), ""
-    with _opened(path) as lines:
-        for line in lines:
-            if line.startswith("# newdoc") and text:
-                yield Example(text, tuple(ends))
-                text, ends, gap = "", [], ""
-            elif line.startswith("# newpar") and text:
-                gap = "\n"
-            elif line.startswith("# text ="):
-                text += (gap if text else "") + line.partition("=")[2].strip()
-                ends.append(len(text))
-                gap = " "
-            elif "SpaceAfter=No" in line:
-                gap = ""
-            elif line[:1].isdigit():
-                gap = " "
-    if text:
         yield Example(text, tuple(ends))
 
 

@@ -10,7 +10,7 @@ from pipeline.config.running import DeepSpeedConfig, RayConfig, RunConfig, Track
 from pipeline.config.section import Section
 from pipeline.config.segmenter_training import SegmenterSource, SegmenterTrainConfig
 from pipeline.config.stream import StreamConfig
-from pipeline.config.tree import Config, load_config, override
+from pipeline.config.tree import Config, load_config, override, undone
 from pipeline.config.use import EvaluateConfig, GenerateConfig, ModelsConfig
 
 __all__ = [
@@ -40,4 +40,5 @@ __all__ = [
     "Variant",
     "load_config",
     "override",
+    "undone",
 ]

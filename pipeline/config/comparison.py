@@ -1,10 +1,11 @@
 """Which designs are compared, and how."""
 
+import itertools
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from pipeline.config.section import Section
+from pipeline.config.section import Bytes, Count, CountOrZero, Section, Share
 
 TrainingVerb = Literal["train-lm", "train-vae", "train-sllm"]
 
@@ -14,7 +15,7 @@ class Variant(Section):
 
     title: str
     """Its name in the table."""
-    stages: dict[TrainingVerb, float]
+    stages: dict[TrainingVerb, Share] = Field(min_length=1)
     """What is trained, one after the other, and the share of the token budget that each stage gets."""
     overrides: dict[str, object] = Field(default={})
     """Dotted keys of the configuration, and their values."""
@@ -31,13 +32,21 @@ class CompareConfig(Section):
     """Names of the designs to train and compare; none: all."""
     baseline: str | None = None
     """Token-level variant whose bits per byte are 1 in the table; none: the first token-level one."""
-    tokens: int = Field(default=1_000_000, ge=1)
+    tokens: Bytes = 1_000_000
     """Document tokens that a variant is trained on, all stages together. Steps follow from it."""
-    batch_sizes: tuple[int, ...] = (1, 16)
+    batch_sizes: tuple[Count, ...] = Field(default=(1, 16), min_length=1)
     """Documents written side by side when speed is measured."""
-    generated_tokens: int = Field(default=256, ge=1)
+    generated_tokens: Count = 256
     """Tokens written in each document when speed is measured."""
-    repeats: int = Field(default=3, ge=1)
+    repeats: Count = 3
     """Times each speed is measured, the models in turn; the median counts."""
-    position_edges: tuple[int, ...] = (0, 32, 64, 128, 256, 512, 1024, 2048, 4096)
-    """Edges of the bins of the curve of bits per byte by position (tokens) in the document."""
+    position_edges: tuple[CountOrZero, ...] = (0, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+    """Edges of the bins of the curve of bits per byte by position (tokens) in the document, ascending; where they leave
+    tokens out, there is a bin more before the first or behind the last."""
+
+    @field_validator("position_edges")
+    @classmethod
+    def _ascending(cls, edges: tuple[int, ...]) -> tuple[int, ...]:
+        if len(edges) < 2 or any(low >= high for low, high in itertools.pairwise(edges)):
+            raise ValueError("needs two edges or more, ascending from 0 or above")
+        return edges

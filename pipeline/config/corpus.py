@@ -1,10 +1,12 @@
 """What text is read, and how it becomes shards."""
 
+import codecs
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from pipeline.config.section import Section
+from pipeline.config.paths import InputString, LocalPathString, PathOptions
+from pipeline.config.section import Bytes, Count, Section
 
 
 class FilterConfig(Section):
@@ -19,27 +21,55 @@ class FilterConfig(Section):
 class DataConfig(Section):
     """Which text to read, and how."""
 
-    inputs: tuple[str, ...] = ()
+    inputs: tuple[InputString, ...] = ()
     """Files, folders, globs or fsspec URLs; `datasets:NAME[:SPLIT]`; `python-docs:` for the documentation
     that comes with Python and the packages installed beside it."""
-    dev_inputs: tuple[str, ...] = ()
+    dev_inputs: tuple[InputString, ...] = ()
     """Inputs whose documents all go to the dev split."""
     dev_fraction: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of the documents of `inputs` that goes to the dev split, chosen by a hash of the document id."""
-    format: Literal["auto", "text", "jsonl", "parquet", "arrow", "csv"] = "auto"
-    """Format of the files; `auto` goes by the file name."""
+    """Share of the documents of `inputs` that goes to the dev split, chosen by a hash of the document's own id, or
+    of its text where it has none."""
+    format: Literal["auto", "text", "jsonl", "parquet", "arrow", "csv", "conllu"] = "auto"
+    """Format of the files; `auto` goes by their names and how their content begins."""
     text_field: str = "text"
-    """Field or column that holds the text."""
+    """Field or column that holds the text; `meta.text` is also the field `text` in the object or struct `meta`."""
     id_field: str = "id"
-    """Field or column that holds the document id; where it is missing, `file#row` is used."""
-    max_bytes: int | None = Field(default=None, gt=0)
+    """Field or column that holds the document id; where it is missing, `FILE#ROW@DIGEST` is made of
+    the file's name, the row and the text."""
+    delimiter: str | None = None
+    """Between the cells of a CSV file, one ASCII character; none: a comma."""
+    encoding: str = "utf-8"
+    """Of text, JSONL, CSV and CoNLL-U: the name of one of Python's codecs."""
+    max_bytes: Bytes | None = None
     """Stop after about this many bytes of text (a whole number of documents), for trials."""
-    max_document_bytes: int = Field(default=256 * 2**20, gt=0)
+    max_document_bytes: Bytes = 256 * 2**20
     """A larger document is rejected."""
     filters: tuple[FilterConfig, ...] = ()
     """Steps that drop documents, in this order; what they drop is counted apart from what is rejected."""
     max_rejected_fraction: float = Field(default=0.01, ge=0.0, le=1.0)
-    """Share of documents that may be rejected before the job fails."""
+    """Share of documents (of lines, where these are broken) that may be rejected before the job fails."""
+
+    @field_validator("delimiter")
+    @classmethod
+    def _is_one_character(cls, value: str | None) -> str | None:
+        if value == r"\t":  # as a shell hands it over
+            return "\t"
+        if value is not None and (len(value) != 1 or not value.isascii() or value in '"\r\n\0'):
+            raise ValueError('must be one ASCII character, and neither a quote nor a line end, such as ";"')
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        try:
+            name = codecs.lookup(value).name
+            codecs.getincrementaldecoder(value)().decode(b"", final=True)
+            "".encode(value)
+        except (LookupError, UnicodeError, ValueError) as error:
+            raise ValueError(
+                f"there is no text encoding {value!r}; Python's names are such as utf-8, utf-16, latin-1, cp1252"
+            ) from error
+        return "utf-8" if name == "utf-8-sig" else name
 
 
 class SegmenterConfig(Section):
@@ -47,30 +77,34 @@ class SegmenterConfig(Section):
 
     name: str = "punctuation_v1"
     """A versioned name (`sllm segment --list` shows all) or `package.module:Class`."""
-    options: dict[str, Any] = Field(default={})
+    options: PathOptions = Field(default={})
     """Options of that segmenter."""
 
 
 class TokenizerConfig(Section):
     """Which tokenizer, or how to train one."""
 
-    path: str | None = None
+    path: LocalPathString | None = None
     """Folder or hub name of a Hugging Face fast tokenizer; none: a byte-level BPE is trained on the corpus."""
-    vocab_size: int = Field(default=8192, ge=260)
+    bos_token: str | None = None
+    """Token of its vocabulary that begins a text (BOS); none: the one it names, else its EOS."""
+    eos_token: str | None = None
+    """Token of its vocabulary that ends a text (EOS); none: the one it names, else its BOS."""
+    vocab_size: int = Field(default=8192, ge=260, lt=2**31)
     """Vocabulary of a trained tokenizer."""
-    train_bytes: int = Field(default=32 * 2**20, gt=0)
+    train_bytes: Bytes = 32 * 2**20
     """Bytes of text, from the start of the corpus, that a tokenizer is trained on."""
 
 
 class PrepareConfig(Section):
     """How text becomes shards."""
 
-    num_workers: int = Field(default=2, ge=1)
+    num_workers: Count = 2
     """Workers that read, segment, tokenize and write: Ray actors or processes, as `launcher` says."""
-    split_bytes: int | None = Field(default=None, gt=0)
+    split_bytes: Bytes | None = None
     """Bytes of (uncompressed) input text in one split, the unit of work; a split makes one shard. None: a 64th
     of the corpus, but between 2 and 64 MiB."""
-    max_sentence_tokens: int = Field(default=64, ge=1)
+    max_sentence_tokens: Count = 64
     """A longer sentence is split at its best inner place, never cut off."""
     overwrite: bool = False
     """Replace shards in `output` that were made with another tokenizer, segmenter or options."""

@@ -2,88 +2,96 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from pipeline.config.section import Section
+from pipeline.config.paths import LocalPathString
+from pipeline.config.section import Count, CountOrZero, Section, Seed
 
 
 class TrainConfig(Section):
     """How one model is trained."""
 
-    steps: int = Field(default=1000, ge=1)
+    steps: Count = 1000
     """Optimizer steps; the cosine ends with the last one."""
-    micro_batch_tokens: int = Field(default=4096, ge=1)
+    micro_batch_tokens: Count = 4096
     """Document tokens that a micro-batch predicts, at most (a single longer item stands alone); context that is only
     read comes on top."""
-    micro_batches_per_step: int = Field(default=2, ge=1)
+    micro_batches_per_step: Count = 2
     """Micro-batches in the global batch of one optimizer step, whatever the world size."""
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0, le=1e12)
     """Peak learning rate."""
-    warmup_steps: int = Field(default=50, ge=0)
+    warmup_steps: CountOrZero = 50
     """Steps of linear warm-up."""
     min_learning_rate_fraction: float = Field(default=0.1, ge=0, le=1)
     """Learning rate at the last step, as a fraction of the peak."""
-    weight_decay: float = Field(default=0.01, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0, le=1e12)
     """AdamW weight decay, on matrices only."""
-    beta1: float = 0.9
+    beta1: float = Field(default=0.9, ge=0, lt=1)
     """AdamW's decay of the mean of gradients."""
-    beta2: float = 0.95
+    beta2: float = Field(default=0.95, ge=0, lt=1)
     """AdamW's decay of the mean of squared gradients."""
-    max_gradient_norm: float = Field(default=1.0, gt=0)
+    max_gradient_norm: float = Field(default=1.0, gt=0, le=1e12)
     """Gradients are clipped to this norm."""
-    eval_every: int = Field(default=200, ge=1)
+    eval_every: Count = 200
     """Steps between evaluations on the dev split."""
-    eval_micro_batches: int = Field(default=8, ge=1)
+    eval_micro_batches: Count = 8
     """Micro-batches of the dev split in an evaluation during training, at most."""
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
     """Decay of an exponential moving average of the weights, which is then evaluated and kept; none: no average."""
     activation_checkpointing: bool = False
     """Keep only the inputs of each layer for the backward pass, and compute the rest again: less memory, more time."""
-    spike_deviations: float = Field(default=6.0, ge=0)
+    spike_deviations: float = Field(default=6.0, ge=0, le=1e12)
     """Warn where the loss of a step lies this many running deviations over its running mean; 0: never."""
-    checkpoint_every: int = Field(default=500, ge=1)
+    checkpoint_every: Count = 500
     """Steps between checkpoints; the last step always has one."""
     checkpoint_async: bool = False
     """Copy the state to host memory and write it while training goes on; at most one is being written."""
-    keep_checkpoints: int = Field(default=2, ge=1)
+    keep_checkpoints: Count = 2
     """Checkpoints kept; older ones are deleted."""
-    log_every: int = Field(default=10, ge=1)
+    log_every: Count = 10
     """Steps between logged metrics."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of weights, order, and dropout."""
+
+
+SMALL_LLAMA: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "initializer_range": 0.088,
+    "tie_word_embeddings": True,
+}
 
 
 class TrunkConfig(Section):
     """The decoder-only transformer: the token-level model, and the trunk of the SLLM."""
 
-    path: str | None = None
+    path: LocalPathString | None = None
     """Folder or hub name of a pretrained causal language model; none: built from `config`."""
-    config: dict[str, Any] = Field(
-        default={
-            "model_type": "llama",
-            "hidden_size": 128,
-            "intermediate_size": 256,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 4,
-            "initializer_range": 0.088,
-            "tie_word_embeddings": True,
-        }
-    )
-    """Hugging Face configuration with `model_type`; the vocabulary comes from the shards, if not said here. Beside
-    `path` it is the shape that the model there must have, from which `sllm plan` needs no download."""
+    config: dict[str, Any] = Field(default=SMALL_LLAMA)
+    """Hugging Face configuration with `model_type`; without one, the default with what is said here in its place. The
+    vocabulary comes from the shards, if not said here. Beside `path` it is the shape that the model there must have,
+    from which `sllm plan` needs no download."""
     attention: str | None = None
     """Attention implementation (`eager`, `sdpa`, `flash_attention_2`, ...); none: the library's choice."""
     trust_remote_code: bool = False
     """Run code that comes with a hub model."""
 
+    @field_validator("config")
+    @classmethod
+    def _of_one_family(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return value if "model_type" in value else {**SMALL_LLAMA, **value}
+
 
 class LmConfig(Section):
     """The token-level language model: baseline, and source of the trunk."""
 
-    context_tokens: int = Field(default=512, ge=2)
+    context_tokens: int = Field(default=512, ge=2, lt=2**31)
     """Tokens the model sees at once; longer documents are cut into windows."""
-    scored_tokens: int | None = Field(default=None, ge=1)
+    scored_tokens: Count | None = None
     """Tokens of a window that training predicts, behind up to as many as fill `context_tokens` that are read only.
     None: all of a window are predicted, so on average half of it is context."""
     train: TrainConfig = TrainConfig()
@@ -93,15 +101,15 @@ class LmConfig(Section):
 class VaeConfig(Section):
     """The SentenceVAE (arXiv 2408.00655, section 3.2)."""
 
-    hidden_size: int | None = None
+    hidden_size: int | None = Field(default=None, ge=2, lt=2**20)
     """Width; none: the trunk's."""
     num_layers: int = Field(default=1, ge=1, le=24)
     """Layers of the decoder, and of the encoder where `encoder_layers` does not say otherwise."""
-    encoder_layers: int | None = Field(default=None, ge=0)
+    encoder_layers: int | None = Field(default=None, ge=0, le=24)
     """Layers of the encoder; none: as many as the decoder's."""
-    num_heads: int = Field(default=4, ge=1)
+    num_heads: Count = 4
     """Attention heads."""
-    feed_forward_factor: float = Field(default=2.0, gt=0)
+    feed_forward_factor: float = Field(default=2.0, gt=0, le=64)
     """Feed-forward width over hidden size."""
     block: Literal["paper", "llama"] = "paper"
     """`paper`: LayerNorm, GELU, biases, sinusoidal positions. `llama`: RMSNorm before each part, a gated
@@ -110,7 +118,7 @@ class VaeConfig(Section):
     """How the decoder's layers are told the latent. `cross_attention`: each row of the sentence, in each layer (the
     paper's). `prefix`: the sentence's first row alone, to which the others attend as far as it is of use. `none`: not
     at all, for `head_latent_scale` alone."""
-    head_latent_scale: float = Field(default=0.0, ge=0)
+    head_latent_scale: float = Field(default=0.0, ge=0, le=1e12)
     """Over 0, the head is told the latent too, added to what each row of the sentence gives it; this is how large that
     starts. Words like the latent become likelier at once, whatever the layers have learned."""
     encoder_reads: Literal["embedding", "head"] = "embedding"
@@ -118,17 +126,17 @@ class VaeConfig(Section):
     `head_latent_scale` speaks. With tied embeddings they are the same."""
     norm_first: bool = False
     """Normalise before each part of a block instead of after it (the paper: after; `llama`: always before)."""
-    decoder_context_tokens: int = Field(default=0, ge=0)
+    decoder_context_tokens: CountOrZero = 0
     """Rows (tokens, and a start mark a sentence) that each layer of the decoder sees, its own and those before
     it, over the edges of sentences: a short exact memory. 0 is the paper's: its own sentence only."""
-    initial_latent_scale: float = Field(default=1.0, ge=0)
+    initial_latent_scale: float = Field(default=1.0, ge=0, le=1e12)
     """How large the latent's way into the decoder starts, over other fresh weights. Small, it fades in as it comes to
     be of use: an untrained trunk disturbs a decoder that can do without it."""
-    kl_weight: float = Field(default=0.0, ge=0)
+    kl_weight: float = Field(default=0.0, ge=0, le=1e12)
     """Weight of the KL term; 0 is the paper's plain autoencoder."""
-    kl_floor: float = Field(default=0.5, ge=0)
+    kl_floor: float = Field(default=0.5, ge=0, le=1e12)
     """KL per dimension (nats) below which there is no penalty."""
-    focal_gamma: float = Field(default=0.0, ge=0)
+    focal_gamma: float = Field(default=0.0, ge=0, le=1e12)
     """Focal loss exponent of the training objective (the paper: 2); figures reported are never focal."""
     token_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of the encoder's input tokens that training hides."""
@@ -146,12 +154,12 @@ class VaeConfig(Section):
 class SllmConfig(Section):
     """The sentence-level language model."""
 
-    context_sentences: int = Field(default=64, ge=2)
+    context_sentences: int = Field(default=64, ge=2, lt=2**31)
     """Sentences the trunk sees at once; longer documents are cut into windows."""
-    scored_sentences: int | None = Field(default=None, ge=1)
+    scored_sentences: Count | None = None
     """Sentences of a window that training predicts; those before them, up to `context_sentences` in all, pass encoder
     and trunk alone, which costs little. None: all of a window are predicted, so on average half of it is context."""
-    lookup_heads: int = Field(default=0, ge=0)
+    lookup_heads: CountOrZero = 0
     """Heads with which each row of the decoder, past its layers, looks up the sentences before; they must divide the
     latents' size. 0, the paper's: it hears of them through the predicted latent alone."""
     trunk_from: Literal["lm", "path", "config"] = "lm"
@@ -160,11 +168,11 @@ class SllmConfig(Section):
     train_trunk: Literal["all", "none", "ends", "lora"] = "all"
     """Which weights of the trunk are trained: all, none, the layers at its ends, or LoRA's adapters beside them
     (`sllm[lora]`), which are added to the weights when the model is saved."""
-    train_trunk_end_layers: int = Field(default=2, ge=1)
+    train_trunk_end_layers: Count = 2
     """With `train_trunk: ends`, the layers trained at each end."""
-    lora_rank: int = Field(default=8, ge=1)
+    lora_rank: Count = 8
     """Rank of LoRA's products."""
-    lora_alpha: int = Field(default=16, ge=1)
+    lora_alpha: Count = 16
     """LoRA's products are scaled by `lora_alpha / lora_rank`."""
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout before LoRA's products."""

@@ -1,12 +1,13 @@
 """Where jobs run and what records them."""
 
-import json
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.config.section import Section
+from pipeline.config.paths import MachinePathString, PathError, PathOptions, TrackingUri, local_path
+from pipeline.config.section import Count, CountOrZero, Section
+from pipeline.unique_keys import read_json
 
 
 class RayConfig(Section):
@@ -14,13 +15,13 @@ class RayConfig(Section):
 
     address: str | None = None
     """Address of a running cluster; none: the one this job runs in, else one on this machine."""
-    num_workers: int = Field(default=2, ge=1)
+    num_workers: Count = 2
     """Training workers: the world size."""
     use_gpu: bool = False
     """One GPU for each training worker."""
-    cpus_per_worker: float = Field(default=1, gt=0)
+    cpus_per_worker: float = Field(default=1, gt=0, le=1e12)
     """CPU cores for each training worker."""
-    max_failures: int = Field(default=1, ge=0)
+    max_failures: CountOrZero = 1
     """Times a training run starts again from its last checkpoint after a failure."""
 
 
@@ -33,9 +34,9 @@ class DeepSpeedConfig(Section):
     """Keep the optimizer's state and fp32 weights in host memory, or on NVMe (stage 3), and update them there."""
     offload_parameters: Literal["none", "cpu", "nvme"] = "none"
     """Keep parameters in host memory or on NVMe between their uses; stage 3 only."""
-    nvme_path: str | None = None
+    nvme_path: MachinePathString | None = None
     """Folder on each node's NVMe, for what is offloaded there."""
-    config: dict[str, Any] = Field(default={})
+    config: PathOptions = Field(default={})
     """Raw DeepSpeed configuration, or the path of a JSON file with one, merged over ours."""
 
     @property
@@ -49,9 +50,11 @@ class DeepSpeedConfig(Section):
         if not isinstance(value, str):
             return value
         try:
-            return json.loads(Path(value).read_text(encoding="utf-8"))
+            return read_json(Path(local_path(value)).read_text(encoding="utf-8"), value)
+        except PathError:
+            raise
         except OSError as error:
-            raise ValueError(f"cannot read the file: {error.strerror}") from error
+            raise ValueError(f"cannot read the file: {value}: {error.strerror}") from error
         except ValueError as error:
             raise ValueError(f"the file is not valid JSON: {error}") from error
 
@@ -98,10 +101,11 @@ OURS_IN_DEEPSPEED = {
 class TrackingConfig(Section):
     """MLflow."""
 
-    uri: str = "sqlite:///runs/mlflow.db"
-    """Tracking server, or an SQLite file on one machine."""
-    experiment: str = "sllm"
-    """Experiment that the runs belong to."""
+    uri: TrackingUri | None = None
+    """Tracking server, or an SQLite file on one machine; none: MLFLOW_TRACKING_URI of the environment, else
+    `sqlite:///runs/mlflow.db`."""
+    experiment: str | None = None
+    """Experiment that the runs belong to; none: MLFLOW_EXPERIMENT_NAME of the environment, else `sllm`."""
 
 
 class RunConfig(Section):

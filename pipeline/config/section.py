@@ -1,9 +1,51 @@
 """What every part of the configuration tree is."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated, Any, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Section(BaseModel):
     """A frozen part of the tree; the docstring under a field is its description."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_people_write_it(cls, given: Any) -> Any:
+        """One value where a list is expected is a list of one; a section or list left empty has its default."""
+        if not isinstance(given, dict):
+            return given
+        tree: dict[Any, Any] = {}
+        for key, value in given.items():
+            kinds = alternatives(cls.model_fields[key].annotation) if key in cls.model_fields else ()
+            if value is None and kinds and type(None) not in kinds and all(map(_is_collection, kinds)):
+                continue
+            is_list = bool(kinds) and all(get_origin(kind) is tuple or kind is type(None) for kind in kinds)
+            tree[key] = (value,) if is_list and not isinstance(value, list | tuple | set | None) else value
+        return tree
+
+
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+"""Of things: a whole number that fits whatever counts them."""
+CountOrZero = Annotated[int, Field(ge=0, lt=2**31)]
+"""A count that may be 0."""
+Bytes = Annotated[int, Field(gt=0, lt=2**62)]
+"""Of files and texts, and what may be as many: tokens of a corpus."""
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""Of random numbers, as all that are seeded take it."""
+Share = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+"""Weight of one among several."""
+
+
+def alternatives(annotation: Any) -> tuple[Any, ...]:
+    """The types that a value of this annotation may have: those of a union, what `Annotated` is about, or itself."""
+    if get_origin(annotation) is Annotated:
+        return alternatives(get_args(annotation)[0])
+    if type(None) in get_args(annotation) or "|" in str(annotation).partition("[")[0]:
+        return tuple(kind for part in get_args(annotation) for kind in alternatives(part))
+    return (annotation,)
+
+
+def _is_collection(kind: Any) -> bool:
+    return get_origin(kind) in (tuple, dict) or (isinstance(kind, type) and issubclass(kind, Section))

@@ -2,15 +2,16 @@
 
 from pydantic import Field
 
-from pipeline.config.section import Section
+from pipeline.config.paths import LocalPathString
+from pipeline.config.section import Count, Section, Seed
 
 
 class SegmenterSource(Section):
     """A file that `learned_v1` is trained on."""
 
-    path: str
+    path: LocalPathString
     """The file, gzip or plain."""
-    weight: float = Field(default=1.0, gt=0)
+    weight: float = Field(default=1.0, gt=0, le=1e12)
     """How often its texts are used: 2 is twice each, 0.5 is every other one, chosen by the seed."""
 
 
@@ -21,27 +22,27 @@ class SegmenterTrainConfig(Section):
     """Files with known boundaries: JSONL with `text` and `ends`, or CoNLL-U."""
     raw: tuple[SegmenterSource, ...] = ()
     """JSONL files with `text`, for self-supervision: boundaries are the rule's, then what it saw is removed."""
-    start_from: str | None = None
+    start_from: LocalPathString | None = None
     """Weights to adapt: a file, or `shipped`; none: from scratch."""
     held_out_fraction: float = Field(default=0.06, gt=0, lt=1)
     """Share of the texts of each gold file that is scored and not trained on."""
-    steps: int = Field(default=1200, ge=1)
+    steps: Count = 1200
     """Optimizer steps, of 8,192 words and marks each, of the network for text with marks."""
-    learning_rate: float = Field(default=3e-3, gt=0)
+    learning_rate: float = Field(default=3e-3, gt=0, le=1e12)
     """Peak learning rate of a one-cycle schedule."""
-    unmarked_steps: int = Field(default=2000, ge=1)
+    unmarked_steps: Count = 2000
     """Optimizer steps, of 8,192 words each, of the network for text without marks."""
-    unmarked_learning_rate: float = Field(default=2e-3, gt=0)
+    unmarked_learning_rate: float = Field(default=2e-3, gt=0, le=1e12)
     """Its peak learning rate."""
     dropout: float = Field(default=0.3, ge=0, lt=1)
     """Dropout on the embeddings."""
     hide_words: float = Field(default=0.1, ge=0, lt=1)
     """Share of words hidden in each step, so that the model does not lean on single words."""
-    weight_decay: float = Field(default=0.1, ge=0)
+    weight_decay: float = Field(default=0.1, ge=0, le=1e12)
     """AdamW weight decay, on matrices only."""
-    num_threads: int | None = Field(default=None, ge=1)
+    num_threads: Count | None = None
     """Threads of torch; the weights are reproduced exactly for the same number. None: torch's choice."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the mix, the weights and the order."""
     licence_note: str = ""
     """Sentence on the licences of the data, for the model card."""

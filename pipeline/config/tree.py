@@ -1,30 +1,32 @@
 """The whole tree, and the one way to load it: YAML plus dotted overrides, unknown keys refused."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-import yaml
 from pydantic import ValidationError
 
 from pipeline.config.comparison import CompareConfig
 from pipeline.config.corpus import DataConfig, PrepareConfig, SegmenterConfig, TokenizerConfig
+from pipeline.config.explanation import explained, plain_kind
 from pipeline.config.models import LmConfig, SllmConfig, TrunkConfig, VaeConfig
+from pipeline.config.paths import PathString, resolved_path
 from pipeline.config.running import DeepSpeedConfig, RayConfig, RunConfig, TrackingConfig
-from pipeline.config.section import Section
+from pipeline.config.section import Section, alternatives
 from pipeline.config.segmenter_training import SegmenterTrainConfig
 from pipeline.config.stream import StreamConfig
 from pipeline.config.use import EvaluateConfig, GenerateConfig, ModelsConfig
 from pipeline.errors import ConfigError
+from pipeline.unique_keys import read_value, read_yaml
 
 
 class Config(Section):
     """The whole tree."""
 
-    output: str | None = None
+    output: PathString | None = None
     """Folder that the job writes to."""
-    shards: str | tuple[str, ...] | None = None
+    shards: PathString | tuple[PathString, ...] | None = None
     """Folder of sentence shards that a training or evaluation job reads. Training also takes an fsspec URL, and a list
     of several, mixed by `stream.weights`."""
     launcher: Literal["auto", "ray", "local"] = "auto"
@@ -32,7 +34,7 @@ class Config(Section):
     training in this one process. `auto`: training as `ray`; preparation as `ray` where a cluster is given
     (`ray.address`, RAY_ADDRESS, a submitted job), else as `local`, as starting Ray costs more than it brings."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of training; weights, moments and sums stay in fp32. fp16 scales the loss."""
+    """Arithmetic of training; weights and moments stay in fp32. fp16 scales the loss."""
     data: DataConfig = DataConfig()
     segmenter: SegmenterConfig = SegmenterConfig()
     segmenter_training: SegmenterTrainConfig = SegmenterTrainConfig()
@@ -61,21 +63,30 @@ class Config(Section):
 def load_config(path: str | None, overrides: list[str] | tuple[str, ...] = ()) -> Config:
     """The tree from a YAML file (or none) with overrides `dotted.key=YAML value` on top.
 
-    Raises `ConfigError` for a missing or broken file and for an unknown key (naming the nearest known one).
+    Of overrides of the same key the last one counts, as with any command's options; `undone` names the others.
+
+    Raises `ConfigError` for a missing or broken file, for an unknown key (naming the nearest known one), and for a
+    key given twice in a mapping.
     """
-    tree: dict[str, Any] = {}
-    if path is not None:
-        try:
-            tree = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-        except OSError as error:
-            raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} is not valid YAML: {error}") from error
-        if not isinstance(tree, dict):
-            raise ConfigError(f"{path} must hold a mapping of sections, not a {type(tree).__name__}")
+    tree = {} if path is None else _read(resolved_path(path))
     for override in overrides:
-        _apply(tree, override)
+        key, value = _parts(override)
+        _set(tree, key, read_value(value, f"override {override!r}"))
     return _validated(tree, path or "overrides")
+
+
+def undone(overrides: Sequence[str]) -> list[str]:
+    """A line for each override that a later one, of the same key or of a section around it, makes void."""
+    lines, given = [], dict[str, str]()
+    for override in overrides:
+        key, value = _parts(override)
+        lines += [
+            f"{other}={earlier} does not count: {override} after it does"
+            for other, earlier in given.items()
+            if (other == key and earlier != value) or other.startswith(f"{key}.")
+        ]
+        given[key] = value
+    return lines
 
 
 def override(config: Config, values: Mapping[str, object]) -> Config:
@@ -86,21 +97,56 @@ def override(config: Config, values: Mapping[str, object]) -> Config:
     return _validated(tree, "overrides")
 
 
+def _read(path: str) -> dict[str, Any]:
+    file = Path(path)
+    if file.is_dir():
+        inside = ", ".join(sorted(name.name for name in file.glob("*.y*ml"))[:3])
+        raise ConfigError(
+            f"the configuration {path} is a folder; name a YAML file{f' in it: {inside}' if inside else ''}"
+        )
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"cannot read the configuration {path}: there is no such file; without a file, begin with "
+            "KEY=VALUE, such as output=runs/first"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not valid YAML: it is not UTF-8 (byte {error.start})") from error
+    tree = read_yaml(text, path)
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} must hold a mapping of sections, not {plain_kind(tree)}")
+    return tree
+
+
 def _validated(tree: dict[str, Any], source: str) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"{source}: " + "; ".join(map(_explain, error.errors()))) from error
+        raise ConfigError(f"{source}: {explained(error, Config)}") from error
 
 
-def _apply(tree: dict[str, Any], change: str) -> None:
-    key, separator, value = change.partition("=")
-    if not separator or not key:
-        raise ConfigError(f"override {change!r} must look like section.key=value")
-    try:
-        _set(tree, key, yaml.safe_load(value))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"override {change!r}: the value is not valid YAML") from error
+def _parts(override: str) -> tuple[str, str]:
+    key, separator, value = override.partition("=")
+    if separator and key:
+        return key, value
+    if override.endswith((".yaml", ".yml")):
+        raise ConfigError(f"{override!r} is not the first argument: one YAML file goes first, then KEY=VALUE")
+    near = difflib.get_close_matches(override, _keys(Config), n=1)
+    example = f"{near[0]}=..." if near else "section.key=value"
+    raise ConfigError(f"override {override!r} must look like {example}")
+
+
+def _keys(section: type[Section], prefix: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        yield prefix + name
+        for kind in alternatives(field.annotation):
+            if isinstance(kind, type) and issubclass(kind, Section):
+                yield from _keys(kind, f"{prefix}{name}.")
 
 
 def _set(tree: dict[str, Any], key: str, value: object) -> None:
@@ -113,18 +159,3 @@ def _set(tree: dict[str, Any], key: str, value: object) -> None:
         node[parent] = dict(child or {})  # a copy: YAML aliases share one mapping between sections
         node = node[parent]
     node[last] = value
-
-
-def _explain(error: Any) -> str:
-    location = ".".join(map(str, error["loc"]))
-    if error["type"] != "extra_forbidden":
-        return f"{location}: {error['msg']} (got {error['input']!r})"
-    *parents, unknown = error["loc"]
-    section: Any = Config
-    for parent in parents:
-        if not hasattr(section, "model_fields"):  # dict[str, Section]: the parent is one of its keys
-            section = get_args(section)[-1]
-            continue
-        section = section.model_fields[parent].annotation
-    near = difflib.get_close_matches(str(unknown), section.model_fields, n=1, cutoff=0.0)
-    return f"unknown key {location!r}; the nearest known is {'.'.join([*map(str, parents), *near])!r}"

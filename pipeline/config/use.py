@@ -1,27 +1,28 @@
 """What trained models are used for."""
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from pipeline.config.section import Section
+from pipeline.config.paths import LocalPathString
+from pipeline.config.section import Count, Section, Seed
 
 
 class ModelsConfig(Section):
     """Folders of trained models that a job reads."""
 
-    lm: str | None = None
+    lm: LocalPathString | None = None
     """The token-level model."""
-    vae: str | None = None
+    vae: LocalPathString | None = None
     """The SentenceVAE."""
-    sllm: str | None = None
+    sllm: LocalPathString | None = None
     """The sentence-level model."""
 
 
 class EvaluateConfig(Section):
     """What is measured on the dev split."""
 
-    max_documents: int | None = Field(default=None, ge=1)
+    max_documents: Count | None = None
     """Documents of the dev split, from its start; none: all."""
-    micro_batch_tokens: int = Field(default=8192, ge=1)
+    micro_batch_tokens: Count = 8192
     """Document tokens that a micro-batch scores, at most; context comes on top."""
     ablations: bool = True
     """Also score the SLLM with its predicted latents zeroed, and with those of another document."""
@@ -32,15 +33,22 @@ class GenerateConfig(Section):
 
     prompt: str = ""
     """Text to go on from; empty: from the start vector."""
-    max_sentences: int = Field(default=16, ge=1)
+    max_sentences: Count = 16
     """Sentences written, at most."""
-    max_sentence_tokens: int | None = Field(default=None, ge=1)
+    max_sentence_tokens: Count | None = None
     """Tokens a sentence, at most; none: the limit the shards were made with."""
-    max_tokens: int = Field(default=1024, ge=1)
+    max_tokens: Count = 1024
     """Tokens written in all, at most."""
-    temperature: float = Field(default=0.0, ge=0)
-    """0 is greedy."""
+    temperature: float = Field(default=0.0, ge=0, le=1e3)
+    """0 is greedy; else at least 0.001."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Nucleus of the distribution that is sampled from."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the sampling."""
+
+    @field_validator("temperature")
+    @classmethod
+    def _not_tiny(cls, value: float) -> float:
+        if 0 < value < 1e-3:
+            raise ValueError("a temperature below 0.001 is no sampling: set 0")
+        return value

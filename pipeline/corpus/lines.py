@@ -23,14 +23,32 @@ def lines(chunks: Iterator[bytes], limit: int) -> Iterator[tuple[bytes | None, i
         yield (b"".join(held) if size <= limit else None), size
 
 
-def csv_lines(lines: Iterator[tuple[bytes | None, int]], from_start: bool) -> Iterator[str]:
-    """Each line as text, with its end; a byte that is no UTF-8 becomes a lone surrogate, which rejects its row and no
-    other."""
-    for index, (line, _) in enumerate(lines):
-        assert line is not None
-        if index == 0 and from_start:
-            line = line.removeprefix(BYTE_ORDER_MARK)
-        yield line.decode(errors="surrogateescape") + "\n"
+def line_blocks(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The same bytes in blocks of whole lines, which end with `\\n`, `\\r\\n` or `\\r`; the last line gets an end."""
+    held: list[bytes] = []
+    for chunk in chunks:
+        end = chunk.rfind(b"\n") + 1
+        # What follows a carriage return at the very end is not known yet.
+        end = max(end, chunk.rfind(b"\r", end, len(chunk) - 1) + 1)
+        if end:
+            yield b"".join([*held, chunk[:end]])
+            held = []
+        held.append(chunk[end:])
+    rest = b"".join(held)
+    if rest:
+        yield rest if rest.endswith((b"\n", b"\r")) else rest + b"\n"
+
+
+def count_lines(content: bytes) -> int:
+    """Line ends in whole lines: `\\n`, `\\r\\n` or `\\r`."""
+    return content.count(b"\n") + (content.count(b"\r") - content.count(b"\r\n") if b"\r" in content else 0)
+
+
+def without_marks(line: bytes) -> bytes:
+    """The line without byte order marks before it, which files have that were joined by `cat`."""
+    while line.startswith(BYTE_ORDER_MARK):
+        line = line.removeprefix(BYTE_ORDER_MARK)
+    return line
 
 
 def decoded(data: bytes) -> str | UnicodeDecodeError:

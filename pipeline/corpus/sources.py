@@ -1,31 +1,25 @@
 """From the inputs of a configuration to the files that hold documents, in a fixed order."""
 
 import collections
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Literal
-
-import fsspec
 
 from pipeline.config import DataConfig
-from pipeline.corpus.streams import Compression, is_url
+from pipeline.corpus.format_detection import Format, Reading, detect, named_reading
+from pipeline.corpus.listing import FoundFile, Listing, list_input
+from pipeline.corpus.markers import beside_data, leave_out_markers, take_out
+from pipeline.corpus.streams import Compression
 from pipeline.errors import CorpusError
-
-Format = Literal["text", "jsonl", "parquet", "arrow", "csv", "datasets"]
+from pipeline.redaction import redacted
 
 DATASETS_PREFIX = "datasets:"
 PYTHON_DOCS = "python-docs:"
-
-_FORMATS: dict[str, Format] = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-    ".feather": "arrow",
-    ".csv": "csv",
-}
-_COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".gzip": "gzip", ".zst": "zstd", ".zstd": "zstd"}
+NAMES_SHOWN = 10
+FILES_AT_ONCE = 16
+"""Files whose start is read at once: most of the time it is a wait for another machine."""
 
 
 @dataclass(frozen=True)
@@ -33,91 +27,112 @@ class Source:
     """One file (or data set) of the corpus."""
 
     path: str
-    """Local path or URL; for `datasets`, `NAME[:SPLIT]`."""
+    """Local path (`file_names.readable_path`) or URL; for `datasets`, `NAME[:SPLIT]`."""
     name: str
-    """Short and unique in the corpus, without the place it lies at: part of document ids and digests."""
+    """Relative to the input it was found through, so without the place it lies at; part of document ids and digests.
+    Files of several inputs may have the same."""
     format: Format
     compression: Compression = ""
     is_dev: bool = False
     """All its documents go to the dev split."""
+    delimiter: str = ","
+    """Between the cells of CSV."""
+    shown_name: str = ""
+    """For people: the name, or the path where another file has the same name."""
 
 
-def find_sources(data: DataConfig) -> list[Source]:
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def find_sources(data: DataConfig, say: Callable[[str], object] = _to_stderr) -> list[Source]:
     """The files of `data.inputs` in their order, those of a folder by name, then those of `data.dev_inputs`.
 
-    Raises `CorpusError` for an input that is missing, empty, or of a format that its name does not tell.
+    `say` is told, a line an input, what of a folder is left out, and which file is not what its name says.
+    Raises `CorpusError` for an input that is missing, of a format that is not read, or not what it is named.
     """
     if not data.inputs and not data.dev_inputs:
         raise CorpusError("there is nothing to read: name files or folders in data.inputs")
-    found = [
-        replace(source, is_dev=is_dev)
-        for inputs, is_dev in ((data.inputs, False), (data.dev_inputs, True))
-        for given in inputs
-        for source in _sources_of(given, data)
-    ]
-    seen = collections.Counter(source.path for source in found)
-    twice = [path for path, count in seen.items() if count > 1]
-    if twice:
-        raise CorpusError(
-            f"input {twice[0]!r} is named twice, in data.inputs or data.dev_inputs; name it once"
-        )
+    found: list[Source] = []
+    places: dict[str, str] = {}
+    for inputs, is_dev in ((data.inputs, False), (data.dev_inputs, True)):
+        for given in inputs:
+            for source, real in _sources_of(given, data, say):
+                if real in places:
+                    other = f", as {places[real]!r}," if places[real] != source.path else ""
+                    raise CorpusError(
+                        f"input {source.path!r} is named twice{other} in data.inputs or data.dev_inputs; name it once"
+                    )
+                places[real] = source.path
+                found.append(replace(source, is_dev=is_dev))
     names = collections.Counter(source.name for source in found)
-    return [source if names[source.name] == 1 else replace(source, name=source.path) for source in found]
+    return [
+        replace(source, shown_name=source.name if names[source.name] == 1 else redacted(source.path))
+        for source in found
+    ]
 
 
-def _sources_of(given: str, data: DataConfig) -> list[Source]:
+def _sources_of(given: str, data: DataConfig, say: Callable[[str], object]) -> list[tuple[Source, str]]:
+    """With what tells that two are one file."""
     if given.startswith(DATASETS_PREFIX):
-        name = given.removeprefix(DATASETS_PREFIX)
-        return [Source(path=name, name=given, format="datasets")]
-    paths = _list_url(given) if is_url(given) else _list_local(given)
-    if not paths:
-        raise CorpusError(f"input {given!r}: there is no such file, and no file in a folder of that name")
+        path = given.removeprefix(DATASETS_PREFIX)
+        # A folder of this machine goes by its last name, a data set of a hub by its whole one.
+        is_local = Path(path.partition(":")[0]).expanduser().is_dir()
+        name = DATASETS_PREFIX + (PurePosixPath(path).name if is_local else path)
+        return [(Source(path=path, name=name, format="datasets"), given)]
+    listing = list_input(given)
+    if not listing.is_file:
+        leave_out_markers(listing)
+        take_out(listing, {file.name: "empty file" for file in listing.files if file.size == 0})
+    readings: dict[str, Reading | CorpusError] = {}
+    with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+        for file, reading in zip(
+            listing.files, pool.map(lambda one: _reading(one, data), listing.files), strict=True
+        ):
+            if reading is not None:
+                readings[file.name] = reading
+            elif listing.is_file:
+                readings[file.name] = named_reading(file.name, data)
+            else:
+                take_out(listing, {file.name: "empty file"})
+    if not listing.is_file:
+        is_data = {name: isinstance(one, Reading) and one.format != "text" for name, one in readings.items()}
+        take_out(listing, beside_data(listing.files, is_data))
+    _say_what_is_left_out(given, listing, say)
+    refused = [error for file in listing.files if isinstance(error := readings[file.name], CorpusError)]
+    if refused:
+        more = f" (and {len(refused) - 1} more files of {given!r} cannot be read)" if len(refused) > 1 else ""
+        raise CorpusError(f"{refused[0]}{more}")
+    if not listing.files:
+        raise CorpusError(f"input {given!r} holds nothing to read: {_left_out(listing)}")
     sources = []
-    for path, name in paths:
-        suffixes = [suffix.lower() for suffix in PurePosixPath(path).suffixes]
-        compression = _COMPRESSIONS.get(suffixes[-1], "") if suffixes else ""
-        suffix = (suffixes[:-1] if compression else suffixes)[-1:]
-        format_: Format = _FORMATS.get(suffix[0], "text") if suffix else "text"
-        if data.format != "auto":
-            format_ = data.format
-        if compression and format_ in ("parquet", "arrow"):
-            raise CorpusError(f"input {path!r}: a {format_} file is read as it is; uncompress it first")
-        sources.append(Source(path=path, name=name, format=format_, compression=compression))
+    for file in listing.files:
+        reading = readings[file.name]
+        assert isinstance(reading, Reading)
+        if reading.note:
+            say(f"note: input {redacted(file.path)!r} {reading.note}")
+        source = Source(
+            file.path, file.name, reading.format, reading.compression, delimiter=reading.delimiter
+        )
+        sources.append((source, file.real))
     return sources
 
 
-def _list_local(given: str) -> list[tuple[str, str]]:
-    # Absolute, so that it means the same in every process.
-    path = Path(given).expanduser().absolute()
-    if path.is_file():
-        return [(str(path), path.name)]
-    if path.is_dir():
-        root, files = path, path.rglob("*")
-    elif any(character in given for character in "*?["):
-        parts = path.parts
-        fixed = next(i for i, part in enumerate(parts) if any(c in part for c in "*?["))
-        root = Path(*parts[:fixed])
-        files = root.glob(str(Path(*parts[fixed:])))
-    else:
-        return []
-    listed = [(file.relative_to(root), file) for file in files if file.is_file()]
-    visible = [(name, file) for name, file in listed if not any(part.startswith(".") for part in name.parts)]
-    return sorted((str(file), name.as_posix()) for name, file in visible)
-
-
-def _list_url(given: str) -> list[tuple[str, str]]:
+def _reading(file: FoundFile, data: DataConfig) -> Reading | CorpusError | None:
     try:
-        file_system, _, paths = fsspec.get_fs_token_paths(given, mode="rb")
-        if len(paths) == 1 and paths[0] and file_system.isdir(paths[0]):
-            root = paths[0].rstrip("/")
-            paths = sorted(file_system.find(root))
-        else:
-            root = paths[0].rpartition("/")[0] if paths else ""
-            paths = sorted(path for path in paths if file_system.exists(path))
-    except (OSError, ValueError, ImportError) as error:
-        raise CorpusError(f"input {given!r} cannot be listed: {error}") from error
-    return [
-        (file_system.unstrip_protocol(path), path.removeprefix(root).lstrip("/"))
-        for path in paths
-        if not any(part.startswith(".") for part in path.removeprefix(root).split("/"))
-    ]
+        return detect(file.path, file.name, data)
+    except CorpusError as error:
+        return error
+
+
+def _say_what_is_left_out(given: str, listing: Listing, say: Callable[[str], object]) -> None:
+    if listing.left_out and listing.files:
+        say(f"note: left out of input {redacted(given)!r}: {_left_out(listing)}")
+
+
+def _left_out(listing: Listing) -> str:
+    parts = []
+    for reason, names in sorted(listing.left_out.items()):
+        more = f", and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+        parts.append(f"{len(names)} x {reason} ({', '.join(names[:NAMES_SHOWN])}{more})")
+    return "; ".join(parts)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from pipeline.corpus.survey import Piece, Survey
 
 TYPICAL_COMPRESSION = 4
 """Text over gzip or zstd of it."""
+_MADE_ID = re.compile(r"#\d+@[0-9a-f]{12}\Z")
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,25 @@ def id_hash(doc_id: str) -> int:
     return int.from_bytes(hashlib.blake2b(doc_id.encode(), digest_size=8).digest(), "little")
 
 
-def is_dev_document(hashed_id: int, dev_fraction: float) -> bool:
-    """Whether the document with this `id_hash` goes to the dev split."""
-    return hashed_id < dev_fraction * 2.0**64
+def made_id(name: str, row: int, text: bytes) -> tuple[str, int]:
+    """The id of a document that brings none, and the 64-bit hash of its text (UTF-8).
+
+    Neither depends on where the corpus lies, nor on what else is in it.
+    """
+    digest = hashlib.blake2b(text, digest_size=8)
+    # A name that is not UTF-8 holds lone surrogates.
+    shown = name.encode(errors="backslashreplace").decode()
+    return f"{shown}#{row}@{digest.hexdigest()[:12]}", int.from_bytes(digest.digest(), "little")
+
+
+def is_made_id(doc_id: str) -> bool:
+    """Whether it has the form of `made_id`, which may repeat: a copy of a file is not dropped unasked."""
+    return _MADE_ID.search(doc_id) is not None
+
+
+def is_dev_document(hashed: int, dev_fraction: float) -> bool:
+    """Whether the document with this hash of its own id, or of its text, goes to the dev split."""
+    return hashed < dev_fraction * 2.0**64
 
 
 def identity_digest(value: object) -> str:

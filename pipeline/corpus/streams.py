@@ -1,16 +1,20 @@
-"""Bytes of a file: local or fsspec URL, plain, gzip or zstd, in order or a range of them."""
+"""Bytes of a file: local or fsspec URL, plain or compressed, in order or a range of them."""
 
+import bz2
+import lzma
 import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 import fsspec
+import pyarrow as pa
 import zstandard
 
+from pipeline.corpus.encodings import UTF8, transcoded
 from pipeline.errors import CorpusError
+from pipeline.file_names import local_path
 
-Compression = Literal["", "gzip", "zstd"]
+Compression = Literal["", "gzip", "zstd", "bz2", "xz", "lz4"]
 
 CHUNK_BYTES = 2**20
 
@@ -28,22 +32,56 @@ def open_binary(path: str, in_order: bool = False) -> BinaryIO:
     try:
         if is_url(path):
             # Web servers then answer one request instead of many, and need not know of ranges.
-            options = {"block_size": 0} if in_order and _is_web(path) else {}
+            options = {"block_size": 0} if in_order and is_web(path) else {}
             return cast(BinaryIO, fsspec.open(path, "rb", **options).open())
-        return Path(path).open("rb")
+        return local_path(path).open("rb")
     except (OSError, ValueError, ImportError) as error:
         raise CorpusError(f"input {path!r} cannot be opened: {error}") from error
 
 
-def _is_web(path: str) -> bool:
+def is_web(path: str) -> bool:
+    """Whether a web server has to be asked for it."""
     return path.startswith(("http://", "https://"))
+
+
+def first_bytes(path: str, size: int) -> bytes:
+    """The first `size` bytes as they are stored, or all where there are fewer, without fetching the rest.
+
+    Raises `CorpusError` where they cannot be read.
+    """
+    try:
+        if is_url(path) and not is_web(path):
+            file_system, key = fsspec.core.url_to_fs(path)
+            if file_system.size(key) != 0:
+                return cast(bytes, file_system.cat_file(key, start=0, end=size))
+            return b""
+        with open_binary(path, in_order=True) as file:
+            return b"".join(_stored_chunks(file, path, size, size))
+    except (OSError, ValueError, ImportError) as error:
+        raise CorpusError(f"input {path!r} cannot be read: {error}") from error
+
+
+def _stored_chunks(
+    file: BinaryIO, path: str, chunk_bytes: int, num_bytes: int | None = None
+) -> Iterator[bytes]:
+    """What is in the file, or the first `num_bytes` of it."""
+    done = 0
+    while num_bytes is None or done < num_bytes:
+        try:
+            chunk = file.read(chunk_bytes if num_bytes is None else min(chunk_bytes, num_bytes - done))
+        except Exception as error:  # of whatever carries the file: sockets, web clients, object stores
+            raise CorpusError(f"input {path!r} cannot be read after {done} bytes: {error}") from error
+        if not chunk:
+            return
+        done += len(chunk)
+        yield chunk
 
 
 def has_ranges(path: str) -> bool:
     """Whether reading may start anywhere in the file: not on every web server."""
-    if not _is_web(path):
+    if not is_web(path):
         return True
-    file_system, _, (key,) = fsspec.get_fs_token_paths(path)
+    file_system, key = fsspec.core.url_to_fs(path)
     return bool(file_system.info(key).get("partial"))
 
 
@@ -51,9 +89,9 @@ def stamp(path: str) -> str:
     """What changes when the file does, at the price of a look at its directory entry."""
     try:
         if not is_url(path):
-            status = Path(path).stat()
+            status = local_path(path).stat()
             return f"{status.st_size} {status.st_mtime_ns}"
-        file_system, _, (key,) = fsspec.get_fs_token_paths(path)
+        file_system, key = fsspec.core.url_to_fs(path)
         info = file_system.info(key)
     except (OSError, ValueError, ImportError) as error:
         raise CorpusError(f"input {path!r} cannot be read: {error}") from error
@@ -64,8 +102,8 @@ def stored_bytes(path: str) -> int:
     """Size of the file as it is stored; 0 where the place does not tell."""
     try:
         if not is_url(path):
-            return Path(path).stat().st_size
-        file_system, _, (key,) = fsspec.get_fs_token_paths(path)
+            return local_path(path).stat().st_size
+        file_system, key = fsspec.core.url_to_fs(path)
         return int(file_system.size(key) or 0)
     except (OSError, ValueError, ImportError) as error:
         raise CorpusError(f"input {path!r} cannot be read: {error}") from error
@@ -80,68 +118,127 @@ def text_chunks(
     """
     with open_binary(path, in_order=True) as file:
         if not compression:
-            while chunk := file.read(CHUNK_BYTES):
+            for chunk in _stored_chunks(file, path, CHUNK_BYTES):
                 on_raw(chunk)
                 yield chunk
             return
-        done = 0
-        decoder: Any = None
-        pending = b""
-        while True:
-            if not pending:
-                pending = file.read(CHUNK_BYTES // 8)
-                on_raw(pending)
-                if not pending:
-                    break
-            if decoder is None:
-                # gzip allows zero bytes after a member.
-                pending = pending.lstrip(b"\0") if compression == "gzip" and done else pending
-                if not pending:
-                    continue
-                decoder = _decoder(compression)
-            try:
-                chunk = decoder.decompress(pending)
-            except (zlib.error, zstandard.ZstdError) as error:
-                raise CorpusError(
-                    f"input {path!r} is damaged after {done} bytes of text: {error}; fetch or make it again"
-                ) from error
-            pending = b""
-            if decoder.eof:
-                pending, decoder = decoder.unused_data, None
+
+        def stored() -> Iterator[bytes]:
+            for chunk in _stored_chunks(file, path, CHUNK_BYTES // 8):
+                on_raw(chunk)
+                yield chunk
+
+        yield from decompressed(stored(), compression, path)
+
+
+def decompressed(stored: Iterator[bytes], compression: Compression, path: str) -> Iterator[bytes]:
+    """The text in compressed bytes: of one stream (member, frame) or of several, one after the other.
+
+    Raises `CorpusError`, naming `path`, where they are damaged or end too early.
+    """
+    done = 0
+    try:
+        for chunk in _lz4_text(stored) if compression == "lz4" else _text(stored, compression):
             done += len(chunk)
             if chunk:
                 yield chunk
-        if decoder is not None:
+    except (EOFError, zlib.error, zstandard.ZstdError, lzma.LZMAError, OSError) as error:
+        if isinstance(error, EOFError):
             raise CorpusError(
                 f"input {path!r} is truncated: its {compression} data stops after {done} bytes of text; "
                 f"fetch or make it again"
-            )
+            ) from error
+        raise CorpusError(
+            f"input {path!r} is damaged after {done} bytes of text: {error}; fetch or make it again"
+        ) from error
+
+
+def _text(stored: Iterator[bytes], compression: Compression) -> Iterator[bytes]:
+    """Raises `EOFError` where the last stream has no end."""
+    decoder: Any = None
+    pending = b""
+    is_first = True
+    while True:
+        if not pending and getattr(decoder, "needs_input", True):
+            pending = next(stored, b"")
+            if not pending:
+                break
+        if decoder is None:
+            # gzip and xz allow zero bytes after a stream.
+            if compression in ("gzip", "xz") and not is_first:
+                pending = pending.lstrip(b"\0")
+            if not pending:
+                continue
+            decoder, is_first = _decoder(compression), False
+        # A few bytes of bzip2 or xz may hold gigabytes: they come in parts.
+        bound = (CHUNK_BYTES,) if compression in ("bz2", "xz") else ()
+        chunk = decoder.decompress(pending, *bound)
+        pending = b""
+        if decoder.eof:
+            pending, decoder = decoder.unused_data, None
+        yield chunk
+    if decoder is not None:
+        raise EOFError
 
 
 def _decoder(compression: Compression) -> Any:
     if compression == "gzip":
         return zlib.decompressobj(wbits=31)
+    if compression == "bz2":
+        return bz2.BZ2Decompressor()
+    if compression == "xz":
+        return lzma.LZMADecompressor()
     return zstandard.ZstdDecompressor(max_window_size=2**31).decompressobj()
+
+
+def _lz4_text(stored: Iterator[bytes]) -> Iterator[bytes]:
+    """Raises `EOFError` where the last frame has no end."""
+    stream = pa.CompressedInputStream(pa.PythonFile(_Readable(stored), "r"), "lz4")
+    try:
+        while chunk := stream.read(CHUNK_BYTES // 16):
+            yield chunk
+    except OSError as error:
+        raise EOFError if "Truncated" in str(error) else error from error
+
+
+class _Readable:
+    """What `pyarrow` reads from: chunks, as a file."""
+
+    closed = False
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._left = b""
+
+    def read(self, size: int) -> bytes:
+        chunk = self._left or next(self._chunks, b"")
+        self._left = chunk[size:]
+        return chunk[:size]
+
+    def close(self) -> None:
+        self.closed = True
 
 
 class RangeReader:
     """Reads byte ranges of one file's text; a later range of a compressed file goes on where the last ended."""
 
-    def __init__(self, path: str, compression: Compression) -> None:
+    def __init__(self, path: str, compression: Compression, encoding: str = UTF8) -> None:
         self.path = path
         self._compression = compression
-        self._is_in_order = bool(compression) or not has_ranges(path)
+        self._encoding = encoding
+        self._is_in_order = bool(compression) or encoding != UTF8 or not has_ranges(path)
         self._position = 0
         self._left = b""
         self._chunks: Iterator[bytes] | None = None
 
     def chunks(self, start: int, end: int) -> Iterator[bytes]:
-        """The bytes from `start` to `end` (exclusive) of the uncompressed text, in chunks."""
+        """The bytes from `start` to `end` (exclusive) of the uncompressed text (made into UTF-8), in chunks."""
         if not self._is_in_order:
             yield from self._plain_chunks(start, end)
             return
         if self._chunks is None or start < self._position:
-            self._chunks, self._position, self._left = text_chunks(self.path, self._compression), 0, b""
+            self._chunks = transcoded(text_chunks(self.path, self._compression), self._encoding, self.path)
+            self._position, self._left = 0, b""
         while self._position < end:
             chunk = self._left or next(self._chunks, b"")
             if not chunk:

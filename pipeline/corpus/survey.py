@@ -11,7 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import DataConfig
-from pipeline.corpus.sources import Source
+from pipeline.corpus.columns import check_columns
+from pipeline.corpus.csv_records import Records, csv_grammar
+from pipeline.corpus.data_sets import load_dataset
+from pipeline.corpus.encodings import UTF8, other_encoding, transcoded
+from pipeline.corpus.lines import count_lines, line_blocks
+from pipeline.corpus.sources import DATASETS_PREFIX, Source
 from pipeline.corpus.streams import open_binary, stamp, text_chunks
 from pipeline.errors import CorpusError
 
@@ -62,58 +67,112 @@ def survey(source: Source, data: DataConfig, split_bytes: int) -> Survey:
         return _survey_dataset(source, data, split_bytes)
     before = stamp(source.path)
     digest = hashlib.sha256()
-    chunks = text_chunks(source.path, source.compression, on_raw=digest.update)
+    stored = text_chunks(source.path, source.compression, on_raw=digest.update)
     pieces: tuple[Piece, ...]
-    if source.format in ("jsonl", "csv"):
-        target = min(split_bytes, data.max_bytes or split_bytes)
-        pieces = tuple(_line_pieces(source, chunks, target, quoted=source.format == "csv"))
+    if source.format in ("parquet", "arrow"):
+        size = sum(map(len, stored))
+        of_table = _parquet_pieces if source.format == "parquet" else _arrow_pieces
+        pieces = tuple(of_table(source, data, size, split_bytes))
     else:
-        size = sum(map(len, chunks))
-        if source.format == "parquet":
-            pieces = tuple(_parquet_pieces(source, data, split_bytes))
-        elif source.format == "arrow":
-            pieces = tuple(_arrow_pieces(source, data, size, split_bytes))
+        chunks = transcoded(_checked_start(source, data, stored), data.encoding, source.path)
+        target = min(split_bytes, data.max_bytes or split_bytes)
+        if source.format == "jsonl":
+            pieces = tuple(_line_pieces(source, chunks, target))
+        elif source.format == "csv":
+            pieces = tuple(_csv_pieces(source, data, chunks, target))
         else:
+            size = sum(map(len, chunks))
             pieces = (Piece(source, 0, size, 0, size),)
     if stamp(source.path) != before:
         raise CorpusError(f"input {source.path!r} changed while it was read; run again when it is complete")
     return Survey(source, digest.hexdigest(), sum(piece.num_bytes for piece in pieces), before, pieces)
 
 
-def _line_pieces(source: Source, chunks: Iterator[bytes], split_bytes: int, quoted: bool) -> Iterator[Piece]:
-    """Cut after the first line end at or past each `split_bytes`; in CSV a quoted line end is none."""
-    start = position = first_row = rows = quotes = 0
+def _checked_start(source: Source, data: DataConfig, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The same chunks. Raises `CorpusError` for lines in another encoding, which would all be broken."""
+    for index, chunk in enumerate(chunks):
+        if index == 0 and source.format != "text" and data.encoding == UTF8:
+            encoding = other_encoding(chunk)
+            if encoding:
+                raise CorpusError(
+                    f"input {source.path!r} is {encoding.upper()}, as its first bytes say; set "
+                    f"data.encoding={encoding}"
+                )
+        yield chunk
+
+
+def csv_header(source: Source, data: DataConfig) -> list[str]:
+    """The cells of the first record that is not empty; none where there is no such. Raises `CorpusError`."""
+    grammar = csv_grammar(source.delimiter)
+    chunks = transcoded(text_chunks(source.path, source.compression), data.encoding, source.path)
+    for part in grammar.split(line_blocks(chunks), None, data.max_document_bytes):
+        if not isinstance(part, Records):
+            raise CorpusError(
+                f"input {source.path!r}: its header cannot be read: {part.detail or 'too large'}"
+            )
+        for _, cells in grammar.cells(part.content):
+            if cells:
+                return cells
+    return []
+
+
+def _line_pieces(source: Source, chunks: Iterator[bytes], split_bytes: int) -> Iterator[Piece]:
+    """Cut after the first line end at or past each `split_bytes`."""
+    start = position = first_row = rows = 0
     for chunk in chunks:
         done = 0
         while position + len(chunk) - done >= start + split_bytes:
             line_end = chunk.find(b"\n", max(done, start + split_bytes - 1 - (position - done)))
-            if quoted:
-                line_end = _unquoted_line_end(chunk, done, line_end, quotes)
             if line_end < 0:
                 break
             part = chunk[done : line_end + 1]
             position += len(part)
             rows += part.count(b"\n")
-            quotes += part.count(b'"') if quoted else 0
             done = line_end + 1
             yield Piece(source, start, position, first_row, position - start)
             start, first_row = position, rows
         rest = chunk[done:]
         position += len(rest)
         rows += rest.count(b"\n")
-        quotes += rest.count(b'"') if quoted else 0
     if position > start:
         yield Piece(source, start, position, first_row, position - start)
 
 
-def _unquoted_line_end(chunk: bytes, done: int, line_end: int, quotes: int) -> int:
-    counted = done
-    while line_end >= 0:
-        quotes += chunk.count(b'"', counted, line_end)
-        if quotes % 2 == 0:
-            return line_end
-        counted, line_end = line_end, chunk.find(b"\n", line_end + 1)
-    return -1
+def _csv_pieces(
+    source: Source, data: DataConfig, chunks: Iterator[bytes], split_bytes: int
+) -> Iterator[Piece]:
+    """Cut after the first record at or past each `split_bytes` behind which reading may start anew."""
+    header = csv_header(source, data)
+    check_columns(source.path, header, data)
+    grammar = csv_grammar(source.delimiter)
+    size = 0
+
+    def counted() -> Iterator[bytes]:
+        nonlocal size
+        for chunk in chunks:
+            size += len(chunk)
+            yield chunk
+
+    start = position = first_row = rows = 0
+    for part in grammar.split(line_blocks(counted()), len(header), data.max_document_bytes):
+        content = part.content if isinstance(part, Records) else b""
+        while content and part.is_settled and position + len(content) >= start + split_bytes:
+            end = grammar.record_end(content, max(1, start + split_bytes - position))
+            position += end
+            rows += count_lines(content[:end])
+            yield Piece(source, start, min(position, size), first_row, min(position, size) - start)
+            start, first_row, content = position, rows, content[end:]
+        if isinstance(part, Records):
+            position += len(content)
+            rows += count_lines(content)
+            continue
+        position += part.num_bytes
+        rows += part.num_lines
+        if part.is_settled and position >= start + split_bytes:
+            yield Piece(source, start, min(position, size), first_row, min(position, size) - start)
+            start, first_row = position, rows
+    if min(position, size) > start:  # the last line may have been given its end
+        yield Piece(source, start, min(position, size), first_row, min(position, size) - start)
 
 
 def _grouped(source: Source, sizes: list[tuple[int, int]], split_bytes: int) -> Iterator[Piece]:
@@ -126,21 +185,14 @@ def _grouped(source: Source, sizes: list[tuple[int, int]], split_bytes: int) -> 
             start, row, rows, size = index + 1, row + rows, 0, 0
 
 
-def _check_columns(source: Source, names: list[str], data: DataConfig) -> None:
-    if data.text_field not in names:
-        raise CorpusError(
-            f"input {source.path!r} has no column {data.text_field!r}; it has {', '.join(map(repr, names))}: "
-            f"name the one with the text in data.text_field"
-        )
-
-
-def _parquet_pieces(source: Source, data: DataConfig, split_bytes: int) -> Iterator[Piece]:
+def _parquet_pieces(source: Source, data: DataConfig, _: int, split_bytes: int) -> Iterator[Piece]:
     with open_binary(source.path) as file:
         try:
-            metadata = pq.ParquetFile(file).metadata
-        except (pa.ArrowException, OSError) as error:
+            parquet = pq.ParquetFile(file)
+            metadata, schema = parquet.metadata, parquet.schema_arrow
+        except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
             raise CorpusError(f"input {source.path!r} is no whole Parquet file: {error}") from error
-    _check_columns(source, metadata.schema.to_arrow_schema().names, data)
+    check_columns(source.path, schema.names, data, schema)
     groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
     yield from _grouped(source, [(group.num_rows, group.total_byte_size) for group in groups], split_bytes)
 
@@ -148,35 +200,33 @@ def _parquet_pieces(source: Source, data: DataConfig, split_bytes: int) -> Itera
 def _arrow_pieces(source: Source, data: DataConfig, size: int, split_bytes: int) -> Iterator[Piece]:
     with open_binary(source.path) as file:
         try:
-            rows, names = _arrow_batch_rows(file)
-        except (pa.ArrowException, OSError) as error:
+            rows, schema = _arrow_batch_rows(file)
+        except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
             raise CorpusError(f"input {source.path!r} is no whole Arrow file: {error}") from error
-    _check_columns(source, names, data)
+    check_columns(source.path, schema.names, data, schema)
     total = max(1, sum(rows))
     yield from _grouped(source, [(count, size * count // total) for count in rows], split_bytes)
 
 
-def _arrow_batch_rows(file: object) -> tuple[list[int], list[str]]:
+def _arrow_batch_rows(file: object) -> tuple[list[int], pa.Schema]:
     """Rows of each record batch, in the file format or the streaming one."""
     try:
         reader = pa.ipc.open_file(file)
-        return [reader.get_batch(i).num_rows for i in range(reader.num_record_batches)], reader.schema.names
+        return [reader.get_batch(i).num_rows for i in range(reader.num_record_batches)], reader.schema
     except pa.ArrowInvalid:
         file.seek(0)  # type: ignore[attr-defined]
         stream = pa.ipc.open_stream(file)
-        return [batch.num_rows for batch in stream], stream.schema.names
+        return [batch.num_rows for batch in stream], stream.schema
 
 
 def _survey_dataset(source: Source, data: DataConfig, split_bytes: int) -> Survey:
-    from pipeline.corpus.readers import load_dataset
-
     dataset = load_dataset(source)
-    _check_columns(source, dataset.column_names, data)
+    check_columns(source.path, dataset.column_names, data, dataset.features.arrow_schema)
     size = dataset.size_in_bytes or dataset.data.nbytes
     rows = max(1, min(len(dataset), len(dataset) * split_bytes // max(1, size)))
     pieces = tuple(
         Piece(source, row, min(row + rows, len(dataset)), row, size * rows // max(1, len(dataset)))
         for row in range(0, len(dataset), rows)
     )
-    identity = json.dumps([source.path, dataset._fingerprint, len(dataset)])
+    identity = json.dumps([source.name.removeprefix(DATASETS_PREFIX), dataset._fingerprint, len(dataset)])
     return Survey(source, hashlib.sha256(identity.encode()).hexdigest(), size, "", pieces)

@@ -73,17 +73,15 @@ class StreamState:
     def from_dict(cls, tree: dict[str, Any]) -> "StreamState":
         """What `as_dict` gave. Raises `TrainingError` for anything else."""
         try:
-            return _STATE.validate_python(tree)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "stream"
+            return cls(_PLACES.validate_python(tree["places"]))
+        except (KeyError, TypeError, ValidationError) as error:
             raise TrainingError(
-                f"the checkpoint does not say where the stream was ({where}: {first['msg']}): remove its folder to go "
-                "on from the one before, or start anew with --force"
+                f"the checkpoint does not say where the stream was ({' '.join(str(error).split())}): remove its folder "
+                "to go on from the one before, or start anew with --force"
             ) from error
 
 
-_STATE = TypeAdapter(StreamState)
+_PLACES = TypeAdapter(tuple[Place, ...])
 
 
 @dataclass(frozen=True)
@@ -193,14 +191,10 @@ class Stream:
             yield from (micro_batches[i] for i in rng.permutation(len(micro_batches)))
 
 
-def in_order(
-    source: WindowSource, micro_batch_tokens: int, pool_windows: int = 8192, mixed: bool = False
-) -> Iterator[MicroBatch]:
-    """Each window once, pool after pool: of neighbours in the corpus, or `mixed`, of windows from all over it."""
-    total = len(source.tokens_W)
-    for start, end in pools(total, pool_windows):
-        pool = np.arange(start, end)
-        yield from packed(source, permute(pool, total, (0,)) if mixed else pool, micro_batch_tokens)
+def in_order(source: WindowSource, micro_batch_tokens: int, pool_windows: int = 8192) -> Iterator[MicroBatch]:
+    """Each window once, pool after pool of neighbours in the corpus."""
+    for start, end in pools(len(source.tokens_W), pool_windows):
+        yield from packed(source, np.arange(start, end), micro_batch_tokens)
 
 
 def pools(total: int, size: int) -> list[tuple[int, int]]:

@@ -45,12 +45,13 @@ def test_a_record_is_read_or_refused(fuzz):
     outside = fuzz.folder / "precious"
     outside.write_text("kept")
     whole = record_text(record(folder, [Artifact("corpus", "/c/a.jsonl", "ef" * 32)])).encode()
-    place = LocalPlace(str(folder))
+    place = LocalPlace(str(folder), "model")
 
     def check(content):
         found = parse_record(content, str(folder))
         assert parse_record(record_text(found).encode(), str(folder)) == found or found != found
         assert found.output.path == str(folder)
+        (folder / "tokenizer").mkdir(parents=True, exist_ok=True)
         for name in ("manifest.json", "tokenizer/tokenizer.json"):
             (folder / name).write_text("abc")
         assert found.output_is_whole in (True, False) and place.is_whole(found) == found.output_is_whole

@@ -44,7 +44,8 @@ def test_a_manifest_is_read_or_refused(fuzz):
 
     def check(data):
         found = Manifest.parse(data, "runs/shards/manifest.json")
-        assert Manifest.parse(found.model_dump_json().encode(), "x") == found
+        again = Manifest.parse(found.model_dump_json().encode(), "x")
+        assert (again.shards, again.totals) == (found.shards, found.totals)
         assert all(isinstance(line, str) for line in found.identity.differences(other))
         for split, totals in found.totals.items():
             of_split = [record for record in found.shards if record.split == split]

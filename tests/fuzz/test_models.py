@@ -9,6 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import segmenters
+from pipeline.build import sllm_part
 from pipeline.checkpoint import (
     AVERAGE,
     MOMENTS,
@@ -23,7 +24,6 @@ from pipeline.checkpoint import (
 from pipeline.config import TrunkConfig
 from pipeline.lm import load_causal_lm
 from pipeline.stream.order import Place, StreamState
-from pipeline.tasks import load_sllm_part
 from pipeline.tokens import Tokenizer
 from pipeline.training import Progress
 from pipeline.trunk import pretrained_config
@@ -69,7 +69,7 @@ def read(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_checkpoint_is_read_or_refused(fuzz):
-    folder = fuzz.folder / "step-1"
+    folder = fuzz.folder / "step-000000001"
     folder.mkdir()
     progress = Progress(3, 100, StreamState((Place(0, 1, 2, 100),)).as_dict())
     for rank in (1, 0):
@@ -114,7 +114,7 @@ def test_a_model_folder_is_read_or_refused(fuzz):
             pretrained_config(str(folder), TrunkConfig())
             load_causal_lm(str(folder))
         else:
-            load_sllm_part(str(folder), SentenceVae, "vae")
+            sllm_part(str(folder), SentenceVae, "vae")
 
     fuzz("model", make, check)
 

@@ -233,6 +233,64 @@ def test_a_configuration_outside_the_folder_cannot_travel(tmp_path):
         submit("http://127.0.0.1:1", "run", str(tmp_path / "c.yaml"), [], config, folder=tmp_path / "code")
 
 
+SECRET_FILES = [
+    *(
+        ".env",
+        ".ssh/id_ed25519",
+        "sub/.env",
+        "sub/server.pem",
+        "id_rsa",
+        "deep/er/tls.key",
+        "credentials.json",
+    ),
+    *(
+        "gcp-service-account.json",
+        ".aws/credentials",
+        ".netrc",
+        "prod.env",
+        "my_secrets.yaml",
+        "api_token.txt",
+    ),
+]
+PLAIN_FILES = ["my_segmenter.py", "sub/rules.py", "config.yaml", "tokenizer.json", "secret_sentences.py"]
+
+
+def test_hidden_files_keys_and_credentials_never_travel(tmp_path):
+    import zipfile
+
+    from ray._private.runtime_env.packaging import _zip_files
+
+    folder = tmp_path / "work"
+    for name in (*SECRET_FILES, *PLAIN_FILES):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    (folder / ".gitignore").write_text("!.env\n!*.pem\n")
+    (folder / "sub" / ".gitignore").write_text("!.env\n!server.pem\n")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "private.py").write_text("x")
+    (folder / "link").symlink_to("../outside")
+    (folder / "a link [1]").symlink_to("../outside/private.py")
+    assert list(submission.travelling_files(folder)) == sorted(PLAIN_FILES)
+    sent = submission._runtime_env(folder)
+    _zip_files(str(folder), sent["excludes"], str(tmp_path / "p.zip"), include_gitignore=True)
+    with zipfile.ZipFile(tmp_path / "p.zip") as package:
+        names = {name for name in package.namelist() if not name.endswith("/")}
+    assert names == set(PLAIN_FILES)
+
+
+@pytest.mark.parametrize(
+    "argument", ["data.inputs=[https://me:hunter2@host/a]", "data.inputs=https://h/a?X-Amz-Signature=hunter2"]
+)
+def test_a_secret_in_a_submission_is_refused(argument, tmp_path):
+    config = load_config(None, ["tracking.uri=https://mlflow", "output=/shared/x"])
+    with pytest.raises(ConfigError, match=r"\$\{VARIABLE\}") as caught:
+        submit("http://127.0.0.1:1", "prepare", None, [argument], config, folder=tmp_path)
+    (tmp_path / "c.yaml").write_text(argument.replace("=", ": ", 1))
+    with pytest.raises(ConfigError, match="holds a secret"):
+        submit("http://127.0.0.1:1", "prepare", str(tmp_path / "c.yaml"), [], config, folder=tmp_path)
+    assert "hunter2" not in str(caught.value)
+
+
 def test_a_folder_that_is_too_large_names_what_is_large(tmp_path, monkeypatch):
     class Client:
         def submit_job(self, **_options):

@@ -1,10 +1,14 @@
+import contextlib
 import pickle
+import socket
 import sqlite3
+import time
 
 import pytest
 
-from infra import tracking
-from infra.tracking import attach, client_of, resolve_uri, start_run
+from infra import metrics_logger
+from infra.metrics_logger import MetricsLogger
+from infra.tracking import attach, check_store, client_of, resolve_experiment, resolve_uri, start_run
 from pipeline.config import TrackingConfig
 from pipeline.errors import ConfigError
 from pipeline.lineage import Artifact
@@ -51,20 +55,84 @@ def test_a_resumed_run_logs_no_step_twice(run):
     assert [step for step, _ in steps_of(run, "new")] == [2, 3, 4]
 
 
-def test_metrics_outlive_a_store_that_is_away_for_a_while(run, monkeypatch):
-    logger = attach(run.tracking_uri, run.run_id)
-    real, failures = logger._client.log_batch, iter([True, True])
+def test_metrics_outlive_a_store_that_is_away_for_a_while(run, monkeypatch, caplog):
+    client = client_of(run.tracking_uri)
+    real, failures = client.log_batch, iter([True, True])
 
     def flaky(*arguments, **options):
         if next(failures, False):
             raise ConnectionError("away")
         return real(*arguments, **options)
 
-    monkeypatch.setattr(logger._client, "log_batch", flaky)
-    monkeypatch.setattr(tracking.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(client, "log_batch", flaky)
+    monkeypatch.setattr(metrics_logger.time, "sleep", lambda _seconds: None)
+    logger = MetricsLogger(lambda: client, run.run_id)
     logger.log_metrics({"loss": 1.0}, 1)
     logger.close()
     assert steps_of(run, "loss") == [(1, 1.0)]
+    assert caplog.text.count("metrics wait") == 1
+
+
+def test_what_waits_for_a_store_is_bounded(monkeypatch, caplog):
+    monkeypatch.setattr(metrics_logger, "MAX_WAITING", 10)
+    monkeypatch.setattr(metrics_logger, "CLOSE_SECONDS", 0.5)
+
+    def away():
+        raise ConnectionError("away")
+
+    logger = MetricsLogger(away, "run")
+    for step in range(100):
+        logger.log_metrics({"loss": 1.0}, step)
+    assert len(logger._waiting) == 10
+    logger.close()
+    assert "100 metric values of run run could not be stored" in caplog.text
+
+
+@pytest.mark.parametrize("answers", ["refused", "never"])
+def test_a_store_that_is_gone_costs_training_no_time(answers, monkeypatch, caplog):
+    """Neither the port of a server that has gone nor one that takes connections and never answers."""
+    monkeypatch.setattr(metrics_logger, "CLOSE_SECONDS", 1.0)
+    monkeypatch.setattr(metrics_logger, "_FLUSH_SECONDS", 0.01)
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    if answers == "refused":
+        listener.close()
+    with contextlib.closing(listener):
+        logger = attach(f"http://127.0.0.1:{port}", "run")
+        start = time.monotonic()
+        for step in range(1000):
+            logger.log_metrics({"train/loss": 1.0, f"dev/{step}": 2.0}, step)
+        assert time.monotonic() - start < 1.0  # one call to the store takes seconds
+        logger.close()
+        assert time.monotonic() - start < 10.0
+    assert "2000 metric values" in caplog.text
+
+
+def test_a_server_that_refuses_is_told_in_one_line():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(ConfigError, match="cannot be used") as caught:
+        check_store(TrackingConfig(uri=f"http://127.0.0.1:{port}"))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_deleted_experiment_names_the_way_out(tracking_uri):
+    config = TrackingConfig(uri=tracking_uri, experiment="mine")
+    start_run(config, name="x", output="out")
+    client = client_of(tracking_uri)
+    client.delete_experiment(client.get_experiment_by_name("mine").experiment_id)
+    with pytest.raises(ConfigError, match=r"deleted: .*mlflow experiments restore.*tracking\.experiment"):
+        start_run(config, name="x", output="out")
+
+
+def test_the_environment_counts_where_the_configuration_names_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mine.db")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "theirs")
+    assert (resolve_uri(None), resolve_experiment(None)) == (f"sqlite:///{tmp_path}/mine.db", "theirs")
+    assert (resolve_uri("http://h"), resolve_experiment("ours")) == ("http://h", "ours")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
+    assert resolve_uri(None).endswith("runs/mlflow.db") and resolve_experiment(None) == "sllm"
 
 
 def test_an_active_run_pickles_into_a_worker(run):

@@ -156,3 +156,70 @@ heavy = {"mlflow", "ray", "torch", "transformers", "pyarrow", "spacy", "datasets
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("verb", [verb for verb in cli.JOBS if verb != "prepare"])
+@pytest.mark.parametrize("output", ["s3://bucket/run", "memory://run", "gs://bucket/run"])
+def test_a_url_as_output_is_refused_before_anything(invoke, monkeypatch, tmp_path, verb, output):
+    monkeypatch.chdir(tmp_path)
+    for options in ((), ("--dry-run",), ("--submit", "http://127.0.0.1:1")):
+        result, seen = invoke(verb, f"output={output}", *options)
+        assert result.exit_code == 2 and not seen and "must be a folder" in result.stderr
+        assert result.stderr.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("output", ["s3:/bucket/run", "memory://run", "gs//bucket"])
+def test_a_url_that_leads_nowhere_is_refused_by_every_verb(invoke, monkeypatch, tmp_path, output):
+    monkeypatch.chdir(tmp_path)
+    for verb in cli.JOBS:
+        result, seen = invoke(verb, f"output={output}")
+        assert result.exit_code == 2 and not seen and not list(tmp_path.iterdir())
+
+
+def test_jobs_themselves_refuse_a_url(tmp_path, monkeypatch):
+    """Also where no console is between."""
+    from jobs import compare, evaluate, export, generate, run, train_segmenter, training
+    from pipeline.config import load_config
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gold.jsonl").touch()
+    options = [
+        "output=s3://bucket/run",
+        "shards=s",
+        "models.sllm=m",
+        "segmenter_training.gold={path: gold.jsonl}",
+    ]
+    options += ["compare.variants={a: {title: a, stages: {train-lm: 1}}}"]
+    config = load_config(None, options)
+    jobs = [
+        *(lambda job=job: job.run(config) for job in (compare, evaluate, generate, run, train_segmenter)),
+        lambda: training.run_training("train-lm", config, [], [], False),
+        lambda: export.run("x", ["output=s3://bucket/run"]),
+        lambda: export.run("s3://bucket/model", [f"output={tmp_path}/x"]),
+    ]
+    for job in jobs:
+        with pytest.raises(ConfigError, match="folder"):
+            job()
+    assert [path.name for path in tmp_path.iterdir()] == ["gold.jsonl"]
+
+
+def test_paths_of_arguments_are_resolved(invoke, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MODELS", str(tmp_path))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "c.yaml").write_text("output: ~/x\n")
+    for given in ("~/model", "${MODELS}/model"):
+        _, [(config, _)] = invoke("generate", given)
+        assert config.models.sllm == str(tmp_path / "model")
+    _, [(config, _)] = invoke("prepare", "~/c.yaml")
+    assert config.output == str(tmp_path / "x")
+    for arguments in (["inspect", "~/none"], ["lineage", "~/none"], ["export", "~/none", "output=x"]):
+        result, _ = invoke(*arguments)
+        assert result.exit_code == 2 and f"{tmp_path}/none" in result.stderr.replace("\n", "")
+    result, _ = invoke("inspect", "$NO_SUCH_VARIABLE/x")
+    assert result.exit_code == 2 and "NO_SUCH_VARIABLE is not set" in result.stderr
+
+
+def test_an_override_that_does_not_count_is_said(invoke):
+    result, [(config, _)] = invoke("train-lm", "lm.train.steps=5", "lm.train.steps=6")
+    assert config.lm.train.steps == 6 and "lm.train.steps=5 does not count" in result.stderr

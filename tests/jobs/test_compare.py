@@ -142,3 +142,14 @@ def test_the_preset_for_a_gpu_runs_at_reduced_sizes(config, tmp_path):
     tree = json.loads(Path(reduced.output, "report", compare.JSON_FILE).read_text())
     assert tree["variants"].keys() == reduced.compare.variants.keys()
     assert all(math.isfinite(each["bits_per_byte"]) for each in tree["variants"].values())
+
+
+@pytest.mark.parametrize("name", ["report", "../x", "a/b", "."])
+def test_a_design_whose_folder_would_be_anothers_is_refused(name):
+    options = [
+        f"compare.variants={{'{name}': {{title: a, stages: {{train-lm: 1}}}}}}",
+        "shards=s",
+        "output=o",
+    ]
+    with pytest.raises(ConfigError, match="cannot be the name of its folder"):
+        compare.run(load_config(None, options))

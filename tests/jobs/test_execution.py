@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from infra.tracking import client_of
 from jobs.execution import run_job
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, TrainingError
-from pipeline.lineage import artifact_of, read_record
+from pipeline.lineage import artifact_of, read_record, write_record
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def job(tmp_path, tracking_uri):
     def write(run):
         calls.append(run.run_id)
         run.log_metrics({"loss": 0.5}, 1)
-        Path(run.output, "weights").write_text("w" * len(calls))
+        Path(run.output, "model.safetensors").write_text("w" * len(calls))
         return {"final": 0.25, "loss": 0.5}
 
     def start(*overrides, body=write, force=False, name="train-lm", inputs=None):
@@ -55,7 +56,7 @@ def test_a_job_is_one_run_with_a_record(job, tracking_uri):
     assert [metric.step for metric in history] == [1]  # the final value makes no second point on the curve
     assert run.data.tags["sllm.output.digest"] == record.output.digest
     assert read_record(job.output) == record
-    assert record.metrics == {"final": 0.25, "loss": 0.5} and record.files == {"weights": 1}
+    assert record.metrics == {"final": 0.25, "loss": 0.5} and record.files == {"model.safetensors": 1}
     assert artifact_of(job.output).run_id == record.run_id
 
 
@@ -99,7 +100,7 @@ def test_force_replaces_what_the_job_wrote_and_nothing_else(job):
 
 def test_a_lost_output_is_made_again(job):
     job()
-    (job.output / "weights").unlink()
+    (job.output / "model.safetensors").unlink()
     job()
     assert len(job.calls) == 2
 
@@ -181,7 +182,7 @@ def test_an_input_inside_the_output_is_no_part_of_it(job):
     corpus.write_text("{}")
     inputs = [artifact_of(corpus)]
     record = job(inputs=inputs)
-    assert record.files == {"weights": 1}
+    assert record.files == {"model.safetensors": 1}
     job("lm.train.steps=5", inputs=inputs, force=True)
     assert corpus.is_file()
 
@@ -206,3 +207,108 @@ def test_an_output_that_cannot_be_written_is_said(job, tmp_path):
     job.output.write_text("a file")
     with pytest.raises(ConfigError, match="out"):
         job()
+
+
+def disk(folder):
+    """All that is below a folder, links not followed."""
+    found = {}
+    for path in sorted(Path(folder).rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_symlink():
+            found[name] = f"-> {path.readlink()}"
+        elif path.is_file() and path.name not in ("job.json", ".lock"):
+            found[name] = path.read_bytes()
+    return found
+
+
+def test_what_was_there_before_is_refused_then_left_and_never_listed(job, tmp_path):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "model.safetensors").write_text("precious")
+    job.output.mkdir()
+    (job.output / "notes.txt").write_text("mine")
+    (job.output / "link").symlink_to("../precious")
+    (job.output / "here").symlink_to(".")
+    (job.output / "there").symlink_to(".")
+    before = disk(job.output)
+    with pytest.raises(
+        ConfigError, match=r"holds here, link, notes\.txt, .*which no job of ours wrote.*--force"
+    ):
+        job()
+    assert disk(job.output) == before and not job.calls and not (job.output / "job.json").exists()
+    assert job(force=True).files == {"model.safetensors": 1}
+    assert job() and len(job.calls) == 1  # the same job again is not asked to say so again
+    record = job("lm.train.steps=5", force=True)
+    assert record.files == {"model.safetensors": 2}
+    assert disk(job.output) == {**before, "model.safetensors": b"ww"}
+    assert (tmp_path / "precious" / "model.safetensors").read_text() == "precious"
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_nothing_is_written_over_or_through_a_link(job, tmp_path, force):
+    (tmp_path / "precious").write_text("precious")
+    job.output.mkdir()
+    (job.output / "model.safetensors").symlink_to("../precious")
+    with pytest.raises(
+        ConfigError, match=r"holds model\.safetensors, which no job of ours wrote.*move it away"
+    ):
+        job(force=force)
+    (job.output / "model.safetensors").unlink()
+    (job.output / "model.safetensors").write_text("of another program")
+    with pytest.raises(ConfigError, match="move it away"):
+        job(force=force)
+    assert (job.output / "model.safetensors").read_text() == "of another program"
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_an_old_record_that_lists_too_much_removes_no_more(job):
+    """Records once listed all that lay in the folder, also behind links."""
+    record = job()
+    (job.output / "notes.txt").write_text("mine")
+    (job.output.parent / "precious").mkdir()
+    (job.output.parent / "precious" / "config.json").write_text("{}")
+    (job.output / "link").symlink_to("../precious")
+    files = {**record.files, "notes.txt": 4, "link/config.json": 2, "../precious/config.json": 2}
+    write_record(job.output, dataclasses.replace(record, files=files))
+    job("lm.train.steps=5", force=True)
+    assert (job.output / "notes.txt").exists() and (job.output.parent / "precious" / "config.json").exists()
+
+
+def test_after_an_interruption_force_leaves_what_was_put_there_since(job):
+    def fail(run):
+        (job.output / "model.safetensors").write_text("half")
+        (job.output / "checkpoints" / "step-000000001").mkdir(parents=True)
+        (job.output / "checkpoints" / "step-000000001" / "training_state.json").write_text("{}")
+        raise TrainingError("diverged")
+
+    with pytest.raises(TrainingError):
+        job(body=fail)
+    (job.output / "notes.txt").write_text("mine")
+    (job.output / "checkpoints" / "best").mkdir()
+    (job.output / "checkpoints" / "best" / "readme").write_text("mine")
+    seen = []
+    job("lm.train.steps=5", force=True, body=lambda run: seen.extend(disk(job.output)) or {})
+    assert seen == ["checkpoints/best/readme", "notes.txt"]
+
+
+def test_checkpoints_of_another_run_are_not_gone_on_from(job):
+    (job.output / "checkpoints" / "step-000000001").mkdir(parents=True)
+    (job.output / "checkpoints" / "step-000000001" / "training_state.json").write_text("{}")
+    for force in (False, True):
+        with pytest.raises(ConfigError, match="checkpoints/step-000000001"):
+            job(force=force)
+
+
+def test_an_output_may_be_a_link_to_a_folder(job, tmp_path):
+    (tmp_path / "disk").mkdir()
+    job.output.symlink_to("disk")
+    assert job().files == {"model.safetensors": 1}
+    job("lm.train.steps=5", force=True)
+    assert job.output.is_symlink() and (tmp_path / "disk" / "model.safetensors").read_text() == "ww"
+
+
+def test_a_store_that_cannot_be_reached_costs_no_earlier_result(job, tmp_path):
+    job()
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError):
+        job("lm.train.steps=5", f"tracking.uri=sqlite:///{tmp_path}/file/mlflow.db", force=True)
+    assert (job.output / "model.safetensors").exists()

@@ -19,7 +19,10 @@ def house(tmp_path, tracking_uri, monkeypatch):
 
     def make(job, kind, name, inputs, content, force=False):
         def body(run):
-            Path(run.output, "content").write_text(content)
+            Path(
+                run.output,
+                {"shards": "rejected.jsonl", "model": "config.json", "report": "evaluation.json"}[kind],
+            ).write_text(content)
             return {"dev/bits_per_byte": 1.25, "train/bits_per_byte": 2.5, "seconds": 3.0}
 
         return run_job(

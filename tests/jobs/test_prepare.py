@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from infra.ray_cluster import is_cluster_given
@@ -17,7 +18,7 @@ from infra.storage import Folder
 from jobs import prepare as prepare_job
 from jobs.prepare import prepare
 from pipeline.config import Config, load_config
-from pipeline.errors import CorpusError, ShardError
+from pipeline.errors import ConfigError, CorpusError, ShardError
 from pipeline.shards import open_shards
 from segmenters import SegmenterError
 
@@ -264,6 +265,82 @@ def test_a_wrong_segmenter_is_refused_before_anything_is_written(tmp_path: Path,
     assert not (tmp_path / "out").exists()
 
 
+def splits_of(output: Path) -> dict[str, str]:
+    """By document id, `train` or `dev`."""
+    return {
+        doc_id: file.name.partition("-")[0]
+        for file in output.glob("*.arrow")
+        for doc_id in pa.ipc.open_file(file).read_all()["doc_id"].to_pylist()
+    }
+
+
+def test_documents_without_ids_stay_in_their_split_and_copies_are_kept(tmp_path: Path) -> None:
+    places = {"x": range(40), "y": range(40, 60), "copy": range(40), "moved/x": range(40)}
+    for place, numbers in places.items():
+        (tmp_path / place).mkdir(parents=True)
+        rows = [json.dumps({"text": f"Document {i}. It says something."}) for i in numbers]
+        (tmp_path / place / "part.jsonl").write_text("\n".join(rows))
+
+    def made(output: str, *inputs: str) -> tuple[dict[str, str], int]:
+        config = config_for(tmp_path, f"data.inputs=[{','.join(f'{tmp_path}/{one}' for one in inputs)}]")
+        totals = prepare(config, str(tmp_path / output)).totals
+        return splits_of(tmp_path / output), totals["train"].documents + totals["dev"].documents
+
+    alone, count = made("alone", "x")
+    assert set(alone.values()) == {"train", "dev"} and count == 40
+    more, count = made("more", "y", "x")
+    assert {doc_id: more[doc_id] for doc_id in alone} == alone and count == 60
+    twice, count = made("twice", "x", "copy")
+    assert twice == alone and count == 80
+    moved, _ = made("moved-out", "moved/x")
+    assert moved == alone and content(tmp_path / "alone").keys() == content(tmp_path / "moved-out").keys()
+    for name, data in content(tmp_path / "alone").items():
+        assert name == "manifest.json" or content(tmp_path / "moved-out")[name] == data
+    # A lost shard is made again, still with the copies.
+    before = content(tmp_path / "twice")
+    next((tmp_path / "twice").glob("train-*.arrow")).unlink()
+    made("twice", "x", "copy")
+    assert content(tmp_path / "twice") == before
+
+
+def test_inputs_of_one_name_another_order_and_dev_are_told_apart(tmp_path: Path) -> None:
+    for place in ("x", "y"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "part.jsonl").write_text(json.dumps({"text": f"Text of {place}."}) + '\n{"te')
+    x, y = f"{tmp_path}/x", f"{tmp_path}/y"
+    both = ("data.max_rejected_fraction=1", "data.dev_fraction=0", f"data.inputs=[{x},{y}]")
+    manifest = prepare(config_for(tmp_path, *both), str(tmp_path / "out"))
+    assert [file.name for file in manifest.identity.inputs] == ["part.jsonl", "part.jsonl"]
+    rejected = [json.loads(line) for line in (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()]
+    assert [row["file"] for row in rejected] == [f"{x}/part.jsonl", f"{y}/part.jsonl"]
+    with pytest.raises(ShardError, match=r"input part\.jsonl \(2\): sha256.*, nothing now"):
+        prepare(config_for(tmp_path, *both, f"data.inputs=[{x}]"), str(tmp_path / "out"))
+    with pytest.raises(ShardError, match=r"input part\.jsonl: sha256"):
+        prepare(config_for(tmp_path, *both, f"data.inputs=[{y},{x}]"), str(tmp_path / "out"))
+    with pytest.raises(ShardError, match="dev inputs: nothing there"):
+        prepare(
+            config_for(tmp_path, *both, f"data.inputs=[{x}]", f"data.dev_inputs=[{y}]"), str(tmp_path / "out")
+        )
+    (tmp_path / "y" / "part.jsonl").rename(tmp_path / "y" / "other.jsonl")
+    prepare(config_for(tmp_path, *both), str(tmp_path / "names"))
+    with pytest.raises(ShardError, match="order of inputs"):
+        prepare(config_for(tmp_path, *both, f"data.inputs=[{y},{x}]"), str(tmp_path / "names"))
+
+
+def test_lines_that_a_broken_quote_swallows_count_against_the_bound(tmp_path: Path) -> None:
+    rows = [
+        "id,text",
+        *(f"{i},Row {i}." for i in range(100)),
+        '100,"It begins',
+        *["and goes on, and on, on"] * 300,
+    ]
+    (tmp_path / "a.csv").write_text("\n".join(rows))
+    with pytest.raises(
+        CorpusError, match=r"301 of 401.*a\.csv, line 102: broken CSV \(a quote opens a field here"
+    ):
+        prepare(config_for(tmp_path, f"data.inputs=[{tmp_path}/a.csv]"), str(tmp_path / "out"))
+
+
 FILTERS = (
     "data.filters=[{name: length, options: {min_characters: 40}}, {name: exact_duplicates},"
     " {name: near_duplicates}]"
@@ -317,3 +394,41 @@ def test_a_recorded_job_writes_to_a_url(made: Path, tmp_path: Path, tracking_uri
     folder = Folder(url)
     written = {name: folder.read(name) for name in folder.names() if name != "job.json"}
     assert written == content(made)
+
+
+@pytest.mark.parametrize("given", ["a.jsonl.gz", "*.gz", "corpus", "corpus/*.gz", "."])
+def test_a_corpus_in_the_output_folder_is_left_and_not_listed(
+    tmp_path: Path, tracking_uri: str, given: str
+) -> None:
+    place = tmp_path / "corpus" if given.startswith("corpus") else tmp_path
+    place.mkdir(exist_ok=True)
+    write_rows(place, ROWS)
+    before = content(place)
+    inputs = f"data.inputs={tmp_path}/{given}"
+    if given == ".":  # what lies beside it would be read too
+        (tmp_path / "mlflow.db").rename(tmp_path.parent / f"{tmp_path.name}.db")
+        tracking_uri = f"sqlite:///{tmp_path.parent}/{tmp_path.name}.db"
+        before = content(place)
+    config = config_for(tmp_path, inputs, f"output={tmp_path}", f"tracking.uri={tracking_uri}")
+    record = prepare_job.run(config)
+    assert record.files and not [name for name in record.files if name.endswith((".gz", ".db"))]
+    after = content(place)
+    assert {name: after[name] for name in before if not name.endswith(".db")} == {
+        name: old for name, old in before.items() if not name.endswith(".db")
+    }
+
+
+def test_shards_of_another_program_are_never_replaced(tmp_path: Path, tracking_uri: str) -> None:
+    write_rows(tmp_path, ROWS)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "train-00000.arrow").write_bytes(b"another's")
+    config = config_for(tmp_path, f"output={tmp_path / 'out'}", f"tracking.uri={tracking_uri}")
+    for force in (False, True):
+        with pytest.raises(ConfigError, match=r"holds train-00000\.arrow, which no job of ours wrote"):
+            prepare_job.run(config, force=force)
+    with pytest.raises(ShardError, match="no job of ours wrote it"):
+        prepare(
+            config.model_copy(update={"prepare": config.prepare.model_copy(update={"overwrite": True})}),
+            str(tmp_path / "out"),
+        )
+    assert content(tmp_path / "out") == {"train-00000.arrow": b"another's"}

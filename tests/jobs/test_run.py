@@ -8,7 +8,7 @@ import pytest
 from jobs import run as whole_path
 from jobs.evaluate import read_report
 from pipeline.config import RunConfig, load_config
-from pipeline.errors import ModelError
+from pipeline.errors import ConfigError, ModelError
 from pipeline.lineage import read_record
 
 TRAIN = "{steps: 4, micro_batch_tokens: 256, micro_batches_per_step: 2, eval_every: 4, checkpoint_every: 2}"
@@ -85,5 +85,50 @@ def test_models_of_other_shards_are_refused(finished, corpus, tmp_path):
             "models": other.models.model_copy(update={"lm": str(output / "lm"), "vae": str(output / "vae")}),
         }
     )
-    with pytest.raises(ModelError, match="was trained with tokenizer"):
+    with pytest.raises(ModelError, match="has another tokenizer than the shards"):
         train_sllm.run(wrong)
+
+
+def test_the_records_list_all_that_was_written(finished):
+    output, _ = finished
+    for job in RunConfig().jobs:
+        folder = output / whole_path.FOLDERS[job]
+        there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+        apart = {name for name in there if name.startswith((".", "checkpoints/")) or name == "job.json"}
+        assert set(read_record(folder).files) == there - apart, job
+
+
+def test_foreign_files_in_a_later_folder_are_told_before_any_work(corpus, tmp_path, tracking_uri):
+    (tmp_path / "out" / "vae").mkdir(parents=True)
+    (tmp_path / "out" / "vae" / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"vae holds notes\.txt, which no job of ours wrote"):
+        whole_path.run(config(corpus, tmp_path / "out", tracking_uri))
+    assert [path.name for path in (tmp_path / "out").rglob("*")] == ["vae", "notes.txt"]
+
+
+def test_force_makes_all_anew_and_removes_checkpoints_and_no_more(finished, corpus, capfd):
+    output, uri = finished
+    others = [
+        output / "lm" / "notes.txt",
+        output / "lm" / "checkpoints" / "notes.txt",
+        output / "lm" / "checkpoints" / "step-best" / "notes.txt",
+        output / "shards" / "progress" / "notes.txt",
+        output / "shards" / "tokenizer" / "notes.txt",
+        output / "shards" / "film.partial",
+        output / "notes.txt",
+    ]
+    for path in others:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    (output / "lm" / "checkpoints" / "link").symlink_to("..")
+    (output / "shards" / "link").symlink_to("../lm")
+    changed = config(corpus, output, uri, "data.dev_fraction=0.3", "run.jobs=[prepare, train-lm]")
+    with pytest.raises(ConfigError, match=r"data\.dev_fraction was 0\.2, is 0\.3"):
+        whole_path.run(changed)
+    whole_path.run(changed, force=True)
+    assert all(path.read_text() == "mine" for path in others)
+    assert (output / "lm" / "checkpoints" / "link").is_symlink() and (output / "shards" / "link").is_symlink()
+    assert not {"notes.txt", "film.partial"} & {
+        *read_record(output / "lm").files,
+        *read_record(output / "shards").files,
+    }

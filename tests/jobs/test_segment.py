@@ -66,3 +66,31 @@ def test_bytes_that_are_no_utf8_and_truncated_files_are_refused(tmp_path: Path) 
 def test_an_unknown_segmenter_or_option_is_refused(name: str, options: tuple[str, ...], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         segment.build(name, options)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--segmenter", "punctuation_v1", "--output"), ("--compare", "punctuation_v1", "--html")]
+)
+def test_what_is_read_is_never_replaced(tmp_path, arguments):
+    from typer.testing import CliRunner
+
+    from jobs.cli import app
+
+    source = tmp_path / "docs.jsonl"
+    source.write_text('{"id": 1, "text": "A. B."}\n')
+    (tmp_path / "link").symlink_to("docs.jsonl")
+    for output, told in (
+        (source, "is what is read"),
+        (tmp_path / "link", "is what is read"),
+        (tmp_path, "cannot write"),
+    ):
+        result = CliRunner().invoke(app, ["segment", str(source), *arguments, str(output)])
+        assert result.exit_code == 2 and told in result.stderr and result.stderr.count("\n") == 1
+    assert source.read_text() == '{"id": 1, "text": "A. B."}\n'
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["docs.jsonl", "link"]
+
+
+def test_options_given_twice_or_with_repeated_keys_are_refused():
+    for options in (["n=1", "n=2"], ["n={a: 1, a: 2}"]):
+        with pytest.raises(ConfigError, match="given twice"):
+            segment.build("fixed_v1", options)

@@ -57,7 +57,7 @@ def test_ids_are_those_of_the_tokenizer(texts: list[str]) -> None:
 def assert_same_ids(tokenizer: Tokenizer, texts: list[str]) -> None:
     assert tokenizer.engine == "byte-level words"
     expected = [x.ids for x in tokenizer._backend.encode_batch_fast(texts, add_special_tokens=False)]
-    assert [ids.tolist() for ids in tokenizer._encode_ids(texts)] == expected
+    assert [tokens.ids.tolist() for tokens in tokenizer.encode(texts)] == expected
 
 
 @pytest.mark.parametrize("pattern", NEWER)

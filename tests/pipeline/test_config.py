@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config import Config, load_config, override
+from pipeline.config import Config, load_config, override, undone
 from pipeline.errors import ConfigError
 
 
@@ -111,3 +111,92 @@ def test_overrides_of_a_tree_leave_the_rest():
 def test_an_unknown_key_inside_a_named_section_is_told(tmp_path):
     with pytest.raises(ConfigError, match=r"variants\.a\.titel.*compare\.variants\.a\.title"):
         load_config(None, ["compare.variants={a: {titel: x, stages: {train-lm: 1}}}"])
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("data.inputs=a.txt", "data.inputs", ("a.txt",)),
+        ("data.inputs=*.jsonl", "data.inputs", ("*.jsonl",)),
+        ("data.dev_inputs='b c.txt'", "data.dev_inputs", ("b c.txt",)),
+        ("data.inputs=", "data.inputs", ()),
+        ("compare.only=lm-4", "compare.only", ("lm-4",)),
+        ("run.jobs=prepare", "run.jobs", ("prepare",)),
+        ("stream.weights=3", "stream.weights", (3.0,)),
+        ("compare.batch_sizes=4", "compare.batch_sizes", (4,)),
+        ("data=", "data.inputs", ()),
+        ("lm={train: }", "lm.train.steps", 1000),
+        ("trunk.config=", "trunk.config.model_type", "llama"),
+        ("shards=a", "shards", "a"),
+        ("stream.weights=null", "stream.weights", None),
+    ],
+)
+def test_what_people_write_is_taken(override, key, value):
+    found = load_config(None, [override]).model_dump()
+    for name in key.split("."):
+        found = found[name]
+    assert found == value
+
+
+def test_files_that_hold_little_are_taken(tmp_path):
+    path = tmp_path / "c.yaml"
+    for content in ("", "# nothing yet\n", "---\n", "data:\nlm:\n  train:\n", "\ufeffdata: {}\n"):
+        path.write_text(content, encoding="utf-8")
+        assert load_config(str(path)) == Config()
+    path.write_text("data: {inputs: a.txt, filters: {name: length}}\n")
+    data = load_config(str(path)).data
+    assert data.inputs == ("a.txt",) and data.filters[0].name == "length"
+
+
+@pytest.mark.parametrize("content", ["[]", "0", "false", "''"])
+def test_an_empty_value_is_no_empty_file(tmp_path, content):
+    (tmp_path / "c.yaml").write_text(content)
+    with pytest.raises(ConfigError, match="must hold a mapping of sections"):
+        load_config(str(tmp_path / "c.yaml"))
+
+
+def test_a_section_given_twice_names_file_and_lines(tmp_path):
+    (tmp_path / "c.yaml").write_text("data: {inputs: [a]}\nvae: {}\ndata: {text_field: body}\n")
+    with pytest.raises(
+        ConfigError, match=r"c\.yaml: the key 'data' is given twice in one mapping, lines 1 and 3"
+    ):
+        load_config(str(tmp_path / "c.yaml"))
+    with pytest.raises(ConfigError, match=r"override 'lm.train=.*the key 'steps' is given twice"):
+        load_config(None, ["lm.train={steps: 1, steps: 2}"])
+    (tmp_path / "ds.json").write_text('{"fp16": {},\n "fp16": {}}')
+    with pytest.raises(ConfigError, match=r"deepspeed\.config: .*the key 'fp16' is given twice"):
+        load_config(None, [f"deepspeed.config={tmp_path / 'ds.json'}"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("jobs/presets",), "jobs/presets is a folder; name a YAML file in it: "),
+        (("nowhere.yaml",), "there is no such file; without a file, begin with KEY=VALUE"),
+        ((None, "lm.train.step"), "must look like lm.train.steps=..."),
+        ((None, "c.yaml"), "one YAML file goes first"),
+        ((None, "vae.num_layers=1.5"), "vae.num_layers must be a whole number (got 1.5)"),
+        ((None, "data=5"), "data must be a section"),
+        ((None, "vae.num_layers="), "vae.num_layers has no value"),
+        ((None, "output=2024"), "output must be text, and 2024 is a number in YAML: quote it"),
+        ((None, "output=yes"), "True is yes or no in YAML"),
+        ((None, "data.filters=[{nam: length}]"), "unknown key 'data.filters.0.nam'; the nearest known is"),
+        ((None, "shards=[[a]]"), "shards.0 must be text"),
+        ((None, "shards=[a, $NO_SUCH]"), "the environment variable NO_SUCH is not set"),
+        ((None, "launcher=x"), "launcher must be 'auto', 'ray' or 'local' (got 'x')"),
+        ((None, "data.inputs=a #b"), "would be a comment"),
+    ],
+)
+def test_errors_are_plain(arguments, told, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[2])
+    with pytest.raises(ConfigError, match=re.escape(told)) as caught:
+        load_config(arguments[0], arguments[1:])
+    assert "Input should" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_overrides_that_do_not_count_are_named():
+    assert undone(["lm.train.steps=5", "vae.num_layers=2", "lm.train.steps=5"]) == []
+    assert undone(["lm.train.steps=5", "lm.train.steps=6"]) == [
+        "lm.train.steps=5 does not count: lm.train.steps=6 after it does"
+    ]
+    assert undone(["lm.train.steps=5", "lm={}"]) != [] and undone(["lm={}", "lm.train.steps=5"]) == []

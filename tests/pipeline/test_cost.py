@@ -1,5 +1,6 @@
 """FLOPs on paper against those that PyTorch counts; parameters and memory of the context against real models."""
 
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +10,9 @@ from transformers import AutoModelForCausalLM, DynamicCache
 
 from pipeline.batches import SentenceBatch, TokenBatch
 from pipeline.cost import (
-    Workload,
     context_bytes_per_token,
     flops_of,
+    long_writing_flops,
     num_parameters,
     parts_of,
     training_flops,
@@ -19,9 +20,16 @@ from pipeline.cost import (
     writing_flops,
 )
 from pipeline.lm import TokenLm
+from pipeline.workload import Workload
 
 HEAD = {"head_latent_scale": 0.1, "encoder_reads": "head", "encoder_layers": 0, "tie_word_embeddings": False}
 TOKENS, SENTENCES, WINDOWS = 16, 15, 4  # equal lengths: no padding in a bucket
+
+
+@pytest.fixture
+def sllm(sllm):
+    """Models of sentences as long as these."""
+    return functools.partial(sllm, max_sentence_tokens=TOKENS)
 
 
 def sentence_batch():
@@ -93,6 +101,74 @@ def test_flops_of_training_a_vae(sllm, conditioning):
     assert training_flops(parts_of(vae), sentence_work()) == pytest.approx(counted, rel=0.02)
 
 
+WINDOW = 24
+LOCAL = {"block": "llama", "decoder_context_tokens": WINDOW}
+
+
+def kernel_pairs(rows, window=WINDOW):
+    """A chunk of queries as large as the window is charged for all keys of its own and of the one before."""
+    return -(-rows // window) * window * 2 * window
+
+
+def scores_again(model, work):
+    """A fused kernel computes scores twice; a model needs them once."""
+    return sum(2 * part.attention_width * getattr(work, part.pairs) for part in parts_of(model))
+
+
+@pytest.mark.parametrize(
+    "design", [LOCAL, {**LOCAL, "conditioning": "prefix"}, {**LOCAL, **HEAD, "lookup_heads": 4}]
+)
+@pytest.mark.parametrize("part", ["vae", "sllm"])
+def test_flops_of_training_a_decoder_that_sees_a_window(sllm, design, part):
+    model = sllm(**design).float().train()
+    model.trunk.config._attn_implementation = "sdpa"
+    model = model.vae if part == "vae" else model
+    counted = training_flops_of(model, sentence_batch())
+    rows = (TOKENS + 1) * SENTENCES
+    work = replace(sentence_work(), decoder_pairs=kernel_pairs(rows * WINDOWS))
+    expected = counted - scores_again(model, work)
+    assert training_flops(parts_of(model), work) == pytest.approx(expected, rel=0.002)
+    # On paper a row is charged for the keys of the window that it sees.
+    count = SENTENCES * WINDOWS
+    paper = Workload.of_sentences([TOKENS] * count, [SENTENCES] * WINDOWS, decoder_window=WINDOW)
+    assert paper.decoder_pairs == sum(min(row + 1, WINDOW) for row in range(rows)) * WINDOWS
+    own = Workload.of_sentences([TOKENS] * count, [SENTENCES] * WINDOWS)
+    assert own.decoder_pairs == (TOKENS + 1) * (TOKENS + 2) / 2 * count < paper.decoder_pairs
+
+
+@pytest.mark.parametrize("decoded_rows", [0, 5, WINDOW - 1, 1000])
+@pytest.mark.parametrize("design", [LOCAL, {**LOCAL, **HEAD, "lookup_heads": 4}])
+def test_flops_of_training_a_window_behind_context(sllm, design, decoded_rows):
+    """Context that the window reaches into is decoded too, and charged."""
+    model = sllm(**design).float().train()
+    model.trunk.config._attn_implementation = "sdpa"
+    context = SENTENCES - 3
+    lengths = [TOKENS] * SENTENCES * WINDOWS
+    tokens = np.random.default_rng(0).integers(3, 50, sum(lengths))
+    batch = SentenceBatch.pack(
+        tokens, lengths, [SENTENCES] * WINDOWS, bos_id=1, eos_id=2,
+        context_D=np.full(WINDOWS, context), decoded_context_rows=decoded_rows,
+    )  # fmt: skip
+    work = Workload.of_sentences(
+        lengths, [SENTENCES] * WINDOWS, [context] * WINDOWS, WINDOW, decoded_context_rows=decoded_rows
+    )
+    decoded = batch.decoded
+    assert work.decoded_sentences == len(decoded.stop_S)
+    assert work.rows("decoder_rows") == decoded.decoder_rows.num_tokens
+    assert work.scored_tokens == 3 * TOKENS * WINDOWS
+    rows = int(work.rows("decoder_rows"))
+    assert work.decoder_pairs == sum(min(row + 1, WINDOW) for row in range(rows // WINDOWS)) * WINDOWS
+    as_kernels_count = replace(
+        work,
+        decoder_pairs=kernel_pairs(rows),
+        trunk_pairs=sentence_work().trunk_pairs,
+        lookup_pairs=rows * (SENTENCES + 1),
+    )
+    counted = training_flops_of(model, batch)
+    expected = counted - scores_again(model, as_kernels_count)
+    assert training_flops(parts_of(model), as_kernels_count) == pytest.approx(expected, rel=0.002)
+
+
 def token_lm(trunk_config, name="llama", **options):
     return TokenLm(AutoModelForCausalLM.from_config(trunk_config(name, **options)))
 
@@ -147,6 +223,50 @@ def test_flops_of_writing_a_sentence(sllm, conditioning, lookup_heads):
 
         counted = flops_of(write) / TOKENS
     assert writing_flops(model, TOKENS, 10 * TOKENS) == pytest.approx(counted, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    "design", [{}, LOCAL, {**LOCAL, **HEAD, "lookup_heads": 4}, {"conditioning": "prefix"}]
+)
+def test_flops_of_writing_a_long_document(sllm, design):
+    """Generation as it runs, its context of 8 sentences filled again and again."""
+    from pipeline.config import GenerateConfig
+    from pipeline.generation import generate_documents
+
+    model = sllm(context_sentences=8, **design).float()
+    with torch.no_grad():  # a sentence never ends before its last token
+        weight = model.vae.head.weight.clone()
+        weight[model.vae.config.eos_token_id] = 0
+        model.vae.head.weight = torch.nn.Parameter(weight)
+    longest = model.vae.config.max_sentence_tokens
+
+    class NeverEnds:
+        generator = torch.Generator()
+
+        def __call__(self, logits):
+            return torch.full((len(logits),), 3)
+
+    def write(sentences):
+        config = GenerateConfig(max_sentences=sentences, max_tokens=10_000, seed=0)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("pipeline.generation.Sampler", lambda *_: NeverEnds())
+            written = list(generate_documents(model, [[]], config, may_stop=False))
+        assert [len(sentence.token_ids) for _, sentence in written] == [longest] * sentences
+
+    _, cycle = Workload.writing_sentences_until_full(TOKENS, 8, design.get("decoder_context_tokens", 0))
+    assert cycle == 5
+    few, many = (flops_of(lambda n=n: write(n)) for n in (10, 10 + 4 * cycle))
+    counted = (many - few) / (4 * cycle * TOKENS)
+    on_paper = long_writing_flops(model, TOKENS, 8 * TOKENS)
+    # The kernels are charged for keys behind a causal query too.
+    parts = {part.name: part for part in parts_of(model)}
+    if "decoder_context_tokens" not in design:
+        behind = cycle * ((TOKENS + 1) * TOKENS - (TOKENS + 1) * (TOKENS + 2) / 2)
+        on_paper += 4 * parts["decoder"].attention_width * behind / (cycle * TOKENS)
+    on_paper += 4 * parts["trunk"].attention_width * (5 * 4 / 2) / (cycle * TOKENS)
+    assert on_paper == pytest.approx(counted, rel=0.01)
+    # Read again, the trunk is as dear again; this is not what one sentence costs in a document that is not long.
+    assert on_paper > writing_flops(model, TOKENS, 6 * TOKENS)
 
 
 @pytest.mark.parametrize("trunk", ["opt", "llama", "qwen3"])

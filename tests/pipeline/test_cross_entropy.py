@@ -104,7 +104,7 @@ def test_a_token_level_model_scores_in_chunks_as_at_once(trunk_config, monkeypat
 
 
 def test_a_sentence_vae_scores_in_chunks_as_at_once(sllm, monkeypatch):
-    vae = sllm().vae
+    vae = sllm(max_sentence_tokens=20).vae
     batch = SentenceBatch.pack(np.arange(3, 40), [7, 20, 10], [3], bos_id=1, eos_id=2)
     latents_SH = vae.encode(batch)
     whole_R, hit_R = vae.token_nll(latents_SH, batch)

@@ -69,7 +69,7 @@ def test_plain_training_keeps_what_is_said(sllm):
     from pipeline.config import TrainConfig
     from pipeline.engine import PlainEngine
 
-    model = sllm().float()
+    model = sllm(max_sentence_tokens=20).float()
     engine = PlainEngine(model, TrainConfig())
     batch = SentenceBatch.pack(np.arange(3, 40), [7, 20, 10], [3], bos_id=1, eos_id=2)
     engine.backward(engine.forward(batch)["objective"])

@@ -19,7 +19,6 @@ from pipeline.config import StreamConfig, load_config
 from pipeline.errors import ConfigError, ShardError
 from pipeline.shards import mixing_weights, open_shards
 from pipeline.tasks import build_task
-from pipeline.tokens import Tokenizer
 
 TRAIN = "train"
 TEXTS = [f"Document {i}. It has {i} more sentences. " + "And one. " * i for i in range(30)]
@@ -161,9 +160,17 @@ def test_only_shards_of_one_tokenizer_are_mixed(folder):
     assert mixing_weights([one, one], None) == [one.manifest.totals[TRAIN].tokens] * 2
     with pytest.raises(ConfigError, match="1 weights for 2 shards"):
         mixing_weights([one, one], (3,))
-    identity = one.manifest.identity.model_copy(
-        update={"tokenizer_digest": Tokenizer.train(TEXTS, 290).digest}
-    )
-    other = one.__class__("b", one.manifest.model_copy(update={"identity": identity}))
-    with pytest.raises(ShardError, match=r"'b' and .* different tokenizers"):
-        mixing_weights([one, other], None)
+
+
+def test_files_of_others_in_the_cache_stay(url, options):
+    folder = Path(options.cache)
+    folder.mkdir(parents=True)
+    for name in ("mine.arrow", f"{'a' * 63}.arrow", "notes.txt"):
+        (folder / name).write_bytes(b"x" * 2**20)
+    (folder / f"{'b' * 64}.arrow").symlink_to("mine.arrow")
+    before = {path.name for path in folder.iterdir()}
+    sizes = [record.file_bytes for record in open_shards(url, options).records(TRAIN)]
+    remote = open_shards(url, options.model_copy(update={"cache_bytes": max(sizes)}))
+    for index in range(len(sizes)):
+        remote.documents(TRAIN, [index])
+    assert before <= {path.name for path in folder.iterdir()}

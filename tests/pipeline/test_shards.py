@@ -1,5 +1,7 @@
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,8 +11,8 @@ from infra.shard_output import ShardOutput
 from jobs.prepare import prepare
 from pipeline.config import Config, load_config
 from pipeline.errors import ShardError
-from pipeline.manifest import FORMAT_VERSION, ShardRecord, shard_name
-from pipeline.shards import Documents, EncodedDocument, check_tokenizer, open_shards, shard_bytes
+from pipeline.manifest import FORMAT_VERSION
+from pipeline.shards import SCHEMA, Shards, check_tokenizer, open_shards
 from pipeline.tokens import Tokenizer
 
 TEXTS = [f"Document {i}. It has {i} more sentences. " + "And one. " * i for i in range(30)]
@@ -128,65 +130,6 @@ def test_damage_is_refused_by_name(folder: Path, tmp_path: Path) -> None:
     open_shards(str(root)).documents("dev")
 
 
-def one_document(tokens: list[int], lengths: list[int], num_bytes: int = 9) -> EncodedDocument:
-    return EncodedDocument("a", np.array(tokens, np.int32), np.array(lengths, np.int32), num_bytes)
-
-
-@pytest.mark.parametrize(
-    "documents",
-    [
-        [one_document([1, 2, 3], [1, 1])],
-        [one_document([1, 2, 3], [3, 0])],
-        [one_document([1, 2, 3], [4, -1])],
-        [one_document([1, 2, 3], [1, 1]), one_document([4], [2])],
-        [one_document([1, 2, 3], [3]), one_document([], [])],
-        [one_document([1, 2, 3], [3], num_bytes=-1)],
-    ],
-    ids=["too few", "empty sentence", "negative", "of the next document", "empty document", "bytes"],
-)
-def test_lengths_that_do_not_fit_are_refused(tmp_path: Path, documents: list[EncodedDocument]) -> None:
-    with pytest.raises(ShardError, match="damaged"):
-        open_one(tmp_path, shard_bytes(documents, {}), documents)
-
-
-def open_one(folder: Path, content: pa.Buffer, documents: list[EncodedDocument]) -> Documents:
-    """A shard that the manifest describes as it is."""
-    record = ShardRecord(
-        file=shard_name("train", 0),
-        split="train",
-        index=0,
-        documents=len(documents),
-        sentences=sum(len(document.sentence_lengths) for document in documents),
-        tokens=sum(len(document.tokens) for document in documents),
-        num_bytes=9,
-        file_bytes=content.size,
-        sha256="ab" * 32,
-    )
-    (folder / record.file).write_bytes(content)
-    return Documents([(folder / record.file, record)])
-
-
-def test_offsets_past_the_end_are_refused(tmp_path: Path) -> None:
-    documents = [one_document([1, 2, 3], [1, 2])] * 2
-    content = shard_bytes(documents, {}).to_pybytes()
-    good = np.array([0, 3, 6], np.int32).tobytes()
-    assert content.count(good) == 1
-    assert open_one(tmp_path, pa.py_buffer(content), documents).num_documents == 2
-    bad = content.replace(good, np.array([0, 3, 2**30], np.int32).tobytes())
-    with pytest.raises(ShardError, match="damaged"):
-        open_one(tmp_path, pa.py_buffer(bad), documents)
-
-
-def test_a_file_of_other_columns_is_refused(tmp_path: Path) -> None:
-    documents = [one_document([1, 2, 3], [3])]
-    sink = pa.BufferOutputStream()
-    table = pa.table({"tokens": pa.array([[1, 2, 3]], pa.list_(pa.int64()))})
-    with pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-    with pytest.raises(ShardError, match="damaged"):
-        open_one(tmp_path, sink.getvalue(), documents)
-
-
 def test_no_shards_unfinished_ones_and_other_versions_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ShardError, match="no shards"):
         open_shards(str(tmp_path / "nothing"))
@@ -213,3 +156,100 @@ def test_another_tokenizer_is_refused(folder: Path, tmp_path: Path) -> None:
     other.save(root / "tokenizer")
     with pytest.raises(ShardError, match="another tokenizer"):
         open_shards(str(root)).tokenizer()
+
+
+def rewritten(folder: Path, root: Path, change: Any) -> Shards:
+    """The shards with the first file of train changed by `change(columns)`, checksum and sizes included."""
+    copy(folder, root)
+    path = root / "train-00000.arrow"
+    batch = pa.ipc.open_file(pa.BufferReader(path.read_bytes())).get_batch(0)
+    columns = {name: batch[name].to_pylist() for name in batch.schema.names}
+    schema = change(columns) or batch.schema
+    new = pa.record_batch([pa.array(columns[name], schema.field(name).type) for name in schema.names], schema)
+    with pa.ipc.new_file(str(path), schema) as writer:
+        writer.write_batch(new)
+    shards = open_shards(str(root))
+    record = shards.records("train")[0].model_copy(update={"file_bytes": path.stat().st_size})
+    records = [record, *(one for one in shards.manifest.shards if one.file != record.file)]
+    return replace(shards, manifest=shards.manifest.model_copy(update={"shards": tuple(records)}))
+
+
+@pytest.mark.parametrize("wrong_id", [300, 2**31 - 1, -1, -(2**31)])
+def test_an_id_out_of_range_is_named_by_shard_and_document(
+    folder: Path, tmp_path: Path, wrong_id: int
+) -> None:
+    def change(columns: dict[str, list[Any]]) -> None:
+        columns["tokens"][2][1] = wrong_id
+
+    documents = rewritten(folder, tmp_path / "a", change).documents("train")
+    starts = documents.token_starts_N1
+    documents.gather(starts[:2], starts[1:3])  # what is whole is read
+    name = columns_of(folder)["doc_id"][2]
+    for read in (
+        lambda: documents.gather(starts[:3], starts[1:4]),
+        lambda: documents.tokens(*starts[2:4].tolist()),
+    ):
+        with pytest.raises(
+            ShardError, match=rf"train-00000.arrow is damaged: document 2 \('{name}'\).* {wrong_id},"
+        ):
+            read()
+
+
+def columns_of(folder: Path) -> dict[str, list[Any]]:
+    batch = pa.ipc.open_file(pa.BufferReader((folder / "train-00000.arrow").read_bytes())).get_batch(0)
+    return {name: batch[name].to_pylist() for name in batch.schema.names}
+
+
+def lengthen(columns: dict[str, list[Any]]) -> None:
+    columns["sentence_lengths"][0][0] += 1
+    columns["sentence_lengths"][1][0] -= 1
+
+
+def negative(columns: dict[str, list[Any]]) -> None:
+    columns["sentence_lengths"][0][:2] = [-1, sum(columns["sentence_lengths"][0][:2]) + 1]
+
+
+def missing(columns: dict[str, list[Any]]) -> None:
+    columns["num_bytes"][0] = None
+
+
+def retyped(columns: dict[str, list[Any]]) -> Any:
+    return pa.schema(
+        [field.with_type(pa.list_(pa.int64())) if field.name == "tokens" else field for field in SCHEMA]
+    )
+
+
+@pytest.mark.parametrize("change", [lengthen, negative, missing, retyped])
+def test_rows_that_make_no_sense_are_damage(folder: Path, tmp_path: Path, change: Any) -> None:
+    with pytest.raises(ShardError, match=r"train-00000.arrow is damaged"):
+        rewritten(folder, tmp_path / "a", change).documents("train")
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("totals", "train", "tokens"), -1),
+        (("totals", "train", "tokens"), 1),
+        (("shards", 0, "tokens"), -5),
+        (("shards", 0, "index"), -5),
+        (("shards", 0, "file"), "../elsewhere.arrow"),
+        (("shards", 0, "num_bytes"), 2**80),
+        (("num_splits",), -1),
+        (("bos_eos",), [-1, 2]),
+        (("identity", "max_sentence_tokens"), -3),
+        (("identity", "max_sentence_tokens"), "many"),
+        (("identity",), []),
+    ],
+)
+def test_a_manifest_with_impossible_values_is_damaged(
+    folder: Path, tmp_path: Path, path: tuple[Any, ...], value: Any
+) -> None:
+    root = copy(folder, tmp_path / "a")
+    tree = json.loads((root / "manifest.json").read_text())
+    node = tree
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = value
+    (root / "manifest.json").write_text(json.dumps(tree))
+    with pytest.raises(ShardError, match="damaged"):
+        open_shards(str(root))

@@ -79,7 +79,7 @@ def test_begin_and_end_tokens_stand_in_for_each_other() -> None:
 
     assert with_config({"eos_token": {"content": "<eos>"}}).bos_id == 2
     assert with_config({"bos_token": "<bos>"}).eos_id == 1
-    with pytest.raises(ConfigError, match="neither a begin nor an end token"):
+    with pytest.raises(ConfigError, match="neither BOS nor EOS"):
         _ = with_config({}).bos_id
 
 

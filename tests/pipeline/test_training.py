@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import math
+import resource
 
 import numpy as np
 import pytest
@@ -205,3 +206,49 @@ def test_a_diverged_loss_is_named(task, tmp_path):
         built.module.start_H.fill_(float("nan"))
     with pytest.raises(TrainingError, match="loss is nan at step 1"):
         run(built, CONFIG, tmp_path)
+
+
+@contextlib.contextmanager
+def no_file_over(num_bytes):
+    """As a full disk: the system refuses to write more than this into a file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("in_background", [False, True])
+def test_a_full_disk_ends_training_in_one_line_and_leaves_the_checkpoint_before(
+    task, tmp_path, in_background
+):
+    config = CONFIG.model_copy(update={"checkpoint_async": in_background, "steps": 5})
+    run(task(), config, tmp_path)
+    more = config.model_copy(update={"steps": 15})
+    with (
+        no_file_over(20_000),
+        pytest.raises(TrainingError, match=r"step-0.* could not be written.*MiB are free"),
+    ):
+        run(task(), more, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000005"]  # and nothing half-written
+    whole, _ = run(task(), more, tmp_path / "whole")
+    after, _ = run(task(), more, tmp_path)
+    assert min(after) == 6 and after[15]["train/nll_per_token"] == pytest.approx(
+        whole[15]["train/nll_per_token"], abs=1
+    )
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        *("[]", "null", "3", "{}", '{"world_size": 1}', '{"world_size": "one", "step": 5}'),
+        *('{"world_size": 1, "step": -5}', '{"world_size": 1, "step": 5}', '{"world_size": 1e9, "step": 5}'),
+        '{"world_size": 1, "step": 5, "tokens": "x", "stream": [], "engine": {}, "running_loss": {"a": 1}}',
+    ],
+)
+def test_a_state_that_is_none_of_ours_is_damage(task, tmp_path, state):
+    run(task(), CONFIG.model_copy(update={"steps": 5}), tmp_path)
+    (tmp_path / "step-000000005" / "training_state.json").write_text(state)
+    with pytest.raises(TrainingError, match="damaged"):
+        run(task(), CONFIG, tmp_path)

@@ -16,6 +16,7 @@ from pipeline.trunk import (
     layers_of,
     load_layers,
     merge_adapters,
+    new_config,
     pretrained_config,
     shape_config,
     token_vectors,
@@ -185,3 +186,13 @@ def test_the_shape_needs_no_download_where_it_is_described(causal_lm, tmp_path):
     shape = shape_config(on_hub, max_positions=33, vocab_size=50)
     assert (shape.hidden_size, shape.vocab_size, shape.max_position_embeddings) == (64, 99, 33)
     assert shape_config(TrunkConfig(path=str(tmp_path)), max_positions=33).ffn_dim == 48
+
+
+def test_a_description_is_compared_as_the_family_keeps_it(tmp_path):
+    said = {"model_type": "llama", "hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2}
+    said |= {"num_key_value_heads": 4, "intermediate_size": 48, "vocab_size": 50, "rope_theta": 5000.0}
+    new_config(TrunkConfig(config=said), max_positions=9).save_pretrained(tmp_path)
+    described = TrunkConfig(path=str(tmp_path), config=said)
+    assert pretrained_config(str(tmp_path), described).hidden_size == 32
+    with pytest.raises(ModelError, match="has rope_parameters"):
+        pretrained_config(str(tmp_path), TrunkConfig(path=str(tmp_path), config=said | {"rope_theta": 9.0}))

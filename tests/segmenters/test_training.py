@@ -94,7 +94,7 @@ def test_damaged_gzip_is_refused(tmp_path: Path) -> None:
 
 def test_gold_that_nests_without_end_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("[" * 10**5)
-    with pytest.raises(SegmenterError, match="a.jsonl:1: not JSON"):
+    with pytest.raises(SegmenterError, match=r"a\.jsonl:1: not JSON"):
         list(read_gold(tmp_path / "a.jsonl"))
 
 

@@ -42,6 +42,11 @@ def texts_of(items: list[Document | Rejection]) -> list[tuple[str, str]]:
     return [(item.doc_id, item.text) for item in items if isinstance(item, Document)]
 
 
+def names_of(items: list[Document | Rejection]) -> list[tuple[str, str]]:
+    """Texts with the file's name alone of ids that were made."""
+    return [(doc_id.rpartition("#")[0], text) for doc_id, text in texts_of(items)]
+
+
 def jsonl(rows: list[dict[str, Any]]) -> bytes:
     return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
 
@@ -98,7 +103,7 @@ def test_lines_are_cut_nowhere_but_at_their_ends(texts: list[str], split_bytes: 
     for number, (text, item) in enumerate(zip(texts, items, strict=True), 1):
         assert item.position == f"line {number}"
         if isinstance(item, Document):
-            assert item.text == text and item.doc_id == f"a.jsonl#{number}"
+            assert item.text == text and item.doc_id.startswith(f"a.jsonl#{number}@")
         else:
             assert text.isspace() or not text or not text.isprintable()
 
@@ -121,18 +126,20 @@ def test_folders_globs_and_urls(tmp_path: Path) -> None:
     for name in ("b/x.txt", "a.txt", "b/y.md", ".hidden/z.txt", "c.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(f"This is {name}.")
-    assert [name for name, _ in texts_of(read(inputs=(str(tmp_path),)))] == [
+    assert [name for name, _ in names_of(read(inputs=(str(tmp_path),)))] == [
         "a.txt",
         "b/x.txt",
         "b/y.md",
         "c.py",
     ]
-    assert [name for name, _ in texts_of(read(inputs=(f"{tmp_path}/**/*.txt",)))] == ["a.txt", "b/x.txt"]
-    assert [name for name, _ in texts_of(read(inputs=(f"file://{tmp_path}/b",)))] == ["x.txt", "y.md"]
-    assert [name for name, _ in texts_of(read(inputs=(f"file://{tmp_path}/a.txt",)))] == ["a.txt"]
+    assert [name for name, _ in names_of(read(inputs=(f"{tmp_path}/**/*.txt",)))] == ["a.txt", "b/x.txt"]
+    assert [name for name, _ in names_of(read(inputs=(f"file://{tmp_path}/b",)))] == ["x.txt", "y.md"]
+    assert [name for name, _ in names_of(read(inputs=(f"file://{tmp_path}/a.txt",)))] == ["a.txt"]
     same = [str(tmp_path / "b/x.txt"), str(tmp_path / "x.txt")]
     Path(same[1]).write_text("Another x.")
-    assert [name for name, _ in texts_of(read(inputs=tuple(same)))] == same
+    items = read(inputs=tuple(same))
+    assert [name for name, _ in names_of(items)] == ["x.txt", "x.txt"]
+    assert len({item.doc_id for item in items}) == 2 and [item.file for item in items] == same
 
 
 def test_other_fields_and_numbers_as_ids(tmp_path: Path) -> None:
@@ -140,7 +147,7 @@ def test_other_fields_and_numbers_as_ids(tmp_path: Path) -> None:
     options = {"text_field": "content", "id_field": "nr"}
     assert texts_of(read(inputs=(str(tmp_path / "a.jsonl"),), **options)) == [
         ("7", "Seven."),
-        ("a.jsonl#2", "None."),
+        ("a.jsonl#2@565ac819259b", "None."),
     ]
 
 

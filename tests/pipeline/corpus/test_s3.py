@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from infra.storage import Folder
+from infra.storage import Folder, StorageError
 from jobs.prepare import prepare
 from pipeline.config import load_config
 
@@ -58,3 +58,69 @@ def test_a_corpus_and_its_shards_in_a_bucket(bucket: Any, tmp_path: Path) -> Non
     folder.remove([shards[0]])
     assert prepare(config, "s3://corpus/out") == manifest
     assert folder.names().count(shards[0]) == 1
+
+
+def sllm(*arguments: str) -> Any:
+    from typer.testing import CliRunner
+
+    from jobs.cli import app
+
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_a_mistyped_bucket_is_refused_before_work_and_never_made(
+    bucket: Any, tmp_path: Path, tracking_uri: str
+) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps(ROWS[0]) + "\n")
+    done = sllm(
+        "prepare", f"data.inputs={tmp_path}/a.jsonl", "output=s3://corpsu/out", f"tracking.uri={tracking_uri}"
+    )
+    assert (
+        done.exit_code != 0 and "there is no bucket 'corpsu'" in done.stderr and done.stderr.count("\n") == 1
+    )
+    with pytest.raises(StorageError):
+        Folder("s3://corpsu/out").write("a", b"")
+    assert not bucket.exists("corpsu")
+    assert sllm("inspect", "s3://corpsu/out").exit_code == 2
+    assert not bucket.exists("corpsu") and not list(tmp_path.glob("*:"))
+
+
+def test_shards_in_a_bucket_are_inspected_and_traced(
+    bucket: Any, tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    bucket.pipe_file("corpus/traced.jsonl", "".join(json.dumps(row) + "\n" for row in ROWS).encode())
+    overrides = (
+        "data.inputs=s3://corpus/traced.jsonl",
+        "output=s3://corpus/traced",
+        "launcher=local",
+        *OVERRIDES,
+    )
+    done = sllm("prepare", *overrides, f"tracking.uri={tracking_uri}")
+    assert done.exit_code == 0, done.stderr
+    report = json.loads(sllm("inspect", "s3://corpus/traced", "--json").stdout)
+    assert report["damaged"] == [] and report["splits"]["train"]["documents"] == len(ROWS)
+    step = json.loads(sllm("lineage", "s3://corpus/traced", "--json").stdout)
+    assert step["job"] == "prepare" and step["made_from"][0]["artifact"]["path"] == "s3://corpus/traced.jsonl"
+    forward = sllm("lineage", "s3://corpus/traced.jsonl", "--json", "--tracking", tracking_uri)
+    assert json.loads(forward.stdout)["went_into"][0]["artifact"]["path"] == "s3://corpus/traced"
+    missing = sllm("lineage", "s3://corpus/nothing", "--tracking", tracking_uri)
+    assert missing.exit_code == 2 and "there is nothing at s3://corpus/nothing" in missing.stderr
+
+    shard = sorted(name for name in Folder("s3://corpus/traced").names() if name.endswith(".arrow"))[0]
+    content = bytearray(bucket.cat_file(f"corpus/traced/{shard}"))
+    content[-1] ^= 1
+    bucket.pipe_file(f"corpus/traced/{shard}", bytes(content))  # a copy of the intact one is in the cache
+    damaged = sllm("inspect", "s3://corpus/traced", "--samples", "0")
+    assert damaged.exit_code == 2 and f"{shard} in 's3://corpus/traced': checksum differs" in damaged.stderr
+
+    # What others put there stays, whatever is made anew.
+    bucket.pipe_file("corpus/traced/notes.txt", b"mine")
+    bucket.pipe_file("corpus/traced/progress/notes.txt", b"mine")
+    again = sllm("prepare", *overrides, "tokenizer.vocab_size=310", f"tracking.uri={tracking_uri}", "--force")
+    assert again.exit_code == 0, again.stderr
+    assert bucket.cat_file("corpus/traced/notes.txt") == bucket.cat_file("corpus/traced/progress/notes.txt")
+    bucket.pipe_file("corpus/other/notes.txt", b"mine")
+    refused = sllm("prepare", *overrides, "output=s3://corpus/other", f"tracking.uri={tracking_uri}")
+    assert refused.exit_code == 2 and "holds notes.txt, which no job of ours wrote" in refused.stderr

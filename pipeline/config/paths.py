@@ -1,0 +1,189 @@
+"""Paths of a configuration and of the command line: `~`, variables and URLs mean the same everywhere.
+
+A field of the configuration that holds a path has one of the types here, so it is resolved when the tree is
+validated. Resolving a resolved path changes nothing.
+"""
+
+import itertools
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
+
+from pipeline.errors import ConfigError
+
+_VARIABLE = re.compile(r"\$(?:\{([^}]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(:?)(/*)")
+_SCHEMES = frozenset(
+    (
+        *(
+            "abfs",
+            "abfss",
+            "adl",
+            "az",
+            "cos",
+            "dbfs",
+            "gcs",
+            "gs",
+            "hf",
+            "obs",
+            "oci",
+            "oss",
+            "r2",
+            "s3",
+            "s3a",
+            "s3n",
+        ),
+        *(
+            "file",
+            "ftp",
+            "ftps",
+            "hdfs",
+            "http",
+            "https",
+            "memory",
+            "sftp",
+            "smb",
+            "ssh",
+            "tos",
+            "webdav",
+            "webhdfs",
+        ),
+    )
+)
+"""Of URLs that people give; a path that begins like one of them, with a slash too few, is a mistyped URL."""
+_DATASETS, _PYTHON_DOCS = "datasets:", "python-docs:"
+_SQLITE = "sqlite:///"
+_PATH_OPTION = re.compile(r"(.*_)?(path|folder|file|directory|dir|weights|pipeline|model)")
+"""Names of options, of a segmenter or of DeepSpeed, whose values are paths (or names, which are kept)."""
+
+
+class PathError(ConfigError, ValueError):
+    """A path that cannot be meant as it stands."""
+
+
+def is_url(path: str) -> bool:
+    """Whether this is an fsspec URL."""
+    return "://" in path
+
+
+def resolved_path(given: str, relative_to: str | None = None) -> str:
+    """The path or URL that `given` means: `~` is a home folder, `${NAME}` and `$NAME` are environment variables.
+
+    A URL is kept, but for `${NAME}`, and `file:///x` is the path `/x`. A relative path stays relative to the working
+    folder, or is joined to the folder `relative_to`. A name on a hub stays as it is.
+
+    Raises `PathError` for an unset variable, an unknown user, an empty path, and a URL with a slash too few.
+    """
+    if not given.strip() or "\0" in given:
+        raise PathError(
+            f"{given!r} is no path: it is empty" if not given.strip() else f"{given!r} is no path"
+        )
+    path = _VARIABLE.sub(lambda found: _value_of(found, given), given)
+    if path.lower().startswith(("file://", "local://")):
+        path = path.partition("://")[2]
+        if not path.startswith("/"):
+            raise PathError(f"{given!r} names a host: write file:///FOLDER, or the folder alone")
+    if is_url(path):
+        return path
+    scheme = _SCHEME.match(path)
+    if scheme and scheme[1].lower() in _SCHEMES and (scheme[2] or scheme[3] == "//") and not _exists(path):
+        rest = path[scheme.end() :]
+        raise PathError(f"{given!r} looks like a mistyped URL: did you mean {scheme[1].lower()}://{rest}?")
+    if path.startswith("~"):
+        home = os.path.expanduser(path)  # noqa: PTH111 - Path's raises for an unknown user, and drops a last slash
+        if home.startswith("~") and not _exists(path):
+            user = path[1:].partition("/")[0]
+            raise PathError(f"{given!r}: there is no user {user!r} here; a file of that name is ./{path}")
+        path = home
+    return path if relative_to is None else str(Path(relative_to, path))
+
+
+def fixed_part(path: str) -> str:
+    """A path up to its first part with a wildcard: where a glob looks."""
+    if is_url(path):
+        return path
+    parts = Path(path).parts
+    return str(Path(*itertools.takewhile(lambda part: not set("*?[") & set(part), parts)))
+
+
+def local_path(given: str) -> str:
+    """As `resolved_path`, for what is no URL: a folder or file that this machine reaches, or a hub name."""
+    path = resolved_path(given)
+    if is_url(path):
+        raise PathError(f"{given!r} is a URL: name a folder or file that every machine reaches (mount it)")
+    return path
+
+
+def machine_path(given: str) -> str:
+    """As `local_path`, for a folder that each machine has for itself: `~` is left to each of them."""
+    path = local_path(given)
+    return given if given.startswith("~") else path
+
+
+def resolved_input(given: str) -> str:
+    """As `resolved_path`, for an input of the corpus: the folder in `datasets:FOLDER` too."""
+    if given == _PYTHON_DOCS:
+        return given
+    if given.startswith(_DATASETS) and len(given) > len(_DATASETS):
+        return _DATASETS + resolved_path(given.removeprefix(_DATASETS))
+    return resolved_path(given)
+
+
+def resolved_tracking_uri(given: str) -> str:
+    """As `resolved_path`, for the address of a tracking store: the file in `sqlite:///FILE` too."""
+    if given.startswith(_SQLITE) and given != "sqlite:///:memory:":
+        return _SQLITE + resolved_path(given.removeprefix(_SQLITE))
+    if is_url(given):  # `file:` is MLflow's own, not a path of ours
+        return _VARIABLE.sub(lambda found: _value_of(found, given), given)
+    return resolved_path(given)
+
+
+def resolved_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options by name, at any depth, with those that name a file or folder resolved."""
+    return {key: _resolved_option(key, value) for key, value in options.items()}
+
+
+PATH = AfterValidator(resolved_path)
+"""Marks an argument or a field as a path."""
+PathString = Annotated[str, PATH]
+"""A path or fsspec URL."""
+LocalPathString = Annotated[str, AfterValidator(local_path)]
+"""A folder or file, or a name on a hub where one may stand, but no URL."""
+MachinePathString = Annotated[str, AfterValidator(machine_path)]
+"""A folder that each machine has for itself; whoever uses it calls `resolved_path` there."""
+InputString = Annotated[str, AfterValidator(resolved_input)]
+"""An input of the corpus."""
+TrackingUri = Annotated[str, AfterValidator(resolved_tracking_uri)]
+"""The address of a tracking store."""
+PathOptions = Annotated[dict[str, Any], AfterValidator(resolved_options)]
+"""Options of something that may name files."""
+
+
+def _resolved_option(key: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return resolved_options(value)
+    is_path = isinstance(value, str) and value and _PATH_OPTION.fullmatch(key)
+    return resolved_path(value) if is_path else value
+
+
+def _value_of(found: re.Match[str], given: str) -> str:
+    braced, bare = found.groups()
+    if bare is not None and (is_url(given) or (bare not in os.environ and _exists(given))):
+        return found[0]  # a `$` is common in queries, and possible in the name of a file
+    name = braced if bare is None else bare
+    if not _NAME.fullmatch(name):
+        raise PathError(f"{given!r}: {found[0]} names no environment variable; write ${{NAME}}")
+    if name not in os.environ:
+        raise PathError(
+            f"{given!r}: the environment variable {name} is not set; set it, or write the path out"
+        )
+    return os.environ[name]
+
+
+def _exists(path: str) -> bool:
+    return os.path.lexists(path)

@@ -1,0 +1,61 @@
+"""The object of a JSON line, and the fields in it, also nested ones: `meta.text`."""
+
+import collections
+import json
+import reprlib
+from typing import Any
+
+MISSING = object()
+"""In place of a value that is not there."""
+
+
+class _Repetitive(dict[str, Any]):
+    """An object in which a key stands twice."""
+
+    repeated: str
+
+
+def json_value(text: str) -> Any:
+    """The value in JSON. Raises `ValueError` for what is broken, too deeply nested, or a number too long to read."""
+    try:
+        return _DECODER.decode(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def repeated_key(row: Any, field: str) -> str | None:
+    """A key that stands twice in the object, or in one on the way to the field."""
+    while isinstance(row, dict):
+        if isinstance(row, _Repetitive):
+            return row.repeated
+        if field in row:
+            return None
+        head, _, field = field.partition(".")
+        row = row.get(head)
+    return None
+
+
+def field_value(row: dict[str, Any], field: str) -> Any:
+    """What the field holds: the key of just this name, else for `meta.text` the `text` in the object `meta`."""
+    if field in row or "." not in field:
+        return row.get(field, MISSING)
+    head, _, rest = field.partition(".")
+    inner = row.get(head)
+    return field_value(inner, rest) if isinstance(inner, dict) else MISSING
+
+
+def shortly(value: object) -> str:
+    """The value for a message, cut off and in ASCII."""
+    return ascii(reprlib.repr(value))[1:-1]
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) == len(pairs):
+        return row
+    repetitive = _Repetitive(row)
+    [(repetitive.repeated, _)] = collections.Counter(key for key, _ in pairs).most_common(1)
+    return repetitive
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)

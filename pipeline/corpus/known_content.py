@@ -1,0 +1,222 @@
+"""What bytes are, by how they begin: compression, formats that are read, and formats that are not, with what to do."""
+
+import codecs
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.corpus.streams import Compression
+
+COMPRESSION_SUFFIXES: dict[str, Compression] = {
+    "gz": "gzip",
+    "gzip": "gzip",
+    "bgz": "gzip",
+    "zst": "zstd",
+    "zstd": "zstd",
+    "bz2": "bz2",
+    "bzip2": "bz2",
+    "xz": "xz",
+    "lzma": "xz",
+    "lz4": "lz4",
+}
+
+_CONTROL = re.compile(r"[\x00-\x07\x0e-\x1a\x1c-\x1f]")
+_UNPACK = "unpack it first"
+_CONVERT = "write it as Parquet or JSON lines"
+_EXPORT = "export its tables as CSV or Parquet"
+_EXTRACT = "extract its text first"
+_LEAVE = "leave it out, for example by naming the others with a glob"
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A format that is not read."""
+
+    what: str
+    """As in `it is ...`."""
+    remedy: str
+    """What to do, as in `...; unpack it first`."""
+
+
+_ZIP = Unread("a ZIP archive", _UNPACK)
+_EXCEL = Unread("an Excel workbook", "export its sheets as CSV")
+_OFFICE = Unread("an office document", _EXTRACT)
+_TAR = Unread("a tar archive", _UNPACK)
+_SQLITE = Unread("an SQLite database", _EXPORT)
+_PDF = Unread("a PDF document", _EXTRACT)
+_IMAGE = Unread("an image", _LEAVE)
+_SOUND = Unread("sound or video", _LEAVE)
+_AVRO = Unread("an Avro file", _CONVERT)
+_ORC = Unread("an ORC file", _CONVERT)
+_HDF5 = Unread("an HDF5 file", _CONVERT)
+_NUMPY = Unread("a NumPy array", _CONVERT)
+_PICKLE = Unread("a Python pickle, which is not safe to open", _CONVERT)
+_ARCHIVE = Unread("an archive", _UNPACK)
+_COMPRESSED = Unread(
+    "compressed in a way that is not read", "uncompress it, or use gzip, zstd, bzip2, xz or lz4"
+)
+_WEIGHTS = Unread("a model's weights", _LEAVE)
+_PROGRAM = Unread("a compiled program", _LEAVE)
+_WARC = Unread("a web archive (WARC)", _EXTRACT)
+_TORCH = Unread("a file of PyTorch", _CONVERT)
+_ENCRYPTED = Unread("an encrypted Parquet file", "write it again without encryption")
+_FEATHER1 = Unread("a Feather file of version 1", "write it again as Arrow (Feather version 2) or Parquet")
+
+GIT_LFS = Unread(
+    "the pointer of Git LFS to a file that was not fetched", "run `git lfs pull` where it was cloned"
+)
+HTML = Unread("an HTML page, such as an error or log-in page", "fetch the file again")
+XML = Unread("an XML document, such as an error of an object store", "fetch the file again")
+UTF16 = Unread("text in UTF-16 or UTF-32", "set data.encoding=utf-16 (or utf-32)")
+BINARY = Unread("binary data of no known format", "name the format in data.format, or leave it out")
+COMPRESSED_TWICE = Unread("compressed twice", "uncompress it once")
+
+_COMPRESSION_MAGIC: tuple[tuple[bytes, Compression], ...] = (
+    (b"\x1f\x8b\x08", "gzip"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"\xfd7zXZ\x00", "xz"),
+    (b"\x04\x22\x4d\x18", "lz4"),
+)
+_UNREAD_MAGIC: tuple[tuple[int, bytes, Unread], ...] = (
+    (0, b"PK\x03\x04", _ZIP),
+    (0, b"PK\x05\x06", _ZIP),
+    (0, b"PK\x07\x08", _ZIP),
+    (257, b"ustar", _TAR),
+    (0, b"7z\xbc\xaf\x27\x1c", _ARCHIVE),
+    (0, b"Rar!\x1a\x07", _ARCHIVE),
+    (0, b"!<arch>\n", _ARCHIVE),
+    (0, b"LZIP\x01", _COMPRESSED),
+    (0, b"\x1f\x9d", _COMPRESSED),
+    (0, b"\x02\x21\x4c\x18", _COMPRESSED),
+    (0, b"\xff\x06\x00\x00sNaPpY", _COMPRESSED),
+    (0, b"\x89LZO\x00\r\n\x1a\n", _COMPRESSED),
+    (0, b"SQLite format 3\x00", _SQLITE),
+    (8, b"DUCK", Unread("a DuckDB database", _EXPORT)),
+    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", _OFFICE),
+    (0, b"\x89PNG\r\n\x1a\n", _IMAGE),
+    (0, b"\xff\xd8\xff", _IMAGE),
+    (0, b"GIF87a", _IMAGE),
+    (0, b"GIF89a", _IMAGE),
+    (0, b"II*\x00", _IMAGE),
+    (0, b"MM\x00*", _IMAGE),
+    (0, b"RIFF", Unread("an image, sound or video", _LEAVE)),
+    (0, b"\x00\x00\x01\x00", _IMAGE),
+    (4, b"ftyp", _SOUND),
+    (0, b"ID3\x03", _SOUND),
+    (0, b"ID3\x04", _SOUND),
+    (0, b"OggS\x00", _SOUND),
+    (0, b"fLaC\x00", _SOUND),
+    (0, b"\x1a\x45\xdf\xa3", _SOUND),
+    (0, b"Obj\x01", _AVRO),
+    (0, b"ORC\x0a", _ORC),
+    (0, b"ORC\x08", _ORC),
+    (0, b"ORC\x1d", _ORC),
+    (0, b"\x89HDF\r\n\x1a\n", _HDF5),
+    (0, b"\x93NUMPY", _NUMPY),
+    (0, b"GGUF", _WEIGHTS),
+    (0, b"FEA1", _FEATHER1),
+    (0, b"PARE", _ENCRYPTED),
+    (0, b"\x7fELF", _PROGRAM),
+    (0, b"\xca\xfe\xba\xbe", _PROGRAM),
+    (0, b"\xcf\xfa\xed\xfe", _PROGRAM),
+    (0, b"\x00asm\x01", _PROGRAM),
+    (0, b"RDX3\n", Unread("a file of R", _CONVERT)),
+    (0, b"MATLAB 5.0 MAT-file", Unread("a file of MATLAB", _CONVERT)),
+)
+_UNREAD_TEXT = (
+    (b"%PDF-", _PDF),
+    (b"%!PS-", Unread("a PostScript document", _EXTRACT)),
+    (b"{\\rtf", _OFFICE),
+    (b"WARC/1.", _WARC),
+)
+UNREAD_SUFFIXES: dict[str, Unread] = {
+    suffix: kind
+    for suffixes, kind in (
+        ("zip jar epub kmz whl", _ZIP),
+        ("xlsx xlsm xls xlsb ods", _EXCEL),
+        ("docx pptx odt odp doc ppt", _OFFICE),
+        ("tar tgz tbz tbz2 txz tzst", _TAR),
+        ("7z rar cab", _ARCHIVE),
+        ("z br sz lzo lz snappy", _COMPRESSED),
+        ("sqlite sqlite3 duckdb mdb lmdb", _SQLITE),
+        ("pdf", _PDF),
+        ("png jpg jpeg gif webp tif tiff bmp ico heic", _IMAGE),
+        ("mp3 mp4 wav flac ogg avi mov mkv webm m4a", _SOUND),
+        ("avro", _AVRO),
+        ("orc", _ORC),
+        ("h5 hdf5 hdf", _HDF5),
+        ("npy npz", _NUMPY),
+        ("pkl pickle joblib", _PICKLE),
+        ("pt pth", _TORCH),
+        ("safetensors gguf", _WEIGHTS),
+        ("tfrecord tfrecords", Unread("a file of TensorFlow records", _CONVERT)),
+        ("warc wet wat", _WARC),
+        ("rds rdata", Unread("a file of R", _CONVERT)),
+        ("dta sav sas7bdat", Unread("a file of a statistics program", _CONVERT)),
+    )
+    for suffix in suffixes.split()
+}
+"""Names of formats that are not read; `x.snappy.parquet` is none, as the last format of a name counts."""
+
+
+def compression_of(head: bytes) -> Compression:
+    """How the bytes are compressed, by their magic number."""
+    for magic, compression in _COMPRESSION_MAGIC:
+        if head.startswith(magic):
+            return compression
+    if head[:3] == b"BZh" and head[4:10] in (b"1AY&SY", b"\x17rE8P\x90"):
+        return "bz2"
+    # A skippable frame, which zstd and lz4 share: the one that follows decides.
+    if len(head) >= 8 and head[1:4] == b"\x2a\x4d\x18" and 0x50 <= head[0] <= 0x5F:
+        return compression_of(head[8 + int.from_bytes(head[4:8], "little") :]) or "zstd"
+    return ""
+
+
+def is_text(head: bytes) -> bool:
+    """Whether the bytes are UTF-8, perhaps cut off, without control characters that texts do not have."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return not _CONTROL.search(text)
+
+
+def columnar_format_of(head: bytes) -> Literal["parquet", "arrow", ""]:
+    """Parquet or Arrow (file or stream), or nothing."""
+    if is_text(head):
+        return ""
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    if head.startswith(b"ARROW1\x00\x00"):
+        return "arrow"
+    # A stream: continuation marker, size of the schema's message, a flatbuffer (an offset into that message).
+    size, root = (int.from_bytes(head[at : at + 4], "little") for at in (4, 8))
+    if head.startswith(b"\xff\xff\xff\xff") and len(head) >= 16 and 8 <= root < size < 2**28:
+        return "arrow"
+    return ""
+
+
+def unread_format_of(head: bytes) -> Unread | None:
+    """The format that is not read, where the bytes tell it."""
+    if head.startswith(b"version https://git-lfs.github.com/spec/"):
+        return GIT_LFS
+    if is_text(head):
+        return next((kind for magic, kind in _UNREAD_TEXT if head.startswith(magic)), None)
+    for offset, magic, kind in _UNREAD_MAGIC:
+        if head.startswith(magic, offset):
+            if kind is _ZIP and (b"xl/" in head[:4096] or b"[Content_Types].xml" in head[:64]):
+                return _EXCEL if b"xl/" in head[:4096] else _OFFICE
+            return kind
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return _PICKLE
+    if head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < 2**27 and head[4:8] == b"\0\0\0\0":
+        return _WEIGHTS
+    return next((kind for magic, kind in _UNREAD_TEXT if head.startswith(magic)), None)
+
+
+def page_of(text: str) -> Unread | None:
+    """An HTML or XML page, as servers send in place of a file."""
+    start = text[:200].lstrip().lower()
+    if start.startswith(("<!doctype html", "<html", "<head", "<body", "<!-- ", "<script")):
+        return HTML
+    return XML if start.startswith(("<?xml", "<error", "<!doctype")) else None

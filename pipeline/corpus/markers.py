@@ -1,0 +1,102 @@
+"""Files that stand beside data and are none: what writers, object stores and desktops leave behind."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+
+from pipeline.corpus.format_detection import starts_like_ours
+from pipeline.corpus.listing import FoundFile, Listing
+from pipeline.corpus.streams import open_binary
+from pipeline.errors import CorpusError
+
+_NEVER_DATA = re.compile(
+    r"_SUCCESS|_metadata|_common_metadata|_committed_.*|_started_.*|_temporary|.*\.crc|.*_\$folder\$"
+    r"|Thumbs\.db|desktop\.ini"
+)
+_BESIDE_DATA = re.compile(
+    r"(README|LICEN[CS]E|COPYING|NOTICE|CITATION|CHANGELOG|AUTHORS)([.\-_].*)?|dataset_infos?\.json"
+    r"|.*\.(md5|sha1|sha256|sha512)|(MD5|SHA1|SHA256|SHA512)SUMS?(\.txt)?",
+    re.IGNORECASE,
+)
+
+
+def leave_out_markers(listing: Listing) -> None:
+    """Take out of a folder's or glob's files what is never data, and what stands beside a saved data set.
+
+    Raises `CorpusError` for a saved data set of several splits, of which one has to be named.
+    """
+    by_name = {file.name: file for file in listing.files}
+    left_out = {name: "marker" for name in by_name if _NEVER_DATA.fullmatch(name.rpartition("/")[2])}
+    for name, file in by_name.items():
+        folder = name.rpartition("/")[0]
+        last = name.rpartition("/")[2]
+        within = f"{folder}/" if folder else ""
+        if last == "dataset_dict.json":
+            splits = _json(file).get("splits")
+            if isinstance(splits, list):
+                there = [s for s in splits if any(other.startswith(f"{within}{s}/") for other in by_name)]
+                if len(there) > 1:
+                    place = file.path.rpartition("/")[0]
+                    raise CorpusError(
+                        f"input {place!r} is a data set with the splits {', '.join(map(repr, there))}; name those to "
+                        f"read, as in data.inputs=[{place}/{there[0]}]"
+                    )
+                left_out[name] = "marker"
+        elif last == "state.json" and f"{within}dataset_info.json" in by_name:
+            files = _json(file).get("_data_files")
+            if isinstance(files, list):
+                kept = {one.get("filename") for one in files if isinstance(one, dict)}
+                left_out |= {name: "marker", f"{within}dataset_info.json": "marker"}
+                left_out |= {
+                    other: "file that is no part of the saved data set"
+                    for other in by_name
+                    if other.endswith(".arrow")
+                    and other.rpartition("/")[0] == folder
+                    and other.rpartition("/")[2] not in kept
+                }
+    take_out(listing, left_out)
+
+
+def beside_data(files: Sequence[FoundFile], is_data: Mapping[str, bool]) -> dict[str, str]:
+    """Name and reason of what describes data: a README beside data files, where no other texts stand.
+
+    `is_data`: by name, whether a file is of another format than text.
+    """
+    describing = {file.name for file in files if _describes(file)}
+    data_folders = {
+        "/".join(name.split("/")[:depth])
+        for name, yes in is_data.items()
+        if yes and name not in describing
+        for depth in range(name.count("/") + 1)
+    }
+    text_folders = {
+        name.rpartition("/")[0] for name, yes in is_data.items() if not yes and name not in describing
+    }
+    return {
+        name: "marker"
+        for name in describing
+        if name.rpartition("/")[0] in data_folders and name.rpartition("/")[0] not in text_folders
+    }
+
+
+def take_out(listing: Listing, left_out: Mapping[str, str]) -> None:
+    """Move these names from the files of the listing to what it leaves out."""
+    for name, reason in sorted(left_out.items()):
+        listing.left_out.setdefault(reason, []).append(name)
+    listing.files = [file for file in listing.files if file.name not in left_out]
+
+
+def _describes(file: FoundFile) -> bool:
+    last = file.name.rpartition("/")[2]
+    if last in ("manifest.json", "job.json"):
+        return starts_like_ours(file.path)
+    return _BESIDE_DATA.fullmatch(last) is not None
+
+
+def _json(file: FoundFile) -> dict[str, object]:
+    with open_binary(file.path, in_order=True) as stream:
+        try:
+            tree = json.loads(stream.read())
+        except (ValueError, RecursionError):
+            return {}
+    return tree if isinstance(tree, dict) else {}

@@ -1,0 +1,93 @@
+"""Models in folders and on the hub: every fault is named, and no weight that a file lacks is made up."""
+
+import contextlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from pipeline.errors import ModelError
+
+_LAYER = re.compile(r"(?:^|\.)(?:h|layers?|blocks?|encoder|decoder)\.(\d+)\.")
+
+
+def read_config(path: str, trust_remote_code: bool = False) -> PreTrainedConfig:
+    """The configuration in a folder or hub name. Raises `ModelError` where there is none, or a damaged one."""
+    file = Path(path) / "config.json"
+    if file.is_file():
+        try:
+            tree = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{file} is damaged: {error}; get the model again") from error
+        if not isinstance(tree, dict):
+            raise ModelError(f"{file} is damaged: it holds no object; get the model again")
+    try:
+        return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    except Exception as error:  # of transformers, which raises any kind for a value that it does not expect
+        raise ModelError(f"no model configuration in {path!r}: {reason(error)}") from error
+
+
+def load_model(loader: Any, path: str, what: str, **options: Any) -> PreTrainedModel:
+    """The model in a folder or hub name, by `loader.from_pretrained`.
+
+    Raises `ModelError` where there is none, a file is damaged, or its weights are not those of its configuration.
+    """
+    try:
+        with _quiet():
+            model, found = loader.from_pretrained(path, output_loading_info=True, **options)
+    except MemoryError:
+        raise
+    except Exception as error:  # of transformers, safetensors and torch, for damage of any kind
+        check_weights(path)
+        raise ModelError(f"no {what} in {path!r}: {reason(error)}") from error
+    layers = getattr(model.config, "num_hidden_layers", None)
+    unknown = {name for name in found["unexpected_keys"] if _is_beyond(name, layers)}
+    for names, told in ((found["missing_keys"], "lack"), (unknown, "have more than its config.json says:")):
+        if names:
+            raise ModelError(
+                f"the {what} in {path!r} is not whole: its weights {told} {_some(names)}; get the model again"
+            )
+    return model
+
+
+def check_weights(path: str) -> None:
+    """Open each safetensors file of a folder, which reads no weights. Raises `ModelError` for a damaged one."""
+    for file in sorted(Path(path).glob("*.safetensors")) if Path(path).is_dir() else ():
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"{file} is damaged: {reason(error)}; get the model again") from error
+
+
+def reason(error: BaseException) -> str:
+    """The message of an error on one line, cut where it is long."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else text[:297] + "..."
+
+
+def _is_beyond(name: str, num_layers: int | None) -> bool:
+    """Whether a weight is of a layer that the configuration does not have: other heads and old buffers are harmless."""
+    found = _LAYER.search(name)
+    return found is not None and num_layers is not None and int(found[1]) >= num_layers
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = sorted(names)
+    return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's table of what is missing: it becomes an error of ours."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)

@@ -1,0 +1,211 @@
+"""Which files of an output folder its job wrote, known by their names, and what else lies there.
+
+Nothing here follows a link: what is behind one was not written by a job, whatever its name.
+"""
+
+import fnmatch
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+RECORD_NAME = "job.json"
+CHECKPOINTS_NAME = "checkpoints"
+REPORT_FOLDER = "report"
+"""Of a comparison, beside the folders of its designs."""
+
+_MODEL_FILES = (
+    *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"),
+    *("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"),
+    *("modeling_*.py", "configuration_*.py"),
+)
+FILES = {
+    "shards": (
+        *("manifest.json", "rejected.jsonl", "train-[0-9]*.arrow", "dev-[0-9]*.arrow"),
+        *("tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json", "tokenizer/trained_on.sha256"),
+        *("progress/plan.json", "progress/[0-9]*.json", "corpus/python-docs.jsonl"),
+    ),
+    "model": (*_MODEL_FILES, "segmenter.safetensors", "MODEL_CARD.md"),
+    "report": (
+        *("evaluation.json", "generated.json"),
+        *("comparison.json", "comparison.md", "comparison.png", "comparison.svg"),
+    ),
+}
+"""By the kind of output, patterns of the names of all that its jobs write, but for record and checkpoints."""
+
+_CHECKPOINT_FILES = (
+    *("training_state.json", "state-*-of-*.safetensors"),
+    *(f"model/{name}" for name in _MODEL_FILES),
+    *(".metadata.json", ".validate_storage_marker"),  # of Ray
+)
+_CHECKPOINT_NAMES = ("step-[0-9]*", ".step-*.partial", "checkpoint_[0-9]*")
+_NOT_IN_THE_WAY = "corpus/python-docs.jsonl"
+"""Written before the job begins, as it is an input, and compared with what is there."""
+_NOT_FOREIGN = ("mlflow.db*", "artifacts", "mlruns", "mlartifacts", "lost+found")
+"""An MLflow store on this machine, and what comes with a file system."""
+
+
+def written_files(root: str | Path, kind: str) -> list[str]:
+    """Names of the files below `root` that a job of this kind writes, sorted; never links."""
+    return sorted(name for name in _files(Path(root), _folders(kind)) if is_of_job(name, kind))
+
+
+def is_of_job(name: str, kind: str) -> bool:
+    """Whether a job that writes this kind of output writes a file of this name."""
+    return any(_matches(name, pattern) for pattern in FILES[kind])
+
+
+def in_the_way(root: str | Path, kind: str, own: Iterable[str]) -> Iterator[str]:
+    """Names below `root` that the job would write to and that are not `own`: another's files, and links."""
+    root, own = Path(root), frozenset(own)
+    folders = _folders(kind) | {CHECKPOINTS_NAME}
+    for name in sorted({RECORD_NAME, *folders}):
+        if (root / name).is_symlink() or (name in folders and (root / name).is_file()):
+            yield name
+    for folder in ("", *sorted(folders - {CHECKPOINTS_NAME})):
+        place = root / folder
+        if folder and place.is_symlink():
+            continue
+        for entry in _entries(place):
+            name = f"{folder}/{entry.name}" if folder else entry.name
+            if name not in own and is_of_job(name, kind) and (name != _NOT_IN_THE_WAY or entry.is_symlink()):
+                yield name
+
+
+def other_checkpoints(root: str | Path, fresh: bool) -> Iterator[str]:
+    """Names of checkpoints that the job would go on from, though it did not write them: all where it is `fresh`."""
+    folder = Path(root) / CHECKPOINTS_NAME
+    for entry in _entries(folder):
+        own = not fresh and not entry.is_symlink() and _is_checkpoint_name(entry.name)
+        if not own and Path(entry.path, "training_state.json").is_file():
+            yield f"{CHECKPOINTS_NAME}/{entry.name}"
+
+
+def foreign_entries(root: str | Path, kind: str, inputs: Iterable[str]) -> Iterator[str]:
+    """Names in `root` of what no job of ours wrote there: files, links, folders with something in them.
+
+    No foreign ones are hidden ones, an MLflow store, folders of other jobs (they hold a `job.json`, somewhere), and
+    what is or holds one of the `inputs`.
+    """
+    root = Path(root)
+    read = [os.path.realpath(path) for path in inputs]
+    here = os.path.realpath(root)
+    if any(path == here or here.startswith(f"{path.rstrip('/')}/") for path in read):
+        return  # all that lies here may be read
+    for entry in sorted(_entries(root), key=lambda entry: entry.name):
+        if entry.name.startswith(".") or any(fnmatch.fnmatchcase(entry.name, one) for one in _NOT_FOREIGN):
+            continue
+        if entry.name == RECORD_NAME and not entry.is_symlink():
+            continue
+        where = os.path.realpath(root / entry.name)
+        if any(path == where or path.startswith(f"{where}/") for path in read):
+            continue
+        if not entry.is_dir(follow_symlinks=False):
+            if not (entry.is_file(follow_symlinks=False) and is_of_job(entry.name, kind)):
+                yield entry.name
+        elif (first := _first_foreign(Path(entry.path), entry.name, kind)) is not None:
+            yield first
+
+
+def has_checkpoints(root: str | Path) -> bool:
+    """Whether a training job began to leave what the next one would go on from."""
+    return (Path(root) / CHECKPOINTS_NAME).is_dir()
+
+
+def remove_written(root: str | Path, names: Iterable[str]) -> None:
+    """Remove these files, and folders that this leaves empty; a link, and what is behind one, stays."""
+    root = Path(root)
+    for name in names:
+        path = root / name
+        if _is_own(root, name):
+            path.unlink()
+            _remove_empty(path.parent, root)
+
+
+def remove_checkpoints(root: str | Path) -> None:
+    """Remove the checkpoints below the output `root`, and of each only what a job wrote."""
+    folder = Path(root) / CHECKPOINTS_NAME
+    if not folder.is_dir() or folder.is_symlink():
+        return
+    for entry in _entries(folder):
+        if entry.is_dir(follow_symlinks=False) and _is_checkpoint_name(entry.name):
+            remove_checkpoint(Path(entry.path))
+        elif (
+            entry.name in ("checkpoint_manager_snapshot.json", ".validate_storage_marker")
+            and not entry.is_symlink()
+        ):
+            Path(entry.path).unlink()
+    _remove_empty(folder, Path(root))
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Remove one checkpoint, whole or half written: the files that a job wrote, and folders left empty."""
+    if folder.is_symlink():
+        return
+    for name in list(_files(folder, frozenset({"model"}))):
+        if any(_matches(name, pattern) for pattern in _CHECKPOINT_FILES):
+            (folder / name).unlink()
+            _remove_empty((folder / name).parent, folder)
+    _remove_empty(folder, folder.parent)
+
+
+def _first_foreign(folder: Path, name: str, kind: str) -> str | None:
+    """The first file below a folder that belongs to no job; None where there is none."""
+    entries = sorted(_entries(folder), key=lambda entry: entry.name)
+    if any(entry.name == RECORD_NAME for entry in entries):
+        return None
+    for entry in entries:
+        inside = f"{name}/{entry.name}"
+        if entry.name.startswith("."):
+            continue
+        if not entry.is_dir(follow_symlinks=False):
+            if not is_of_job(inside, kind):
+                return inside
+        elif (first := _first_foreign(Path(entry.path), inside, kind)) is not None:
+            return first
+    return None
+
+
+def _files(root: Path, folders: frozenset[str]) -> Iterator[str]:
+    """Regular files in `root` and in these folders of it."""
+    for folder in ("", *sorted(folders)):
+        if folder and (root / folder).is_symlink():
+            continue
+        for entry in _entries(root / folder):
+            if entry.is_file(follow_symlinks=False):
+                yield f"{folder}/{entry.name}" if folder else entry.name
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return []
+
+
+def _folders(kind: str) -> frozenset[str]:
+    return frozenset(str(PurePosixPath(pattern).parent) for pattern in FILES[kind] if "/" in pattern)
+
+
+def _is_checkpoint_name(name: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in _CHECKPOINT_NAMES)
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return name.count("/") == pattern.count("/") and fnmatch.fnmatchcase(name, pattern)
+
+
+def _is_own(root: Path, name: str) -> bool:
+    """Whether it is a regular file, reached from `root` without a link."""
+    path = root / name
+    between = [root / parent for parent in PurePosixPath(name).parents if parent.name]
+    return (
+        ".." not in PurePosixPath(name).parts
+        and path.is_file()
+        and not any(one.is_symlink() for one in (path, *between))
+    )
+
+
+def _remove_empty(folder: Path, root: Path) -> None:
+    if folder != root and folder.is_dir() and not folder.is_symlink() and not _entries(folder):
+        folder.rmdir()

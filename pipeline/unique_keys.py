@@ -1,0 +1,150 @@
+"""YAML and JSON in which nothing is dropped without a word: a key given twice is an error, with its line."""
+
+import contextlib
+import json
+from collections.abc import Hashable
+from json.decoder import JSONObject  # type: ignore[attr-defined]
+from json.scanner import py_make_scanner  # type: ignore[attr-defined]
+from typing import Any
+
+import yaml
+from yaml.nodes import MappingNode, Node, SequenceNode
+
+from pipeline.errors import ConfigError
+
+_INDICATORS = ("*", "@", "`", "%")
+"""What no value of a single override can begin with in YAML; people write globs and prompts that do."""
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which refuses a key given twice in one mapping, and a mapping that holds itself."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._open: list[str] = []
+        """Anchors of the nodes that are being read."""
+
+    def compose_node(self, parent: Node | None, index: int) -> Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            if event.anchor in self._open:
+                raise yaml.composer.ComposerError(
+                    None, None, f"*{event.anchor} stands in what it names", event.start_mark
+                )
+        return super().compose_node(parent, index)
+
+    def compose_sequence_node(self, anchor: Any) -> SequenceNode:
+        self._open.append(anchor or "")
+        node = super().compose_sequence_node(anchor)
+        self._open.pop()
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> MappingNode:
+        self._open.append(anchor or "")
+        node: MappingNode = super().compose_mapping_node(anchor)
+        self._open.pop()
+        seen: dict[Hashable, Node] = {}
+        for key_node, _ in node.value:  # before merge keys (`<<`) are expanded: these give way to others
+            key = (
+                "<<"
+                if key_node.tag == "tag:yaml.org,2002:merge"
+                else self.construct_object(key_node, deep=True)
+            )
+            if not isinstance(key, Hashable):
+                continue  # refused when it is constructed
+            if key in seen:
+                first, second = seen[key].start_mark.line + 1, key_node.start_mark.line + 1
+                lines = f"lines {first} and {second}" if first != second else f"line {first}"
+                raise _RepeatedKeyError(f"the key {key!r} is given twice in one mapping, {lines}")
+            seen[key] = key_node
+        return node
+
+
+class _RepeatedKeyError(yaml.YAMLError):
+    """A key given twice."""
+
+
+def read_yaml(text: str, where: str) -> Any:
+    """The value that `text` holds; None where it holds nothing.
+
+    Raises `ConfigError` naming `where`, for what is no YAML, or repeats a key (with the lines of both).
+    """
+    try:
+        loader = _Loader(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
+    except _RepeatedKeyError as error:
+        raise ConfigError(f"{where}: {error}; keep one") from error
+    except RecursionError as error:
+        raise ConfigError(f"{where} is not valid YAML: it is nested too deeply") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        hint = "; a value with ${NAME} goes in quotes inside [ ] and { }" if "${" in text else ""
+        raise ConfigError(
+            f"{where} is not valid YAML: {line}{error.problem or error.context}{hint}"
+        ) from error
+    except (yaml.YAMLError, ValueError) as error:  # such as a date of a 13th month
+        raise ConfigError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def read_value(text: str, where: str) -> Any:
+    """The value of an override: YAML, or plain text where it begins as no YAML value can (`*.jsonl`).
+
+    Raises `ConfigError` as `read_yaml` does, and where a ` #` would make the rest a comment.
+    """
+    if text.strip().startswith(_INDICATORS):
+        return text.strip()
+    value = read_yaml(text, where)
+    if "#" in text:
+        tokens = [token for token in yaml.scan(text) if not isinstance(token, yaml.StreamEndToken)]
+        end = max(token.end_mark.index for token in tokens)
+        if (rest := text[end:].strip()).startswith("#"):
+            raise ConfigError(
+                f"{where}: {rest!r} would be a comment; put the value in quotes inside the argument"
+            )
+    return value
+
+
+def read_json(text: str | bytes, where: str) -> Any:
+    """The value that `text` holds. Raises `ValueError` for what is no JSON or repeats a key in an object."""
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except _RepeatedJsonKeyError as error:
+        line = _line_of_repeated_key(text.decode() if isinstance(text, bytes) else text)
+        raise ValueError(f"{where}: {error} in one object, which begins in line {line}; keep one") from error
+    except RecursionError as error:
+        raise ValueError(f"{where}: it is nested too deeply") from error
+
+
+class _RepeatedJsonKeyError(ValueError):
+    """A key given twice."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    tree = dict(pairs)
+    if len(tree) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in tree if keys.count(key) > 1)
+        raise _RepeatedJsonKeyError(f"the key {repeated!r} is given twice")
+    return tree
+
+
+def _line_of_repeated_key(text: str) -> int:
+    """Line in which the first object with a repeated key begins. The decoder in C does not tell."""
+    starts: list[int] = []
+
+    def parse(state: tuple[str, int], *arguments: Any) -> Any:
+        starts.append(state[1])
+        parsed = JSONObject(state, *arguments)
+        starts.pop()
+        return parsed
+
+    decoder: Any = json.JSONDecoder(object_pairs_hook=_unique)
+    decoder.parse_object = parse
+    decoder.scan_once = py_make_scanner(decoder)
+    with contextlib.suppress(_RepeatedJsonKeyError):
+        decoder.decode(text)
+    return text.count("\n", 0, starts[-1]) + 1

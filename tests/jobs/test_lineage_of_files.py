@@ -1,0 +1,104 @@
+"""Which files a model was really trained on, and what MLflow says of the run: by real jobs on tiny text."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from infra.tracking import client_of
+from jobs import prepare, train_lm
+from jobs.cli import app
+from pipeline.config import load_config
+
+TINY = [
+    "trunk.config.hidden_size=16",
+    "trunk.config.intermediate_size=16",
+    "lm.train.steps=1",
+    "launcher=local",
+]
+
+
+def text(name, count):
+    return "".join(
+        json.dumps({"id": f"{name}{i}", "text": f"{name} text {i}. It goes on."}) + "\n" for i in range(count)
+    )
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    """Shards of files of train, of dev, of both and of neither, and a model; other shards by another segmenter."""
+    root = tmp_path_factory.mktemp("house")
+    uri = f"sqlite:///{root}/mlflow.db"
+    for name, count in (("a_both", 40), ("b_unread", 40), ("dev_only", 5)):
+        (root / f"{name}.jsonl").write_text(text(name, count))
+
+    def job(module, *overrides):
+        return module.run(load_config(None, [f"tracking.uri={uri}", *overrides]))
+
+    shards = [
+        "tokenizer.vocab_size=300",
+        "data.dev_fraction=0.3",
+        "data.max_bytes=1000",
+        "prepare.split_bytes=5000",
+    ]
+    inputs = f"data.inputs=[{root}/a_both.jsonl, {root}/b_unread.jsonl]"
+    job(prepare, inputs, f"data.dev_inputs={root}/dev_only.jsonl", f"output={root}/rule", *shards)
+    job(prepare, inputs, f"output={root}/fixed", "segmenter.name=fixed_v1", *shards)
+    for name in ("rule", "fixed"):
+        job(train_lm, f"shards={root}/{name}", f"output={root}/lm-{name}", *TINY)
+    return root, uri
+
+
+def lineage(house, *arguments):
+    _, uri = house
+    result = CliRunner().invoke(app, ["lineage", *map(str, arguments), "--tracking", uri])
+    assert result.exit_code == 0, result.stderr
+    return result.stdout
+
+
+def names(step):
+    return {Path(each["artifact"]["path"]).name: names(each) for each in step["went_into"]}
+
+
+def test_a_file_leads_to_the_models_that_were_trained_on_it(house):
+    root, _ = house
+    forward = {
+        name: json.loads(lineage(house, root / f"{name}.jsonl", "--json"))
+        for name in ("a_both", "b_unread", "dev_only")
+    }
+    assert names(forward["a_both"]) == {"rule": {"lm-rule": {}}, "fixed": {"lm-fixed": {}}}
+    assert names(forward["dev_only"]) == {"rule": {}}
+    assert names(forward["b_unread"]) == {"rule": {}, "fixed": {}}
+    (shards,) = (each for each in forward["dev_only"]["went_into"])
+    assert shards["documents"] == {"train": 0, "dev": 5}
+    assert "dev: 5 documents" in lineage(house, root / "dev_only.jsonl")
+    assert "no document of it" in lineage(house, root / "b_unread.jsonl")
+
+
+def test_a_model_leads_back_to_its_files_with_their_splits(house):
+    root, _ = house
+    (shards,) = json.loads(lineage(house, root / "lm-rule", "--json"))["made_from"]
+    files = {Path(each["artifact"]["path"]).stem: each["documents"] for each in shards["made_from"]}
+    both = files["a_both"]
+    assert both["train"] > 0 and both["dev"] > 0
+    assert files["b_unread"] == {"train": 0, "dev": 0} and files["dev_only"] == {"train": 0, "dev": 5}
+
+
+def test_mlflow_finds_models_by_the_segmenter_that_made_their_shards(house):
+    _, uri = house
+    client = client_of(uri)
+    experiment = client.get_experiment_by_name("sllm").experiment_id
+
+    def found(filter_string):
+        runs = client.search_runs([experiment], filter_string + " and tags.`sllm.job` = 'train-lm'")
+        return [Path(run.data.params["output"]).name for run in runs]
+
+    assert found("params.`segmenter.name` = 'fixed_v1'") == ["lm-fixed"]
+    assert found("params.`segmenter.name` = 'punctuation_v1'") == ["lm-rule"]
+    (run,) = client.search_runs(
+        [experiment], "params.`segmenter.name` = 'fixed_v1' and tags.`sllm.job` = 'train-lm'"
+    )
+    sections = {key.partition(".")[0] for key in run.data.params}
+    assert {"lm", "trunk", "shards", "stream", "precision", "tokenizer"} <= sections
+    assert not sections & {"vae", "data", "prepare", "generate", "compare", "evaluate"}

@@ -1,0 +1,118 @@
+"""Time is linear in the text, whatever the text: eight times as much of it costs about eight times as much."""
+
+import random
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import segmenters
+from segmenters.limits import best_cuts
+from segmenters.logical_lines import structured_ends
+from segmenters.structure import Structure, regions
+
+UNCLOSED = [
+    *(
+        "/* ",
+        '"\\',
+        "'\\",
+        "- path/*\n",
+        "Disallow: /a/*\n",
+        '"""',
+        "'''\\\n",
+        '"""\\',
+        "`",
+        "~",
+        "```a\n~~~\n",
+    ),
+    *("(", "[{", "<!-- ", "<a ", "{% ", "// ", "# ", '"a\n', "'a\\", '"/*', "/*/", "---\n", "a: |\n", "- - "),
+    *(
+        ". ",
+        "?!",
+        "e.g. ",
+        "A. ",
+        "3. ",
+        "…",
+        "。",
+        "“",
+        "«»",
+        "中",
+        "ไทย",
+        " ",
+        "\n",
+        "\r\n",
+        "\\\n",
+        "a",
+        '"a,"\n',
+    ),
+]
+"""What is never closed, or never ends, when it is repeated."""
+_RANDOM = random.Random(0)
+RANDOM = [
+    "".join(_RANDOM.choice("/*\"'\\#-:[](){}<>\n \t.!?。…a1,;|=`~_&") for _ in range(_RANDOM.randint(2, 8)))
+    for _ in range(30)
+]
+PIECES = [*UNCLOSED, *RANDOM]
+
+SMALL, TIMES = 6_000, 8
+"""Characters of the small text, and how many times as long the large one is."""
+NOISE_SECONDS = 0.02
+"""Below it a machine's other work decides."""
+
+
+def _seconds(work: Callable[[str], object], text: str) -> float:
+    start = time.process_time()
+    work(text)
+    return time.process_time() - start
+
+
+def _is_linear(work: Callable[[str], object], piece: str) -> bool:
+    """Quadratic work costs 64 times as much, linear work 8 times; the bound is 24. The best of up to five tries counts,
+    as the machine has other work too."""
+    small, large = (piece * (size // len(piece) + 1) for size in (SMALL, TIMES * SMALL))
+    least, most = NOISE_SECONDS / TIMES, float("inf")
+    for _ in range(5):
+        least, most = max(least, _seconds(work, small)), min(most, _seconds(work, large))
+        if most < 3 * TIMES * least:
+            return True
+    return False
+
+
+def _linear(work: Callable[[str], object], pieces: list[str]) -> None:
+    work("A first text. It warms up.\n")
+    assert [piece for piece in pieces if not _is_linear(work, piece)] == []
+
+
+@pytest.mark.parametrize("structure", [Structure.PYTHON, Structure.CODE, Structure.DELIMITED])
+def test_logical_lines(structure: Structure) -> None:
+    _linear(lambda text: structured_ends(text, structure), PIECES)
+
+
+def test_structure() -> None:
+    _linear(lambda text: list(regions(text)), PIECES)
+
+
+@pytest.mark.parametrize("name", ["punctuation_v1", "reference_v1", "fixed_v1", "spacy_v1"])
+def test_rules(name: str) -> None:
+    segmenter = segmenters.load(name)
+    _linear(lambda text: segmenter.split([text]), PIECES if name != "spacy_v1" else UNCLOSED[::4])
+
+
+@pytest.mark.parametrize("options", [{}, {"min_sentence_tokens": 200, "max_sentence_tokens": 400}])
+def test_learned(options: dict[str, int]) -> None:
+    segmenter = segmenters.load("learned_v1", **options)
+    _linear(lambda text: segmenter.split([text]), PIECES[:: 3 if options else 2])
+
+
+def test_length_constraints_do_not_cost_by_the_longest_sentence_that_they_allow() -> None:
+    rng = np.random.default_rng(0)
+    length_U, gain_U = rng.integers(1, 4, 20_000), rng.normal(-2, 1, 20_000).astype(np.float32)
+
+    def seconds(low: int, high: int) -> float:
+        start = time.process_time()
+        best_cuts(length_U, gain_U, low, high)
+        return time.process_time() - start
+
+    seconds(4, 32)
+    assert any(seconds(8_000, 16_000) < 4 * max(seconds(4, 32), NOISE_SECONDS) for _ in range(3))
