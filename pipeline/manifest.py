@@ -17,6 +17,7 @@ PROGRESS = "progress"
 
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
+AtLeastOne = Annotated[int, Field(ge=1, lt=2**63)]
 
 
 class _Record(BaseModel):
@@ -87,23 +88,35 @@ class Identity(_Record):
 class ShardRecord(_Record):
     """One shard file."""
 
-    file: str = Field(pattern=r"^[^/\\]+$")
+    file: str
     split: Literal["train", "dev"]
     index: Count
     """Index of the split of the corpus that it was made from."""
-    documents: Count
-    sentences: Count
-    tokens: Count
+    documents: AtLeastOne
+    sentences: AtLeastOne
+    tokens: AtLeastOne
     num_bytes: Count
     """UTF-8 bytes of the documents' text."""
     lossy_documents: Count = 0
     """Documents that their token ids do not give back: characters are unknown to the tokenizer, or changed by it."""
     file_bytes: Count
-    sha256: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}\z")
     """Of the file."""
     documents_by_input: dict[int, Count] = {}
     """Documents by the file of the corpus that they are of: its place in the identity's `inputs`. Empty in shards of a
     version that did not say."""
+
+    @model_validator(mode="after")
+    def _is_named_after_its_split(self) -> Self:
+        # So it never names a file elsewhere.
+        if self.file != shard_name(self.split, self.index):
+            raise ValueError(f"{self.file!r} is no name of a {self.split} shard of split {self.index}")
+        return self
+
+
+def shard_name(split: Literal["train", "dev"], index: int) -> str:
+    """File of the shard that a split of the corpus becomes."""
+    return f"{split}-{index:05d}.arrow"
 
 
 class Totals(_Record):
@@ -139,6 +152,10 @@ class Manifest(_Record):
     def _adds_up(self) -> Self:
         if self.totals != _totals(self.shards):
             raise ValueError("the totals are not the sums over the shards")
+        if len({shard.file for shard in self.shards}) < len(self.shards):
+            raise ValueError("a shard is named twice")
+        if any(shard.index >= self.num_splits for shard in self.shards):
+            raise ValueError(f"a shard is of a split past the last of {self.num_splits}")
         return self
 
     @classmethod
@@ -182,10 +199,8 @@ class Manifest(_Record):
             return cls.model_validate(tree)
         except ValidationError as error:
             first = error.errors()[0]
-            location = ".".join(map(str, first["loc"]))
-            raise ShardError(
-                f"{where} is damaged ({location}: {first['msg']}); run `sllm prepare` again"
-            ) from error
+            what = ": ".join([".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")])
+            raise ShardError(f"{where} is damaged ({what.lstrip(': ')}); run `sllm prepare` again") from error
 
     def documents_of(self, sha256: str) -> dict[str, int] | None:
         """Documents of train and dev that come from a file of the corpus with this content; none where the file is not

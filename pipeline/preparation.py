@@ -14,7 +14,7 @@ from pipeline.config import Config, DataConfig
 from pipeline.corpus import Document, Rejection, Split, SplitReader, Survey
 from pipeline.corpus.filters import Deduplicator, Filter, Signatures, build_filters
 from pipeline.corpus.splits import is_dev_document, is_made_id
-from pipeline.manifest import FORMAT_VERSION, Identity, InputFile, ShardRecord
+from pipeline.manifest import FORMAT_VERSION, Identity, InputFile, ShardRecord, shard_name
 from pipeline.redaction import redacted
 from pipeline.sentences import encode_documents
 from pipeline.shards import EncodedDocument, SplitName, shard_bytes
@@ -211,7 +211,7 @@ class SplitPreparer:
         }
         buffer = shard_bytes(rows, metadata)
         record = ShardRecord(
-            file=f"{name}-{split.index:05d}.arrow",
+            file=shard_name(name, split.index),
             split=name,
             index=split.index,
             documents=len(rows),

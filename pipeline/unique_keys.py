@@ -114,7 +114,8 @@ def read_json(text: str | bytes, where: str) -> Any:
         return json.loads(text, object_pairs_hook=_unique)
     except _RepeatedJsonKeyError as error:
         line = _line_of_repeated_key(text.decode() if isinstance(text, bytes) else text)
-        raise ValueError(f"{where}: {error} in one object, which begins in line {line}; keep one") from error
+        begins = "" if line is None else f", which begins in line {line}"
+        raise ValueError(f"{where}: {error} in one object{begins}; keep one") from error
     except RecursionError as error:
         raise ValueError(f"{where}: it is nested too deeply") from error
 
@@ -126,14 +127,17 @@ class _RepeatedJsonKeyError(ValueError):
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     tree = dict(pairs)
     if len(tree) < len(pairs):
-        keys = [key for key, _ in pairs]
-        repeated = next(key for key in tree if keys.count(key) > 1)
+        seen: set[str] = set()
+        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise _RepeatedJsonKeyError(f"the key {repeated!r} is given twice")
     return tree
 
 
-def _line_of_repeated_key(text: str) -> int:
-    """Line in which the first object with a repeated key begins. The decoder in C does not tell."""
+def _line_of_repeated_key(text: str) -> int | None:
+    """Line in which the first object with a repeated key begins; none where it is nested too deeply to tell.
+
+    The decoder in C does not tell, and reads deeper nesting than the one in Python.
+    """
     starts: list[int] = []
 
     def parse(state: tuple[str, int], *arguments: Any) -> Any:
@@ -145,6 +149,9 @@ def _line_of_repeated_key(text: str) -> int:
     decoder: Any = json.JSONDecoder(object_pairs_hook=_unique)
     decoder.parse_object = parse
     decoder.scan_once = py_make_scanner(decoder)
-    with contextlib.suppress(_RepeatedJsonKeyError):
-        decoder.decode(text)
+    try:
+        with contextlib.suppress(_RepeatedJsonKeyError):
+            decoder.decode(text)
+    except RecursionError:
+        return None
     return text.count("\n", 0, starts[-1]) + 1

@@ -1,4 +1,5 @@
 import json
+import time
 
 import pytest
 import yaml
@@ -95,3 +96,19 @@ def test_values_of_overrides():
     for value in ("a #b", "[a, b] # c"):
         with pytest.raises(ConfigError, match="would be a comment"):
             read_value(value, "x")
+
+
+@pytest.mark.parametrize("depth", [100, 600, 900])
+@pytest.mark.parametrize("around", [("[", "]"), ('{"b":', "}")])
+def test_a_repeated_key_is_told_however_deep_it_lies(depth, around):
+    before, after = around
+    with pytest.raises(ValueError, match="'a' is given twice"):
+        read_json(before * depth + '{"a": 1, "a": 2}' + after * depth, "x")
+
+
+def test_a_repeated_key_among_many_is_found_at_once():
+    keys = [*map(str, range(20_000)), "19999"]
+    start = time.process_time()
+    with pytest.raises(ValueError, match="'19999' is given twice"):
+        read_json("{" + ",".join(f'"{key}": 1' for key in keys) + "}", "x")
+    assert time.process_time() - start < 5
