@@ -20,7 +20,7 @@ from pydantic_core import from_json
 from infra.storage import TEMPORARY_SUFFIX, Folder
 from pipeline.corpus import Rejection
 from pipeline.corpus.splits import id_hash, is_made_id
-from pipeline.errors import ShardError
+from pipeline.errors import ConfigError, ShardError
 from pipeline.manifest import MANIFEST, PROGRESS, Identity, Manifest, ShardRecord
 from pipeline.output_files import RECORD_NAME, is_of_job
 from pipeline.shards import TOKENIZER_FOLDER
@@ -147,7 +147,7 @@ class ShardOutput:
         present = {name: content for name, content in files.items() if content is not None}
         try:
             return Tokenizer.from_files(present) if len(present) == len(names) else None
-        except ValueError:
+        except (ValueError, ConfigError):
             return None  # damaged: the same as missing
 
     def write_split(self, index: int, split: FinishedSplit) -> None:

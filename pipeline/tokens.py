@@ -22,6 +22,9 @@ PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
 """Special tokens of a tokenizer trained here."""
 
 
+MAX_VOCAB_SIZE = 2**22
+"""Some 15 times that of the largest vocabularies in use."""
+
 PROBES = (
     "It's we'll they've I'm you're he'd 'tis 'S ''s \n's don'ts 's's",
     "  two  blanks\t\ttabs \n\n lines\r\n  and an end  ",
@@ -52,7 +55,14 @@ class Tokenizer:
     """A Hugging Face fast tokenizer that adds no special tokens and reads those in a text as ordinary text."""
 
     def __init__(self, backend: tokenizers.Tokenizer, config: dict[str, Any]):
-        """`config` is the content of `tokenizer_config.json`: names of the special tokens, and the like."""
+        """`config` is the content of `tokenizer_config.json`: names of the special tokens, and the like.
+
+        Raises `ConfigError` without tokens, or with an id so high that tables by id would fill the memory.
+        """
+        ids = backend.get_vocab(with_added_tokens=True).values()
+        if not ids or max(ids) >= MAX_VOCAB_SIZE:
+            highest = f"a token of id {max(ids)}, {MAX_VOCAB_SIZE - 1} is the highest" if ids else "no tokens"
+            raise ConfigError(f"the tokenizer has {highest}")
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = True

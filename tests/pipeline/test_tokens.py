@@ -89,3 +89,14 @@ def test_a_missing_tokenizer_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(ConfigError, match="cannot be loaded"):
         Tokenizer.load(str(tmp_path))
+
+
+@pytest.mark.parametrize("highest", [2**22, 2**31 - 1])
+def test_a_tokenizer_whose_ids_would_fill_the_memory_is_refused(tmp_path: Path, highest: int) -> None:
+    Tokenizer.train(["one two"], 280).save(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    tree = json.loads(file.read_text())
+    tree["model"]["vocab"]["G"] = highest
+    file.write_text(json.dumps(tree))
+    with pytest.raises(ConfigError, match=f"a token of id {highest}"):
+        Tokenizer.load(str(tmp_path))
