@@ -15,6 +15,7 @@ from pipeline.redaction import redacted
 
 _NOT_IN_METRIC_NAMES = re.compile(r"[^\w.\- ]+")
 _LONGEST_METRIC_NAME = 200
+_NOTHING = "no document was rejected or filtered"
 
 
 def metrics(manifest: Manifest) -> dict[str, float]:
@@ -73,7 +74,7 @@ def show(output: str, console: Console | None = None) -> None:
     _warn_of_losses(manifest)
     counts = _set_aside(manifest)
     if not counts:
-        console.print("no document was rejected or filtered", highlight=False)
+        console.print(_NOTHING, highlight=False)
         return
     table = Table()
     table.add_column("rejected, or filtered by")
@@ -87,7 +88,7 @@ def show(output: str, console: Console | None = None) -> None:
 
 
 def lines(output: str) -> list[str]:
-    """What was rejected or filtered, the first of each reason, for the end of a whole run; none where nothing was."""
+    """What was rejected or filtered, the first of each reason, for the end of a whole run."""
     folder = ShardOutput(output)
     counts = _set_aside(_finished(folder))
     first = folder.first_rejections(counts)
@@ -95,7 +96,7 @@ def lines(output: str) -> list[str]:
         f"{_title(kind)}, the first of {count:,}: {_example(first.get(kind))}"
         for kind, count in counts.items()
     ]
-    return [*found, _where(output)] if found else []
+    return [*found, _where(output)] if found else [_NOTHING]
 
 
 def _finished(folder: ShardOutput) -> Manifest:
