@@ -20,7 +20,7 @@ from rich.progress import (
 import segmenters
 from infra.shard_output import REJECTED, FinishedSplit, ShardOutput
 from infra.split_worker import Workers, start_workers
-from infra.tracking import check_store
+from infra.tracking import check_server
 from jobs import corpus_summary
 from jobs.place import check_new
 from pipeline.config import Config, TokenizerConfig
@@ -85,7 +85,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
     if force:
         config = config.model_copy(update={"prepare": config.prepare.model_copy(update={"overwrite": True})})
     _check_place(config, output)
-    check_store(config.tracking)
+    check_server(config.tracking)
     materials = gather(config, output)
     if materials.tokenizer is not None and not config.prepare.overwrite:
         ShardOutput(output).check_bos_eos(materials.tokenizer)
