@@ -8,7 +8,7 @@ import dataclasses
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,8 @@ from pipeline.tokens import Tokenizer
 
 PLAN = f"{PROGRESS}/plan.json"
 REJECTED = "rejected.jsonl"
+RejectionKind = tuple[str, bool]
+"""A reason, or the name of a filter; and whether it is a filter's."""
 _TRAINED_ON = f"{TOKENIZER_FOLDER}/trained_on.sha256"
 _TOKENIZER_CONFIG = f"{TOKENIZER_FOLDER}/tokenizer_config.json"
 _SHARD_NAME = re.compile(r"(train|dev)-\d{5,}\.arrow")
@@ -172,6 +174,25 @@ class ShardOutput:
             for rejection in split.rejections
         )
         self.folder.write(REJECTED, "".join(rows).encode())
+
+    def first_rejections(self, kinds: Collection[RejectionKind]) -> dict[RejectionKind, Rejection]:
+        """The first of each kind, as far as `rejected.jsonl` has them; it may have been damaged or removed since."""
+        found: dict[RejectionKind, Rejection] = {}
+        if not kinds:
+            return found
+        for line in self.folder.lines(REJECTED):
+            try:
+                row = json.loads(line)
+                row.pop("split_index")
+                rejection = Rejection(**row)
+            except (ValueError, TypeError, KeyError, AttributeError):
+                continue
+            kind = (rejection.reason, rejection.is_filtered)
+            if kind in kinds:
+                found.setdefault(kind, rejection)
+            if len(found) == len(kinds):
+                break
+        return found
 
     def check_bos_eos(self, tokenizer: Tokenizer) -> None:
         """Raise `ShardError` where the folder holds shards of this tokenizer with another BOS or EOS."""

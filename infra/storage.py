@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,16 +102,27 @@ class Folder:
     def sha256(self, name: str) -> str | None:
         """SHA-256 (hex) of the file; None where there is none."""
         try:
-            if self._local is not None:
-                file = (self._local / name).open("rb")
-            else:
-                file = self._remote.open(f"{self._root}/{name}", "rb")
-            with file:
+            with self._open(name) as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except FileNotFoundError:
             return None
         except OSError as error:
             raise StorageError(f"{name} cannot be read from {self.url!r}: {error}") from error
+
+    def lines(self, name: str) -> Iterator[bytes]:
+        """The file's lines, with their ends, as they are read; none where there is no such file."""
+        try:
+            with self._open(name) as file:
+                yield from file
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StorageError(f"{name} cannot be read from {self.url!r}: {error}") from error
+
+    def _open(self, name: str) -> Any:
+        if self._local is not None:
+            return (self._local / name).open("rb")
+        return self._remote.open(f"{self._root}/{name}", "rb")
 
     def names(self) -> list[str]:
         """Names of all files below, sorted; of a folder that is not there, none. Links are no files of it."""

@@ -24,19 +24,64 @@ from pipeline.redaction import is_secret, redacted
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-EXCLUDES = [
-    *(".git", ".venv", "venv", "/runs", "/data", "/mlruns", "/outputs", "/checkpoints", "/build", "/dist"),
-    *("__pycache__", ".*_cache", ".hypothesis", "*.egg-info", "node_modules"),
-    *("*.arrow", "*.parquet", "*.safetensors", "*.pt", "*.db", "*.zst", "*.gz", "!/segmenters/weights/**"),
-    # Last, so that nothing before takes it back: hidden files, keys and credentials never travel.
-    *(".?*", "*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx", "*.ppk", "*.ovpn", "*.env"),
-    *("id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "credentials", "auth_token"),
+_KEYS = [
+    *(
+        "*.pem",
+        "*.key",
+        "*.p8",
+        "*.p12",
+        "*.pfx",
+        "*.jks",
+        "*.keystore",
+        "*.kdbx",
+        "*.ppk",
+        "*.ovpn",
+        "*.env",
+    ),
+    *("*.asc", "*.gpg", "*.pgp", "*.tfvars", "*.tfstate", "*.kubeconfig", "kubeconfig", "*.keytab"),
+    *("id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "_netrc", "netrc", "*htpasswd", "pgpass.conf"),
+    *(
+        "credentials",
+        "auth_token",
+        "secrets",
+        "passwords",
+        "rootkey.csv",
+        "accesskeys.csv",
+        "*_accesskeys.csv",
+    ),
     *(
         f"*{name}*.{suffix}"
         for name in ("credential", "secret", "password", "token", "service-account", "service_account")
-        for suffix in ("json", "yaml", "yml", "toml", "ini", "cfg", "txt")
+        for suffix in ("json", "yaml", "yml", "toml", "ini", "cfg", "conf", "csv", "txt")
         if (name, suffix) != ("token", "json")  # of a tokenizer
     ),
+]
+"""Names of keys and credentials, and of folders of them; in any case of letters."""
+
+
+def _in_any_case(pattern: str) -> str:
+    return "".join(f"[{letter}{letter.upper()}]" if letter.isalpha() else letter for letter in pattern)
+
+
+EXCLUDES = [
+    *(".git", ".venv", "venv", "/runs", "/data", "/mlruns", "/outputs", "/checkpoints", "/build", "/dist"),
+    *("__pycache__", ".*_cache", ".hypothesis", "*.egg-info", "node_modules"),
+    *("*.arrow", "*.parquet", "*.safetensors", "*.pt", "*.pth", "*.ckpt", "*.gguf", "*.onnx"),
+    *(
+        "pytorch_model*.bin",
+        "*.db",
+        "*.sqlite",
+        "*.sqlite3",
+        "*.bz2",
+        "*.xz",
+        "*.lz4",
+        "*.zst",
+        "*.gz",
+        "!/segmenters/weights/**",
+    ),
+    # Last, so that nothing before takes it back: hidden files, keys and credentials never travel.
+    ".?*",
+    *(_in_any_case(pattern) for pattern in _KEYS),
 ]
 """What stays behind of the working folder (patterns of .gitignore, whose own count too)."""
 
@@ -113,7 +158,7 @@ def _excludes(folder: Path) -> list[str]:
 def _refuse_secrets(config_path: str | None, arguments: Sequence[str]) -> None:
     """Raise `ConfigError` for a secret that would stand in the entrypoint, which the dashboard shows, or travel in the
     configuration file."""
-    remedy = "write ${VARIABLE} in its place, and set that variable on the cluster"
+    remedy = "write ${VARIABLE} in its place, and set that variable here and on the cluster"
     for argument in arguments:
         if is_secret(argument):
             raise ConfigError(
@@ -266,4 +311,4 @@ def _first_line(error: BaseException) -> str:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(redacted(line), file=sys.stderr, flush=True)

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,9 @@ _SQLITE = "sqlite:///"
 _PARAMS_A_BATCH = 100
 _INPUTS_A_BATCH = 100
 
+
+_DATABASE_PORTS = {"postgresql": 5432, "postgres": 5432, "mysql": 3306}
+_KNOCK_SECONDS = 5.0
 
 DEFAULT_URI, DEFAULT_EXPERIMENT = "sqlite:///runs/mlflow.db", "sllm"
 
@@ -112,32 +116,37 @@ class ActiveRun:
         """Store the configuration (flattened, secrets masked), the inputs with their digests, and tags.
 
         Parameters of a run never change: where a resumed run differs, the new value stands in a tag.
+
+        Raises `ConfigError` where the store cannot be used.
         """
         from mlflow.entities import LoggedModelInput, Param, RunTag
 
-        client = client_of(self.tracking_uri)
-        run = client.get_run(self.run_id)
-        params = {**flatten(redacted_tree(config))}
-        known = run.data.params
-        changed = {
-            f"resumed.{key}": value for key, value in params.items() if key in known and known[key] != value
-        }
-        new = [Param(key, value) for key, value in params.items() if key not in known]
-        for start in range(0, len(new), _PARAMS_A_BATCH):
-            client.log_batch(self.run_id, params=new[start : start + _PARAMS_A_BATCH], synchronous=True)
-        client.log_batch(
-            self.run_id,
-            tags=[RunTag(key, value) for key, value in {**tags, **changed}.items()],
-            synchronous=True,
-        )
-        for start in range(0, len(inputs), _INPUTS_A_BATCH):
-            batch = inputs[start : start + _INPUTS_A_BATCH]
-            models = [self._model_id(client, artifact) for artifact in batch]
-            client.log_inputs(
+        with _usable(self.tracking_uri):
+            client = client_of(self.tracking_uri)
+            run = client.get_run(self.run_id)
+            params = {**flatten(redacted_tree(config))}
+            known = run.data.params
+            changed = {
+                f"resumed.{key}": value
+                for key, value in params.items()
+                if key in known and known[key] != value
+            }
+            new = [Param(key, value) for key, value in params.items() if key not in known]
+            for start in range(0, len(new), _PARAMS_A_BATCH):
+                client.log_batch(self.run_id, params=new[start : start + _PARAMS_A_BATCH], synchronous=True)
+            client.log_batch(
                 self.run_id,
-                datasets=[_dataset(artifact, context=artifact.kind) for artifact in batch],
-                models=[LoggedModelInput(model_id) for model_id in models if model_id],
+                tags=[RunTag(key, value) for key, value in {**tags, **changed}.items()],
+                synchronous=True,
             )
+            for start in range(0, len(inputs), _INPUTS_A_BATCH):
+                batch = inputs[start : start + _INPUTS_A_BATCH]
+                models = [self._model_id(client, artifact) for artifact in batch]
+                client.log_inputs(
+                    self.run_id,
+                    datasets=[_dataset(artifact, context=artifact.kind) for artifact in batch],
+                    models=[LoggedModelInput(model_id) for model_id in models if model_id],
+                )
 
     def log_output(self, output: Artifact, metrics: Mapping[str, float]) -> None:
         """Store the final metrics and the output: tags for all, and a dataset or a LoggedModel to look at."""
@@ -194,10 +203,15 @@ class ActiveRun:
             return None
 
 
+def check_server(tracking: TrackingConfig) -> None:
+    """As `check_store`, where the store is behind a network: asked before any work, and nothing is made here."""
+    if urlsplit(resolve_uri(tracking.uri)).hostname is not None:
+        check_store(tracking)
+
+
 def check_store(tracking: TrackingConfig) -> None:
-    """Ask a tracking server, before any work, whether it is there. Raises `ConfigError` where it cannot be used."""
-    if resolve_uri(tracking.uri).startswith(("http://", "https://")):
-        _experiment_id(tracking)
+    """Open the store, before anything is written to the output. Raises `ConfigError` where it cannot be used."""
+    _experiment_id(tracking)
 
 
 def start_run(tracking: TrackingConfig, name: str, output: str, resume: str | None = None) -> ActiveRun:
@@ -219,6 +233,7 @@ def start_run(tracking: TrackingConfig, name: str, output: str, resume: str | No
 def _experiment_id(tracking: TrackingConfig) -> str:
     uri, name = resolve_uri(tracking.uri), resolve_experiment(tracking.experiment)
     with _usable(uri):
+        _knock(uri)
         client = client_of(uri)
         found = client.get_experiment_by_name(name)
         file = sqlite_path(uri)
@@ -233,6 +248,16 @@ def _experiment_id(tracking: TrackingConfig) -> str:
         )
     found_id: str = found.experiment_id
     return found_id
+
+
+def _knock(uri: str) -> None:
+    """Raise `OSError` where no one listens at the port of a database: MLflow would ask it for minutes."""
+    parts = urlsplit(uri)
+    kind = parts.scheme.partition("+")[0]
+    if parts.hostname is None or kind not in _DATABASE_PORTS or "," in parts.netloc:
+        return
+    place = (parts.hostname, parts.port or _DATABASE_PORTS[kind])
+    socket.create_connection(place, timeout=_KNOCK_SECONDS).close()
 
 
 @contextlib.contextmanager

@@ -103,9 +103,13 @@ def _answering_errors(command: Callable[..., None]) -> Callable[..., None]:
         except Exception as error:
             ours = _mendable(error)
             if ours is None:
-                raise
+                shown = traceback.format_exc()
+                if redacted(shown) == shown:
+                    raise
+                print(redacted(shown), file=sys.stderr)
+                raise typer.Exit(FAILED) from None
             if os.environ.get("SLLM_DEBUG", "") not in ("", "0"):
-                traceback.print_exc()
+                print(redacted(traceback.format_exc()), file=sys.stderr)
             _complain(" ".join(redacted(str(ours)).split()))
             raise typer.Exit(BAD_INPUT if isinstance(ours, _BAD_INPUT_ERRORS) else FAILED) from None
 

@@ -96,9 +96,16 @@ def segment(
     elif source is None or output is None:
         raise typer.BadParameter("needs IN and --output OUT, or --list")
     else:
-        counts = jobs.segment.segment_file(segmenter, option or [], source, output)
-        told = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-        print(f"{told} -> {output}", file=sys.stderr)
+        made = jobs.segment.segment_file(segmenter, option or [], source, output)
+        print(
+            f"{made.documents:,} documents, {made.characters:,} characters, {made.sentences:,} sentences -> {output}",
+            file=sys.stderr,
+        )
+        if made.rejected:
+            print(
+                f"{made.rejected:,} lines rejected, which {output} lacks; the first: {made.first_rejected}",
+                file=sys.stderr,
+            )
 
 
 def plan(

@@ -1,20 +1,21 @@
 """What became of a corpus: what is in its shards, and how many documents were rejected or filtered, and why."""
 
-import json
 import re
-from collections.abc import Mapping
-from typing import Any
+import sys
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from infra.shard_output import REJECTED, ShardOutput
+from infra.shard_output import REJECTED, RejectionKind, ShardOutput
+from pipeline.corpus import Rejection
 from pipeline.errors import ShardError
 from pipeline.manifest import Manifest
+from pipeline.redaction import redacted
 
 _NOT_IN_METRIC_NAMES = re.compile(r"[^\w.\- ]+")
 _LONGEST_METRIC_NAME = 200
+_NOTHING = "no document was rejected or filtered"
 
 
 def metrics(manifest: Manifest) -> dict[str, float]:
@@ -42,18 +43,20 @@ def _metric_name(prefix: str, reason: str) -> str:
     return f"{prefix}/{allowed or 'other'}"
 
 
-def figures(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
-    """Name and value of each line of a table over a whole run."""
+def figures(output: str) -> list[tuple[str, str]]:
+    """Name and value of each line of a table over a whole run; `output` holds finished shards."""
+    # Of the manifest: the record of a job that is reused may be of a version that counted less.
+    counts = metrics(_finished(ShardOutput(output)))
     rows = [
-        (f"corpus {name} ({split})", f"{metrics[f'{split}/{name}']:,.0f}")
+        (f"corpus {name} ({split})", f"{counts[f'{split}/{name}']:,.0f}")
         for name in ("documents", "sentences", "tokens", "bytes")
         for split in ("train", "dev")
     ]
-    for key, value in metrics.items():
+    for key, value in counts.items():
         kind, _, reason = key.partition("/")
         if reason and kind in ("rejected", "filtered"):
             rows.append((f"corpus {kind}: {reason}", f"{value:,.0f}"))
-    lossy = sum(metrics.get(f"{split}/lossy_documents", 0) for split in ("train", "dev"))
+    lossy = sum(counts[f"{split}/lossy_documents"] for split in ("train", "dev"))
     if lossy:
         rows.append(("corpus documents that the tokenizer changes", f"{lossy:,.0f}"))
     return rows
@@ -65,77 +68,104 @@ def show(output: str, console: Console | None = None) -> None:
     Raises `ShardError` where `output` holds no finished shards.
     """
     folder = ShardOutput(output)
-    manifest = folder.manifest()
-    if manifest is None:
-        raise ShardError(f"{output} holds no finished shards; run `sllm prepare`")
+    manifest = _finished(folder)
     console = console or Console()
     console.print(_totals(output, manifest))
-    counts = {**_keyed(manifest.filtered, is_filtered=True), **_keyed(manifest.rejected, is_filtered=False)}
+    _warn_of_losses(manifest)
+    counts = _set_aside(manifest)
     if not counts:
-        console.print("no document was rejected or filtered", highlight=False)
+        console.print(_NOTHING, highlight=False)
         return
-    console.print(_set_aside(counts, _first_of_each(folder.folder.read(REJECTED) or b"", set(counts))))
-    path = Text(f"all of them: {output.rstrip('/')}/{REJECTED}")
-    console.print(path, soft_wrap=True, highlight=False)
-
-
-def _totals(output: str, manifest: Manifest) -> Table:
-    table = Table(title=Text(f"sllm prepare: {output}"), title_justify="left")
-    table.add_column("")
-    for split in manifest.totals:
-        table.add_column(split, justify="right")
-    shards = {split: [one for one in manifest.shards if one.split == split] for split in manifest.totals}
-    read = {
-        split: sum(one.num_bytes for one in manifest.identity.inputs if one.is_dev == (split == "dev"))
-        for split in manifest.totals
-    }
-    rows = {
-        "bytes read": read,
-        "documents": {split: totals.documents for split, totals in manifest.totals.items()},
-        "sentences": {split: totals.sentences for split, totals in manifest.totals.items()},
-        "tokens": {split: totals.tokens for split, totals in manifest.totals.items()},
-        "bytes of text": {split: totals.num_bytes for split, totals in manifest.totals.items()},
-        "bytes of shards": {split: sum(one.file_bytes for one in shards[split]) for split in shards},
-    }
-    if any(totals.lossy_documents for totals in manifest.totals.values()):
-        rows["documents that the tokenizer changes"] = {
-            split: totals.lossy_documents for split, totals in manifest.totals.items()
-        }
-    for name, by_split in rows.items():
-        table.add_row(name, *(f"{value:,}" for value in by_split.values()))
-    return table
-
-
-_Key = tuple[bool, str]
-"""Whether a filter dropped it, and the filter or the reason."""
-
-
-def _keyed(counts: Mapping[str, int], is_filtered: bool) -> dict[_Key, int]:
-    return {(is_filtered, reason): count for reason, count in counts.items()}
-
-
-def _first_of_each(rejected: bytes, wanted: set[_Key]) -> dict[_Key, dict[str, Any]]:
-    """The first row of `rejected.jsonl` of each kind."""
-    first: dict[_Key, dict[str, Any]] = {}
-    for line in rejected.splitlines():
-        row = json.loads(line)
-        first.setdefault((row["is_filtered"], row["reason"]), row)
-        if len(first) == len(wanted):
-            break
-    return first
-
-
-def _set_aside(counts: Mapping[_Key, int], first: Mapping[_Key, Mapping[str, Any]]) -> Table:
     table = Table()
     table.add_column("rejected, or filtered by")
     table.add_column("documents", justify="right")
     table.add_column("the first", overflow="fold")
-    for key, count in counts.items():
-        is_filtered, reason = key
-        example = first.get(key)
-        shown = ""
-        if example is not None:
-            detail = f" ({example['detail']})" if example["detail"] else ""
-            shown = f"{example['file']}, {example['position']}{detail}"
-        table.add_row(Text(f"filter {reason}" if is_filtered else reason), f"{count:,}", Text(shown))
+    first = folder.first_rejections(counts)
+    for kind, count in counts.items():
+        table.add_row(Text(_title(kind)), f"{count:,}", Text(_example(first.get(kind))))
+    console.print(table)
+    console.print(Text(_where(output)), soft_wrap=True, highlight=False)
+
+
+def lines(output: str) -> list[str]:
+    """What was rejected or filtered, the first of each reason, for the end of a whole run."""
+    folder = ShardOutput(output)
+    counts = _set_aside(_finished(folder))
+    first = folder.first_rejections(counts)
+    found = [
+        f"{_title(kind)}, the first of {count:,}: {_example(first.get(kind))}"
+        for kind, count in counts.items()
+    ]
+    return [*found, _where(output)] if found else [_NOTHING]
+
+
+def _finished(folder: ShardOutput) -> Manifest:
+    manifest = folder.manifest()
+    if manifest is None:
+        raise ShardError(f"{folder.folder.url} holds no finished shards; run `sllm prepare`")
+    return manifest
+
+
+def _totals(output: str, manifest: Manifest) -> Table:
+    table = Table(title=Text(f"sllm prepare: {redacted(output)}"), title_justify="left")
+    table.add_column("")
+    for name in (*manifest.totals, "all"):
+        table.add_column(name, justify="right")
+    totals = manifest.totals
+    shards = {split: [one for one in manifest.shards if one.split == split] for split in totals}
+    read = {
+        split: sum(one.num_bytes for one in manifest.identity.inputs if one.is_dev == (split == "dev"))
+        for split in totals
+    }
+    rows = {
+        "bytes read": read,
+        "documents": {split: one.documents for split, one in totals.items()},
+        "sentences": {split: one.sentences for split, one in totals.items()},
+        "tokens": {split: one.tokens for split, one in totals.items()},
+        "bytes of text": {split: one.num_bytes for split, one in totals.items()},
+        "bytes of shards": {split: sum(one.file_bytes for one in shards[split]) for split in shards},
+    }
+    if any(one.lossy_documents for one in totals.values()):
+        rows["documents that the tokenizer changes"] = {
+            split: one.lossy_documents for split, one in totals.items()
+        }
+    for name, by_split in rows.items():
+        # Files of `data.inputs` are of both splits where a share of their documents is dev.
+        is_apart = name != "bytes read" or not manifest.identity.data.get("dev_fraction")
+        cells = [f"{value:,}" if is_apart else "" for value in by_split.values()]
+        table.add_row(name, *cells, f"{sum(by_split.values()):,}")
     return table
+
+
+def _warn_of_losses(manifest: Manifest) -> None:
+    lossy = sum(totals.lossy_documents for totals in manifest.totals.values())
+    if lossy:
+        documents = sum(totals.documents for totals in manifest.totals.values())
+        print(
+            f"warning: of {lossy:,} of {documents:,} documents the token ids do not give the text back (characters "
+            "that the tokenizer does not know, or changes): bits per byte of these shards mean nothing; a "
+            "byte-level tokenizer loses nothing",
+            file=sys.stderr,
+        )
+
+
+def _set_aside(manifest: Manifest) -> dict[RejectionKind, int]:
+    """Counts by filter, then by reason of rejection."""
+    counts = {(name, True): count for name, count in manifest.filtered.items()}
+    return counts | {(reason, False): count for reason, count in manifest.rejected.items()}
+
+
+def _title(kind: RejectionKind) -> str:
+    reason, is_filtered = kind
+    return f"filter {reason}" if is_filtered else reason
+
+
+def _example(rejection: Rejection | None) -> str:
+    if rejection is None:
+        return f"{REJECTED} lacks it"
+    detail = f" ({rejection.detail})" if rejection.detail else ""
+    return redacted(f"{rejection.file}, {rejection.position}{detail}")
+
+
+def _where(output: str) -> str:
+    return redacted(f"all of them: {output.rstrip('/')}/{REJECTED}")

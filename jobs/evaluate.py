@@ -188,12 +188,33 @@ def read_report(output: str) -> Report:
     return json.loads(Path(output, REPORT_FILE).read_text())
 
 
+def notes_of(report: Report) -> list[str]:
+    """What must be said beside the figures: bits per byte that mean nothing, and other segmenters."""
+    notes = []
+    if lossy := lossy_documents(report):
+        notes.append(
+            f"(*) Bits per byte mean nothing here: of {lossy:,} documents of the dev split the token ids do not give "
+            "the text back; perplexities are of what is left."
+        )
+    for name, figures in report.items():
+        if "segmenter" in figures:
+            notes.append(
+                f"{name} was trained on sentences of {figures['segmenter']}, and scored on those of "
+                f"{figures['shards_segmenter']}."
+            )
+    return notes
+
+
+def lossy_documents(report: Report) -> int:
+    """Documents of the dev split that their token ids do not give back."""
+    return max((figures.get("lossy_documents", 0) for figures in report.values()), default=0)
+
+
 def print_report(report: Report) -> None:
     """A table of likelihoods, and a line on reconstruction."""
     table = Table(title="Dev documents", title_justify="left")
     table.add_column("model")
-    lossy = max((figures.get("lossy_documents", 0) for figures in report.values()), default=0)
-    mark = " (*)" if lossy else ""
+    mark = " (*)" if lossy_documents(report) else ""
     for column in (f"bits per byte{mark}", "perplexity a token", "parameters"):
         table.add_column(column, justify="right")
     for name, figures in report.items():
@@ -203,19 +224,8 @@ def print_report(report: Report) -> None:
             table.add_row(name, *row, parameters)
     console = Console(width=None if sys.stdout.isatty() else 100)
     console.print(table)
-    if lossy:
-        console.print(
-            f"(*) Bits per byte mean nothing here: of {lossy:,} documents of the dev split the token ids do not give "
-            "the text back; perplexities are of what is left.",
-            highlight=False,
-        )
-    for name, figures in report.items():
-        if "segmenter" in figures:
-            console.print(
-                f"{name} was trained on sentences of {figures['segmenter']}, and scored on those of "
-                f"{figures['shards_segmenter']}.",
-                highlight=False,
-            )
+    for note in notes_of(report):
+        console.print(note, highlight=False, markup=False)
     if vae := report.get("vae"):
         console.print(
             f"SentenceVAE: {vae['token_accuracy']:.2%} of tokens, {vae['exact_sentences']:.2%} of "

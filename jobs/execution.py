@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from infra.provenance import code_versions, ray_job_tags
-from infra.tracking import ActiveRun, resolve_uri, start_run
+from infra.tracking import ActiveRun, check_store, resolve_uri, start_run
 from jobs.place import absolute, job_place
 from pipeline.config import Config
 from pipeline.errors import ConfigError, SllmError
@@ -84,6 +84,7 @@ def run_job(
             return earlier
     place.check(earlier, [artifact.path for artifact in inputs], force)
     check()
+    check_store(config.tracking)
     with place.held():
         replaced = earlier if force else None
         unfinished = earlier if not force and earlier is not None and earlier.finished is None else None
@@ -182,7 +183,9 @@ def _ended(run: ActiveRun) -> Iterator[None]:
             run.close()
             run.end(status, error)
         except Exception as trouble:
-            error.add_note(f"and its MLflow run {run.run_id} could not be ended as {status}: {trouble}")
+            error.add_note(
+                f"and its MLflow run {run.run_id} could not be ended as {status}: {redacted(str(trouble))}"
+            )
         raise
     with _said(run, run.output):
         run.end("FINISHED")

@@ -2,11 +2,9 @@
 
 import hashlib
 import json
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -22,7 +20,7 @@ from rich.progress import (
 import segmenters
 from infra.shard_output import REJECTED, FinishedSplit, ShardOutput
 from infra.split_worker import Workers, start_workers
-from infra.tracking import check_store
+from infra.tracking import check_server
 from jobs import corpus_summary
 from jobs.place import check_new
 from pipeline.config import Config, TokenizerConfig
@@ -44,6 +42,7 @@ from pipeline.errors import ConfigError, CorpusError
 from pipeline.lineage import RECORD_NAME, Artifact, JobRecord
 from pipeline.manifest import Manifest
 from pipeline.preparation import SplitTask, duplicated_hashes, find_duplicates, make_identity, reading_options
+from pipeline.redaction import redacted
 from pipeline.tokens import Tokenizer
 from segmenters import Segmenter
 
@@ -74,7 +73,10 @@ class Materials:
 
 
 def run(config: Config, force: bool = False) -> JobRecord:
-    """Make the shards of `config` in `config.output`, as one MLflow run; what is finished is reused."""
+    """Make the shards of `config` in `config.output`, as one MLflow run; what is finished is reused.
+
+    Prints what is in them, and what is in none of them (`jobs.corpus_summary`).
+    """
     from jobs.execution import run_job
 
     if config.output is None:
@@ -83,7 +85,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
     if force:
         config = config.model_copy(update={"prepare": config.prepare.model_copy(update={"overwrite": True})})
     _check_place(config, output)
-    check_store(config.tracking)
+    check_server(config.tracking)
     materials = gather(config, output)
     if materials.tokenizer is not None and not config.prepare.overwrite:
         ShardOutput(output).check_bos_eos(materials.tokenizer)
@@ -202,21 +204,7 @@ def prepare(config: Config, output: str, materials: Materials | None = None) -> 
         workers.close()
     shard_output.write_rejected(sorted(finished.items()))
     _check_rejected(config, output, finished)
-    manifest = shard_output.finish(identity, finished, tokenizer)
-    _warn_of_losses(manifest)
-    return manifest
-
-
-def _warn_of_losses(manifest: Manifest) -> None:
-    lossy = sum(totals.lossy_documents for totals in manifest.totals.values())
-    if lossy:
-        documents = sum(totals.documents for totals in manifest.totals.values())
-        print(
-            f"warning: of {lossy:,} of {documents:,} documents the token ids do not give the text back (characters "
-            "that the tokenizer does not know, or changes): bits per byte of these shards mean nothing; a "
-            "byte-level tokenizer loses nothing",
-            file=sys.stderr,
-        )
+    return shard_output.finish(identity, finished, tokenizer)
 
 
 def _trained_tokenizer(
@@ -303,7 +291,8 @@ def _check_rejected(config: Config, output: str, finished: dict[int, FinishedSpl
         )
         raise CorpusError(
             f"{rejected} of {total} documents (lines, of what is broken) were rejected, more than "
-            f"data.max_rejected_fraction={allowed} allows: {first}; all stand in {Path(output) / REJECTED}"
+            f"data.max_rejected_fraction={allowed} allows: {redacted(first)}; all of them are listed in "
+            f"{redacted(output.rstrip('/'))}/{REJECTED}"
         )
     if documents == 0:
         raise CorpusError(f"there is no document in {', '.join(config.data.inputs + config.data.dev_inputs)}")

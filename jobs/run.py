@@ -8,7 +8,7 @@ from rich.table import Table
 
 from infra.tracking import resolve_uri
 from jobs import corpus_summary
-from jobs.evaluate import read_report
+from jobs.evaluate import lossy_documents, notes_of, read_report
 from jobs.place import check_new, output_folder
 from pipeline.config import Config
 from pipeline.lineage import JobRecord
@@ -78,6 +78,8 @@ def summarize(config: Config, records: dict[str, JobRecord]) -> None:
     for name, value in _figures(config, records):
         table.add_row(name, value)
     console.print(table)
+    for line in _notes(records):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     uri = resolve_uri(config.tracking.uri)
     if redacted(uri) != uri:
         shown = f"{redacted(uri)} (for `sllm lineage`, set MLFLOW_TRACKING_URI to the whole address)"
@@ -95,7 +97,7 @@ def summarize(config: Config, records: dict[str, JobRecord]) -> None:
 def _figures(config: Config, records: dict[str, JobRecord]) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     if prepare := records.get("prepare"):
-        rows += corpus_summary.figures(prepare.metrics)
+        rows += corpus_summary.figures(prepare.output.path)
     for job in ("train-lm", "train-vae", "train-sllm"):
         if record := records.get(job):
             rows.append((f"{job}: tokens seen", f"{record.metrics['train/tokens']:,.0f}"))
@@ -105,11 +107,20 @@ def _figures(config: Config, records: dict[str, JobRecord]) -> list[tuple[str, s
         if vae := report.get("vae"):
             rows.append(("reconstruction: tokens", f"{vae['token_accuracy']:.2%}"))
             rows.append(("reconstruction: whole sentences", f"{vae['exact_sentences']:.2%}"))
+        mark = " (*)" if lossy_documents(report) else ""
         rows += [
-            (f"bits per byte: {model}", f"{figures['bits_per_byte']:.4f}")
+            (f"bits per byte{mark}: {model}", f"{figures['bits_per_byte']:.4f}")
             for model, figures in report.items()
             if "bits_per_byte" in figures
         ]
     if generate := records.get("generate"):
         rows.append(("generated tokens/s", f"{generate.metrics['tokens_per_second']:,.0f}"))
     return rows
+
+
+def _notes(records: dict[str, JobRecord]) -> list[str]:
+    """What stands below the table: what was rejected, and what must be known of the figures."""
+    notes = corpus_summary.lines(records["prepare"].output.path) if "prepare" in records else []
+    if evaluation := records.get("evaluate"):
+        notes += notes_of(read_report(evaluation.output.path))
+    return notes

@@ -6,11 +6,12 @@ import gzip
 import json
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
 import segmenters
+from pipeline.config import DataConfig
 from pipeline.config.paths import resolved_options
 from pipeline.corpus.fields import MISSING, field_value, json_value, repeated_key, shortly
 from pipeline.corpus.lines import decoded, without_marks
@@ -20,6 +21,21 @@ from segmenters import Segmenter, SegmenterError
 
 BATCH_CHARACTERS = 2**20
 """Characters of text that are split at once."""
+MAX_REJECTED_FRACTION: float = DataConfig().max_rejected_fraction
+"""Share of the lines of a file that may be no documents, as in `sllm prepare`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Segmented:
+    """What was cut, and what was not."""
+
+    documents: int
+    characters: int
+    sentences: int
+    rejected: int = 0
+    """Lines that are no documents, and are left out."""
+    first_rejected: str | None = None
+    """File, line and what is wrong with the first of them."""
 
 
 def build(name: str, options: Iterable[str] = ()) -> Segmenter:
@@ -45,16 +61,25 @@ def segment_file(
     output: str | Path,
     text_field: str = "text",
     id_field: str = "id",
-) -> dict[str, int]:
+) -> Segmented:
     """Write `{"id", "ends"}` for each document `{"id", "text", ...}` of `source`, in its order.
 
-    Files whose name ends in `.gz` are gzip. The output appears whole or not at all. Returns the numbers
-    of documents, characters and sentences. Raises `ConfigError` for an unknown segmenter or option,
-    `CorpusError` for a file that cannot be read or a line that is no document.
+    Files whose name ends in `.gz` are gzip. The output appears whole or not at all. A line that is no document is left
+    out and counted. Raises `ConfigError` for an unknown segmenter or option, `CorpusError` for a file that cannot be
+    read, or where more lines than `MAX_REJECTED_FRACTION` are no documents.
     """
     chosen = build(segmenter, options)
     counts = {"documents": 0, "characters": 0, "sentences": 0}
-    documents = read_documents(Path(source), text_field, id_field)
+    rejected: list[CorpusError] = []
+    num_rejected = 0
+
+    def reject(error: CorpusError) -> None:
+        nonlocal num_rejected
+        num_rejected += 1
+        if not rejected:
+            rejected.append(error)
+
+    documents = read_documents(Path(source), text_field, id_field, reject)
     with written_aside(Path(output), Path(source)) as file:
         for batch in _batches(documents):
             for (identity, text), ends in zip(batch, chosen.split([text for _, text in batch]), strict=True):
@@ -63,20 +88,42 @@ def segment_file(
                 counts["documents"] += 1
                 counts["characters"] += len(text)
                 counts["sentences"] += len(ends)
-    return counts
+        lines = counts["documents"] + num_rejected
+        if num_rejected > MAX_REJECTED_FRACTION * lines:
+            raise CorpusError(
+                f"{num_rejected} of {lines} lines are no documents, more than {MAX_REJECTED_FRACTION:.0%}; the first: "
+                f"{rejected[0]}"
+            )
+    return Segmented(**counts, rejected=num_rejected, first_rejected=str(rejected[0]) if rejected else None)
 
 
-def read_documents(path: Path, text_field: str = "text", id_field: str = "id") -> Iterator[tuple[Any, str]]:
+def _raise(error: CorpusError) -> None:
+    raise error
+
+
+def read_documents(
+    path: Path,
+    text_field: str = "text",
+    id_field: str = "id",
+    reject: Callable[[CorpusError], None] = _raise,
+) -> Iterator[tuple[Any, str]]:
     """Id and text of each line of a JSONL file, gzip or plain; empty lines are passed over.
 
-    Raises `CorpusError` naming the file, the line, and what is wrong with it.
+    A line that is no document goes to `reject`, as a `CorpusError` naming the file, the line, and what is wrong with
+    it; by default that is raised. A file that cannot be read always raises one.
     """
     number = 0
     try:
         with _open(path, "rb") as lines:
             for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield _document(line, f"{path}:{number}", text_field, id_field)
+                if not line.strip():
+                    continue
+                try:
+                    document = _document(line, f"{path}:{number}", text_field, id_field)
+                except CorpusError as error:
+                    reject(error)
+                    continue
+                yield document
     except (OSError, EOFError, zlib.error) as error:
         where = f"{path}, after line {number}" if number else str(path)
         raise CorpusError(f"cannot read {where}: {getattr(error, 'strerror', None) or error}") from error

@@ -182,8 +182,9 @@ def model_card(
     values = ", ".join(f"{key} {value}" for key, value in _plain(settings).items())
     return f"""# A sentence segmenter: learned_v1
 
-{weights.stat().st_size:,} bytes, SHA-256 `{load_weights(weights).digest}`. One model for all languages and kinds of
-text; it says for each place in a text how probable it is that a sentence ends there.
+{weights.stat().st_size:,} bytes, SHA-256 `{load_weights(weights).digest}`. It takes text
+of any language, and says for each place how probable it is that a sentence ends there. How good it is on languages and
+kinds of text that are not listed here, these scores do not say.
 
 ## Data
 

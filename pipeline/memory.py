@@ -39,7 +39,8 @@ def training_memory(
     value = 4 if precision == "fp32" else 2
     trained, all_ = num_parameters(module, trained=True), num_parameters(module)
     has_master = precision != "fp32" or stage > 0
-    weights, gradients = float(value * all_), float(value * trained)
+    # DeepSpeed sums half-precision gradients in fp32 where it partitions them.
+    weights, gradients = float(value * all_), float((4 if stage >= 2 else value) * trained)
     optimizer = float((12 if has_master else 8) * trained)
     if stage >= 1:
         optimizer /= num_gpus

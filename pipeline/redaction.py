@@ -37,6 +37,10 @@ _SECRET_PARAMETER = re.compile(
     r"|AWSAccessKeyId)=)[^&\s\"'<>#\\]+",
     re.IGNORECASE,
 )
+_USER_FROM_ENVIRONMENT = re.compile(r"(?<=://)(?:(?:\$\{\w+\}|[\w.%+\-]*):)?\$\{\w+\}@")
+"""A password, or a token, that `${NAME}` stands for."""
+_FROM_ENVIRONMENT = re.compile(r"([=:]\s{0,4}[\"']?)\$\{\w+\}(?=[&\s\"'<>#\\\]}),;]|$)")
+"""A whole value that `${NAME}` stands for."""
 _AUTHORIZATION = re.compile(
     r"(authorization[\"']?\s{0,4}[:=]\s{0,4}[\"']?(?:bearer|basic|token|digest)\s+)[^\s\"',]+"
     r"|(\bbearer\s+)(?!token|auth)[\w.~+/=\-]+",
@@ -75,9 +79,14 @@ def redacted_tree(value: Any, key: str = "") -> Any:
 
 
 def is_secret(text: str) -> bool:
-    """Whether there is something in the text that must not be seen, which a query like `?download=true` is not."""
+    """Whether there is something in the text that must not be seen. A query like `?download=true` is no secret, and
+    `${NAME}`, an environment variable that is not resolved yet, stands for one and is none."""
+    text = _FROM_ENVIRONMENT.sub(rf"\1{MASK}", _USER_FROM_ENVIRONMENT.sub("", text))
     without_queries = _URL.sub(lambda match: _QUERY.sub("", match[0]), text)
-    return redacted(without_queries) != without_queries or _SECRET_PARAMETER.search(text) is not None
+    shown = (match[0] for match in _SECRET_PARAMETER.finditer(text))
+    return redacted(without_queries) != without_queries or any(
+        parameter.partition("=")[2].rstrip("]}),;") != MASK for parameter in shown
+    )
 
 
 def _plain_url(match: re.Match[str]) -> str:

@@ -47,7 +47,7 @@ def _count_tokens(text: str, text_ends: Ends) -> NDArray[np.int64]:
 
 @dataclasses.dataclass(frozen=True)
 class Learned(Segmenter):
-    """One small model for all languages and kinds of text, shipped with the package."""
+    """A small model, shipped: English prose, code and tables; in most other languages a rule is as good or better."""
 
     name: ClassVar[str] = "learned_v1"
 

@@ -77,7 +77,7 @@ _CODE_SHARE = 0.6
 _LINES = 80  # of a sample, evenly spaced
 _LONGEST_CODE_LINE = 200
 _DEFINITION = re.compile(
-    r"^(?:import \w|from \S+ import\b|[ \t]*def \w+\(|class \w+[^\n]*:\s*$|async def |if __name__|__\w+__ =)",
+    r"^(?:import \w|from \S+ import\b|[ \t]*def \w+\(|class \w[^\n]*:\s*$|async def |if __name__|__\w+__ =)",
     re.M,
 )
 _MANY_DEFINITIONS = 3
@@ -152,7 +152,7 @@ def _is_minified(line: str) -> bool:
 _YAML_MARGIN = re.compile(r"(?:[\w./$-]+|\"[^\"]+\"|'[^']+'):(?:\s|$)|-\s|---|\.\.\.$|#|%\w|[\]})]")
 _YAML_KEY = re.compile(r"(?:- )*(?:[\w./$-]+|\"[^\"]+\"|'[^']+'):(?:\s|$)")
 _YAML_NESTED = re.compile(
-    r"^[ ]*(?:- )*[\w./$-]+:[ ]*(?:[|>][-+\d]*)?[ ]*(?:#.*)?\n(?:[ ]+\S|- \S)|^- [\w./$-]+:[^\n]*\n  [\w./$-]+:",
+    r"^[ ]*(?:- )*[\w./$-]+:[ ]*+(?:[|>][-+\d]*+[ ]*+)?(?:#.*)?\n(?:[ ]+\S|- \S)|^- [\w./$-]+:[^\n]*\n  [\w./$-]+:",
     re.M,
 )
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from segmenters.characters import Kind, kinds
 from segmenters.contract import Ends, Segmenter, SegmenterError
 
 
@@ -33,8 +34,9 @@ class WtpsplitSat(Segmenter):
     def _ends(self, text: str, probability_N: Any) -> Ends:
         place_M = np.flatnonzero(np.asarray(probability_N, np.float32) > self.threshold) + 1
         # White space stays with the sentence before it.
-        behind_M = [len(text) - len(text[place:].lstrip()) for place in place_M.tolist()]
-        return np.unique(np.array([*behind_M, len(text)] if text else [], np.int64))
+        solid_N = np.append(np.flatnonzero(kinds(text) > Kind.BREAK), len(text))
+        behind_M = solid_N[np.searchsorted(solid_N, place_M)]
+        return np.unique(np.append(behind_M, len(text))) if text else np.empty(0, np.int64)
 
 
 @functools.lru_cache(maxsize=2)

@@ -30,14 +30,15 @@ class DataConfig(Section):
     """Share of the documents of `inputs` that goes to the dev split, chosen by a hash of the document's own id, or
     of its text where it has none."""
     format: Literal["auto", "text", "jsonl", "parquet", "arrow", "csv", "conllu"] = "auto"
-    """Format of the files; `auto` goes by their names and how their content begins."""
+    """Format of the files; `auto` goes by their content and name."""
     text_field: str = "text"
     """Field or column that holds the text; `meta.text` is also the field `text` in the object or struct `meta`."""
     id_field: str = "id"
     """Field or column that holds the document id; where it is missing, `FILE#ROW@DIGEST` is made of
     the file's name, the row and the text."""
     delimiter: str | None = None
-    """Between the cells of a CSV file, one ASCII character; none: a comma."""
+    """Between the cells of a CSV file, one ASCII character; none: what the name says (`.tsv`: a tab), or what gives the
+    column of the text."""
     encoding: str = "utf-8"
     """Of text, JSONL, CSV and CoNLL-U: the name of one of Python's codecs."""
     max_bytes: Bytes | None = None

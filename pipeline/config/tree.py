@@ -34,7 +34,8 @@ class Config(Section):
     training in this one process. `auto`: training as `ray`; preparation as `ray` where a cluster is given
     (`ray.address`, RAY_ADDRESS, a submitted job), else as `local`, as starting Ray costs more than it brings."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of training; weights and moments stay in fp32. fp16 scales the loss."""
+    """Arithmetic of training; weights and moments stay in fp32, and so do sums of gradients, but at ZeRO stages 0 and
+    1. fp16 scales the loss."""
     data: DataConfig = DataConfig()
     segmenter: SegmenterConfig = SegmenterConfig()
     segmenter_training: SegmenterTrainConfig = SegmenterTrainConfig()

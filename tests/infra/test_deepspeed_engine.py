@@ -160,7 +160,37 @@ def one_worker(folder, out):
         runtime = FolderRuntime(folder / "one" / zero, folder / zero / "2", until=4)
         out[zero, "one"] = run(deepspeed(zero), runtime)
     out["refused"] = {"fp16": refused(DeepSpeedConfig(), "fp16"), "nvme": refused(NVME, "fp32")}
+    out["sums"] = {zero: error_of_sum(zero) for zero in ("2", "3", "2-offloaded", "3-offloaded")}
     out["from plain"] = run(deepspeed("2"), FolderRuntime(folder / "again", folder / "plain" / "4"))
+
+
+class Line(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.line = torch.nn.Linear(16, 8)
+
+    def forward(self, x):
+        return torch.tanh(self.line(x.to(self.line.weight.dtype))).float().sum() / 64
+
+
+def error_of_sum(zero):
+    """Of the bf16 gradients of 64 micro-batches: how far their sum is from that in fp32, relatively."""
+    from deepspeed.utils import safe_get_full_grad
+
+    micro_batches = (torch.randn(64, 4, 16, generator=torch.Generator().manual_seed(1)) + 0.5).unbind()
+    half, expected = Line().to(torch.bfloat16), 0.0
+    for x in micro_batches:
+        half.zero_grad()
+        half(x).backward()
+        expected = expected + torch.cat([p.grad.float().flatten() for p in half.parameters()])
+    module = Line()
+    engine = DeepSpeedEngine(module, TrainConfig(micro_batches_per_step=64), ZERO[zero], "bf16")
+    for x in micro_batches:
+        engine.backward(engine.forward(x))
+    found = torch.cat([safe_get_full_grad(p).float().flatten() for p in module.parameters()])
+    engine.step(1e-3)
+    return float((found - expected).norm() / expected.norm())
 
 
 def three_workers(folder, out):
@@ -250,6 +280,10 @@ def test_plain_and_deepspeed_go_on_from_each_other(runs):
 def test_what_the_machine_cannot_do_is_refused_in_our_words(runs):
     assert "no fp16 arithmetic" in runs[0]["refused"]["fp16"]
     assert "libaio-dev" in runs[0]["refused"]["nvme"]
+
+
+def test_gradients_of_micro_batches_are_summed_in_fp32(runs):
+    assert runs[0]["sums"] == pytest.approx(dict.fromkeys(runs[0]["sums"], 0.0), abs=1e-6)
 
 
 def test_the_curve_is_not_flat(runs):

@@ -1,5 +1,7 @@
 """What DeepSpeed is told."""
 
+import pytest
+
 from infra.deepspeed_settings import merge, settings
 from pipeline.config import DeepSpeedConfig, TrainConfig
 
@@ -35,3 +37,12 @@ def test_offloading_is_told_in_deepspeeds_words():
         "offload_optimizer": {"device": "nvme", "nvme_path": "/nvme", "buffer_count": 8},
         "offload_param": {"device": "cpu"},
     }
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_gradients_are_summed_in_fp32_where_deepspeed_can(stage, precision):
+    found = settings(TrainConfig(), DeepSpeedConfig(zero_stage=stage), precision, 4).get("data_types")
+    assert found == ({"grad_accum_dtype": "fp32"} if stage >= 2 and precision != "fp32" else None)
+    own = DeepSpeedConfig(zero_stage=stage, config={"data_types": {"grad_accum_dtype": "bf16"}})
+    assert settings(TrainConfig(), own, precision, 4)["data_types"] == {"grad_accum_dtype": "bf16"}

@@ -251,8 +251,13 @@ SECRET_FILES = [
         "my_secrets.yaml",
         "api_token.txt",
     ),
+    *("SERVER.PEM", "Secrets.JSON", "credentials.csv", "sub/kubeconfig", "_netrc", "prod.tfvars", "key.asc"),
+    *("secrets/plain.txt", "AuthKey.p8", "model.gguf", "pytorch_model.bin", "last.ckpt", "corpus.jsonl.xz"),
 ]
-PLAIN_FILES = ["my_segmenter.py", "sub/rules.py", "config.yaml", "tokenizer.json", "secret_sentences.py"]
+PLAIN_FILES = [
+    *("my_segmenter.py", "sub/rules.py", "config.yaml", "tokenizer.json", "secret_sentences.py", "words.txt"),
+    *("patterns.jsonl", "keyboard.py", "tokens.py"),
+]
 
 
 def test_hidden_files_keys_and_credentials_never_travel(tmp_path):
@@ -289,6 +294,33 @@ def test_a_secret_in_a_submission_is_refused(argument, tmp_path):
     with pytest.raises(ConfigError, match="holds a secret"):
         submit("http://127.0.0.1:1", "prepare", str(tmp_path / "c.yaml"), [], config, folder=tmp_path)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "https://${USER}:${PASSWORD}@h/a",
+        "https://h/a?X-Amz-Signature=${SIGNATURE}&x=1",
+        "https://h/a?sig=${S}",
+    ],
+)
+def test_a_variable_in_place_of_a_secret_travels(value, tmp_path, monkeypatch, capsys):
+    """The remedy of the refusal is itself accepted, in an override and in a file; the address shows no password."""
+    sent = []
+
+    class Client:
+        def submit_job(self, **options):
+            sent.append(options["entrypoint"])
+            return "job"
+
+    monkeypatch.setattr(submission, "_client", lambda _address: Client())
+    monkeypatch.setattr(submission, "_follow", lambda *_arguments: 0)
+    config = load_config(None, ["tracking.uri=https://mlflow", "output=/shared/x"])
+    argument = f"data.inputs=[{value}]"
+    (tmp_path / "c.yaml").write_text(f"data:\n  inputs: ['{value}']\n")
+    address = "http://me:hunter2@127.0.0.1:1"
+    assert submit(address, "prepare", str(tmp_path / "c.yaml"), [argument], config, folder=tmp_path) == 0
+    assert value in sent[0] and "hunter2" not in capsys.readouterr().err
 
 
 def test_a_folder_that_is_too_large_names_what_is_large(tmp_path, monkeypatch):

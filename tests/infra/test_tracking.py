@@ -8,7 +8,7 @@ import pytest
 
 from infra import metrics_logger
 from infra.metrics_logger import MetricsLogger
-from infra.tracking import attach, check_store, client_of, resolve_experiment, resolve_uri, start_run
+from infra.tracking import attach, check_server, client_of, resolve_experiment, resolve_uri, start_run
 from pipeline.config import TrackingConfig
 from pipeline.errors import ConfigError
 from pipeline.lineage import Artifact
@@ -112,7 +112,7 @@ def test_a_server_that_refuses_is_told_in_one_line():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(ConfigError, match="cannot be used") as caught:
-        check_store(TrackingConfig(uri=f"http://127.0.0.1:{port}"))
+        check_server(TrackingConfig(uri=f"http://127.0.0.1:{port}"))
     assert len(str(caught.value).splitlines()) == 1
 
 

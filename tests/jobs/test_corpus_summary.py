@@ -1,5 +1,6 @@
 """What `prepare` says at its end about the corpus: totals, rejections, filtered documents, the first of each."""
 
+import dataclasses
 import io
 import json
 import re
@@ -11,11 +12,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_metric_name
 from rich.console import Console
+from typer.testing import CliRunner
 
 from jobs import corpus_summary
 from jobs import prepare as prepare_job
 from jobs import run as whole_path
+from jobs.cli import app
+from jobs.evaluate import REPORT_FILE
 from pipeline.config import load_config
+from pipeline.lineage import Artifact
 from pipeline.manifest import Identity, Manifest
 
 TEXT = "The lazy dog sleeps. The quick fox jumps over it, and runs away! "
@@ -114,3 +119,78 @@ def test_a_reason_of_any_characters_is_a_metric_and_none_is_lost(reasons: dict[s
         assert sum(value for name, value in found.items() if name.startswith(kind + "/")) == sum(
             reasons.values()
         )
+
+
+def cells(told: str) -> list[list[str]]:
+    return [[cell.strip() for cell in re.split("[│┃]", line)] for line in told.splitlines()]
+
+
+def test_with_json_the_table_is_not_on_stdout(tmp_path, tracking_uri) -> None:
+    tree = config(tmp_path, tracking_uri).model_dump(mode="json")
+    (tmp_path / "config.json").write_text(json.dumps(tree))
+    result = CliRunner().invoke(app, ["prepare", str(tmp_path / "config.json"), "--json"])
+    assert json.loads(result.stdout)["metrics"]["rejected/broken JSON"] == 2
+    assert "broken JSON" in result.stderr and f"{tmp_path}/out/rejected.jsonl" in result.stderr
+
+
+def test_bytes_read_are_apart_where_files_are(tmp_path, tracking_uri, capfd) -> None:
+    settings = config(tmp_path, tracking_uri)
+    size = f"{(tmp_path / 'a.jsonl').stat().st_size:,}"
+    prepare_job.prepare(settings, str(tmp_path / "out"))
+    assert ["", "bytes read", "", "", size, ""] in cells(shown(tmp_path / "out"))
+    (tmp_path / "dev.txt").write_text("One text. " * 9)
+    more = (f"data.dev_inputs=[{tmp_path}/dev.txt]", "data.dev_fraction=0")
+    prepare_job.prepare(config(tmp_path, tracking_uri, *more), str(tmp_path / "other"))
+    row = next(row for row in cells(shown(tmp_path / "other")) if row[1:2] == ["bytes read"])
+    assert row[2:4] == [size, "90"]
+
+
+def test_at_a_url_and_where_the_list_is_damaged_or_gone(tmp_path, tracking_uri) -> None:
+    settings = config(tmp_path, tracking_uri)
+    prepare_job.prepare(settings, "memory://summary/out/")
+    console = Console(file=io.StringIO(), width=200)
+    corpus_summary.show("memory://summary/out/", console)
+    told = console.file.getvalue()
+    assert "all of them: memory://summary/out/rejected.jsonl" in told and "a.jsonl, line 21 (" in told
+    prepare_job.prepare(settings, str(tmp_path / "out"))
+    listed, whole = tmp_path / "out" / "rejected.jsonl", shown(tmp_path / "out")
+    listed.write_bytes(b"{\n[]\n\xff\n" + listed.read_bytes())
+    assert shown(tmp_path / "out") == whole
+    listed.unlink()
+    row = next(row for row in cells(shown(tmp_path / "out")) if row[1:2] == ["broken JSON"])
+    assert row[2:4] == ["2", "rejected.jsonl lacks it"]
+
+
+def test_credentials_in_a_url_are_not_shown(tmp_path, tracking_uri, monkeypatch) -> None:
+    prepare_job.prepare(config(tmp_path, tracking_uri), str(tmp_path / "out"))
+    console = Console(file=io.StringIO(), width=200)
+    folder = corpus_summary.ShardOutput(str(tmp_path / "out"))
+    monkeypatch.setattr(corpus_summary, "ShardOutput", lambda output: folder)
+    corpus_summary.show("ftp://me:hunter2@host/out", console)
+    assert "hunter2" not in console.file.getvalue() and "host/out/rejected.jsonl" in console.file.getvalue()
+
+
+def test_the_table_of_a_whole_run_has_the_counts_and_marks_figures_that_mean_nothing(
+    tmp_path, tracking_uri, capsys
+) -> None:
+    settings = config(tmp_path, tracking_uri)
+    record = prepare_job.run(settings)
+    old = dataclasses.replace(record, metrics={})  # of a version that counted less
+    likelihood = {"bits_per_byte": 1.25, "lossy_documents": 3}
+    report = {
+        "unigram": likelihood,
+        "sllm": likelihood | {"segmenter": "fixed_v1", "shards_segmenter": "punctuation_v1"},
+    }
+    (tmp_path / "evaluation").mkdir()
+    (tmp_path / "evaluation" / REPORT_FILE).write_text(json.dumps(report))
+    made = Artifact("report", str(tmp_path / "evaluation"), digest="", run_id="")
+    capsys.readouterr()
+    whole_path.summarize(settings, {"prepare": old, "evaluate": dataclasses.replace(record, output=made)})
+    told = capsys.readouterr().out
+    rows = cells(told)
+    assert ["", "corpus rejected: broken JSON", "2", ""] in rows
+    assert ["", "bits per byte (*): sllm", "1.2500", ""] in rows
+    assert "broken JSON, the first of 2: a.jsonl, line 21 (" in told
+    assert f"all of them: {tmp_path}/out/rejected.jsonl" in told
+    assert "(*) Bits per byte mean nothing here: of 3 documents" in told
+    assert "sllm was trained on sentences of fixed_v1, and scored on those of punctuation_v1." in told

@@ -19,7 +19,7 @@ def test_every_document_gets_its_ends(tmp_path: Path, suffix: str) -> None:
     source = write(tmp_path / f"in.{suffix}", {"id": 7, "text": "One. Two."}, "", {"id": "b", "text": ""})
     output = tmp_path / "new" / f"out.{suffix}"
     counts = segment.segment_file("punctuation_v1", ["line_breaks=false"], str(source), str(output))
-    assert counts == {"documents": 2, "characters": 9, "sentences": 2}
+    assert counts == segment.Segmented(documents=2, characters=9, sentences=2)
     data = output.read_bytes()
     lines = (gzip.decompress(data) if suffix.endswith("gz") else data).splitlines()
     assert [json.loads(line) for line in lines] == [{"id": 7, "ends": [5, 9]}, {"id": "b", "ends": []}]
@@ -94,3 +94,24 @@ def test_options_given_twice_or_with_repeated_keys_are_refused():
     for options in (["n=1", "n=2"], ["n={a: 1, a: 2}"]):
         with pytest.raises(ConfigError, match="given twice"):
             segment.build("fixed_v1", options)
+
+
+def test_a_few_broken_lines_are_left_out_counted_and_said(tmp_path):
+    from typer.testing import CliRunner
+
+    from jobs.cli import app
+
+    rows = [{"id": i, "text": "A. B."} for i in range(300)]
+    source = write(tmp_path / "in.jsonl", *rows[:7], "{", *rows[7:], "[]")
+    output = tmp_path / "out.jsonl"
+    result = CliRunner().invoke(app, ["segment", str(source), "--output", str(output)])
+    assert result.exit_code == 0, result.stderr
+    assert "300 documents" in result.stderr
+    assert f"2 lines rejected, which {output} lacks; the first: {source}:8: not JSON" in result.stderr
+    assert len(output.read_text().splitlines()) == 300
+    write(source, *rows[:99], "{", "{")
+    with pytest.raises(
+        CorpusError, match=r"2 of 101 lines are no documents, more than 1%; the first: .*:100: not JSON"
+    ):
+        segment.segment_file("punctuation_v1", [], source, tmp_path / "other.jsonl")
+    assert not (tmp_path / "other.jsonl").exists()

@@ -73,6 +73,23 @@ def test_a_tree_is_redacted_by_its_keys_too():
     }
 
 
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        *(("storage.secret=${A}", False), ("api_key: ${A}\n", False), ("http://u:${A}@h/a", False)),
+        *(("http://${A}@h/a", False), ("http://${A}:${B}@h/a", False), ("[http://h/a?sig=${A}]", False)),
+        *(("http://h/a?sig=${A}&token='${B}'", False), ("http://h/a?sig=${A}&token=S3CRET", True)),
+        *(
+            ("http://h/a?sig=${A}S3CRET", True),
+            ("http://${A}:S3CRET@h/a", True),
+            ("key=${A} password=S", True),
+        ),
+    ],
+)
+def test_a_variable_stands_for_a_secret_and_is_none(text, secret):
+    assert is_secret(text) == secret
+
+
 words = st.text("abcXYZ019", min_size=1, max_size=12)
 
 
@@ -86,11 +103,24 @@ def test_no_password_and_no_signature_of_a_url_is_left(user, secret, host, file)
 
 @pytest.mark.parametrize(
     "unit",
-    ["http://", "http://a?,", "http://u:p@", "a.", "token", "token ", "?a=", "password=", "eyJaaaaaaaa."],
+    [
+        "http://",
+        "http://a?,",
+        "http://u:p@",
+        "a.",
+        "token",
+        "token ",
+        "?a=",
+        "password=",
+        "eyJaaaaaaaa.",
+        "://${A}:",
+        "=${A}",
+    ],
 )
 def test_the_time_is_linear(unit):
     start = time.monotonic()
     redacted(unit * (200_000 // len(unit)))
+    is_secret(unit * (200_000 // len(unit)))
     assert time.monotonic() - start < 5
 
 

@@ -10,7 +10,8 @@ import pytest
 import segmenters
 from segmenters.limits import best_cuts
 from segmenters.logical_lines import structured_ends
-from segmenters.structure import Structure, regions
+from segmenters.structure import SAMPLE, Structure, recognise, regions
+from segmenters.wtpsplit_sat import WtpsplitSat
 
 UNCLOSED = [
     *(
@@ -67,10 +68,10 @@ def _seconds(work: Callable[[str], object], text: str) -> float:
     return time.process_time() - start
 
 
-def _is_linear(work: Callable[[str], object], piece: str) -> bool:
+def _is_linear(work: Callable[[str], object], piece: str, small_size: int) -> bool:
     """Quadratic work costs 64 times as much, linear work 8 times; the bound is 24. The best of up to five tries counts,
     as the machine has other work too."""
-    small, large = (piece * (size // len(piece) + 1) for size in (SMALL, TIMES * SMALL))
+    small, large = (piece * (size // len(piece) + 1) for size in (small_size, TIMES * small_size))
     least, most = NOISE_SECONDS / TIMES, float("inf")
     for _ in range(5):
         least, most = max(least, _seconds(work, small)), min(most, _seconds(work, large))
@@ -79,9 +80,9 @@ def _is_linear(work: Callable[[str], object], piece: str) -> bool:
     return False
 
 
-def _linear(work: Callable[[str], object], pieces: list[str]) -> None:
+def _linear(work: Callable[[str], object], pieces: list[str], small_size: int = SMALL) -> None:
     work("A first text. It warms up.\n")
-    assert [piece for piece in pieces if not _is_linear(work, piece)] == []
+    assert [piece for piece in pieces if not _is_linear(work, piece, small_size)] == []
 
 
 @pytest.mark.parametrize("structure", [Structure.PYTHON, Structure.CODE, Structure.DELIMITED])
@@ -93,6 +94,16 @@ def test_structure() -> None:
     _linear(lambda text: list(regions(text)), PIECES)
 
 
+@pytest.mark.parametrize(
+    "head", ["a:", "a: |", "- a: ", "class a", "def a", "from ", "# ", "a = ", "if a", '"""', "a,"]
+)
+def test_structure_of_one_long_line(head: str) -> None:
+    """Within the sample that tells the kind, where a line may be as long as all of it."""
+    pieces = [" ", "a", "_", ":", "-", "- ", "a: ", "#", '"', "'", "=", ",", ".", "|", "\t"]
+    for tail in ("x\n", ":x\n"):
+        _linear(lambda text, tail=tail: recognise(head + text + tail), pieces, SAMPLE // TIMES - 20)
+
+
 @pytest.mark.parametrize("name", ["punctuation_v1", "reference_v1", "fixed_v1", "spacy_v1"])
 def test_rules(name: str) -> None:
     segmenter = segmenters.load(name)
@@ -102,7 +113,16 @@ def test_rules(name: str) -> None:
 @pytest.mark.parametrize("options", [{}, {"min_sentence_tokens": 200, "max_sentence_tokens": 400}])
 def test_learned(options: dict[str, int]) -> None:
     segmenter = segmenters.load("learned_v1", **options)
-    _linear(lambda text: segmenter.split([text]), PIECES[:: 3 if options else 2])
+    _linear(lambda text: segmenter.split([text]), PIECES[:: 8 if options else 3])
+
+
+def test_boundaries_of_sat() -> None:
+    without_model = object.__new__(WtpsplitSat)  # boundaries are given
+
+    def work(text: str) -> object:
+        return without_model._ends(text, np.ones(len(text), np.float32))
+
+    _linear(work, [". ", "a" * 50 + "\n", " ", "中"])
 
 
 def test_length_constraints_do_not_cost_by_the_longest_sentence_that_they_allow() -> None:
