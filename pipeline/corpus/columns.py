@@ -25,6 +25,8 @@ def check_columns(path: str, names: Sequence[str], data: DataConfig, schema: pa.
         found = column_path(schema, data.text_field) is not None
     else:
         found = data.text_field in names
+    if not names:
+        raise CorpusError(f"input {path!r} is empty: it has no columns; make it again, or leave it out")
     if not found:
         raise CorpusError(
             f"input {path!r} has no column {data.text_field!r}; it has {', '.join(map(repr, names))}: "

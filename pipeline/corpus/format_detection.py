@@ -8,6 +8,16 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from pipeline.config import DataConfig
+from pipeline.corpus.json_shape import (
+    SHAPE_NAMES,
+    Shape,
+    array_in_object,
+    complete_lines,
+    has_text,
+    json_shape,
+    shape_remedy,
+    share_of_objects,
+)
 from pipeline.corpus.known_content import (
     BINARY,
     COMPRESSED_TWICE,
@@ -71,6 +81,8 @@ class Reading:
     delimiter: str = ","
     note: str = ""
     """Where name and content disagree and the content decides: which does what."""
+    has_rows: bool = True
+    """Not so for CSV of only a header line."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +124,13 @@ def detect(path: str, name: str, data: DataConfig) -> Reading | None:
         raise CorpusError(f"input {path!r}: a {chosen} file is read as it is; uncompress it first")
     if data.format == "auto" and said.format is not None and said.format != chosen:
         notes.append(f"is {_NAMES[chosen]}, though its name says {_NAMES[said.format]}")
-    delimiter = _delimiter(head, said, data) if chosen == "csv" else ","
-    if chosen == "csv" and data.delimiter is None and delimiter != said.delimiter:
-        notes.append(f"is CSV with {delimiter!r} between its cells, as its header shows")
-    return Reading(chosen, compression, delimiter, " and ".join(notes))
+    if chosen != "csv":
+        return Reading(chosen, compression, note=" and ".join(notes))
+    text = head.decode(data.encoding, errors="replace").removeprefix("\ufeff")
+    delimiter = _delimiter(path, text, said, data)
+    is_header = is_whole and len(text.strip().splitlines()) == 1
+    has_rows = not (is_header and data.text_field in next(iter(_rows(text.strip(), delimiter, 1)), []))
+    return Reading(chosen, compression, delimiter, " and ".join(notes), has_rows)
 
 
 def named_reading(name: str, data: DataConfig) -> Reading:
@@ -202,10 +217,10 @@ def _chosen(path: str, head: bytes, is_whole: bool, said: _Name, data: DataConfi
         )
     if wanted in ("jsonl", "csv") and (page := page_of(text)):
         raise CorpusError(f"input {path!r} is {page.what}, and no {_NAMES[wanted]}; {page.remedy}")
-    shape = _json_shape(text, is_whole)
+    shape = json_shape(text, is_whole)
     if wanted == "jsonl" or given is not None:
         if wanted == "jsonl":
-            _check_json_lines(path, text, shape, is_whole, given is not None)
+            _check_json_lines(path, text, shape, is_whole, given is not None, data.text_field)
         return cast(Format, wanted)
     if wanted == "csv" and shape != "lines":
         return "csv"
@@ -213,12 +228,14 @@ def _chosen(path: str, head: bytes, is_whole: bool, said: _Name, data: DataConfi
         return "conllu"
     if shape == "lines" and "jsonl" in said.all_formats:
         return "jsonl"
-    if shape == "lines" and wanted is None and _has_text(text, data.text_field):
+    if shape == "lines" and wanted is None and has_text(text, data.text_field):
         return "jsonl"
+    if shape == "none" and wanted is None and '{"' in text and share_of_objects(text, is_whole) > 0.5:
+        shape = "unsure"
     if shape != "none":
-        what = {"array": "one JSON array", "spread": "JSON over several lines"}.get(shape, "JSON lines")
+        what = SHAPE_NAMES.get(shape, "JSON lines")
         raise CorpusError(
-            f"input {path!r} looks like {what}, which its name does not say; {_json_remedy(path, shape)}, or set "
+            f"input {path!r} looks like {what}, which its name does not say; {shape_remedy(path, shape)}, or set "
             f"data.format=text to read it as one document"
         )
     if _looks_like_csv(text, data.text_field):
@@ -229,25 +246,22 @@ def _chosen(path: str, head: bytes, is_whole: bool, said: _Name, data: DataConfi
     return "text"
 
 
-def _is_utf8(head: bytes) -> bool:
-    return is_text(bytes(byte for byte in head if byte >= 32 or byte in b"\n\r\t"))
-
-
-def _json_remedy(path: str, shape: str) -> str:
-    if shape in ("lines", "unsure"):
-        return "set data.format=jsonl to read a document a line"
-    name = path.rpartition("/")[2]
-    return f"write a document a line: jq -c '{'.[]' if shape == 'array' else '.'}' {name} > {name}.jsonl"
-
-
-def _check_json_lines(path: str, text: str, shape: str, is_whole: bool, is_told: bool) -> None:
-    if shape in ("array", "spread"):
-        what = "one JSON array" if shape == "array" else "JSON over several lines"
+def _check_json_lines(
+    path: str, text: str, shape: Shape, is_whole: bool, is_told: bool, text_field: str
+) -> None:
+    if shape in SHAPE_NAMES:
         other = "" if is_told else ", or set data.format=text to read it as one document"
         raise CorpusError(
-            f"input {path!r} is {what}, not a document a line; {_json_remedy(path, shape)}{other}"
+            f"input {path!r} is {SHAPE_NAMES[shape]}, not a document a line; {shape_remedy(path, shape)}{other}"
         )
-    lines = [line for line in _complete_lines(text, is_whole) if line.strip()]
+    wrapped = array_in_object(text, text_field) if is_whole and shape == "lines" else None
+    if wrapped is not None:
+        name = path.rpartition("/")[2]
+        raise CorpusError(
+            f"input {path!r} is one JSON object with its documents in the array {wrapped!r}, not a document a line; "
+            f"write a document a line: jq -c '.[{json.dumps(wrapped)}][]' {name} > {name}.jsonl"
+        )
+    lines = [line for line in complete_lines(text, is_whole) if line.strip()]
     if lines and not is_told and not any(line.lstrip()[0] in '{["' for line in lines) and len(lines) > 1:
         what = "CSV" if _looks_like_csv(text, "text") else "plain text"
         raise CorpusError(
@@ -256,60 +270,8 @@ def _check_json_lines(path: str, text: str, shape: str, is_whole: bool, is_told:
         )
 
 
-def _complete_lines(text: str, is_whole: bool) -> list[str]:
-    lines = text.split("\n")
-    return lines if is_whole else lines[:-1]
-
-
-def _has_text(text: str, field: str) -> bool:
-    row = _parsed(text.lstrip().split("\n", 1)[0])[1]
-    return isinstance(row, dict) and (field in row or field.split(".")[0] in row)
-
-
-def _json_shape(text: str, is_whole: bool) -> Literal["lines", "array", "spread", "unsure", "none"]:
-    """`lines`: JSON objects, one a line, as far as can be seen; `unsure`: a first line too long to see its end."""
-    text = text.lstrip()
-    if text[:1] not in ("{", "["):
-        return "none"
-    state, _, rest = _parsed(text)
-    if text[0] == "[":
-        holds_documents = text[1:].lstrip()[:1] in ("{", '"', "[")
-        if state == "whole":
-            return "array" if holds_documents and not rest.strip() else "none"
-        return "array" if state == "open" and holds_documents and (not is_whole or "\n" in text) else "none"
-    if text == "{" or text[1:].lstrip()[:1] not in ('"', "}"):
-        return "none"
-    first, _, after = text.partition("\n")
-    line_state = _parsed(first)
-    if line_state[0] == "whole" and not line_state[2].strip():
-        lines = [line for line in _complete_lines(text, is_whole) if line.strip()]
-        objects = [isinstance(_parsed(line)[1], dict) and not _parsed(line)[2].strip() for line in lines]
-        return "lines" if all(objects) else "none"
-    if line_state[0] == "open" and after:
-        return "spread" if state in ("whole", "open") else "none"
-    return "unsure" if line_state[0] == "open" and not is_whole else "none"
-
-
-_LITERALS = ("true", "false", "null", "-")
-_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
-
-
-def _parsed(text: str) -> tuple[Literal["whole", "open", "broken"], object, str]:
-    """The JSON value that `text` begins with, and what stands after it; `open`: the text ends before it does."""
-    try:
-        value, end = _DECODER.raw_decode(text)
-        return "whole", value, text[end:]
-    except json.JSONDecodeError as error:
-        rest = text[error.pos :].strip()
-        is_open = (
-            error.msg.startswith("Unterminated string")
-            or not rest
-            or any(literal.startswith(rest) for literal in _LITERALS)
-            or (error.msg.startswith("Invalid \\u") and len(rest) < 6)
-        )
-        return "open" if is_open else "broken", None, ""
-    except (RecursionError, ValueError):
-        return "broken", None, ""
+def _is_utf8(head: bytes) -> bool:
+    return is_text(bytes(byte for byte in head if byte >= 32 or byte in b"\n\r\t"))
 
 
 def _rows(text: str, delimiter: str, count: int) -> list[list[str]]:
@@ -320,14 +282,25 @@ def _rows(text: str, delimiter: str, count: int) -> list[list[str]]:
         return []
 
 
-def _delimiter(head: bytes, said: _Name, data: DataConfig) -> str:
-    """`data.delimiter`, or what the name says, unless only another one gives the column of the text."""
+def _delimiter(path: str, text: str, said: _Name, data: DataConfig) -> str:
+    """`data.delimiter`, or what the name says. Raises `CorpusError` where the header has another one."""
     if data.delimiter is not None:
         return data.delimiter
-    text = head.decode(data.encoding, errors="replace").removeprefix("\ufeff")
-    for delimiter in (said.delimiter, ",", "\t", ";", "|"):
-        if any(data.text_field in row for row in _rows(text, delimiter, 1)):
-            return delimiter
+    cells = {one: next(iter(_rows(text, one, 1)), []) for one in (said.delimiter, *",\t;|")}
+    if data.text_field in cells[said.delimiter]:
+        return said.delimiter
+    if text.startswith("sep=") and len(text.splitlines()[0]) == 5:
+        raise CorpusError(
+            f"input {path!r} begins with a line {text[:5]!r} for Excel; remove that line and set "
+            f"data.delimiter={text[4]!r}"
+        )
+    for other, row in cells.items():
+        if data.text_field in row or (len(row) > 1 and len(cells[said.delimiter]) == 1):
+            raise CorpusError(
+                f"input {path!r} has no column {data.text_field!r} with {said.delimiter!r} between its cells, but its "
+                f"header has {', '.join(map(repr, row[:10]))} with {other!r}; set data.delimiter={other!r}"
+                + ("" if data.text_field in row else ", and data.text_field to the column with the text")
+            )
     return said.delimiter
 
 

@@ -53,7 +53,7 @@ _NUMPY = Unread("a NumPy array", _CONVERT)
 _PICKLE = Unread("a Python pickle, which is not safe to open", _CONVERT)
 _ARCHIVE = Unread("an archive", _UNPACK)
 _COMPRESSED = Unread(
-    "compressed in a way that is not read", "uncompress it, or use gzip, zstd, bzip2, xz or lz4"
+    "a compressed file of another kind than gzip, zstd, bzip2, xz and lz4", "uncompress it first"
 )
 _WEIGHTS = Unread("a model's weights", _LEAVE)
 _PROGRAM = Unread("a compiled program", _LEAVE)

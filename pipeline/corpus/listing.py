@@ -50,9 +50,15 @@ def list_input(given: str) -> Listing:
     try:
         if given.startswith(("file://", "local://")):
             given = given.partition("://")[2]
+        if is_web(given.lower()):
+            scheme, colon, rest = given.partition(":")
+            # fsspec takes `::` for the end of one URL and the start of another, in a query too.
+            given = scheme.lower() + colon + rest.replace("::", "%3A%3A")
         listing = _list_url(given) if is_url(given) else _list_local(given)
     except CorpusError:
         raise
+    except FileNotFoundError as error:
+        raise CorpusError(f"input {given!r}: there is no such file") from error
     except Exception as error:  # of whatever the place is: file systems, web clients, object stores
         raise CorpusError(f"input {given!r} cannot be listed: {error}") from error
     listing.files = [

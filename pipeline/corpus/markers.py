@@ -10,12 +10,13 @@ from pipeline.corpus.streams import open_binary
 from pipeline.errors import CorpusError
 
 _NEVER_DATA = re.compile(
-    r"_SUCCESS|_metadata|_common_metadata|_committed_.*|_started_.*|_temporary|.*\.crc|.*_\$folder\$"
+    r"_SUCCESS|_metadata|_common_metadata|_committed_.*|_started_.*|.*\.crc|.*_\$folder\$"
     r"|Thumbs\.db|desktop\.ini"
 )
+_NEVER_DATA_FOLDERS = frozenset(("_temporary", "_delta_log", "_spark_metadata", "__MACOSX", "__pycache__"))
 _BESIDE_DATA = re.compile(
     r"(README|LICEN[CS]E|COPYING|NOTICE|CITATION|CHANGELOG|AUTHORS)([.\-_].*)?|dataset_infos?\.json"
-    r"|.*\.(md5|sha1|sha256|sha512)|(MD5|SHA1|SHA256|SHA512)SUMS?(\.txt)?",
+    r"|.*\.(md5|sha1|sha256|sha512)|(MD5|SHA1|SHA256|SHA512)SUMS?(\.txt)?|checksums?(\.txt)?",
     re.IGNORECASE,
 )
 
@@ -26,7 +27,11 @@ def leave_out_markers(listing: Listing) -> None:
     Raises `CorpusError` for a saved data set of several splits, of which one has to be named.
     """
     by_name = {file.name: file for file in listing.files}
-    left_out = {name: "marker" for name in by_name if _NEVER_DATA.fullmatch(name.rpartition("/")[2])}
+    left_out = {
+        name: "marker"
+        for name in by_name
+        if _NEVER_DATA.fullmatch(name.rpartition("/")[2]) or _NEVER_DATA_FOLDERS.intersection(name.split("/"))
+    }
     for name, file in by_name.items():
         folder = name.rpartition("/")[0]
         last = name.rpartition("/")[2]
@@ -58,7 +63,7 @@ def leave_out_markers(listing: Listing) -> None:
 
 
 def beside_data(files: Sequence[FoundFile], is_data: Mapping[str, bool]) -> dict[str, str]:
-    """Name and reason of what describes data: a README beside data files, where no other texts stand.
+    """Name and reason of what describes data: a README beside data files, or above them.
 
     `is_data`: by name, whether a file is of another format than text.
     """
@@ -69,14 +74,7 @@ def beside_data(files: Sequence[FoundFile], is_data: Mapping[str, bool]) -> dict
         if yes and name not in describing
         for depth in range(name.count("/") + 1)
     }
-    text_folders = {
-        name.rpartition("/")[0] for name, yes in is_data.items() if not yes and name not in describing
-    }
-    return {
-        name: "marker"
-        for name in describing
-        if name.rpartition("/")[0] in data_folders and name.rpartition("/")[0] not in text_folders
-    }
+    return {name: "marker" for name in describing if name.rpartition("/")[0] in data_folders}
 
 
 def take_out(listing: Listing, left_out: Mapping[str, str]) -> None:

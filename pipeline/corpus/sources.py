@@ -89,7 +89,14 @@ def _sources_of(given: str, data: DataConfig, say: Callable[[str], object]) -> l
         for file, reading in zip(
             listing.files, pool.map(lambda one: _reading(one, data), listing.files), strict=True
         ):
-            if reading is not None:
+            if isinstance(reading, Reading) and not reading.has_rows:
+                if listing.is_file:
+                    raise CorpusError(
+                        f"input {file.path!r} holds one line, the header of its columns, and no rows; make it again "
+                        f"with its rows, or take it out of data.inputs"
+                    )
+                take_out(listing, {file.name: "CSV file of only a header line"})
+            elif reading is not None:
                 readings[file.name] = reading
             elif listing.is_file:
                 readings[file.name] = named_reading(file.name, data)

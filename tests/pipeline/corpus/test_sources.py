@@ -1,15 +1,19 @@
 """What is read, known by what, and what is refused."""
 
 import bz2
+import functools
 import gzip
+import http.server
 import json
 import lzma
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -147,6 +151,23 @@ def test_streams_joined_cut_and_damaged(tmp_path: Path, packed: str) -> None:
         ("a.jsonl", b"id,text\n1,a\n2,b\n", "CSV.*data.format"),
         ("a.txt", b"id,text\n1,a\n2,b\n", "CSV.*data.format"),
         ("a.csv", JSONL, "JSON lines.*data.format"),
+        ("a.jsonl", JSONL.replace(b"\n", b"\r"), "without a line each.*jq"),
+        ("a.jsonl.gz", gzip.compress(JSONL.replace(b"\n", b"")), "without a line each.*jq"),
+        ("a.jsonl", JSONL.replace(b"}\n", b"},\n"), "without a line each.*commas"),
+        ("a", JSONL.replace(b"\n", b""), "without a line each.*data.format=text"),
+        ("a", JSONL + b"damaged\n" + JSONL, "JSON lines.*data.format=jsonl"),
+        ("a", b"# a comment\n" + JSONL, "JSON lines.*data.format=jsonl"),
+        (
+            "a.json",
+            json.dumps({"version": 1, "data": ROWS}).encode(),
+            r"the array 'data'.*jq -c '\.\[\"data\"\]\[\]'",
+        ),
+        ("a.csv", b"id;text\n1;a, b\n", "no column 'text' with ','.*data.delimiter=';'"),
+        ("a.csv", b"id\ttext\n1\ta, b\n", r"data.delimiter='\\t'"),
+        ("a.tsv", b"id|text\n1|a\n", r"data.delimiter='\|'"),
+        ("a.csv", b"id;content\n1;a\n", "data.delimiter=';', and data.text_field"),
+        ("a.csv", b"sep=;\r\nid;text\r\n1;a\r\n", "'sep=;' for Excel.*data.delimiter"),
+        ("a.jsonl.Z", b"\x1f\x9d\x90abc", "another kind than gzip"),
         ("a.jsonl.gz", b"\x8f\xff\0\1\2\3" * 9, "gzip.*damaged"),
         ("a.jsonl.gz", gzip.compress(gzip.compress(JSONL)), "compressed twice"),
     ],
@@ -171,6 +192,9 @@ def test_what_is_not_read_is_said_before_work(
         "SUPPORT WEBP and DUCK and ORC.",
         "PAR1 is a name.",
         "ORC\nand more",
+        '{"a": 1} is how an answer begins.\nThe rest is prose.',
+        '{"a": 1}{"b": 2}\nThe rest is prose.\nAnd more of it.',
+        '{"a": 1}\nis an answer.',
         "text, too, may begin a line.\nAnd end it.",
     ],
 )
@@ -194,7 +218,10 @@ def test_content_decides_where_the_name_says_nothing_or_something_else(tmp_path:
     assert texts(inputs=(str(tmp_path / "c.txt"),), format="text") == [JSONL.decode()]
     assert len(texts(inputs=(str(tmp_path / "c.txt"),), format="jsonl")) == 30
     (tmp_path / "d.csv").write_text("id;text\n1;a, b\n")
-    assert texts(inputs=(str(tmp_path / "d.csv"),)) == ["a, b"]
+    assert texts(inputs=(str(tmp_path / "d.csv"),), delimiter=";") == ["a, b"]
+    # One damaged line at the start is rejected as any other.
+    (tmp_path / "e.jsonl").write_bytes(JSONL.replace(b"\n", b"", 1) + JSONL)
+    assert find_sources(DataConfig(inputs=(str(tmp_path / "e.jsonl"),)))[0].format == "jsonl"
 
 
 def test_links(tmp_path: Path) -> None:
@@ -246,6 +273,67 @@ def test_markers_are_left_out_and_said(tmp_path: Path) -> None:
         (tmp_path / "docs" / folder).mkdir(parents=True)
         (tmp_path / "docs" / folder / "README.md").write_text(folder)
     assert texts(inputs=(str(tmp_path / "docs"),)) == ["x", "y"]
+
+
+@pytest.mark.parametrize("where", ["local", "url"])
+def test_what_writers_leave_in_folders_of_their_own_is_left_out(tmp_path: Path, where: str) -> None:
+    root = str(tmp_path) if where == "local" else f"memory://{tmp_path.name}-{where}"
+    for name in (
+        "a.jsonl",
+        "_temporary/0/a.jsonl",
+        "deep/_temporary/1/b.jsonl",
+        "_delta_log/0.json",
+        "__MACOSX/a.jsonl",
+    ):
+        with fsspec.open(f"{root}/{name}", "wb", auto_mkdir=True) as file:
+            file.write(JSONL)
+    for name in ("notes.txt", "README.md", "LICENSE.txt", "checksums.txt"):
+        with fsspec.open(f"{root}/{name}", "wb") as file:
+            file.write(b"Some text.")
+    said: list[str] = []
+    assert texts(said, inputs=(root,)) == [row["text"] for row in ROWS] + ["Some text."]
+    assert len(said) == 1 and all(
+        name in said[0] for name in ("7 x", "_temporary/0", "README.md", "LICENSE.txt")
+    )
+    assert len(texts([], inputs=(f"{root}/_temporary",))) == 30
+
+
+def test_csv_of_a_header_alone(tmp_path: Path) -> None:
+    for content in ("id,text", "id,text\n", "id,text\r\n\r\n", "\ufeffid,text\r"):
+        (tmp_path / "h.csv").write_text(content)
+        with pytest.raises(CorpusError, match=r"h\.csv.*the header of its columns, and no rows"):
+            texts(inputs=(str(tmp_path / "h.csv"),))
+    (tmp_path / "a.csv").write_text("id,text\n1,a\n")
+    said: list[str] = []
+    assert texts(said, inputs=(str(tmp_path),)) == ["a"] and "only a header line (h.csv)" in said[0]
+    (tmp_path / "h.csv").write_text("1,a row")
+    with pytest.raises(CorpusError, match=r"h\.csv.*no column 'text'"):
+        texts([], inputs=(str(tmp_path),))
+    (tmp_path / "e.csv").write_text("")
+    with pytest.raises(CorpusError, match=r"e\.csv.*is empty"):
+        texts(inputs=(str(tmp_path / "e.csv"),))
+
+
+def test_urls_with_queries(tmp_path: Path) -> None:
+    (tmp_path / "a b.jsonl").write_bytes(JSONL)
+    (tmp_path / "download").write_bytes(gzip.compress(JSONL))
+    handler = functools.partial(_Quiet, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = f"http://127.0.0.1:{server.server_port}"
+        for query in ("", "?download=true", "?u=https://x/y.zip&e=.parquet", "?x=a::b", "?q=[1]*", "?a#part"):
+            url = f"{place}/a%20b.jsonl{query}"
+            assert [one.name for one in find_sources(DataConfig(inputs=(url,)))] == ["a b.jsonl"]
+            assert texts([], inputs=(url,)) == [row["text"] for row in ROWS]
+        assert len(texts([], inputs=(f"{place.upper()}/download?file=a.zip",))) == 30
+        with pytest.raises(CorpusError, match="there is no such file"):
+            texts(inputs=(f"{place}/none.jsonl?x=1",))
+        server.shutdown()
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
 
 
 def test_a_data_set_saved_to_disk_needs_no_prefix(tmp_path: Path) -> None:

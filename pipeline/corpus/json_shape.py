@@ -1,0 +1,101 @@
+"""How text that may be JSON is laid out: a document a line, as it is read, or in one of the ways that are not."""
+
+import json
+from typing import Literal
+
+Shape = Literal["lines", "array", "spread", "joined", "unsure", "none"]
+"""Of JSON. `lines`: objects, one a line, as far as can be seen; `spread`: a value over several lines; `joined`: several
+objects on a line; `unsure`: most lines are objects, or the first is too long to see its end."""
+SHAPE_NAMES = {
+    "array": "one JSON array",
+    "spread": "JSON over several lines",
+    "joined": "JSON objects without a line each",
+}
+
+
+def json_shape(text: str, is_whole: bool) -> Shape:
+    """How the JSON at the start of a file is laid out; `is_whole`: `text` is all of it."""
+    text = text.lstrip()
+    if text[:1] not in ("{", "["):
+        return "none"
+    state, _, rest = _parsed(text)
+    if text[0] == "[":
+        holds_documents = text[1:].lstrip()[:1] in ("{", '"', "[")
+        if state == "whole":
+            return "array" if holds_documents and not rest.strip() else "none"
+        return "array" if state == "open" and holds_documents and (not is_whole or "\n" in text) else "none"
+    if text == "{" or text[1:].lstrip()[:1] not in ('"', "}"):
+        return "none"
+    first, _, after = text.partition("\n")
+    line_state = _parsed(first)
+    if line_state[0] == "whole":
+        share = share_of_objects(text, is_whole)
+        starts = [line.lstrip().startswith('{"') for line in text.split("\n") if line.strip()]
+        if line_state[2].strip()[:1] in ("{", ",") and share <= 0.5 < sum(starts) / len(starts):
+            return "joined"
+        return "lines" if share == 1 else "unsure" if share > 0.5 else "none"
+    if line_state[0] == "open" and after:
+        return "spread" if state in ("whole", "open") else "none"
+    return "unsure" if line_state[0] == "open" and not is_whole else "none"
+
+
+def has_text(text: str, field: str) -> bool:
+    """Whether the object on the first line has the field, or what it is nested in."""
+    row = _parsed(text.lstrip().split("\n", 1)[0])[1]
+    return isinstance(row, dict) and (field in row or field.split(".")[0] in row)
+
+
+def share_of_objects(text: str, is_whole: bool) -> float:
+    """Of the lines that are not blank, how many are one JSON object each."""
+    values = [_parsed(line) for line in complete_lines(text, is_whole) if line.strip()]
+    objects = [isinstance(value, dict) and not rest.strip() for _, value, rest in values]
+    return sum(objects) / max(1, len(objects))
+
+
+def complete_lines(text: str, is_whole: bool) -> list[str]:
+    """Without the last one where it may go on."""
+    lines = text.split("\n")
+    return lines if is_whole else lines[:-1]
+
+
+def array_in_object(text: str, text_field: str) -> str | None:
+    """The key of an array of documents in the only object of the file."""
+    _, value, rest = _parsed(text.strip())
+    if rest or not isinstance(value, dict) or text_field in value:
+        return None
+    for key, array in value.items():
+        if isinstance(array, list) and any(isinstance(row, dict) and text_field in row for row in array):
+            return key
+    return None
+
+
+def shape_remedy(path: str, shape: Shape) -> str:
+    """What to do with a file that is laid out so."""
+    if shape == "joined":
+        return "write a document a line, for example with jq -c . after taking off commas between them"
+    if shape in ("lines", "unsure"):
+        return "set data.format=jsonl to read a document a line"
+    name = path.rpartition("/")[2]
+    return f"write a document a line: jq -c '{'.[]' if shape == 'array' else '.'}' {name} > {name}.jsonl"
+
+
+_LITERALS = ("true", "false", "null", "-")
+_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
+
+
+def _parsed(text: str) -> tuple[Literal["whole", "open", "broken"], object, str]:
+    """The JSON value that `text` begins with, and what stands after it; `open`: the text ends before it does."""
+    try:
+        value, end = _DECODER.raw_decode(text)
+        return "whole", value, text[end:]
+    except json.JSONDecodeError as error:
+        rest = text[error.pos :].strip()
+        is_open = (
+            error.msg.startswith("Unterminated string")
+            or not rest
+            or any(literal.startswith(rest) for literal in _LITERALS)
+            or (error.msg.startswith("Invalid \\u") and len(rest) < 6)
+        )
+        return "open" if is_open else "broken", None, ""
+    except (RecursionError, ValueError):
+        return "broken", None, ""
