@@ -89,12 +89,7 @@ def _sources_of(given: str, data: DataConfig, say: Callable[[str], object]) -> l
         for file, reading in zip(
             listing.files, pool.map(lambda one: _reading(one, data), listing.files), strict=True
         ):
-            if isinstance(reading, Reading) and not reading.has_rows:
-                if listing.is_file:
-                    raise CorpusError(
-                        f"input {file.path!r} holds one line, the header of its columns, and no rows; make it again "
-                        f"with its rows, or take it out of data.inputs"
-                    )
+            if isinstance(reading, Reading) and not reading.has_rows and not listing.is_file:
                 take_out(listing, {file.name: "CSV file of only a header line"})
             elif reading is not None:
                 readings[file.name] = reading
@@ -118,6 +113,11 @@ def _sources_of(given: str, data: DataConfig, say: Callable[[str], object]) -> l
         assert isinstance(reading, Reading)
         if reading.note:
             say(f"note: input {redacted(file.path)!r} {reading.note}")
+        if not reading.has_rows:
+            say(
+                f"note: input {redacted(file.path)!r} holds only the header line of its columns and no rows; make it "
+                f"again with its rows, or take it out of data.inputs"
+            )
         source = Source(
             file.path, file.name, reading.format, reading.compression, delimiter=reading.delimiter
         )
