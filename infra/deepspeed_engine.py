@@ -1,4 +1,4 @@
-"""DeepSpeed ZeRO behind the `pipeline.engine.Engine` protocol."""
+"""DeepSpeed ZeRO behind the `pipeline.training.engine.Engine` protocol."""
 
 import logging
 import math
@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from infra.deepspeed_settings import settings
-from pipeline.batches import Batch
-from pipeline.checkpoint import MOMENTS, WEIGHT, Part
+from infra.deepspeed_config import settings
 from pipeline.config import DeepSpeedConfig, TrainConfig
-from pipeline.engine import (
+from pipeline.errors import ConfigError
+from pipeline.stream.batches import Batch
+from pipeline.training.checkpoint import MOMENTS, WEIGHT, Part
+from pipeline.training.engine import (
     Precision,
     adam_state,
     evaluating,
@@ -23,7 +24,6 @@ from pipeline.engine import (
     set_optimizer_steps,
     whole_part,
 )
-from pipeline.errors import ConfigError
 
 _SCALER_COUNTERS = ("cur_iter", "last_overflow_iter", "cur_hysteresis")
 

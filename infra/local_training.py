@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.checkpoint import STATE_FILE, STEP_NAME, BackgroundWriter, keep_model, newest, writing
 from pipeline.config import Config
-from pipeline.engine import PlainEngine
 from pipeline.errors import TrainingError
 from pipeline.output_files import remove_checkpoint
-from pipeline.tasks import Task, TrainingJob, build_task, train_config
-from pipeline.training import train
+from pipeline.training.checkpoint import STATE_FILE, STEP_NAME, BackgroundWriter, keep_model, newest, writing
+from pipeline.training.engine import PlainEngine
+from pipeline.training.loop import train
+from pipeline.training.task import Task, TrainingJob, build_task, train_config
 
 log = logging.getLogger("sllm")
 

@@ -20,11 +20,11 @@ from ray.train.v2.torch.torch_trainer import TorchTrainer
 from infra.deepspeed_engine import DeepSpeedEngine
 from infra.local_training import Report, log
 from infra.ray_cluster import connect
-from pipeline.checkpoint import finish, keep_model, newest, writing
 from pipeline.config import Config
 from pipeline.errors import SllmError, TrainingError
-from pipeline.tasks import TrainingJob, build_task, train_config
-from pipeline.training import train
+from pipeline.training.checkpoint import finish, keep_model, newest, writing
+from pipeline.training.loop import train
+from pipeline.training.task import TrainingJob, build_task, train_config
 
 POLL_SECONDS = 0.5
 

@@ -19,12 +19,12 @@ from pydantic_core import from_json
 
 from infra.storage import TEMPORARY_SUFFIX, Folder
 from pipeline.corpus import Rejection
-from pipeline.corpus.splits import id_hash, is_made_id
+from pipeline.corpus.work_units import id_hash, is_made_id
 from pipeline.errors import ConfigError, ShardError
-from pipeline.manifest import MANIFEST, PROGRESS, Identity, Manifest, ShardRecord
 from pipeline.output_files import RECORD_NAME, is_of_job
-from pipeline.shards import TOKENIZER_FOLDER
-from pipeline.tokens import Tokenizer
+from pipeline.shards.format import TOKENIZER_FOLDER
+from pipeline.shards.manifest import MANIFEST, PROGRESS, Identity, Manifest, ShardRecord
+from pipeline.tokenization.tokenizer import Tokenizer
 
 PLAN = f"{PROGRESS}/plan.json"
 REJECTED = "rejected.jsonl"

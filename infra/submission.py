@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from infra.mlflow_run import DEFAULT_URI, sqlite_path
 from infra.provenance import git_commit
-from infra.tracking import DEFAULT_URI, sqlite_path
 from pipeline.config import Config
 from pipeline.errors import ConfigError, SllmError
 from pipeline.redaction import is_secret, redacted

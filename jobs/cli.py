@@ -20,9 +20,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from jobs import cli_bench, cli_look
-from jobs.arguments import ConfigPath, Overrides, config_and_overrides, loaded, with_paths
-from jobs.utf8_mode import ensure_utf8
+from jobs import cli_look
+from jobs.bench import cli as bench_cli
+from jobs.runner.arguments import ConfigPath, Overrides, config_and_overrides, loaded, with_paths
+from jobs.runner.utf8_mode import ensure_utf8
 from pipeline.config import Config
 from pipeline.config.paths import PATH, is_url, resolved_path
 from pipeline.errors import ConfigError, CorpusError, ModelError, ShardError, SllmError
@@ -197,7 +198,7 @@ def _check_output(verb: str, config: Config) -> None:
     if config.output is None or not is_url(config.output):
         return
     if verb != "prepare":
-        from jobs.place import not_a_folder
+        from jobs.runner.output_folder import not_a_folder
 
         raise not_a_folder(config.output)
     if config.output.startswith("memory://"):
@@ -299,7 +300,7 @@ for _look in (cli_look.lineage, cli_look.inspect, cli_look.segment, cli_look.pla
 
 bench = typer.Typer(no_args_is_help=True, help="Measure ours and others' in one run.")
 app.add_typer(bench, name="bench", rich_help_panel="Look")
-for _bench in (cli_bench.prepare, cli_bench.stream, cli_bench.segmenters, cli_bench.train):
+for _bench in (bench_cli.prepare, bench_cli.stream, bench_cli.segmenters, bench_cli.train):
     bench.command()(_answering_errors(_bench))
 
 

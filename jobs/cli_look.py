@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.arguments import ConfigPath, Overrides, config_and_overrides, loaded
+from jobs.runner.arguments import ConfigPath, Overrides, config_and_overrides, loaded
 from pipeline.config.paths import PATH, resolved_tracking_uri
 
 
@@ -90,7 +90,7 @@ def segment(
     elif compare is not None:
         if source is None:
             raise typer.BadParameter("--compare needs IN")
-        from jobs.compare_segmenters import show_or_write
+        from jobs.reports.segmenter_differences import show_or_write
 
         show_or_write(compare.split(","), source, html)
     elif source is None or output is None:

@@ -13,14 +13,15 @@ from pathlib import Path
 
 import torch
 
-from infra.tracking import ActiveRun
-from jobs.compare_report import markdown, plot
-from jobs.execution import run_job
-from jobs.place import check_new, output_folder
-from jobs.training import shards_artifact
-from pipeline.ablations import has_other_documents
-from pipeline.build import sllm_part
-from pipeline.comparison import (
+from infra.mlflow_run import ActiveRun
+from jobs.reports.comparison import markdown, plot
+from jobs.runner.execution import run_job
+from jobs.runner.output_folder import check_new, output_folder
+from jobs.runner.training import shards_artifact
+from pipeline.config import Config, Variant, override
+from pipeline.errors import ConfigError, ModelError
+from pipeline.evaluation.ablations import has_other_documents
+from pipeline.evaluation.comparison import (
     Measured,
     context_memory,
     measure_speeds,
@@ -30,10 +31,8 @@ from pipeline.comparison import (
     training_flops_per_token,
     writing_flops_per_token,
 )
-from pipeline.config import Config, Variant, override
-from pipeline.cost import num_parameters
-from pipeline.errors import ConfigError, ModelError
-from pipeline.evaluation import (
+from pipeline.evaluation.flops import num_parameters
+from pipeline.evaluation.likelihood import (
     Float64,
     bits_per_byte_by_position,
     covering_edges,
@@ -43,12 +42,13 @@ from pipeline.evaluation import (
     token_lm_nll_by_token,
 )
 from pipeline.lineage import JobRecord, artifact_of
-from pipeline.lm import TokenLm, learned_positions, load_causal_lm
+from pipeline.models.build import sllm_part
+from pipeline.models.sllm import Ablation, Sllm
+from pipeline.models.token_lm import TokenLm, learned_positions, load_causal_lm
 from pipeline.output_files import REPORT_FOLDER
-from pipeline.shards import Shards, open_shards
-from pipeline.sllm import Ablation, Sllm
-from pipeline.tasks import build_task, corpora, train_config
-from pipeline.window_batches import DocumentSource, SentenceWindows, TokenWindows
+from pipeline.shards.format import Shards, open_shards
+from pipeline.stream.window_batches import DocumentSource, SentenceWindows, TokenWindows
+from pipeline.training.task import build_task, corpora, train_config
 
 JSON_FILE, MARKDOWN_FILE, PLOT_FILES = (
     "comparison.json",

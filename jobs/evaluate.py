@@ -10,16 +10,15 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from infra.tracking import ActiveRun
-from jobs.execution import run_job
-from jobs.place import output_folder
-from jobs.training import shards_artifact
-from pipeline.ablations import has_other_documents
-from pipeline.build import check_models, sentence_limit, sllm_part
+from infra.mlflow_run import ActiveRun
+from jobs.runner.execution import run_job
+from jobs.runner.output_folder import output_folder
+from jobs.runner.training import shards_artifact
 from pipeline.config import Config
-from pipeline.cost import num_parameters
 from pipeline.errors import ConfigError
-from pipeline.evaluation import (
+from pipeline.evaluation.ablations import has_other_documents
+from pipeline.evaluation.flops import num_parameters
+from pipeline.evaluation.likelihood import (
     Float64,
     likelihood,
     longest_sentence,
@@ -30,12 +29,13 @@ from pipeline.evaluation import (
     unigram_nll,
 )
 from pipeline.lineage import JobRecord, artifact_of
-from pipeline.lm import TokenLm, load_causal_lm
-from pipeline.shards import Shards, open_shards
-from pipeline.sllm import Ablation, Sllm
-from pipeline.tokens import Tokenizer
-from pipeline.vae import SentenceVae, check_longest
-from pipeline.window_batches import DocumentSource, SentenceWindows, TokenWindows
+from pipeline.models.build import check_models, sentence_limit, sllm_part
+from pipeline.models.sentence_vae import SentenceVae, check_longest
+from pipeline.models.sllm import Ablation, Sllm
+from pipeline.models.token_lm import TokenLm, load_causal_lm
+from pipeline.shards.format import Shards, open_shards
+from pipeline.stream.window_batches import DocumentSource, SentenceWindows, TokenWindows
+from pipeline.tokenization.tokenizer import Tokenizer
 
 REPORT_FILE = "evaluation.json"
 

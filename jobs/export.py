@@ -6,17 +6,17 @@ from typing import Any, cast, get_args
 from pydantic import ValidationError
 from torch import Tensor
 
-from infra.tracking import ActiveRun
-from jobs.arguments import loaded
-from jobs.execution import run_job
-from jobs.place import output_folder
-from pipeline.checkpoint import AVERAGE, BUFFER, STATE_FILE, WEIGHT, Checkpoint, newest
+from infra.mlflow_run import ActiveRun
+from jobs.runner.arguments import loaded
+from jobs.runner.execution import run_job
+from jobs.runner.output_folder import output_folder
 from pipeline.config import Config
 from pipeline.config.paths import local_path
-from pipeline.engine import persistent_buffers
 from pipeline.errors import ConfigError, ModelError
 from pipeline.lineage import CHECKPOINTS_NAME, Artifact, JobRecord, describe_output, read_record
-from pipeline.tasks import Task, TrainingJob, build_task
+from pipeline.training.checkpoint import AVERAGE, BUFFER, STATE_FILE, WEIGHT, Checkpoint, newest
+from pipeline.training.engine import persistent_buffers
+from pipeline.training.task import Task, TrainingJob, build_task
 
 
 def run(path: str, overrides: list[str], force: bool = False) -> JobRecord:

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import segmenters
-from infra.tracking import ActiveRun
-from jobs.execution import run_job
-from jobs.place import output_folder
-from pipeline.build import sllm_part
+from infra.mlflow_run import ActiveRun
+from jobs.runner.execution import run_job
+from jobs.runner.output_folder import output_folder
 from pipeline.config import Config
 from pipeline.errors import ConfigError, ModelError
-from pipeline.generation import generate
+from pipeline.generation.generate import generate
 from pipeline.lineage import JobRecord, artifact_of
-from pipeline.sentences import encode_documents
-from pipeline.sllm import Sllm
-from pipeline.tokenizer_agreement import check_own_tokenizer, tokenizer_beside
-from pipeline.tokens import Tokenizer
+from pipeline.models.build import sllm_part
+from pipeline.models.sllm import Sllm
+from pipeline.models.tokenizer_agreement import check_own_tokenizer, tokenizer_beside
+from pipeline.tokenization.sentences import encode_documents
+from pipeline.tokenization.tokenizer import Tokenizer
 
 TEXT_FILE = "generated.json"
 

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.errors import ConfigError, ShardError
-from pipeline.shards import Documents, Shards, SplitName, open_shards
-from pipeline.tokens import Tokenizer
+from pipeline.shards.format import Documents, Shards, SplitName, open_shards
+from pipeline.tokenization.tokenizer import Tokenizer
 
 SPLITS: tuple[SplitName, ...] = ("train", "dev")
 PERCENTILES = (1, 10, 50, 90, 99)

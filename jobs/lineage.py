@@ -10,15 +10,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
-from infra.run_search import RunSearch
+from infra.mlflow_run import resolve_uri
+from infra.mlflow_search import RunSearch
 from infra.storage import Folder, StorageError
-from infra.tracking import resolve_uri
-from jobs.place import artifact_at, record_at
+from jobs.runner.output_folder import artifact_at, record_at
 from pipeline.config.paths import is_url
 from pipeline.errors import ConfigError, ShardError
 from pipeline.lineage import MANIFEST_NAME, Artifact, JobRecord
-from pipeline.manifest import Manifest
 from pipeline.redaction import MASK
+from pipeline.shards.manifest import Manifest
 
 FILES_SHOWN = 12
 UNWRAPPED = 1000

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.config import Config, TrainConfig
-from pipeline.cost import (
+from pipeline.errors import ConfigError
+from pipeline.evaluation.flops import (
     Model,
     Workload,
     context_bytes_per_token,
@@ -17,11 +18,10 @@ from pipeline.cost import (
     parts_of,
     training_flops,
 )
-from pipeline.errors import ConfigError
-from pipeline.lm import TokenLm
-from pipeline.memory import STAGES, activation_bytes, training_memory
-from pipeline.shapes import shapes
-from pipeline.vae import SentenceVae
+from pipeline.evaluation.gpu_memory import STAGES, activation_bytes, training_memory
+from pipeline.models.sentence_vae import SentenceVae
+from pipeline.models.shapes import shapes
+from pipeline.models.token_lm import TokenLm
 
 DEVICES = {
     "h200": (989e12, 4.8e12),

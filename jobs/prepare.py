@@ -18,11 +18,11 @@ from rich.progress import (
 )
 
 import segmenters
+from infra.mlflow_run import check_server
+from infra.prepare_worker import Workers, start_workers
 from infra.shard_output import REJECTED, FinishedSplit, ShardOutput
-from infra.split_worker import Workers, start_workers
-from infra.tracking import check_server
-from jobs import corpus_summary
-from jobs.place import check_new
+from jobs.reports import corpus_summary
+from jobs.runner.output_folder import check_new
 from pipeline.config import Config, TokenizerConfig
 from pipeline.config.paths import fixed_part
 from pipeline.corpus import (
@@ -37,13 +37,19 @@ from pipeline.corpus import (
     survey_all,
 )
 from pipeline.corpus.filters import Deduplicator, Filter, build_filters
-from pipeline.corpus.splits import choose_split_bytes, identity_digest, is_dev_document
+from pipeline.corpus.work_units import choose_split_bytes, identity_digest, is_dev_document
 from pipeline.errors import ConfigError, CorpusError
 from pipeline.lineage import RECORD_NAME, Artifact, JobRecord
-from pipeline.manifest import Manifest
-from pipeline.preparation import SplitTask, duplicated_hashes, find_duplicates, make_identity, reading_options
 from pipeline.redaction import redacted
-from pipeline.tokens import Tokenizer
+from pipeline.shards.manifest import Manifest
+from pipeline.shards.preparation import (
+    SplitTask,
+    duplicated_hashes,
+    find_duplicates,
+    make_identity,
+    reading_options,
+)
+from pipeline.tokenization.tokenizer import Tokenizer
 from segmenters import Segmenter
 
 PYTHON_DOCS_FILE = "corpus/python-docs.jsonl"
@@ -75,9 +81,9 @@ class Materials:
 def run(config: Config, force: bool = False) -> JobRecord:
     """Make the shards of `config` in `config.output`, as one MLflow run; what is finished is reused.
 
-    Prints what is in them, and what is in none of them (`jobs.corpus_summary`).
+    Prints what is in them, and what is in none of them (`jobs.reports.corpus_summary`).
     """
-    from jobs.execution import run_job
+    from jobs.runner.execution import run_job
 
     if config.output is None:
         raise ConfigError("prepare needs output=FOLDER, where the shards go")

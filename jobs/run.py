@@ -6,10 +6,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from infra.tracking import resolve_uri
-from jobs import corpus_summary
+from infra.mlflow_run import resolve_uri
 from jobs.evaluate import lossy_documents, notes_of, read_report
-from jobs.place import check_new, output_folder
+from jobs.reports import corpus_summary
+from jobs.runner.output_folder import check_new, output_folder
 from pipeline.config import Config
 from pipeline.lineage import JobRecord
 from pipeline.output_files import REPORT_FOLDER

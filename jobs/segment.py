@@ -13,8 +13,8 @@ from typing import IO, Any, cast
 import segmenters
 from pipeline.config import DataConfig
 from pipeline.config.paths import resolved_options
-from pipeline.corpus.fields import MISSING, field_value, json_value, repeated_key, shortly
-from pipeline.corpus.lines import decoded, without_marks
+from pipeline.corpus.formats.fields import MISSING, field_value, json_value, repeated_key, shortly
+from pipeline.corpus.formats.lines import decoded, without_marks
 from pipeline.errors import ConfigError, CorpusError
 from pipeline.unique_keys import read_value
 from segmenters import Segmenter, SegmenterError

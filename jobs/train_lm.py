@@ -1,6 +1,6 @@
 """`sllm train-lm`: the token-level language model, which is the baseline and the source of the trunk."""
 
-from jobs.training import run_training
+from jobs.runner.training import run_training
 from pipeline.config import Config
 from pipeline.lineage import JobRecord
 

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from pipeline.config import Config, SegmenterTrainConfig
 from pipeline.errors import ConfigError
 from pipeline.lineage import Artifact, JobRecord, artifact_of
-from segmenters.harder_text import mixed, stripped
-from segmenters.learned import Learned
-from segmenters.learned_nets import FIRST_WORD, word_rows
-from segmenters.learned_weights import SHIPPED_WEIGHTS, load_weights, save_weights
+from segmenters.learned.networks import FIRST_WORD, word_rows
+from segmenters.learned.segmenter import Learned
+from segmenters.learned.training.augmentation import mixed, stripped
+from segmenters.learned.training.examples import Example, pieces, read_gold, read_raw
+from segmenters.learned.weights_file import SHIPPED_WEIGHTS, load_weights, save_weights
 from segmenters.scoring import score
-from segmenters.training_text import Example, pieces, read_gold, read_raw
 
 WEIGHTS_NAME = "segmenter.safetensors"
 CARD_NAME = "MODEL_CARD.md"
@@ -29,9 +29,9 @@ def run(config: Config, force: bool = False) -> JobRecord:
 
     It holds the weights, for `--option weights=...` of `learned_v1`, and a model card.
     """
-    from infra.tracking import ActiveRun
-    from jobs.execution import run_job
-    from jobs.place import output_folder
+    from infra.mlflow_run import ActiveRun
+    from jobs.runner.execution import run_job
+    from jobs.runner.output_folder import output_folder
 
     settings = config.segmenter_training
     if config.output is None or not settings.gold:
@@ -108,9 +108,9 @@ def _trained(
     report: Callable[[dict[str, float]], None],
 ) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """Both networks and their vocabulary, as a weights file names them, and the size of the window."""
-    from segmenters.marked_training import MarkedSettings, train_marked
-    from segmenters.training_units import neighbour_vectors, units_of, vocabulary
-    from segmenters.unmarked_training import UnmarkedSettings, train_unmarked
+    from segmenters.learned.training.features import neighbour_vectors, units_of, vocabulary
+    from segmenters.learned.training.punctuated import MarkedSettings, train_marked
+    from segmenters.learned.training.unpunctuated import UnmarkedSettings, train_unmarked
 
     weights = {source.path: source.weight for source in (*settings.gold, *settings.raw)}
     gold_parts, raw_parts = _sampled(gold, weights, rng), _sampled(raw, weights, rng)

@@ -1,6 +1,6 @@
 """`sllm train-sllm`: the language model that predicts the next sentence."""
 
-from jobs.training import goes_on_from, run_training
+from jobs.runner.training import goes_on_from, run_training
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.lineage import JobRecord

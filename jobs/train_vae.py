@@ -1,6 +1,6 @@
 """`sllm train-vae`: the SentenceVAE, a sentence to one vector and back."""
 
-from jobs.training import run_training
+from jobs.runner.training import run_training
 from pipeline.config import Config
 from pipeline.lineage import JobRecord
 

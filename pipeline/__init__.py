@@ -1,1 +1,1 @@
-"""What flows, one file a noun: corpus, sentences, tokens, shards, batches, vae, sllm, evaluation, generation."""
+"""What flows: text, sentences, tokens, shards, batches, models, figures. Knows nothing of Ray, DeepSpeed or MLflow."""

@@ -5,6 +5,6 @@ in someone else's package, or by `package.module:Class`.
 """
 
 from segmenters.contract import Segmenter, SegmenterError
-from segmenters.table import BUILT_IN, load, names
+from segmenters.registry import BUILT_IN, load, names
 
 __all__ = ["BUILT_IN", "Segmenter", "SegmenterError", "load", "names"]

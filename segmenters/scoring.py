@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from segmenters.contract import Ends, Segmenter
-from segmenters.training_text import Example
+from segmenters.learned.training.examples import Example
 
 
 @dataclasses.dataclass(frozen=True)

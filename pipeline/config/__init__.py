@@ -4,14 +4,14 @@
 """
 
 from pipeline.config.comparison import CompareConfig, Variant
-from pipeline.config.corpus import DataConfig, FilterConfig, PrepareConfig, SegmenterConfig, TokenizerConfig
+from pipeline.config.data import DataConfig, FilterConfig, PrepareConfig, SegmenterConfig, TokenizerConfig
+from pipeline.config.inference import EvaluateConfig, GenerateConfig, ModelsConfig
+from pipeline.config.infrastructure import DeepSpeedConfig, RayConfig, RunConfig, TrackingConfig
 from pipeline.config.models import LmConfig, SllmConfig, TrainConfig, TrunkConfig, VaeConfig
-from pipeline.config.running import DeepSpeedConfig, RayConfig, RunConfig, TrackingConfig
 from pipeline.config.section import Section
 from pipeline.config.segmenter_training import SegmenterSource, SegmenterTrainConfig
 from pipeline.config.stream import StreamConfig
 from pipeline.config.tree import Config, load_config, override, undone
-from pipeline.config.use import EvaluateConfig, GenerateConfig, ModelsConfig
 
 __all__ = [
     "CompareConfig",

@@ -8,15 +8,15 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from pipeline.config.comparison import CompareConfig
-from pipeline.config.corpus import DataConfig, PrepareConfig, SegmenterConfig, TokenizerConfig
+from pipeline.config.data import DataConfig, PrepareConfig, SegmenterConfig, TokenizerConfig
 from pipeline.config.explanation import explained, plain_kind
+from pipeline.config.inference import EvaluateConfig, GenerateConfig, ModelsConfig
+from pipeline.config.infrastructure import DeepSpeedConfig, RayConfig, RunConfig, TrackingConfig
 from pipeline.config.models import LmConfig, SllmConfig, TrunkConfig, VaeConfig
 from pipeline.config.paths import PathString, resolved_path
-from pipeline.config.running import DeepSpeedConfig, RayConfig, RunConfig, TrackingConfig
 from pipeline.config.section import Section, alternatives
 from pipeline.config.segmenter_training import SegmenterTrainConfig
 from pipeline.config.stream import StreamConfig
-from pipeline.config.use import EvaluateConfig, GenerateConfig, ModelsConfig
 from pipeline.errors import ConfigError
 from pipeline.unique_keys import read_value, read_yaml
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from pipeline.config import DataConfig
-from pipeline.corpus.json_shape import (
+from pipeline.corpus.formats.json_shape import (
     SHAPE_NAMES,
     Shape,
     array_in_object,

@@ -12,9 +12,9 @@ from urllib.parse import unquote, urlsplit
 
 import fsspec
 
+from pipeline.corpus.file_names import local_path, readable_path
 from pipeline.corpus.streams import is_url, is_web
 from pipeline.errors import CorpusError
-from pipeline.file_names import local_path, readable_path
 
 
 @dataclass(frozen=True)

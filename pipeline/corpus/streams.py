@@ -11,8 +11,8 @@ import pyarrow as pa
 import zstandard
 
 from pipeline.corpus.encodings import UTF8, transcoded
+from pipeline.corpus.file_names import local_path
 from pipeline.errors import CorpusError
-from pipeline.file_names import local_path
 
 Compression = Literal["", "gzip", "zstd", "bz2", "xz", "lz4"]
 

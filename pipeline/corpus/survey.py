@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import DataConfig
-from pipeline.corpus.columns import check_columns
-from pipeline.corpus.csv_records import Records, csv_grammar
-from pipeline.corpus.data_sets import load_dataset
 from pipeline.corpus.encodings import UTF8, other_encoding, transcoded
-from pipeline.corpus.lines import count_lines, line_blocks
+from pipeline.corpus.formats.columns import check_columns
+from pipeline.corpus.formats.csv_records import Records, csv_grammar
+from pipeline.corpus.formats.data_sets import load_dataset
+from pipeline.corpus.formats.lines import count_lines, line_blocks
 from pipeline.corpus.sources import DATASETS_PREFIX, Source
 from pipeline.corpus.streams import open_binary, stamp, text_chunks
 from pipeline.errors import CorpusError

@@ -14,13 +14,13 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 
-from pipeline.batches import Batch
 from pipeline.config import StreamConfig
 from pipeline.errors import TrainingError
+from pipeline.stream.batches import Batch
 from pipeline.stream.packing import pack
 from pipeline.stream.permutation import permute
+from pipeline.stream.window_batches import WindowSource
 from pipeline.stream.windows import Int64
-from pipeline.window_batches import WindowSource
 
 
 @dataclass(frozen=True)

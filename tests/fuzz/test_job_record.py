@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 from jobs.lineage import _tree, walk_back
-from jobs.place import LocalPlace
+from jobs.runner.output_folder import LocalPlace
 from pipeline.config import Config
 from pipeline.lineage import (
     RECORD_NAME,

@@ -1,6 +1,6 @@
 import json
 
-from pipeline.manifest import Identity, InputFile, Manifest, ShardRecord
+from pipeline.shards.manifest import Identity, InputFile, Manifest, ShardRecord
 from tests.fuzz.mutations import mutated, mutated_tree
 
 

@@ -9,8 +9,14 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import segmenters
-from pipeline.build import sllm_part
-from pipeline.checkpoint import (
+from pipeline.config import TrunkConfig
+from pipeline.models.build import sllm_part
+from pipeline.models.sentence_vae import SentenceVae, SentenceVaeConfig
+from pipeline.models.token_lm import load_causal_lm
+from pipeline.models.trunk import pretrained_config
+from pipeline.stream.order import Place, StreamState
+from pipeline.tokenization.tokenizer import Tokenizer
+from pipeline.training.checkpoint import (
     AVERAGE,
     MOMENTS,
     STATE_FILE,
@@ -21,14 +27,8 @@ from pipeline.checkpoint import (
     snapshot,
     write_state,
 )
-from pipeline.config import TrunkConfig
-from pipeline.lm import load_causal_lm
-from pipeline.stream.order import Place, StreamState
-from pipeline.tokens import Tokenizer
-from pipeline.training import Progress
-from pipeline.trunk import pretrained_config
-from pipeline.vae import SentenceVae, SentenceVaeConfig
-from segmenters.learned_weights import load_weights
+from pipeline.training.loop import Progress
+from segmenters.learned.weights_file import load_weights
 from tests.fuzz.mutations import mutated, mutated_tree
 
 
@@ -139,7 +139,7 @@ def test_a_tokenizer_is_read_or_refused(fuzz):
 def test_weights_of_a_segmenter_are_read_or_refused(fuzz):
     shipped = segmenters.load("learned_v1")
     file = fuzz.folder / "weights.safetensors"
-    from segmenters.learned_weights import SHIPPED_WEIGHTS
+    from segmenters.learned.weights_file import SHIPPED_WEIGHTS
 
     whole = SHIPPED_WEIGHTS.read_bytes()
     text = "One two. three Four\n\nfive six! seven"

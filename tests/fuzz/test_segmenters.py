@@ -7,7 +7,7 @@ import pytest
 
 import segmenters
 from segmenters.contract import check_ends
-from segmenters.training_text import read_gold, read_raw
+from segmenters.learned.training.examples import read_gold, read_raw
 from tests.fuzz.mutations import mutated, mutated_text
 
 TEXTS = [

@@ -11,10 +11,10 @@ from infra.shard_output import ShardOutput
 from jobs import inspect
 from jobs.prepare import prepare
 from pipeline.config import load_config
-from pipeline.manifest import MANIFEST, PROGRESS, Manifest
-from pipeline.shards import Shards, open_shards
+from pipeline.shards.format import Shards, open_shards
+from pipeline.shards.manifest import MANIFEST, PROGRESS, Manifest
 from pipeline.stream.order import Corpus, Stream, StreamState
-from pipeline.window_batches import SentenceWindows, TokenWindows
+from pipeline.stream.window_batches import SentenceWindows, TokenWindows
 from tests.fuzz.mutations import mutated, mutated_tree
 
 CUT_SIZE = 200

@@ -15,16 +15,16 @@ import torch
 from transformers import AutoConfig
 
 from infra.deepspeed_engine import DeepSpeedEngine
-from pipeline.checkpoint import AVERAGE, WEIGHT, Checkpoint
 from pipeline.config import DeepSpeedConfig, TrainConfig
-from pipeline.engine import PlainEngine
 from pipeline.errors import ConfigError
-from pipeline.sllm import Sllm, SllmModelConfig
+from pipeline.models.sentence_vae import SentenceVaeConfig
+from pipeline.models.sllm import Sllm, SllmModelConfig
 from pipeline.stream.order import Corpus
-from pipeline.tasks import Task, recompute_activations
-from pipeline.training import train
-from pipeline.vae import SentenceVaeConfig
-from pipeline.window_batches import SentenceWindows
+from pipeline.stream.window_batches import SentenceWindows
+from pipeline.training.checkpoint import AVERAGE, WEIGHT, Checkpoint
+from pipeline.training.engine import PlainEngine
+from pipeline.training.loop import train
+from pipeline.training.task import Task, recompute_activations
 
 ZERO = {
     "0": DeepSpeedConfig(zero_stage=0),
@@ -232,7 +232,7 @@ def runs(tmp_path_factory):
     out = {"plain": run(lambda module: PlainEngine(module, CONFIG), FolderRuntime(folder / "plain"))}
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(
-        ["deepspeed", "transformers", "infra.deepspeed_engine", "pipeline.training"]
+        ["deepspeed", "transformers", "infra.deepspeed_engine", "pipeline.training.loop"]
     )
     for function, world_size in ((two_workers, 2), (one_worker, 1), (three_workers, 3)):
         workers = [

@@ -8,10 +8,10 @@ import pytest
 from infra.local_training import train_locally
 from infra.ray_training import train_on_cluster
 from jobs.prepare import prepare
-from pipeline.checkpoint import Checkpoint
 from pipeline.config import load_config
 from pipeline.errors import TrainingError
-from pipeline.vae import SentenceVae
+from pipeline.models.sentence_vae import SentenceVae
+from pipeline.training.checkpoint import Checkpoint
 
 TRAIN = (
     "{steps: 4, micro_batch_tokens: 200, micro_batches_per_step: 2, eval_every: 2, log_every: 1, "

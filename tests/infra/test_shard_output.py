@@ -10,9 +10,9 @@ import pytest
 from infra.shard_output import REJECTED, FinishedSplit, ShardOutput
 from pipeline.corpus import Rejection
 from pipeline.errors import ShardError
-from pipeline.manifest import MANIFEST, PROGRESS, Identity, ShardRecord, shard_name
-from pipeline.shards import EncodedDocument, shard_bytes
-from pipeline.tokens import Tokenizer
+from pipeline.shards.format import EncodedDocument, shard_bytes
+from pipeline.shards.manifest import MANIFEST, PROGRESS, Identity, ShardRecord, shard_name
+from pipeline.tokenization.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer.train(["a b"], 260)
 IDENTITY = Identity(

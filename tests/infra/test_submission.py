@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from infra import submission
+from infra.mlflow_run import client_of
 from infra.submission import SubmissionError, submit
-from infra.tracking import client_of
 from pipeline.config import load_config
 from pipeline.errors import ConfigError
 from pipeline.lineage import read_record
@@ -29,7 +29,7 @@ ENDLESS_JOB = '''
 import time
 from pathlib import Path
 
-from jobs.execution import run_job
+from jobs.runner.execution import run_job
 
 
 def run(config, force=False):

@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from infra.tracking import client_of
+from infra.mlflow_run import client_of
 from jobs import compare, evaluate, generate, plan, prepare, train_lm, train_sllm, train_vae
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, ModelError, ShardError, SllmError
-from pipeline.tokens import Tokenizer
+from pipeline.tokenization.tokenizer import Tokenizer
 
 TRAIN = "{steps: 2, micro_batch_tokens: 256, micro_batches_per_step: 1}"
 JOBS = {"train-lm": train_lm, "train-vae": train_vae, "train-sllm": train_sllm}

@@ -178,7 +178,8 @@ def test_a_url_that_leads_nowhere_is_refused_by_every_verb(invoke, monkeypatch, 
 
 def test_jobs_themselves_refuse_a_url(tmp_path, monkeypatch):
     """Also where no console is between."""
-    from jobs import compare, evaluate, export, generate, run, train_segmenter, training
+    from jobs import compare, evaluate, export, generate, run, train_segmenter
+    from jobs.runner import training
     from pipeline.config import load_config
 
     monkeypatch.chdir(tmp_path)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from jobs import compare, prepare
-from jobs.compare_report import markdown
-from pipeline.comparison import Measured, Speed, beyond_frontier
+from jobs.reports.comparison import markdown
 from pipeline.config import load_config, override
 from pipeline.errors import ConfigError
+from pipeline.evaluation.comparison import Measured, Speed, beyond_frontier
 from pipeline.lineage import read_record
 
 TRAIN = "{micro_batch_tokens: 256, micro_batches_per_step: 1, eval_every: 50, checkpoint_every: 50}"

@@ -12,8 +12,8 @@ from jobs import evaluate, prepare, train_lm, train_sllm
 from jobs.evaluate import read_report
 from pipeline.config import load_config
 from pipeline.errors import ModelError
-from pipeline.shards import open_shards
-from pipeline.tokens import Tokenizer
+from pipeline.shards.format import open_shards
+from pipeline.tokenization.tokenizer import Tokenizer
 
 TRAIN = "{steps: 1, micro_batch_tokens: 256, micro_batches_per_step: 1, eval_every: 4, checkpoint_every: 4}"
 TEXT = "The lazy dog sleeps. The quick fox jumps over it, and runs away! Does the dog wake? No. "

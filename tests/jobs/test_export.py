@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 
 from jobs import export, train_vae
 from jobs.prepare import prepare
-from pipeline.checkpoint import AVERAGE, WEIGHT, Checkpoint
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, ModelError
 from pipeline.lineage import read_record
-from pipeline.vae import SentenceVae
+from pipeline.models.sentence_vae import SentenceVae
+from pipeline.training.checkpoint import AVERAGE, WEIGHT, Checkpoint
 
 TRAIN = (
     "{steps: 4, micro_batch_tokens: 200, micro_batches_per_step: 1, checkpoint_every: 2, ema_decay: 0.5, "

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from jobs.execution import run_job
+from jobs.runner.execution import run_job
 from pipeline.config import load_config
 from pipeline.lineage import artifact_of
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from infra import metrics_logger
+from infra import mlflow_metrics
 from jobs.cli import app
-from jobs.execution import run_job
+from jobs.runner.execution import run_job
 from pipeline.config import load_config
 from pipeline.errors import ConfigError
 from pipeline.lineage import read_record
@@ -71,7 +71,7 @@ class Store:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr(metrics_logger, "CLOSE_SECONDS", 0.5)
+    monkeypatch.setattr(mlflow_metrics, "CLOSE_SECONDS", 0.5)
 
 
 @pytest.fixture

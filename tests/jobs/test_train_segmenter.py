@@ -6,7 +6,7 @@ import pytest
 from jobs.train_segmenter import CARD_NAME, WEIGHTS_NAME, run, train
 from pipeline.config import SegmenterSource, SegmenterTrainConfig, load_config
 from pipeline.errors import ConfigError
-from segmenters.learned import Learned
+from segmenters.learned.segmenter import Learned
 
 
 def settings(tmp_path: Path, **changes: object) -> SegmenterTrainConfig:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from pipeline.sllm import Sllm, SllmModelConfig
-from pipeline.vae import SentenceVaeConfig
+from pipeline.models.sentence_vae import SentenceVaeConfig
+from pipeline.models.sllm import Sllm, SllmModelConfig
 
 VOCAB, BOS, EOS = 50, 1, 2
 
@@ -28,7 +28,7 @@ TRUNKS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class FakeDocuments:
-    """Documents in memory, with the face of `pipeline.shards.Documents`."""
+    """Documents in memory, with the face of `pipeline.shards.format.Documents`."""
 
     documents: list[list[list[int]]]
 

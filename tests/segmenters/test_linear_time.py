@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import segmenters
-from segmenters.limits import best_cuts
-from segmenters.logical_lines import structured_ends
-from segmenters.structure import SAMPLE, Structure, recognise, regions
+from segmenters.learned.length_constraints import best_cuts
+from segmenters.learned.logical_lines import structured_ends
+from segmenters.learned.structure import SAMPLE, Structure, recognise, regions
 from segmenters.wtpsplit_sat import WtpsplitSat
 
 UNCLOSED = [

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 
 from pipeline.config import DataConfig
 from pipeline.corpus import Document, SplitReader, find_sources, plan_splits, survey_all
+from pipeline.corpus.file_names import local_path, readable_path
 from pipeline.errors import CorpusError
-from pipeline.file_names import local_path, readable_path
 
 ROWS = [{"id": f"d{i}", "text": f"Text {i}, ünï 世界. {'x' * i}"} for i in range(30)]
 JSONL = "".join(json.dumps(row) + "\n" for row in ROWS).encode()

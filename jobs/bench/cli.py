@@ -1,0 +1,102 @@
+"""`sllm bench`: ours and others' in one run."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from jobs.runner.arguments import ConfigPath, Overrides, config_and_overrides, loaded
+from pipeline.config.paths import PATH
+
+
+def prepare(
+    source: Annotated[str, typer.Argument(metavar="FILE", help="Text to prepare: JSONL, Parquet, ..."), PATH],
+    tokenizer: Annotated[str, typer.Argument(help="Folder or hub name of a fast tokenizer."), PATH],
+    num_workers: Annotated[int, typer.Option("--num-workers", help="Workers of each contender.")] = 2,
+    segmenter: Annotated[str, typer.Option("--segmenter", metavar="NAME", help="Ours cuts with it.")] = (
+        "punctuation_v1"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Text to tokens on disk: CPU, wall time and memory of the whole process tree, of all that are installed.
+
+    \b
+    Example:
+      sllm bench prepare books.jsonl.gz runs/shards/tokenizer
+    """
+    from jobs.bench.prepare import bench_prepare as measure
+
+    measure(source, tokenizer, num_workers, segmenter, as_json)
+
+
+def stream(
+    shards: Annotated[str, typer.Argument(metavar="SHARDS", help="Folder written by `sllm prepare`."), PATH],
+    micro_batch_tokens: Annotated[
+        int, typer.Option("--tokens", help="Tokens a micro-batch, at most.")
+    ] = 16384,
+    context_tokens: Annotated[int, typer.Option("--context-tokens", help="Of the token-level model.")] = 512,
+    context_sentences: Annotated[
+        int, typer.Option("--context-sentences", help="Of the sentence-level model.")
+    ] = 64,
+    seconds: Annotated[float, typer.Option("--seconds", help="To measure each contender for.")] = 5.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Shards to packed batches: tokens/s in one process beside `datasets` and the memory map alone, and padding.
+
+    \b
+    Example:
+      sllm bench stream runs/shards
+    """
+    from jobs.bench.stream import Shape
+    from jobs.bench.stream import bench_stream as measure
+
+    measure(shards, Shape(micro_batch_tokens, context_tokens, context_sentences, seconds), as_json)
+
+
+def segmenters(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Folder with segmentation/ and text/."), PATH],
+    names: Annotated[
+        str | None, typer.Option("--segmenters", metavar="NAME,NAME,...", help="Ours; none: all of them.")
+    ] = None,
+    peers: Annotated[
+        str | None, typer.Option("--peers", metavar="NAME,NAME,...", help="Others; none: all of them.")
+    ] = None,
+    gold: Annotated[
+        list[str] | None,
+        typer.Option("--gold", metavar="FILE", help="Another file with boundaries: JSONL or CoNLL-U."),
+        PATH,
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and not a Markdown table.")] = False,
+) -> None:
+    """F1 on texts with known boundaries and MB/s in one process, ours and other packages' (the extra `bench`)."""
+    from jobs.bench.segmenter_peers import PEERS
+    from jobs.bench.segmenters import OURS, markdown, run
+
+    ours = OURS if names is None else tuple(name for name in names.split(",") if name)
+    others = tuple(PEERS) if peers is None else tuple(name for name in peers.split(",") if name)
+    table = run(data, ours, others, gold or [])
+    print(json.dumps(table, indent=2) if as_json else markdown(table))
+
+
+def train(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Measured steps of each model.")] = 8,
+    reference: Annotated[
+        bool, typer.Option("--reference/--no-reference", help="Also the published reference's step.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Tokens/s and FLOP/s of training steps, beside the machine's matrix-product peak and the reference's step.
+
+    Documents are those of `shards`, else random ones. Models have the configuration's sizes and fresh weights.
+
+    \b
+    Examples:
+      sllm bench train jobs/presets/demo.yaml
+      sllm bench train jobs/presets/demo.yaml shards=runs/demo/shards precision=bf16 --json
+    """
+    from jobs.bench.train import show
+
+    path, changes = config_and_overrides(config, overrides)
+    show(loaded(path, changes), steps, reference, as_json)

@@ -1,0 +1,166 @@
+"""`sllm bench prepare`: text to tokens on disk, ours and others', in one run on the same file.
+
+Each contender is a process of its own, measured from outside: CPU seconds and memory of its whole process tree,
+wall time, start-up included. What it costs on the first few documents alone is shown as its start-up.
+"""
+
+import dataclasses
+import gzip
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from jobs.bench.prepare_contenders import CONTENDERS
+from pipeline.config import load_config
+from pipeline.corpus import Document, SplitReader, find_sources, plan_splits, survey_all
+from pipeline.errors import ConfigError
+from pipeline.tokenization.tokenizer import Tokenizer
+
+SAMPLE_SECONDS = 0.05
+
+
+class ContenderError(Exception):
+    """A contender ended with an error."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one contender took."""
+
+    contender: str
+    cpu_seconds: float
+    startup_cpu_seconds: float
+    wall_seconds: float
+    peak_megabytes: float
+    """Of all its processes at one time, shared pages counted once each process."""
+    megabytes_per_cpu_second: float
+    """Of UTF-8 text, start-up included."""
+
+
+def bench_prepare(
+    file: str, tokenizer: str, num_workers: int, segmenter: str = "punctuation_v1", as_json: bool = False
+) -> list[Measured]:
+    """Measure all contenders that are installed on `file` (anything `data.inputs` takes), and show them.
+
+    `tokenizer` is a folder or hub name. A contender that fails is named, and the others are measured.
+    Raises `ConfigError` where there is nothing to measure on.
+    """
+    texts = list(_texts(file))
+    if not texts:
+        raise ConfigError(f"{file} holds no document to measure on")
+    size = sum(len(text.encode()) for text in texts)
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        Tokenizer.load(tokenizer).save(Path(folder, "tokenizer"))
+        for name, rows in (("whole", texts), ("start", texts[:8])):
+            with gzip.open(Path(folder, f"{name}.jsonl.gz"), "wt", compresslevel=6) as out:
+                out.writelines(json.dumps({"id": str(i), "text": text}) + "\n" for i, text in enumerate(rows))
+        for contender in (name for name, (package, _) in CONTENDERS.items() if _is_installed(package)):
+            arguments = [contender, folder, str(num_workers), segmenter]
+            try:
+                startup = _measure([*arguments, "start"])
+                whole = _measure([*arguments, "whole"])
+            except ContenderError as error:
+                print(error, file=sys.stderr)
+                continue
+            rate = size / 1e6 / whole[0]
+            results.append(Measured(contender, whole[0], startup[0], whole[1], whole[2], rate))
+    if as_json:
+        contenders = [dataclasses.asdict(measured) for measured in results]
+        report = {"file": file, "bytes": size, "workers": num_workers, "contenders": contenders}
+        print(json.dumps(report, indent=1))
+    else:
+        _show(file, size, results)
+    return results
+
+
+def _texts(file: str) -> Iterator[str]:
+    data = load_config(None, [f"data.inputs=[{file}]"]).data
+    splits = plan_splits(survey_all(find_sources(data), data, 2**25), data, 2**25)
+    reader = SplitReader(data)
+    for split in splits:
+        yield from (document.text for document in reader.read(split) if isinstance(document, Document))
+
+
+def _is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def _measure(arguments: list[str]) -> tuple[float, float, float]:
+    """CPU seconds, wall seconds and peak megabytes of a contender's process tree."""
+    start = time.monotonic()
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(  # noqa: S603 - our own module
+            [sys.executable, "-m", "jobs.bench.prepare_contenders", *arguments], stdout=log, stderr=log
+        )
+        watcher = _TreeWatcher(process.pid)
+        code = process.wait()
+        wall = time.monotonic() - start
+        watcher.stop()
+        if code:
+            log.seek(0)
+            said = log.read().decode(errors="replace").strip().rsplit("\n", 1)[-1]
+            raise ContenderError(f"{arguments[0]}: failed, left out: {said}")
+    return watcher.cpu_seconds, wall, watcher.peak_bytes / 1e6
+
+
+class _TreeWatcher(threading.Thread):
+    """Looks at a process and all below it, again and again, until stopped."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self._root = psutil.Process(pid)
+        self._cpu: dict[int, float] = {}
+        self._done = threading.Event()
+        self.peak_bytes = 0
+        self.start()
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Of all processes seen."""
+        return sum(self._cpu.values())
+
+    def run(self) -> None:
+        """Sample until `stop`."""
+        while not self._done.wait(SAMPLE_SECONDS):
+            total = 0
+            try:
+                tree = [self._root, *self._root.children(recursive=True)]
+            except psutil.Error:
+                continue
+            for process in tree:
+                try:
+                    times = process.cpu_times()
+                    self._cpu[process.pid] = times.user + times.system
+                    total += process.memory_info().rss
+                except psutil.Error:
+                    continue
+            self.peak_bytes = max(self.peak_bytes, total)
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._done.set()
+        self.join()
+
+
+def _show(file: str, size: int, results: list[Measured]) -> None:
+    table = Table(title=f"{file}: {size / 1e6:.1f} MB of text", title_justify="left")
+    table.add_column("contender")
+    for column in ("MB/CPU-s", "CPU s", "of it start-up", "wall s", "peak MB"):
+        table.add_column(column, justify="right")
+    for row in results:
+        figures = (row.cpu_seconds, row.startup_cpu_seconds, row.wall_seconds)
+        rate = f"{row.megabytes_per_cpu_second:.2f}"
+        table.add_row(row.contender, rate, *(f"{x:.1f}" for x in figures), f"{row.peak_megabytes:.0f}")
+    Console().print(table)

@@ -1,0 +1,195 @@
+"""What `sllm bench prepare` measures: ours and others', each turning the same file into tokens.
+
+`python -m jobs.bench.prepare_contenders CONTENDER FOLDER WORKERS SEGMENTER whole|start` runs one, in its own process.
+"""
+
+import gzip
+import itertools
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import load_config
+from pipeline.tokenization.tokenizer import Tokenizer
+
+BATCH = 256
+"""Documents that peers are given at a time."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a contender is given."""
+
+    file: str
+    tokenizer: str
+    output: str
+    num_workers: int
+    segmenter: str
+
+    def rows(self) -> Iterator[str]:
+        """The texts."""
+        with gzip.open(self.file, "rt") as lines:
+            for line in lines:
+                yield json.loads(line)["text"]
+
+
+def _ours(task: Task, launcher: str) -> None:
+    from jobs.prepare import prepare
+
+    overrides = [
+        f"data.inputs=[{task.file}]",
+        f"segmenter.name={task.segmenter}",
+        f"tokenizer.path={task.tokenizer}",
+        f"prepare.num_workers={task.num_workers}",
+        f"launcher={launcher}",
+    ]
+    prepare(load_config(None, overrides), task.output)
+
+
+def _sllm_job(task: Task) -> None:
+    from jobs.cli import main
+
+    preset = Path(__file__).parents[1] / "presets" / "prepare.yaml"
+    sys.argv = [
+        *("sllm", "prepare", str(preset), f"data.inputs=[{task.file}]", f"output={task.output}"),
+        *(f"segmenter.name={task.segmenter}", f"tokenizer.path={task.tokenizer}"),
+        *(f"prepare.num_workers={task.num_workers}", f"tracking.uri=sqlite:///{task.output}.db"),
+    ]
+    main()
+
+
+def _engine_alone(task: Task) -> None:
+    tokenizer = Tokenizer.load(task.tokenizer)
+    for batch in _batched(task.rows()):
+        tokenizer.encode(batch)
+
+
+def _tokenizers_alone(task: Task) -> None:
+    import tokenizers
+
+    tokenizer = tokenizers.Tokenizer.from_file(f"{task.tokenizer}/tokenizer.json")
+    for batch in _batched(task.rows()):
+        for encoding in tokenizer.encode_batch_fast(batch, add_special_tokens=False):
+            _ = encoding.ids
+
+
+def _tiktoken_alone(task: Task) -> None:
+    import tiktoken
+    from tokenizers import decoders
+
+    vocab = json.loads(Path(task.tokenizer, "tokenizer.json").read_bytes())["model"]["vocab"]
+    characters = {chr(_character_of_byte(byte)): byte for byte in range(256)}
+    assert decoders.ByteLevel().decode([chr(_character_of_byte(0x41))]) == "A"
+    ranks = {
+        bytes(characters[c] for c in token): rank
+        for token, rank in vocab.items()
+        if all(c in characters for c in token)
+    }
+    pattern = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+    encoding = tiktoken.Encoding("bench", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
+    for text in task.rows():
+        encoding.encode_ordinary(text)
+
+
+def _character_of_byte(byte: int) -> int:
+    """GPT-2's printable character of a byte."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [other for other in range(256) if other not in printable]
+    return byte if byte in printable else 256 + others.index(byte)
+
+
+def _datasets(task: Task) -> None:
+    import datasets
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(task.tokenizer)
+    loaded = datasets.load_dataset(
+        "json", data_files=task.file, split="train", cache_dir=f"{task.output}.cache"
+    )
+    loaded.map(
+        lambda batch: {"input_ids": tokenizer(batch["text"], add_special_tokens=False)["input_ids"]},
+        batched=True,
+        batch_size=BATCH,
+        remove_columns=loaded.column_names,
+        num_proc=task.num_workers if len(loaded) > BATCH else None,
+    ).save_to_disk(task.output)
+
+
+class _RayDataTokenizer:
+    def __init__(self, folder: str) -> None:
+        from transformers import AutoTokenizer
+
+        self._tokenizer = AutoTokenizer.from_pretrained(folder)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        ids = self._tokenizer(list(batch["text"]), add_special_tokens=False)["input_ids"]
+        return {"input_ids": ids}
+
+
+def _ray_data(task: Task) -> None:
+    import ray
+
+    ray.init(num_cpus=task.num_workers + 1, include_dashboard=False)
+    ray.data.read_json(task.file).repartition(task.num_workers * 4).map_batches(
+        _RayDataTokenizer,
+        fn_constructor_args=(task.tokenizer,),
+        batch_size=BATCH,
+        compute=ray.data.ActorPoolStrategy(size=task.num_workers),
+    ).write_parquet(task.output)
+
+
+def _datatrove(task: Task) -> None:
+    from datatrove.executor import LocalPipelineExecutor
+    from datatrove.pipeline.readers import JsonlReader
+    from datatrove.pipeline.tokens import DocumentTokenizer
+
+    source = Path(task.file)
+    LocalPipelineExecutor(
+        pipeline=[
+            JsonlReader(str(source.parent), glob_pattern=source.name),
+            DocumentTokenizer(
+                task.output, tokenizer_name_or_path=f"{task.tokenizer}/tokenizer.json", eos_token=None
+            ),
+        ],
+        logging_dir=f"{task.output}.log",
+    ).run()
+
+
+def _batched(rows: Iterator[str]) -> Iterator[list[str]]:
+    while batch := list(itertools.islice(rows, BATCH)):
+        yield batch
+
+
+CONTENDERS: dict[str, tuple[str, Callable[[Task], None]]] = {
+    "sllm prepare (the recorded job)": ("mlflow", _sllm_job),
+    "sllm shards, launcher=ray": ("ray", lambda task: _ours(task, "ray")),
+    "sllm shards, launcher=local": ("tokenizers", lambda task: _ours(task, "local")),
+    "our engine alone": ("tokenizers", _engine_alone),
+    "tokenizers alone": ("tokenizers", _tokenizers_alone),
+    "tiktoken alone": ("tiktoken", _tiktoken_alone),
+    "datasets.map": ("datasets", _datasets),
+    "Ray Data map_batches": ("ray.data", _ray_data),
+    "datatrove (no sentences)": ("datatrove", _datatrove),
+}
+"""Name -> the package it needs, and what it does."""
+
+
+def _contend(contender: str, folder: str, num_workers: str, segmenter: str, which: str) -> None:
+    with tempfile.TemporaryDirectory() as output:
+        CONTENDERS[contender][1](
+            Task(
+                f"{folder}/{which}.jsonl.gz",
+                f"{folder}/tokenizer",
+                f"{output}/out",
+                int(num_workers),
+                segmenter,
+            )
+        )
+
+
+if __name__ == "__main__":
+    _contend(*sys.argv[1:])

@@ -1,0 +1,144 @@
+"""`sllm bench segmenters`: accuracy and speed of segmenters, ours and others, in the same run."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import segmenters
+from jobs.bench.segmenter_peers import PEERS, Peer
+from jobs.bench.segmenter_sets import gold_sets, sources
+from jobs.segment import read_documents
+from segmenters import Segmenter, SegmenterError
+from segmenters.contract import Ends
+from segmenters.learned.training.examples import read_gold
+from segmenters.scoring import score_ends
+
+OURS = ("learned_v1", "punctuation_v1", "reference_v1", "spacy_v1", "fixed_v1")
+SPEED = ("text/en-docs.dev", "text/en-books.dev", "text/zh-docs.dev")
+_REPEATS = 3
+_MAX_SECONDS = 30.0
+"""Of processor time that a segmenter gets for one set of texts."""
+
+Cell = float | str | None
+"""A figure, a reason why nothing could be measured, or none where a set took over `_MAX_SECONDS`."""
+
+
+def run(
+    data: str | Path,
+    names: Sequence[str] = OURS,
+    peers: Sequence[str] = tuple(PEERS),
+    own_gold: Sequence[str] = (),
+    max_megabytes: float = 1.0,
+    report: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+) -> dict[str, dict[str, Cell]]:
+    """By segmenter: F1 on every set and megabytes of UTF-8 a second of processor time, in this one process.
+
+    `data` is a folder with `segmentation/*.jsonl.gz` (gold) and `text/*.jsonl.gz` (for speed: `max_megabytes` of
+    each file); `own_gold` are more files with boundaries. Python files are those of this Python's standard library,
+    tables are generated: both with boundaries known by construction. Of other code, the share of boundaries at line
+    ends is told. A segmenter that cannot be used gets its reason under `error`.
+    Set OMP_NUM_THREADS=1 to measure one core.
+    """
+    sets = gold_sets(Path(data)) | {
+        Path(path).name.split(".jsonl")[0]: list(read_gold(Path(path))) for path in own_gold
+    }
+    codes = sources(Path(data))
+    texts = {name: _megabytes(Path(data) / f"{name}.jsonl.gz", max_megabytes) for name in SPEED}
+    table: dict[str, dict[str, Cell]] = {}
+    for name in [*names, *peers]:
+        row: dict[str, Cell] = {}
+        try:
+            segmenter = Peer(name) if name in PEERS else segmenters.load(name)
+            for label, examples in sets.items():
+                report(f"{name}: {label}")
+                found = _split_in_time(segmenter, [example.text for example in examples])
+                row[label] = None if found is None else score_ends(found, examples).f1
+            for label, code in codes.items():
+                report(f"{name}: {label}")
+                found = _split_in_time(segmenter, code)
+                row[f"{label} at line ends"] = None if found is None else share_at_line_ends(found, code)
+            for label, sample in texts.items():
+                report(f"{name}: speed on {label}")
+                row[f"MB/s {label.removeprefix('text/').removesuffix('.dev')}"] = _speed(segmenter, sample)
+        except SegmenterError as error:
+            row["error"] = str(error)
+        table[name] = row
+    return table
+
+
+def _split_in_time(segmenter: Segmenter, texts: list[str]) -> list[Ends] | None:
+    """The ends, or none when it takes too long: the same texts count for all, or none."""
+    found: list[Ends] = []
+    begun = time.process_time()
+    for low in range(0, len(texts), 16):
+        found += segmenter.split(texts[low : low + 16])
+        if time.process_time() - begun > _MAX_SECONDS:
+            return None
+    return found
+
+
+def share_at_line_ends(found: Iterable[Ends], texts: Sequence[str]) -> float:
+    """Share of the boundaries (ends of texts are none) whose white space holds a line break."""
+    at_line_end = boundaries = 0
+    for ends, text in zip(found, texts, strict=True):
+        for end in ends[:-1].tolist():
+            first, last = end, end
+            while first and text[first - 1].isspace():
+                first -= 1
+            while text[last : last + 1].isspace():
+                last += 1
+            gap = text[first:last]
+            at_line_end += "\n" in gap or "\r" in gap
+            boundaries += 1
+    return at_line_end / max(boundaries, 1)
+
+
+def _megabytes(path: Path, megabytes: float) -> list[str]:
+    texts, size = list[str](), 0
+    for _, text in read_documents(path):
+        texts.append(text)
+        size += len(text.encode())
+        if size >= megabytes * 1e6:
+            break
+    return texts
+
+
+def _speed(segmenter: Segmenter, texts: list[str]) -> float:
+    """MB/s: the best of a few repeats, so that what else the machine does counts less; the first warms up.
+
+    A slow one gets fewer texts, from the start.
+    """
+    best, begun, count = 0.0, time.process_time(), len(texts)
+    for _ in range(_REPEATS):
+        size, started = 0, time.process_time()
+        for low in range(0, count, 16):
+            part = texts[low : min(low + 16, count)]
+            segmenter.split(part)
+            size += sum(len(text.encode()) for text in part)
+            if time.process_time() - begun > _MAX_SECONDS:
+                count = low + len(part)
+                break
+        best = max(best, size / 1e6 / max(time.process_time() - started, 1e-9))
+        if time.process_time() - begun > _MAX_SECONDS:
+            break
+    return best
+
+
+def markdown(table: dict[str, dict[str, Cell]]) -> str:
+    """The table in Markdown, a row a set and a column a segmenter; reasons below it."""
+    works = {name: row for name, row in table.items() if "error" not in row}
+    labels = list(dict.fromkeys(label for row in works.values() for label in row))
+    lines = ["| | " + " | ".join(works) + " |", "|---" * (len(works) + 1) + "|"]
+    for label in labels:
+        digits = 3 if label.startswith("MB/s") else 4
+        cells = [_shown(row.get(label), digits) for row in works.values()]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    lines += [f"\n{name}: {row['error']}" for name, row in table.items() if "error" in row]
+    return "\n".join(lines)
+
+
+def _shown(cell: Cell, digits: int) -> str:
+    if not isinstance(cell, float):
+        return "over 30 s"
+    return f"{cell:.{digits}g}" if digits == 3 else f"{cell:.{digits}f}"

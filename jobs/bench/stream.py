@@ -1,0 +1,241 @@
+"""`sllm bench stream`: shards to batches as tensors, ours and that of `datasets`, in one process on the same files.
+
+The limit is what the memory map itself gives: all tokens copied by numpy, in order, nothing else. Ours goes through
+order, packing and layout as training does, without the thread that reads ahead. A sentence-level batch is measured as
+it is handed to a device, which makes the index tensors of attention itself, and with these made on the CPU too.
+`datasets` reads its rows shuffled, in its torch format, and pads them. Time is the process's CPU time on one core, so
+other work on the machine counts little.
+"""
+
+import dataclasses
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.config import StreamConfig
+from pipeline.errors import ConfigError
+from pipeline.shards.format import Documents, Shards, open_shards
+from pipeline.stream.batches import Batch, SentenceBatch, TokenBatch
+from pipeline.stream.order import Corpus, MicroBatch, Stream
+from pipeline.stream.window_batches import SentenceWindows, TokenWindows, WindowSource
+
+DATASETS_ROWS = 16
+"""Documents in a batch of `datasets`."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one contender gives."""
+
+    contender: str
+    tokens_per_second: float
+    """Document tokens a second of CPU time, on one core."""
+    unused: float | None = None
+    """Share of the micro-batches' budget that no document token fills."""
+    padding: float | None = None
+    """Share of the cells that attention computes and that hold no token: rows of the token-level model; buckets of
+    the sentence encoder and decoder."""
+    trunk_padding: float | None = None
+    """Share of the places of the sentence-level trunk that hold no sentence."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What is read, and how much at once."""
+
+    micro_batch_tokens: int
+    context_tokens: int
+    context_sentences: int
+    seconds: float
+    """To read for, each contender."""
+
+
+def bench_stream(folder: str, shape: Shape, as_json: bool = False) -> list[Measured]:
+    """Measure all contenders on the train shards in `folder`, and show them. Raises `ShardError`, `ConfigError`."""
+    shards = open_shards(folder)
+    if shards.manifest.totals["train"].tokens == 0:
+        raise ConfigError(f"{folder} has no train split to measure on")
+    tokenizer = shards.tokenizer()
+    ids = tokenizer.bos_id, tokenizer.eos_id
+
+    def sentences(documents: Documents) -> WindowSource:
+        return SentenceWindows(documents, shape.context_sentences, *ids)
+
+    def tokens(documents: Documents) -> WindowSource:
+        return TokenWindows(documents, shape.context_tokens, *ids)
+
+    torch.set_num_threads(1)
+    pa.set_cpu_count(1)
+    results = [
+        Measured("memory map, copied by numpy (the limit)", _rate(_copied(shards), shape.seconds)),
+        _ours("sllm, token-level", shards, tokens, shape),
+        _ours("sllm, sentence-level", shards, sentences, shape),
+        _ours("sllm, sentence-level, index tensors too", shards, sentences, shape, _expand),
+        Measured("datasets, padded documents", _rate(_datasets(shards, _padded_documents), shape.seconds)),
+        Measured("datasets, padded sentences", _rate(_datasets(shards, _padded_sentences), shape.seconds)),
+    ]
+    plan = _plan_memory(shards, sentences)
+    if as_json:
+        contenders = [dataclasses.asdict(measured) for measured in results]
+        print(
+            json.dumps(
+                {"shards": folder, **dataclasses.asdict(shape), "plan": plan, "contenders": contenders}
+            )
+        )
+    else:
+        _show(folder, shape, results, plan)
+    return results
+
+
+def _rate(items: Iterator[int], seconds: float) -> float:
+    """Tokens a CPU-second of what tells its tokens, after the first."""
+    next(items)
+    total, start = 0, time.process_time()
+    for count in items:
+        total += count
+        if time.process_time() - start > seconds:
+            break
+    return total / (time.process_time() - start)
+
+
+def _copied(shards: Shards) -> Iterator[int]:
+    documents = shards.documents("train")
+    starts = documents.token_starts_N1
+    cuts = np.unique(np.concatenate([np.arange(0, len(starts) - 1, 64), [len(starts) - 1]]))
+    while True:
+        for first, last in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
+            yield len(documents.gather(starts[first:last], starts[first + 1 : last + 1]).astype(np.int64))
+
+
+def _stream(shards: Shards, windows: Callable[[Documents], WindowSource], shape: Shape) -> Stream:
+    tokens = np.array([record.tokens for record in shards.records("train")], np.int64)
+    corpus = Corpus(tokens, lambda index: windows(shards.documents("train", index)))
+    return Stream([corpus], shape.micro_batch_tokens, seed=0)
+
+
+def _ours(
+    name: str,
+    shards: Shards,
+    windows: Callable[[Documents], WindowSource],
+    shape: Shape,
+    then: Callable[[Batch], None] = lambda batch: None,
+) -> Measured:
+    def built() -> Iterator[int]:
+        stream = _stream(shards, windows, shape)
+        while True:
+            for micro_batch in stream.first_epoch():
+                then(micro_batch.batch())
+                yield micro_batch.tokens
+
+    sample = list(islice(_stream(shards, windows, shape).first_epoch(), 1000))
+    unused = _unused(sample, shape.micro_batch_tokens)
+    return Measured(name, _rate(built(), shape.seconds), unused, *_padding(sample))
+
+
+def _expand(batch: Batch) -> None:
+    """Make on the CPU what a sentence-level model asks for on its device."""
+    assert isinstance(batch, SentenceBatch)
+    _ = batch.decoder_inputs_R, batch.decoder_targets_R, batch.sentences.masks
+    for layout in (batch.sentences, batch.decoder_rows):
+        _ = layout.positions_T, layout.gathers
+
+
+def _unused(sample: list[MicroBatch], budget: int) -> float:
+    return sum(max(budget - micro_batch.tokens, 0) for micro_batch in sample) / (budget * len(sample))
+
+
+def _padding(sample: list[MicroBatch]) -> tuple[float, float | None]:
+    cells = filled = places = sentences = 0
+    for micro_batch in sample:
+        batch = micro_batch.batch()
+        if isinstance(batch, TokenBatch):
+            cells += batch.inputs_DL.numel()
+            filled += micro_batch.tokens
+            continue
+        assert isinstance(batch, SentenceBatch)
+        cells += batch.sentences.num_cells + batch.decoder_rows.num_cells
+        filled += batch.sentences.num_tokens + batch.decoder_rows.num_tokens
+        places += batch.sentences_DN.numel()
+        sentences += batch.sentences.num_sequences
+    return 1 - filled / cells, 1 - sentences / places if places else None
+
+
+def _datasets(shards: Shards, collate: Callable[[dict[str, list[torch.Tensor]]], None]) -> Iterator[int]:
+    """Documents shuffled by `datasets`, in batches of its torch format."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    files = [str(Path(shards.folder, record.file)) for record in shards.records("train")]
+    with tempfile.TemporaryDirectory() as cache:
+        rows = datasets.load_dataset("arrow", data_files=files, split="train", cache_dir=cache)
+        rows = rows.select_columns(["tokens", "sentence_lengths"]).with_format("torch").shuffle(seed=0)
+        while True:
+            for batch in rows.iter(DATASETS_ROWS):
+                collate(batch)
+                yield sum(map(len, batch["tokens"]))
+
+
+def _padded_documents(batch: dict[str, list[torch.Tensor]]) -> None:
+    torch.nn.utils.rnn.pad_sequence(list(batch["tokens"]), batch_first=True)
+
+
+def _padded_sentences(batch: dict[str, list[torch.Tensor]]) -> None:
+    pairs = zip(batch["tokens"], batch["sentence_lengths"], strict=True)
+    sentences = [one for tokens, lengths in pairs for one in tokens.split(lengths.tolist())]
+    torch.nn.utils.rnn.pad_sequence(sentences, batch_first=True)
+
+
+def _plan_memory(shards: Shards, windows: Callable[[Documents], WindowSource]) -> dict[str, float]:
+    """Memory of a block's plan, the larger part of what grows with the data; the rest is the manifest's."""
+    process = psutil.Process()
+    before = process.memory_info().rss
+    documents = shards.documents("train")
+    source = windows(documents)
+    arrays = [*vars(source).values(), *vars(source.windows).values()]  # type: ignore[attr-defined]
+    arrays += [value for value in vars(documents).values() if isinstance(value, np.ndarray)]
+    held = sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
+    records = len(json.dumps([record.model_dump() for record in shards.manifest.shards]))
+    count, tokens = documents.num_documents, shards.manifest.totals["train"].tokens
+    return {
+        "block_bytes_per_token": held / tokens,
+        "block_bytes_at_most": held / tokens * StreamConfig().block_tokens,
+        "resident_bytes": process.memory_info().rss - before,
+        "manifest_bytes_per_million_documents": records / count * 1e6,
+        "plan_bytes_per_million_documents_if_all_were_open": held / count * 1e6,
+    }
+
+
+def _show(folder: str, shape: Shape, results: list[Measured], plan: dict[str, float]) -> None:
+    table = Table(
+        title=f"{folder}: micro-batches of {shape.micro_batch_tokens} tokens, windows of {shape.context_tokens} "
+        f"tokens or {shape.context_sentences} sentences",
+        title_justify="left",
+    )
+    table.add_column("contender")
+    for column in ("M tokens/CPU-s", "budget unused", "padding", "trunk padding"):
+        table.add_column(column, justify="right")
+    for row in results:
+        shares = (row.unused, row.padding, row.trunk_padding)
+        table.add_row(
+            row.contender,
+            f"{row.tokens_per_second / 1e6:.2f}",
+            *("" if share is None else f"{share:.2%}" for share in shares),
+        )
+    console = Console()
+    console.print(table)
+    console.print(
+        f"plan: {plan['block_bytes_per_token']:.2f} bytes a token of the block that is open, at most "
+        f"{plan['block_bytes_at_most'] / 1e6:.0f} MB; beside it the manifest, "
+        f"{plan['manifest_bytes_per_million_documents'] / 1e3:.0f} KB per million documents"
+    )

@@ -1,0 +1,171 @@
+"""What became of a corpus: what is in its shards, and how many documents were rejected or filtered, and why."""
+
+import re
+import sys
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from infra.shard_output import REJECTED, RejectionKind, ShardOutput
+from pipeline.corpus import Rejection
+from pipeline.errors import ShardError
+from pipeline.redaction import redacted
+from pipeline.shards.manifest import Manifest
+
+_NOT_IN_METRIC_NAMES = re.compile(r"[^\w.\- ]+")
+_LONGEST_METRIC_NAME = 200
+_NOTHING = "no document was rejected or filtered"
+
+
+def metrics(manifest: Manifest) -> dict[str, float]:
+    """The figures of a manifest: `train/documents`, ..., `rejected`, `rejected/<reason>`, `filtered/<filter>`."""
+    found: dict[str, float] = {}
+    for split, totals in manifest.totals.items():
+        found[f"{split}/documents"] = totals.documents
+        found[f"{split}/sentences"] = totals.sentences
+        found[f"{split}/tokens"] = totals.tokens
+        found[f"{split}/bytes"] = totals.num_bytes
+        found[f"{split}/lossy_documents"] = totals.lossy_documents
+    found["bytes_read"] = sum(file.num_bytes for file in manifest.identity.inputs)
+    found["bytes_written"] = sum(shard.file_bytes for shard in manifest.shards)
+    found["rejected"] = sum(manifest.rejected.values())
+    for prefix, counts in (("rejected", manifest.rejected), ("filtered", manifest.filtered)):
+        for reason, count in counts.items():
+            name = _metric_name(prefix, reason)
+            found[name] = found.get(name, 0) + count
+    return found
+
+
+def _metric_name(prefix: str, reason: str) -> str:
+    """A name that MLflow takes: a reason may quote the name of a field, which may be anything."""
+    allowed = " ".join(_NOT_IN_METRIC_NAMES.sub(" ", reason).split())[:_LONGEST_METRIC_NAME].strip(" .")
+    return f"{prefix}/{allowed or 'other'}"
+
+
+def figures(output: str) -> list[tuple[str, str]]:
+    """Name and value of each line of a table over a whole run; `output` holds finished shards."""
+    # Of the manifest: the record of a job that is reused may be of a version that counted less.
+    counts = metrics(_finished(ShardOutput(output)))
+    rows = [
+        (f"corpus {name} ({split})", f"{counts[f'{split}/{name}']:,.0f}")
+        for name in ("documents", "sentences", "tokens", "bytes")
+        for split in ("train", "dev")
+    ]
+    for key, value in counts.items():
+        kind, _, reason = key.partition("/")
+        if reason and kind in ("rejected", "filtered"):
+            rows.append((f"corpus {kind}: {reason}", f"{value:,.0f}"))
+    lossy = sum(counts[f"{split}/lossy_documents"] for split in ("train", "dev"))
+    if lossy:
+        rows.append(("corpus documents that the tokenizer changes", f"{lossy:,.0f}"))
+    return rows
+
+
+def show(output: str, console: Console | None = None) -> None:
+    """Print what is in the shards of a finished job, and what was rejected or filtered: by reason, with the first.
+
+    Raises `ShardError` where `output` holds no finished shards.
+    """
+    folder = ShardOutput(output)
+    manifest = _finished(folder)
+    console = console or Console()
+    console.print(_totals(output, manifest))
+    _warn_of_losses(manifest)
+    counts = _set_aside(manifest)
+    if not counts:
+        console.print(_NOTHING, highlight=False)
+        return
+    table = Table()
+    table.add_column("rejected, or filtered by")
+    table.add_column("documents", justify="right")
+    table.add_column("the first", overflow="fold")
+    first = folder.first_rejections(counts)
+    for kind, count in counts.items():
+        table.add_row(Text(_title(kind)), f"{count:,}", Text(_example(first.get(kind))))
+    console.print(table)
+    console.print(Text(_where(output)), soft_wrap=True, highlight=False)
+
+
+def lines(output: str) -> list[str]:
+    """What was rejected or filtered, the first of each reason, for the end of a whole run."""
+    folder = ShardOutput(output)
+    counts = _set_aside(_finished(folder))
+    first = folder.first_rejections(counts)
+    found = [
+        f"{_title(kind)}, the first of {count:,}: {_example(first.get(kind))}"
+        for kind, count in counts.items()
+    ]
+    return [*found, _where(output)] if found else [_NOTHING]
+
+
+def _finished(folder: ShardOutput) -> Manifest:
+    manifest = folder.manifest()
+    if manifest is None:
+        raise ShardError(f"{folder.folder.url} holds no finished shards; run `sllm prepare`")
+    return manifest
+
+
+def _totals(output: str, manifest: Manifest) -> Table:
+    table = Table(title=Text(f"sllm prepare: {redacted(output)}"), title_justify="left")
+    table.add_column("")
+    for name in (*manifest.totals, "all"):
+        table.add_column(name, justify="right")
+    totals = manifest.totals
+    shards = {split: [one for one in manifest.shards if one.split == split] for split in totals}
+    read = {
+        split: sum(one.num_bytes for one in manifest.identity.inputs if one.is_dev == (split == "dev"))
+        for split in totals
+    }
+    rows = {
+        "bytes read": read,
+        "documents": {split: one.documents for split, one in totals.items()},
+        "sentences": {split: one.sentences for split, one in totals.items()},
+        "tokens": {split: one.tokens for split, one in totals.items()},
+        "bytes of text": {split: one.num_bytes for split, one in totals.items()},
+        "bytes of shards": {split: sum(one.file_bytes for one in shards[split]) for split in shards},
+    }
+    if any(one.lossy_documents for one in totals.values()):
+        rows["documents that the tokenizer changes"] = {
+            split: one.lossy_documents for split, one in totals.items()
+        }
+    for name, by_split in rows.items():
+        # Files of `data.inputs` are of both splits where a share of their documents is dev.
+        is_apart = name != "bytes read" or not manifest.identity.data.get("dev_fraction")
+        cells = [f"{value:,}" if is_apart else "" for value in by_split.values()]
+        table.add_row(name, *cells, f"{sum(by_split.values()):,}")
+    return table
+
+
+def _warn_of_losses(manifest: Manifest) -> None:
+    lossy = sum(totals.lossy_documents for totals in manifest.totals.values())
+    if lossy:
+        documents = sum(totals.documents for totals in manifest.totals.values())
+        print(
+            f"warning: of {lossy:,} of {documents:,} documents the token ids do not give the text back (characters "
+            "that the tokenizer does not know, or changes): bits per byte of these shards mean nothing; a "
+            "byte-level tokenizer loses nothing",
+            file=sys.stderr,
+        )
+
+
+def _set_aside(manifest: Manifest) -> dict[RejectionKind, int]:
+    """Counts by filter, then by reason of rejection."""
+    counts = {(name, True): count for name, count in manifest.filtered.items()}
+    return counts | {(reason, False): count for reason, count in manifest.rejected.items()}
+
+
+def _title(kind: RejectionKind) -> str:
+    reason, is_filtered = kind
+    return f"filter {reason}" if is_filtered else reason
+
+
+def _example(rejection: Rejection | None) -> str:
+    if rejection is None:
+        return f"{REJECTED} lacks it"
+    detail = f" ({rejection.detail})" if rejection.detail else ""
+    return redacted(f"{rejection.file}, {rejection.position}{detail}")
+
+
+def _where(output: str) -> str:
+    return redacted(f"all of them: {output.rstrip('/')}/{REJECTED}")

@@ -1,0 +1,63 @@
+"""Arguments that several verbs of the console share."""
+
+import sys
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.config import Config, load_config, undone
+from pipeline.config.paths import PATH, resolved_path
+from pipeline.corpus.file_names import readable_path
+from pipeline.errors import ConfigError
+
+ConfigPath = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="YAML file (see jobs/presets), or the first KEY=VALUE.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="Dotted key of the configuration and its value in YAML."),
+]
+
+
+def with_paths(command: Callable[..., None], options: dict[str, Any]) -> dict[str, Any]:
+    """The values of a command's parameters, those marked with `PATH` resolved. Raises `ConfigError` for a bad path."""
+    hints = typing.get_type_hints(command, include_extras=True)
+    return {name: _resolved(value) if _is_path(hints.get(name)) else value for name, value in options.items()}
+
+
+def _is_path(hint: Any) -> bool:
+    return PATH in getattr(hint, "__metadata__", ())
+
+
+def _resolved(value: Any) -> Any:
+    if isinstance(value, list):
+        return [resolved_path(one) for one in value]
+    return None if value is None else resolved_path(value)
+
+
+def loaded(path: str | None, overrides: list[str]) -> Config:
+    """The configuration; an override that another one makes void is named on stderr."""
+    for line in undone(overrides):
+        print(f"note: {line}", file=sys.stderr, flush=True)
+    return load_config(path, overrides)
+
+
+def config_and_overrides(config: str, overrides: list[str] | None) -> tuple[str | None, list[str]]:
+    """The YAML file is optional: the first argument may be an override already."""
+    rest = [_readable(change) for change in overrides or []]
+    config = _readable(config)
+    return (None, [config, *rest]) if "=" in config and not Path(config).exists() else (config, rest)
+
+
+def _readable(argument: str) -> str:
+    """An argument that is no UTF-8 may only name input files, whose names have an escape for such bytes."""
+    if not any("\udc80" <= character <= "\udcff" for character in argument):
+        return argument
+    if argument.startswith(("data.inputs=", "data.dev_inputs=")):
+        return readable_path(argument)
+    raise ConfigError(
+        f"argument {readable_path(argument)!r} is no UTF-8; rename the file, or name its folder"
+    )

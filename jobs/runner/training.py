@@ -1,0 +1,151 @@
+"""What the three training verbs share: inputs, launcher, progress, metrics, and where the model goes."""
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from infra.mlflow_run import ActiveRun
+from jobs.runner.execution import run_job
+from jobs.runner.output_folder import output_folder, record_at
+from jobs.runner.progress import TrainingProgress
+from pipeline.config import Config, StreamConfig
+from pipeline.errors import ConfigError
+from pipeline.lineage import CHECKPOINTS_NAME, MANIFEST_NAME, Artifact, JobRecord, artifact_of, read_record
+from pipeline.shards.cache import ShardCache
+from pipeline.training.checkpoint import Checkpoint, newest
+from pipeline.training.task import Task, TrainingJob, build_task, train_config
+
+NOT_LEARNED = (
+    *("log_every", "eval_every", "eval_micro_batches", "spike_deviations", "activation_checkpointing"),
+    *("checkpoint_every", "checkpoint_async", "keep_checkpoints"),
+)
+"""Options of `train` that change what is told and kept, not what is learned: they may change at any time."""
+
+
+def run_training(
+    job: TrainingJob, config: Config, sections: Sequence[str], models: Sequence[str | None], force: bool
+) -> JobRecord:
+    """Train the model of `job` from `config.shards` and `models` into `config.output`, as one MLflow run.
+
+    Where `config.models` names a model of the job's own kind, training starts from its weights, and reads no others.
+    """
+    section = _section(job)
+    folder = config.output
+    if not config.shard_folders or folder is None:
+        raise ConfigError(f"{job} needs shards=FOLDER (written by `sllm prepare`) and output=FOLDER")
+    output_folder(folder, f"{job} needs output=FOLDER")
+    start = goes_on_from(job, config)
+    config = _with_start(job, config, start)
+    inputs = [shards_artifact(folder, config.stream) for folder in config.shard_folders]
+    inputs += [artifact_of(path) for path in ([start] if start is not None else models) if path is not None]
+    output = Path(folder)
+    built: list[Task] = []
+
+    def check() -> None:
+        build_task(job, config, read_weights=False)
+        if not force:
+            _check_grown(job, config, output)
+        if config.launcher == "local":
+            built.append(build_task(job, config))
+
+    def body(run: ActiveRun) -> dict[str, float]:
+        return _train(job, config, output, run, built.pop() if built else None)
+
+    return run_job(
+        job,
+        config,
+        sections=["precision", "stream.block_tokens", "stream.pool_windows", "stream.weights", *sections],
+        inputs=inputs,
+        output=folder,
+        output_kind="model",
+        without=[
+            *(f"{section}.train.{option}" for option in NOT_LEARNED),
+            *(f"{other}.train" for other in ("lm", "vae", "sllm") if other != section),
+        ],
+        grows=f"{section}.train.steps",
+        body=body,
+        beside=["shards", "models", "stream", "launcher", "ray", "deepspeed"],
+        check=check,
+        force=force,
+    )
+
+
+def goes_on_from(job: TrainingJob, config: Config) -> str | None:
+    """The model whose weights the job starts from: that of `models` which is of the job's own kind, if one is named.
+
+    The folder that the job writes to is its result, not its start.
+    """
+    named: str | None = getattr(config.models, _section(job))
+    if named is None or config.output is None or Path(named).absolute() == Path(config.output).absolute():
+        return None
+    return named
+
+
+def _section(job: TrainingJob) -> str:
+    return job.removeprefix("train-")
+
+
+def _with_start(job: TrainingJob, config: Config, start: str | None) -> Config:
+    models = config.models.model_copy(update={_section(job): start})
+    return config.model_copy(update={"models": models})
+
+
+def _check_grown(job: TrainingJob, config: Config, output: Path) -> None:
+    """Say what it means that a run gets more steps than it was started with; refuse where nothing is left of it."""
+    earlier = read_record(output)
+    if earlier is None or earlier.job != job:
+        return
+    before = earlier.config.get(_section(job), {}).get("train", {}).get("steps", 0)
+    steps = train_config(job, config).steps
+    if before >= steps:
+        return
+    last = newest(output / CHECKPOINTS_NAME)
+    if last is not None:
+        print(
+            f"{job}: {before} steps become {steps}; it goes on from step {Checkpoint(last).state['step']} with the "
+            f"learning rate of a cosine over {steps} steps, so the result is not that of a "
+            f"run planned with {steps}",
+            file=sys.stderr,
+        )
+    elif earlier.output_is_whole:
+        key = f"models.{_section(job)}"
+        raise ConfigError(
+            f"{output} has no checkpoint left to go on from: start from its weights with {key}={output} and another "
+            "output, or train all steps anew with --force"
+        )
+
+
+def shards_artifact(folder: str, options: StreamConfig) -> Artifact:
+    """The shards in a folder or at a URL: the same digest, that of the manifest."""
+    if "://" not in folder:
+        return artifact_of(folder)
+    manifest = ShardCache(folder, options).read(MANIFEST_NAME)
+    digest = hashlib.sha256(manifest).hexdigest()
+    record = record_at(folder)
+    made_here = record is not None and record.output.digest == digest
+    return Artifact("shards", folder, digest, record.run_id if record is not None and made_here else None)
+
+
+def _train(
+    job: TrainingJob, config: Config, output: Path, run: ActiveRun, task: Task | None
+) -> dict[str, float]:
+    last: dict[str, float] = {}
+    with TrainingProgress(job, train_config(job, config).steps) as progress:
+
+        def report(metrics: dict[str, float]) -> None:
+            progress.show(metrics)
+            last.update(metrics)
+            step = int(metrics["step"])
+            run.log_metrics({key: value for key, value in metrics.items() if key != "step"}, step=step)
+
+        checkpoints = output / CHECKPOINTS_NAME
+        if config.launcher != "local":
+            from infra.ray_training import train_on_cluster
+
+            train_on_cluster(job, config, checkpoints, output, report)
+        else:
+            from infra.local_training import train_locally
+
+            train_locally(job, config, checkpoints, output, report, task)
+    return last

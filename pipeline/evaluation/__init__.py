@@ -1,0 +1,1 @@
+"""Likelihoods, ablations, FLOPs and memory of models. Knows nothing of training."""

@@ -1,0 +1,66 @@
+"""Memory of a training GPU, on paper: weights, gradients and optimizer under each ZeRO stage, and activations.
+
+The first three are arithmetic (arXiv 1910.02054, section 3, with what DeepSpeed really keeps). Activations are an
+estimate within a factor of two: each matrix keeps its inputs and outputs for the backward pass.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from pipeline.evaluation.flops import Model, Part, Workload, num_parameters, parts_of
+from pipeline.models.cross_entropy import WHOLE_LOGITS
+
+Precision = Literal["fp32", "bf16", "fp16"]
+STAGES = (0, 1, 2, 3)
+
+
+@dataclass(frozen=True)
+class TrainingMemory:
+    """Bytes on each GPU."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+    """Adam's two moments in fp32, and the fp32 copy of the weights that mixed precision and ZeRO keep."""
+    activations: float
+
+    @property
+    def total(self) -> float:
+        """All of it; a framework's own buffers and fragmentation come on top."""
+        return self.weights + self.gradients + self.optimizer + self.activations
+
+
+def training_memory(
+    module: nn.Module, stage: int, num_gpus: int, precision: Precision, activations: float = 0.0
+) -> TrainingMemory:
+    """Memory of each of `num_gpus` GPUs under ZeRO `stage`. Frozen weights have no gradient and no optimizer state."""
+    value = 4 if precision == "fp32" else 2
+    trained, all_ = num_parameters(module, trained=True), num_parameters(module)
+    has_master = precision != "fp32" or stage > 0
+    # DeepSpeed sums half-precision gradients in fp32 where it partitions them.
+    weights, gradients = float(value * all_), float((4 if stage >= 2 else value) * trained)
+    optimizer = float((12 if has_master else 8) * trained)
+    if stage >= 1:
+        optimizer /= num_gpus
+    if stage >= 2:
+        gradients /= num_gpus
+    if stage >= 3:
+        weights /= num_gpus
+    return TrainingMemory(weights, gradients, optimizer, activations)
+
+
+def activation_bytes(model: Model, work: Workload, precision: Precision) -> float:
+    """What a micro-batch of `work` keeps for the backward pass, with fused attention; an estimate."""
+    value = 4 if precision == "fp32" else 2
+    return sum(_part_bytes(part, work, value) for part in parts_of(model) if part.has_backward)
+
+
+def _part_bytes(part: Part, work: Workload, value: int) -> float:
+    rows = work.rows(part.rows)
+    if part.name != "head":
+        return value * rows * part.features
+    # Logits in the precision of the products, in fp32, and their softmax; in chunks where they are many.
+    logits = min(rows * part.features, WHOLE_LOGITS)
+    return (value + 8.0) * logits

@@ -1,0 +1,131 @@
+"""Writing, sentence by sentence: what is written is read again before the next sentence is predicted.
+
+Many documents are written side by side. One that has ended its sentence waits until some others have, is read by
+encoder and trunk together with them, and goes on while the rest are still in theirs.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pipeline.config import GenerateConfig
+from pipeline.errors import ModelError
+from pipeline.generation.sampling import Sampler
+from pipeline.generation.sentence_decoder import SentenceDecoder
+from pipeline.generation.trunk_cache import SentenceMemory
+from pipeline.models.sentence_vae import check_longest
+from pipeline.models.sllm import Sllm
+from pipeline.stream.batches import SentenceBatch
+
+Document = Sequence[Sequence[int]]
+"""Token ids of each of its sentences."""
+
+WAITING_SHARE = 1 / 2
+"""Share of the documents that may wait at the end of a sentence: fewer and larger readings, against idle places."""
+
+
+@dataclass(frozen=True)
+class GeneratedSentence:
+    """One step of the sentence-level model."""
+
+    token_ids: list[int]
+    stop_probability: float
+    """How sure the model is that the document ends after this sentence."""
+
+
+def generate(model: Sllm, prompt: Document, config: GenerateConfig) -> Iterator[GeneratedSentence]:
+    """Sentences that go on from a prompt (none: from the start vector).
+
+    Ends when the model stops (drawn from the stop probability, or at over one half when greedy), after
+    `max_sentences`, or with the sentence in which `max_tokens` is reached, which is cut there.
+    """
+    for _document, sentence in generate_documents(model, [prompt], config):
+        yield sentence
+
+
+@torch.inference_mode()
+def generate_documents(
+    model: Sllm, prompts: Sequence[Document], config: GenerateConfig, may_stop: bool = True
+) -> Iterator[tuple[int, GeneratedSentence]]:
+    """Many documents side by side -> (document, sentence) as they are written.
+
+    Of a prompt only what fits the context is read. `may_stop=False` writes on to the limits whatever the model says,
+    to measure speed. Raises `ModelError` for sentences that are longer than the model's.
+    """
+    model.eval()
+    sampler = Sampler(config.temperature, config.top_p, config.seed)
+    longest = config.max_sentence_tokens or model.vae.config.max_sentence_tokens
+    if longest > model.vae.config.max_sentence_tokens:
+        raise ModelError(
+            f"generate.max_sentence_tokens={longest}: the model ends each sentence after "
+            f"{model.vae.config.max_sentence_tokens} tokens; give that many at most, or leave it out"
+        )
+    decoder = SentenceDecoder(model.vae, len(prompts), longest, model.lookup)
+    memory = SentenceMemory(model, len(prompts))
+    _read_prompts(model, [prompt[-model.config.context_sentences :] for prompt in prompts], memory, decoder)
+    names = list(range(len(prompts)))  # of the documents in the batch
+    tokens_left = [config.max_tokens] * len(names)
+    sentences_left = [config.max_sentences] * len(names)
+    going = starting = list(range(len(names)))
+    while going:
+        if starting:
+            limits = [min(tokens_left[place], longest) for place in starting]
+            known = [memory.known(place) for place in starting]
+            decoder.start(starting, memory.predict(starting), limits, known)
+        written = decoder.write(sampler, max(1, int(len(going) * WAITING_SHARE)))
+        ended = list(written)
+        latents_SH = model.vae.encode(_pack(model, [[ids] for ids in written.values()]))
+        memory.add(ended, latents_SH.split(1))
+        stop_S = memory.stop_probability(ended).cpu()
+        draw_S = torch.full_like(stop_S, 0.5)
+        if config.temperature > 0:
+            draw_S = torch.rand(len(ended), generator=sampler.generator, dtype=stop_S.dtype)
+        for place, probability in zip(ended, stop_S.tolist(), strict=True):
+            tokens_left[place] -= len(written[place])
+            sentences_left[place] -= 1
+            yield names[place], GeneratedSentence(written[place], probability)
+        stops = (stop_S > draw_S).tolist()
+        starting = [
+            place
+            for place, stop in zip(ended, stops, strict=True)
+            if tokens_left[place] > 0 and sentences_left[place] > 0 and not (may_stop and stop)
+        ]
+        going = [place for place in going if place in starting or place not in ended]
+        if going and len(going) <= len(names) // 2:
+            memory.keep(going)
+            decoder.keep(going)
+            starting = [going.index(place) for place in starting]
+            names, tokens_left, sentences_left = (
+                [values[place] for place in going] for values in (names, tokens_left, sentences_left)
+            )
+            going = list(range(len(names)))
+
+
+def _read_prompts(
+    model: Sllm, prompts: Sequence[Document], memory: SentenceMemory, decoder: SentenceDecoder
+) -> None:
+    """Fill the memory, and the decoder's own where it crosses sentences."""
+    places = [place for place, prompt in enumerate(prompts) if prompt]
+    if not places:
+        return
+    batch = _pack(model, [prompts[place] for place in places])
+    check_longest(batch.longest_sentence, model.vae.config.max_sentence_tokens, "the prompt: ")
+    latents_SH = model.vae.encode(batch)
+    predicted_SH, _ = model.predict(latents_SH, batch)
+    decoder.read(batch, predicted_SH, places)
+    memory.add(places, latents_SH.split([len(prompts[place]) for place in places]))
+
+
+def _pack(model: Sllm, documents: Sequence[Document]) -> SentenceBatch:
+    sentences = [sentence for document in documents for sentence in document]
+    config = model.vae.config
+    batch = SentenceBatch.pack(
+        np.concatenate([np.asarray(ids, np.int64) for ids in sentences]),
+        [len(ids) for ids in sentences],
+        [len(document) for document in documents],
+        bos_id=config.bos_token_id,
+        eos_id=config.eos_token_id,
+    )
+    return batch.to(model.start_H.device)

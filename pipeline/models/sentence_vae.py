@@ -1,0 +1,293 @@
+"""SentenceVAE: one sentence to one vector and back (arXiv 2408.00655, section 3).
+
+Encoder: token embedding + sinusoidal positions -> blocks -> sum over tokens -> norm. Decoder: the same
+embedding + positions -> blocks of causal self-attention and attention to that vector -> vocabulary.
+
+With `conditioning` "prefix" the decoder is told that vector in its first row, and not in each block again. With
+`head_latent_scale` the head is told it too, past all blocks: then a latent is a direction in the space of words, and
+where the encoder reads the head's own vectors (`encoder_reads`) it is one from the first step. With
+`decoder_context_tokens` the decoder's tokens also see the last rows of the sentences before, of the same window: a
+short exact memory beside the long compressed one.
+
+Shape suffixes: T tokens, R tokens and end marks, S sentences, H hidden, V vocabulary.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel, initialization
+
+from pipeline.errors import ModelError
+from pipeline.models.attention_patterns import Pattern, Sentences, SlidingWindow
+from pipeline.models.blocks import (
+    Block,
+    BlockKind,
+    Conditioning,
+    LatentHead,
+    LatentOutput,
+    LatentPrefix,
+    Rotation,
+    add_positions,
+    new_norm,
+)
+from pipeline.models.cross_entropy import head_cross_entropy
+from pipeline.models.ragged import RaggedLayout, sum_sequences
+from pipeline.stream.batches import SentenceBatch
+
+
+class SentenceVaeConfig(PreTrainedConfig):
+    """Shape and training options of a `SentenceVae`; `pipeline.config.VaeConfig` says what each does."""
+
+    model_type = "sentence_vae"
+
+    vocab_size: int = 8192
+    hidden_size: int = 128
+    num_layers: int = 1
+    encoder_layers: int | None = None
+    num_heads: int = 4
+    feed_forward_factor: float = 2.0
+    block: BlockKind = "paper"
+    conditioning: Conditioning = "cross_attention"
+    decoder_context_tokens: int = 0
+    initial_latent_scale: float = 1.0
+    head_latent_scale: float = 0.0
+    encoder_reads: Literal["embedding", "head"] = "embedding"
+    norm_first: bool = False
+    kl_weight: float = 0.0
+    kl_floor: float = 0.5
+    focal_gamma: float = 0.0
+    token_dropout: float = 0.0
+    latent_dropout: float = 0.0
+    initializer_range: float | None = None
+    """Standard deviation of fresh weights; none: hidden_size ** -0.5, without which the way through the latent
+    starts so faint that small models take many times the steps to use it."""
+    bos_token_id: int = 1
+    eos_token_id: int = 2
+    tie_word_embeddings: bool = True
+    max_sentence_tokens: int = 64
+    tokenizer_digest: str = ""
+    segmenter: dict[str, Any] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.initializer_range is None:
+            self.initializer_range = self.hidden_size**-0.5
+        super().__post_init__(**kwargs)
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """What the encoder says of each sentence: a point, or with a KL term a Gaussian around it."""
+
+    mean_SH: Tensor
+    log_variance_SH: Tensor | None
+
+    def __getitem__(self, sentences: Tensor) -> "Posterior":
+        """Of these sentences alone."""
+        log_variance_SH = None if self.log_variance_SH is None else self.log_variance_SH[sentences]
+        return Posterior(self.mean_SH[sentences], log_variance_SH)
+
+
+class Head(nn.Linear):
+    """Logits of the vocabulary; called with token ids, the vectors of those tokens (a call, since ZeRO-3 gathers the
+    weight for calls alone)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[R, H] -> [R, V]; ids [T] -> [T, H]."""
+        return super().forward(x) if x.is_floating_point() else F.embedding(x, self.weight)
+
+
+class SentenceVae(PreTrainedModel):
+    """Sentence encoder and decoder around one latent vector."""
+
+    config: SentenceVaeConfig
+    config_class = SentenceVaeConfig
+    base_model_prefix = "vae"
+    supports_gradient_checkpointing = True
+    main_input_name = "tokens_T"
+    _tied_weights_keys = {"head.weight": "embedding.weight"}  # noqa: RUF012
+
+    def __init__(self, config: SentenceVaeConfig) -> None:
+        super().__init__(config)
+        hidden = config.hidden_size
+        if hidden % config.num_heads or hidden % 2:
+            raise ModelError(
+                f"vae.hidden_size ({hidden}) must be even and a multiple of vae.num_heads ({config.num_heads})"
+            )
+        if config.block == "llama" and hidden // config.num_heads % 2:
+            raise ModelError(
+                f"vae.block=llama needs heads of an even size for its rotary positions: vae.hidden_size ({hidden}) "
+                f"over vae.num_heads ({config.num_heads}) is {hidden // config.num_heads}"
+            )
+        if config.feed_forward_factor * hidden < 1:
+            raise ModelError(
+                f"vae.feed_forward_factor ({config.feed_forward_factor}) of vae.hidden_size ({hidden}) is no width"
+            )
+        if config.decoder_context_tokens and config.block == "paper":
+            raise ModelError(
+                "vae.decoder_context_tokens needs rotary positions, which slide: set vae.block=llama"
+            )
+        if config.conditioning == "none" and config.head_latent_scale == 0:
+            raise ModelError(
+                "vae.conditioning=none leaves the latent to the head: set vae.head_latent_scale, 0.1 perhaps"
+            )
+        self.embedding = nn.Embedding(config.vocab_size, hidden)
+        encoder_layers = config.num_layers if config.encoder_layers is None else config.encoder_layers
+        self.encoder = nn.ModuleList(Block(config) for _ in range(encoder_layers))
+        self.latent_norm = new_norm(config)
+        if config.kl_weight > 0:
+            self.log_variance = nn.Linear(hidden, hidden)
+        crosses = config.conditioning == "cross_attention"
+        self.latent_prefix = LatentPrefix(config) if config.conditioning == "prefix" else None
+        self.latent_head = LatentHead(config) if config.head_latent_scale > 0 else None
+        self.decoder = nn.ModuleList(Block(config, crosses) for _ in range(config.num_layers))
+        last_norm = config.norm_first or config.block == "llama"
+        self.decoder_norm = new_norm(config) if last_norm else nn.Identity()
+        self.head = Head(hidden, config.vocab_size, bias=False)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, LatentHead):
+            initialization.constant_(module.scale_H, self.config.head_latent_scale)
+        scale = self.config.initial_latent_scale
+        if isinstance(module, LatentOutput) and scale != 1:
+            assert self.config.initializer_range is not None
+            initialization.normal_(module.weight, std=scale * self.config.initializer_range)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The token embedding, shared by encoder and decoder."""
+        return self.embedding
+
+    def get_output_embeddings(self) -> nn.Module:
+        """The decoder's head, tied to the token embedding."""
+        return self.head
+
+    def encode(self, batch: SentenceBatch) -> Tensor:
+        """Latent of each sentence [S, H]; in training with noise, as the KL term wants it."""
+        return self.sample(self.posterior(batch))
+
+    def token_nll(self, latents_SH: Tensor, batch: SentenceBatch) -> tuple[Tensor, Tensor]:
+        """Negative log-likelihood (nats) of each token and end mark [R], and whether it was the likeliest [R].
+
+        After `max_sentence_tokens` tokens a sentence always ends (the shards know no longer one), so that end mark
+        is certain and costs nothing. Raises `ModelError` for a longer sentence, which is impossible to the model.
+        """
+        return self.row_nll(self.decode_hidden(latents_SH, batch, self.decoder_pattern(batch)), batch)
+
+    def row_nll(self, hidden_RH: Tensor, batch: SentenceBatch) -> tuple[Tensor, Tensor]:
+        """What `token_nll` gives, of the decoder's output."""
+        check_longest(batch.longest_sentence, self.config.max_sentence_tokens)
+        nll_R, is_likeliest_R = head_cross_entropy(self.head, hidden_RH, batch.decoder_targets_R)
+        is_certain_R = batch.decoder_rows.positions_T == self.config.max_sentence_tokens
+        return nll_R.masked_fill(is_certain_R, 0.0), is_likeliest_R | is_certain_R
+
+    def decode_hidden(self, latents_SH: Tensor, batch: SentenceBatch, pattern: Pattern) -> Tensor:
+        """What the head takes [R, H]; `pattern` says which rows each row of the decoder sees."""
+        rows = batch.decoder_rows
+        x_RH, rotation = self._with_positions(self.embedding(batch.decoder_inputs_R), rows, pattern)
+        if self.latent_prefix is not None:
+            x_RH = x_RH.index_add(0, rows.starts_S, self.latent_prefix(latents_SH).to(x_RH.dtype))
+        for block in self.decoder:
+            if self.config.conditioning == "cross_attention":
+                x_RH = block(x_RH, pattern, rotation, latents_SH, rows.sequence_T)
+            else:
+                x_RH = block(x_RH, pattern, rotation)
+        x_RH = self.decoder_norm(x_RH)
+        if self.latent_head is not None:
+            x_RH = x_RH + self.latent_head(latents_SH)[rows.sequence_T]
+        return x_RH
+
+    @property
+    def decoder_reach(self) -> int:
+        """Rows before its sentence that a row of the decoder hears of, through all layers."""
+        return len(self.decoder) * max(self.config.decoder_context_tokens - 1, 0)
+
+    def decoder_pattern(self, batch: SentenceBatch, keep: bool = False) -> Pattern:
+        """What the decoder's rows see; `keep`: and with the keys and values that they saw."""
+        if self.config.decoder_context_tokens == 0:
+            return Sentences(batch.decoder_rows, causal=True)
+        window_R = batch.window_S[batch.decoder_rows.sequence_T]
+        return SlidingWindow(window_R, self.config.decoder_context_tokens, keep)
+
+    def forward(self, batch: SentenceBatch) -> dict[str, Tensor]:
+        """Sums over the batch: `objective` (to minimise), `nll` (nats), and what accuracy needs."""
+        posterior = self.posterior(batch)
+        nll_R, hit_R = self.token_nll(self.sample(posterior), batch)
+        penalty, sums = self.kl(posterior)
+        return {
+            "objective": self.focal(nll_R).sum() + penalty,
+            "nll": nll_R.detach().sum(),
+            "correct": hit_R.sum().float(),
+            "predicted": torch.tensor(float(len(hit_R)), device=hit_R.device),
+            **sums,
+        }
+
+    def kl(self, posterior: Posterior) -> tuple[Tensor | float, dict[str, Tensor]]:
+        """What the objective pays for latents that are far from a standard normal, and the KL divergence (nats) to
+        log; nothing of either without a KL term."""
+        mean_SH, log_variance_SH = posterior.mean_SH, posterior.log_variance_SH
+        if log_variance_SH is None:
+            return 0.0, {}
+        kl_SH = 0.5 * (mean_SH.square() + log_variance_SH.exp() - 1 - log_variance_SH)
+        penalty = self.config.kl_weight * kl_SH.clamp(min=self.config.kl_floor).sum()
+        return penalty, {"kl": kl_SH.detach().sum()}
+
+    def focal(self, nll_R: Tensor) -> Tensor:
+        """Focal loss (arXiv 1708.02002) of each token; with gamma 0 the cross-entropy itself."""
+        gamma = self.config.focal_gamma
+        return nll_R if gamma == 0 else (1 - (-nll_R).exp()).clamp(min=1e-8) ** gamma * nll_R
+
+    def posterior(self, batch: SentenceBatch) -> Posterior:
+        """What the encoder makes of each sentence."""
+        embedded_TH = (self.head if self.config.encoder_reads == "head" else self.embedding)(batch.tokens_T)
+        if self.training and self.config.token_dropout > 0:
+            kept_T = torch.rand(len(embedded_TH), device=embedded_TH.device) >= self.config.token_dropout
+            embedded_TH = embedded_TH * kept_T[:, None]
+        pattern = Sentences(batch.sentences, causal=False)
+        x_TH, rotation = self._with_positions(embedded_TH, batch.sentences, pattern)
+        for block in self.encoder:
+            x_TH = block(x_TH, pattern, rotation)
+        mean_SH = self.latent_norm(sum_sequences(x_TH, batch.sentences).to(x_TH.dtype))
+        if self.config.kl_weight == 0:
+            return Posterior(mean_SH, None)
+        return Posterior(mean_SH, self.log_variance(mean_SH).clamp(-10.0, 10.0))
+
+    def sample(self, posterior: Posterior) -> Tensor:
+        """Latents [S, H]: the mean, in training with noise and dropout."""
+        latents_SH = posterior.mean_SH
+        if not self.training:
+            return latents_SH
+        if posterior.log_variance_SH is not None:
+            latents_SH = latents_SH + torch.randn_like(latents_SH) * (0.5 * posterior.log_variance_SH).exp()
+        return F.dropout(latents_SH, self.config.latent_dropout)
+
+    def _with_positions(
+        self, embedded_TH: Tensor, layout: RaggedLayout, pattern: Pattern
+    ) -> tuple[Tensor, Rotation | None]:
+        """What the first block takes: places in the sentence are added here, or rotary positions of the pattern
+        turn each block's queries and keys."""
+        if self.config.block == "paper":
+            longest = max(gather.shape[1] for gather in layout.gathers)
+            return add_positions(embedded_TH, layout.positions_T, longest), None
+        return embedded_TH * self.config.hidden_size**0.5, self.rotation(pattern.positions_T)
+
+    def rotation(self, positions_T: Tensor) -> Rotation:
+        """Rotary positions for this model's heads."""
+        head_size = self.config.hidden_size // self.config.num_heads
+        return Rotation(positions_T, head_size, self.embedding.weight.dtype)
+
+
+def check_longest(sentence_tokens: int, limit: int, where: str = "") -> None:
+    """Raise `ModelError` for a sentence that is longer than the model ends every one, and so has no likelihood."""
+    if sentence_tokens > limit:
+        raise ModelError(
+            f"{where}a sentence of {sentence_tokens} tokens has no likelihood under a model that ends each after "
+            f"{limit}: prepare the shards with prepare.max_sentence_tokens={limit}, or train a SentenceVAE on them"
+        )
+
+
+AutoConfig.register(SentenceVaeConfig.model_type, SentenceVaeConfig, exist_ok=True)
+AutoModel.register(SentenceVaeConfig, SentenceVae, exist_ok=True)

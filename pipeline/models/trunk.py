@@ -1,0 +1,254 @@
+"""The trunk: a decoder-only transformer of Hugging Face without its embedding and head, fed with `inputs_embeds`.
+
+Which of its weights are trained is said here too: all, none, the first and last layers (as arXiv 2408.00655 does), or
+low-rank adapters beside them (LoRA, arXiv 2106.09685).
+
+Shape suffixes: V vocabulary, E width of the token embedding, H hidden size.
+"""
+
+import difflib
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from pipeline.config import SllmConfig, TrunkConfig
+from pipeline.errors import ConfigError, ModelError
+from pipeline.models.model_folder import read_config, reason
+
+ADAPTER = "default"
+"""peft's name for an adapter without a name."""
+
+
+def new_config(config: TrunkConfig, *, max_positions: int, **token_ids: int) -> PreTrainedConfig:
+    """The Hugging Face configuration of a trunk that `config.config` describes.
+
+    `token_ids` (`vocab_size`, `bos_token_id`, ...) and `max_positions` hold where it says nothing else.
+    Raises `ModelError` for an unknown `model_type` or a value that it refuses.
+    """
+    options = dict(config.config)
+    model_type = options.pop("model_type", None)
+    options.setdefault("max_position_embeddings", max_positions)
+    known = sorted(CONFIG_MAPPING)
+    if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
+        near = difflib.get_close_matches(str(model_type), known, n=3, cutoff=0.0)
+        raise ModelError(f"trunk.config.model_type={model_type!r} is unknown; near are {', '.join(near)}")
+    try:
+        # Ids that a family would take from its own tokenizer (OPT pads with 1) are ours or none.
+        ids: dict[str, Any] = {"pad_token_id": None, **token_ids}
+        found = AutoConfig.for_model(model_type, **{**ids, **options})
+    except Exception as error:  # of transformers, which raises any kind for a value that it does not expect
+        raise ModelError(
+            f"trunk.config cannot be used (model_type {model_type!r}): {reason(error)}"
+        ) from error
+    for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size"):
+        value = getattr(found, key, None)
+        if not isinstance(value, int) or value < 1:
+            raise ModelError(f"trunk.config.{key} must be a whole number of at least 1, not {value!r}")
+    return found
+
+
+def pretrained_config(path: str, config: TrunkConfig) -> PreTrainedConfig:
+    """The configuration in a folder or hub name. Raises `ModelError` where there is none, or where it is not
+    what `config.config` says, if that says anything."""
+    found = read_config(path, config.trust_remote_code)
+    if path == config.path:
+        check_described(path, found, config)
+    return found
+
+
+def check_described(path: str, found: PreTrainedConfig, config: TrunkConfig) -> None:
+    """Raise `ModelError` where the model in `path` is not what `config.config` says, if that says anything."""
+    said = dict(config.config) if config.config != TrunkConfig().config else {}
+    if not said:
+        return
+    # As the family writes it down: some keys are kept under another name.
+    described = new_config(config, max_positions=1)
+    if any(key.startswith("rope") for key in said):
+        said["rope_parameters"] = getattr(described, "rope_parameters", None)
+    for key in said:
+        value = getattr(described, key, getattr(found, key, None))
+        # The trunk of an SLLM has no projections of OPT's embedding: that it is as wide as the layers is no difference.
+        if key != "word_embed_proj_dim" and getattr(found, key, None) != value:
+            raise ModelError(
+                f"{path!r} has {key} {getattr(found, key, None)!r}, trunk.config says {value!r}: "
+                "leave trunk.config out, or name the model that it describes"
+            )
+
+
+def check_positions(path: str, found: PreTrainedConfig, needed: int, key: str) -> None:
+    """Raise `ModelError` where a model has fewer positions than it is to be used with."""
+    positions = getattr(found, "max_position_embeddings", None)
+    if positions is not None and positions < needed:
+        raise ModelError(
+            f"the model in {path} has {positions} positions, {key} is {needed}: lower it to {positions}"
+        )
+
+
+def empty_model(
+    loader: Any, config: PreTrainedConfig, what: str, attention: str | None = None
+) -> PreTrainedModel:
+    """`loader.from_config` with fresh weights. Raises `ModelError` for values that make no model."""
+    options = {} if attention is None else {"attn_implementation": attention}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # of tensors without elements
+            model: PreTrainedModel = loader.from_config(config, **options)
+    except MemoryError:
+        raise
+    except Exception as error:  # of transformers and torch, for values that do not go together
+        raise ModelError(f"{what} describes no model that can be built: {reason(error)}") from error
+    return model
+
+
+def check_runs(model: PreTrainedModel, what: str) -> None:
+    """Raise `ModelError` where a model on the meta device cannot take a step: heads that do not fit, and the like."""
+    if model.device.type != "meta":
+        return
+    inputs: dict[str, Any] = {"attention_mask": torch.zeros((1, 1, 3, 3), device="meta"), "use_cache": False}
+    if model.get_output_embeddings() is None:
+        inputs["inputs_embeds"] = torch.zeros((1, 3, model.config.hidden_size), device="meta")
+    else:
+        inputs["input_ids"] = torch.zeros((1, 3), dtype=torch.long, device="meta")
+    try:
+        model(**inputs)
+    except Exception as error:  # of transformers and torch, for values that do not go together
+        if "meta" in str(error) or isinstance(error, NotImplementedError):
+            return  # a family that looks at values while it runs
+        raise ModelError(f"{what} describes a model that cannot run: {reason(error)}") from error
+
+
+def check_vocabulary(path: str, found: PreTrainedConfig, vocab_size: int) -> None:
+    """Raise `ModelError` where a pretrained model knows fewer tokens than the shards' tokenizer."""
+    if found.vocab_size < vocab_size:
+        raise ModelError(
+            f"the model in {path} has a vocabulary of {found.vocab_size}, the shards' tokenizer {vocab_size}: "
+            "prepare the shards with the model's own tokenizer (tokenizer.path)"
+        )
+
+
+def shape_config(config: TrunkConfig, *, max_positions: int, **token_ids: int) -> PreTrainedConfig:
+    """The configuration of the trunk, from the nearest place: the folder `config.path`, `config.config`, the hub."""
+    described = config.path is None or config.config != TrunkConfig().config
+    if described and not (config.path and Path(config.path).is_dir()):
+        return new_config(config, max_positions=max_positions, **token_ids)
+    return pretrained_config(str(config.path), config)
+
+
+def empty_trunk(config: PreTrainedConfig) -> PreTrainedModel:
+    """The layers and positions of a model, without a token embedding, with fresh weights.
+
+    Raises `ModelError` for a model that is no decoder.
+    """
+    if hasattr(config, "word_embed_proj_dim"):
+        # OPT's projections belong to the embedding (see `token_vectors`), which is left out.
+        config.word_embed_proj_dim = config.hidden_size
+    if getattr(config, "is_encoder_decoder", False):
+        raise ModelError(f"a trunk is a decoder-only model; {config.model_type!r} has an encoder too")
+    trunk = empty_model(AutoModel, config, "trunk.config")
+    trunk.set_input_embeddings(nn.Identity())
+    return trunk
+
+
+def load_layers(trunk: PreTrainedModel, model: PreTrainedModel) -> None:
+    """Take the weights of a causal language model, its embedding and head left out.
+
+    Raises `ModelError` where the two are not of one shape.
+    """
+    base: Any = model.base_model
+    embedding: Any = model.get_input_embeddings()
+    weights = {
+        name: weight
+        for name, weight in base.state_dict(keep_vars=True).items()
+        if weight is not embedding.weight and not _is_opt_projection(name)
+    }
+    try:
+        found = trunk.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ModelError(f"the token-level model is not of the trunk's shape: {reason}") from error
+    for names, what in ((found.missing_keys, "lacks"), (found.unexpected_keys, "has more than")):
+        if names:
+            raise ModelError(f"the token-level model {what} the trunk's weights: {', '.join(names[:3])}")
+
+
+def token_vectors(model: PreTrainedModel) -> Tensor:
+    """The vector of each token as it enters the layers [V, H]; of OPT-350M, its embedding [V, E] projected to H."""
+    embedding: Any = model.get_input_embeddings()
+    weight_VE: Tensor = embedding.weight.detach()
+    for name, module in model.named_modules():
+        if name.endswith("decoder.project_in") and isinstance(module, nn.Linear):
+            return weight_VE @ module.weight.detach().T
+    return weight_VE
+
+
+def layers_of(trunk: PreTrainedModel) -> nn.ModuleList:
+    """The layers of the transformer, in order. Raises `ModelError` for a model built in some other way."""
+    for module in trunk.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == trunk.config.num_hidden_layers:
+            return module
+    raise ModelError(f"cannot tell the layers of a {trunk.config.model_type!r}: train all of it, or none")
+
+
+def choose_trained(trunk: PreTrainedModel, config: SllmConfig) -> None:
+    """Freeze what `config.train_trunk` leaves out, or put LoRA's adapters in; what is around the trunk stays."""
+    trunk.requires_grad_(config.train_trunk == "all")
+    if config.train_trunk == "ends":
+        layers, ends = layers_of(trunk), config.train_trunk_end_layers
+        if 2 * ends >= len(layers):
+            raise ConfigError(
+                f"sllm.train_trunk_end_layers={ends} at both ends are all {len(layers)} layers: "
+                "set sllm.train_trunk=all"
+            )
+        for layer in (*layers[:ends], *layers[-ends:]):
+            layer.requires_grad_(True)
+    elif config.train_trunk == "lora":
+        _add_adapters(trunk, config)
+
+
+def merge_adapters(model: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`weights` of `model` with LoRA's products added to the matrices beside them; without adapters, as they are.
+
+    So a trained model is a plain folder that loads without peft and costs nothing more to run. It works on named
+    weights and not on the module, whose own are in pieces under ZeRO-3.
+    """
+    merged = {
+        name.replace(".base_layer.", "."): value for name, value in weights.items() if ".lora_" not in name
+    }
+    for name, module in model.named_modules():
+        if isinstance(getattr(module, "lora_A", None), nn.ModuleDict):
+            down, up = (weights[f"{name}.{side}.{ADAPTER}.weight"] for side in ("lora_A", "lora_B"))
+            change = up @ down * module.scaling[ADAPTER]
+            own = merged[f"{name}.weight"]
+            merged[f"{name}.weight"] = own + (change.T if isinstance(module.base_layer, Conv1D) else change)
+    return merged
+
+
+def _add_adapters(trunk: PreTrainedModel, config: SllmConfig) -> None:
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise ConfigError("sllm.train_trunk=lora needs the package peft: pip install 'sllm[lora]'") from error
+    layers = layers_of(trunk)
+    prefix = next(name for name, module in trunk.named_modules() if module is layers)
+    matrices = {
+        f"{prefix}.{name}": module
+        for name, module in layers.named_modules()
+        if isinstance(module, nn.Linear | Conv1D)
+    }
+    options = LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=list(matrices),
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in matrices.values()),
+    )
+    inject_adapter_in_model(options, trunk, ADAPTER)
+
+
+def _is_opt_projection(name: str) -> bool:
+    return name.startswith(("decoder.project_in.", "decoder.project_out."))

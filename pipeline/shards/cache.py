@@ -1,0 +1,183 @@
+"""Copies of remote shards on this machine: fetched ahead, verified, and bounded in size.
+
+A copy is named by the SHA-256 of its content, so processes and runs share it, and it can never be another shard's.
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from pipeline.config import StreamConfig
+from pipeline.config.paths import resolved_path
+from pipeline.errors import ShardError
+from pipeline.shards.manifest import ShardRecord
+
+TOKENIZER_FOLDER = "tokenizer"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+ATTEMPTS = 3
+_COPY_NAME = re.compile(r"[0-9a-f]{64}\.arrow")
+PARALLEL_FETCHES = 4
+RETRY_SECONDS = 1.0
+"""Before the second attempt; twice as many before the third."""
+
+
+class ShardCache:
+    """The files of one remote folder, with copies of its shards in `options.cache`."""
+
+    def __init__(self, url: str, options: StreamConfig) -> None:
+        self.url, self.folder = url.rstrip("/"), Path(resolved_path(options.cache))
+        self.max_bytes = options.cache_bytes
+        try:
+            self._remote: Any = fsspec.core.url_to_fs(self.url)[0]
+        except (OSError, ValueError, ImportError) as error:
+            raise ShardError(f"shards {url!r} cannot be reached: {error}") from error
+        self._pool = ThreadPoolExecutor(PARALLEL_FETCHES, thread_name_prefix="shard-fetcher")
+        self._lock = threading.Lock()
+        self._coming: dict[str, Future[Path]] = {}
+        """By checksum: shards of the block that is read, and of the next."""
+        self._reading: list[ShardRecord] = []
+        self._arriving = 0
+        """Bytes that are being fetched."""
+
+    def read(self, name: str) -> bytes:
+        """A small file, not cached. Raises `ShardError` where it cannot be had."""
+        data: bytes = self._attempt(name, lambda: self._remote.cat_file(f"{self.url}/{name}"))
+        return data
+
+    def tokenizer(self) -> Path:
+        """A local folder with the tokenizer's files."""
+        files = {name: self.read(f"{TOKENIZER_FOLDER}/{name}") for name in TOKENIZER_FILES}
+        digest = hashlib.sha256(b"\0".join(files.values())).hexdigest()
+        folder = self.folder / f"tokenizer-{digest}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            aside = folder / f".{name}.{os.getpid()}"
+            aside.write_bytes(data)
+            aside.replace(folder / name)
+        return folder
+
+    def sha256(self, name: str) -> str:
+        """SHA-256 (hex) of a file at the URL itself, whatever is in the cache; empty where there is no such file.
+
+        Raises `ShardError` where it cannot be had.
+        """
+
+        def digest() -> str:
+            self._remote.invalidate_cache()  # what is there now, not what once was
+            try:
+                with self._remote.open(f"{self.url}/{name}", "rb") as file:
+                    return hashlib.file_digest(file, "sha256").hexdigest()
+            except FileNotFoundError:
+                return ""
+
+        found: str = self._attempt(name, digest)
+        return found
+
+    def fetch(self, records: Sequence[ShardRecord]) -> list[Path]:
+        """Local copies of these shards, whole and verified; those of the call before may go.
+
+        Raises `ShardError` naming a file that cannot be had or is damaged, or a cache that is too small.
+        """
+        with self._lock:
+            self._reading = list(records)
+            self._coming = {key: future for key, future in self._coming.items() if key in _keys(records)}
+        self._start(records)
+        futures = [self._coming[record.sha256] for record in records]
+        wait(futures)  # so that an error of one leaves none half done
+        return [future.result() for future in futures]
+
+    def fetch_ahead(self, records: Sequence[ShardRecord]) -> None:
+        """Begin to fetch what the next call of `fetch` will ask for, as far as the cache has room for it."""
+        room = self.max_bytes - sum(record.file_bytes for record in self._reading)
+        ahead = []
+        for record in records:
+            room -= record.file_bytes
+            if room >= 0:
+                ahead.append(record)
+        self._start(ahead)
+
+    def _start(self, records: Sequence[ShardRecord]) -> None:
+        with self._lock:
+            for record in records:
+                if record.sha256 not in self._coming:
+                    self._coming[record.sha256] = self._pool.submit(self._copy, record)
+
+    def _copy(self, record: ShardRecord) -> Path:
+        path = self.folder / f"{record.sha256}.arrow"
+        if file_sha256(path) == record.sha256:
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(path)  # the least recently used go first
+            return path
+        aside = self.folder / f".{path.name}.{os.getpid()}.{threading.get_ident()}"
+        url = f"{self.url}/{record.file}"
+
+        self._make_room(record.file_bytes)
+        try:
+            self._attempt(record.file, lambda: self._remote.get_file(url, str(aside)))
+            if file_sha256(aside) != record.sha256:
+                raise ShardError(
+                    f"shard {url} is damaged: its checksum is not that of the manifest; copy it there again, or run "
+                    "`sllm prepare` again, it makes just this shard anew"
+                )
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+            with self._lock:
+                self._arriving -= record.file_bytes
+        return path
+
+    def _make_room(self, num_bytes: int) -> None:
+        with self._lock:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            copies = []
+            for path in self.folder.glob("*.arrow"):
+                if not _COPY_NAME.fullmatch(path.name) or path.is_symlink():
+                    continue  # not ours
+                with contextlib.suppress(FileNotFoundError):
+                    copies.append((path.stat().st_mtime_ns, path.stat().st_size, path))
+            total = sum(size for _, size, _ in copies) + self._arriving + num_bytes
+            for _, size, path in sorted(copies):
+                if total > self.max_bytes and path.stem not in self._coming:
+                    path.unlink(missing_ok=True)  # what is mapped into memory stays readable
+                    total -= size
+            if total > self.max_bytes:
+                raise ShardError(
+                    f"the cache {self.folder} is too small: the shards that are read together have over "
+                    f"{total} bytes, stream.cache_bytes is {self.max_bytes}; raise it or lower stream.block_tokens"
+                )
+            self._arriving += num_bytes
+
+    def _attempt(self, name: str, action: Any) -> Any:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return action()
+            except FileNotFoundError as error:
+                raise ShardError(f"there is no {self.url}/{name}: are the shards finished?") from error
+            except Exception as error:  # each file system has errors of its own
+                if attempt == ATTEMPTS:
+                    raise ShardError(
+                        f"{self.url}/{name} cannot be fetched ({ATTEMPTS} attempts): {error}"
+                    ) from error
+                time.sleep(RETRY_SECONDS * attempt)
+        raise AssertionError
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 (hex) of a file; of a missing one none fits, so it is empty."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _keys(records: Sequence[ShardRecord]) -> set[str]:
+    return {record.sha256 for record in records}

@@ -1,0 +1,248 @@
+"""The manifest of a folder of shards: what is in it, and what it was made from."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.corpus.work_units import identity_digest
+from pipeline.errors import ShardError
+from pipeline.unique_keys import read_json
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+PROGRESS = "progress"
+"""Folder of what is finished so far; it is gone when the manifest is there."""
+
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+AtLeastOne = Annotated[int, Field(ge=1, lt=2**63)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InputFile(_Record):
+    """A file of the corpus."""
+
+    name: str
+    path: str
+    sha256: str
+    num_bytes: int
+    """Bytes of text."""
+    is_dev: bool
+
+
+class Identity(_Record):
+    """Everything the shards are a function of; equal identities, equal bytes."""
+
+    format_version: int
+    inputs: tuple[InputFile, ...]
+    data: dict[str, Any]
+    """Options of reading that change which documents there are."""
+    segmenter: dict[str, Any]
+    """Fingerprint."""
+    tokenizer_digest: str
+    max_sentence_tokens: int = Field(ge=1, lt=2**31)
+    split_bytes: Count
+
+    def differences(self, other: "Identity") -> list[str]:
+        """What differs, one short line each; where the files lie does not count."""
+        mine, others = self._comparable(), other._comparable()
+        dev, now = self._dev_inputs(), other._dev_inputs()
+        mine["dev inputs"], others["dev inputs"] = ", ".join(dev) or None, ", ".join(now) or None
+        if sorted(self._named()) == sorted(other._named()):
+            mine["order of inputs"], others["order of inputs"] = list(self._named()), list(other._named())
+        return [
+            f"{key}: {_short(mine.get(key))} there, {_short(others.get(key))} now"
+            for key in sorted(mine.keys() | others.keys())
+            if mine.get(key) != others.get(key)
+        ]
+
+    def _named(self) -> dict[str, InputFile]:
+        """The inputs by name; of those with one name the second has ` (2)` behind it."""
+        named: dict[str, InputFile] = {}
+        counts: Counter[str] = Counter()
+        for file in self.inputs:
+            counts[file.name] += 1
+            number = counts[file.name]
+            named[file.name if number == 1 else f"{file.name} ({number})"] = file
+        return named
+
+    def _dev_inputs(self) -> list[str]:
+        return [name for name, file in self._named().items() if file.is_dev]
+
+    def _comparable(self) -> dict[str, Any]:
+        named = self._named().items()
+        flat: dict[str, Any] = {f"input {name}": f"sha256 {file.sha256}" for name, file in named}
+        for key, value in self.model_dump(exclude={"inputs"}).items():
+            nested = (
+                {f"{key}.{name}": item for name, item in value.items()} if isinstance(value, dict) else None
+            )
+            flat.update(nested if nested is not None else {key: value})
+        return flat
+
+
+class ShardRecord(_Record):
+    """One shard file."""
+
+    file: str
+    split: Literal["train", "dev"]
+    index: Count
+    """Index of the split of the corpus that it was made from."""
+    documents: AtLeastOne
+    sentences: AtLeastOne
+    tokens: AtLeastOne
+    num_bytes: Count
+    """UTF-8 bytes of the documents' text."""
+    lossy_documents: Count = 0
+    """Documents that their token ids do not give back: characters are unknown to the tokenizer, or changed by it."""
+    file_bytes: Count
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}\z")
+    """Of the file."""
+    documents_by_input: dict[int, Count] = {}
+    """Documents by the file of the corpus that they are of: its place in the identity's `inputs`. Empty in shards of a
+    version that did not say."""
+
+    @model_validator(mode="after")
+    def _is_named_after_its_split(self) -> Self:
+        # So it never names a file elsewhere.
+        if self.file != shard_name(self.split, self.index):
+            raise ValueError(f"{self.file!r} is no name of a {self.split} shard of split {self.index}")
+        return self
+
+
+def shard_name(split: Literal["train", "dev"], index: int) -> str:
+    """File of the shard that a split of the corpus becomes."""
+    return f"{split}-{index:05d}.arrow"
+
+
+class Totals(_Record):
+    """Sums over the shards of a split."""
+
+    documents: Count = 0
+    sentences: Count = 0
+    tokens: Count = 0
+    num_bytes: Count = 0
+    lossy_documents: Count = 0
+    """Documents that their token ids do not give back; bits per byte of them mean nothing."""
+
+
+class Manifest(_Record):
+    """`manifest.json`: it is written last, so where it is, the shards are complete."""
+
+    identity: Identity
+    num_splits: Count
+    """Splits of the corpus; one makes up to one shard of train and one of dev."""
+    shards: tuple[ShardRecord, ...]
+    totals: dict[Literal["train", "dev"], Totals]
+    rejected: dict[str, int]
+    """Rejections by kind of reason; each stands in `rejected.jsonl`."""
+    filtered: dict[str, int] = {}
+    """Documents that filters dropped, by filter; each stands in `rejected.jsonl` too."""
+    bos_eos: tuple[Count, Count] | None = None
+    """Ids of BOS and EOS, which are put around texts when shards are read and stand in none of them. None: in shards of
+    a version that did not say."""
+    digest: str
+    """SHA-256 (hex) of the identity and of every shard's checksum."""
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        if self.totals != _totals(self.shards):
+            raise ValueError("the totals are not the sums over the shards")
+        if len({shard.file for shard in self.shards}) < len(self.shards):
+            raise ValueError("a shard is named twice")
+        if any(shard.index >= self.num_splits for shard in self.shards):
+            raise ValueError(f"a shard is of a split past the last of {self.num_splits}")
+        return self
+
+    @classmethod
+    def of(
+        cls,
+        identity: Identity,
+        num_splits: int,
+        shards: list[ShardRecord],
+        rejected: dict[str, int],
+        filtered: dict[str, int],
+        bos_eos: tuple[int, int] | None = None,
+    ) -> "Manifest":
+        """The manifest of finished shards."""
+        shards = sorted(shards, key=lambda shard: (shard.split != "train", shard.index))
+        digest = identity_digest([identity._comparable(), [[shard.file, shard.sha256] for shard in shards]])
+        return cls(
+            identity=identity,
+            num_splits=num_splits,
+            shards=tuple(shards),
+            totals=_totals(shards),
+            rejected=dict(sorted(rejected.items())),
+            filtered=dict(sorted(filtered.items())),
+            bos_eos=bos_eos,
+            digest=digest,
+        )
+
+    @classmethod
+    def parse(cls, text: bytes, where: str) -> "Manifest":
+        """From the bytes of `manifest.json`. Raises `ShardError` where it is damaged or of another version."""
+        try:
+            tree = read_json(text, MANIFEST)
+            version = tree["identity"]["format_version"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ShardError(f"{where} is damaged ({error}); run `sllm prepare` again") from error
+        if version != FORMAT_VERSION:
+            raise ShardError(
+                f"{where}: the shards are of format version {version}, this program reads {FORMAT_VERSION}; "
+                f"run `sllm prepare` again, or use the program that wrote them"
+            )
+        try:
+            return cls.model_validate(tree)
+        except ValidationError as error:
+            first = error.errors()[0]
+            what = ": ".join([".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")])
+            raise ShardError(f"{where} is damaged ({what.lstrip(': ')}); run `sllm prepare` again") from error
+
+    def documents_of(self, sha256: str) -> dict[str, int] | None:
+        """Documents of train and dev that come from a file of the corpus with this content; none where the file is not
+        among the inputs, or the shards do not say."""
+        places = {i for i, file in enumerate(self.identity.inputs) if file.sha256 == sha256}
+        if not places or not all(shard.documents_by_input for shard in self.shards):
+            return None
+        found = {"train": 0, "dev": 0}
+        for shard in self.shards:
+            found[shard.split] += sum(shard.documents_by_input.get(i, 0) for i in places)
+        return found
+
+    @property
+    def tokenizer_digest(self) -> str:
+        """Digest of the tokenizer that made the ids."""
+        return self.identity.tokenizer_digest
+
+    @property
+    def segmenter(self) -> dict[str, Any]:
+        """Fingerprint of the segmenter that cut the sentences."""
+        return self.identity.segmenter
+
+    @property
+    def max_sentence_tokens(self) -> int:
+        """No sentence has more tokens."""
+        return self.identity.max_sentence_tokens
+
+
+def _totals(shards: Sequence[ShardRecord]) -> dict[Literal["train", "dev"], Totals]:
+    found: dict[Literal["train", "dev"], Totals] = {}
+    for split in ("train", "dev"):
+        of_split = [shard for shard in shards if shard.split == split]
+        found[split] = Totals(
+            documents=sum(shard.documents for shard in of_split),
+            sentences=sum(shard.sentences for shard in of_split),
+            tokens=sum(shard.tokens for shard in of_split),
+            num_bytes=sum(shard.num_bytes for shard in of_split),
+            lossy_documents=sum(shard.lossy_documents for shard in of_split),
+        )
+    return found
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -1,0 +1,292 @@
+"""The training loop, the same for every model and launcher.
+
+One step is one global batch of `micro_batches_per_step` micro-batches, planned by `pipeline.stream` and dealt out to
+the ranks. The loss of a step is the sum over the global batch divided by its document tokens, so neither world size
+nor the sizes of micro-batches change it; dropout is seeded by the micro-batch, so they do not change that either.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from pipeline.config import TrainConfig
+from pipeline.errors import TrainingError
+from pipeline.stream.batches import Batch
+from pipeline.stream.order import Stream, StreamState, deal
+from pipeline.stream.prefetch import prefetch
+from pipeline.training.checkpoint import MODEL_FOLDER, Checkpoint, snapshot, write_state
+from pipeline.training.ema import WeightAverage
+from pipeline.training.engine import Engine, load
+from pipeline.training.loss_monitor import LossWatch, RunningLoss
+from pipeline.training.task import Task
+
+
+class Runtime(Protocol):
+    """What carries a training run: where checkpoints go, who hears of progress."""
+
+    def report(self, metrics: dict[str, float]) -> None:
+        """Metrics of a step (rank 0 only): `step`, `train/...`, `dev/...`."""
+
+    def warn(self, message: str) -> None:
+        """Tell the person who started the job something that does not end it. From any thread."""
+
+    def save(self, step: int, write: Callable[[Path], None], background: bool) -> None:
+        """Make a checkpoint: every rank's `write` fills a folder; it appears whole or not at all.
+
+        In the `background` where wanted; but first the one before is waited for, and its error raised.
+        """
+
+    def wait(self) -> None:
+        """Until the last checkpoint stands. Raises what went wrong with it."""
+
+    def latest(self) -> AbstractContextManager[Path | None]:
+        """The newest checkpoint's folder, or none."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a checkpoint holds besides the engine's state."""
+
+    step: int = 0
+    """Steps done."""
+    tokens: int = 0
+    """Document tokens seen."""
+    stream: dict[str, Any] = field(default_factory=StreamState().as_dict)
+    """The stream's state: of what was trained on, not of what was read ahead."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """The global batch of a step, and what this rank does of it."""
+
+    tokens: int
+    """Document tokens of the global batch."""
+    share: list[tuple[Batch, int, bool]]
+    """Micro-batches of this rank, their document tokens, and whether they count."""
+    state: StreamState
+    """Of the stream after the step."""
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """Of step 0, 1, ...: linear warm-up, then a cosine down to the last step of this run."""
+    warmup = min(config.warmup_steps, config.steps - 1)
+    if step < warmup:
+        return config.learning_rate * (step + 1) / (warmup + 1)
+    share = (step - warmup) / max(config.steps - 1 - warmup, 1)
+    low = config.min_learning_rate_fraction
+    return config.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0))))
+
+
+def train(task: Task, config: TrainConfig, engine: Engine, runtime: Runtime) -> dict[str, float]:
+    """Train to the last step, from the newest checkpoint if there is one -> last metrics.
+
+    Raises `TrainingError` when the loss is no longer finite, or a checkpoint does not fit or cannot be written.
+    """
+    average = WeightAverage(engine, config.ema_decay) if config.ema_decay is not None else None
+    progress, running = _resume(engine, average, runtime)
+    watch = LossWatch(config, engine, runtime.warn if engine.rank == 0 else lambda message: None, running)
+    todo = config.steps - progress.step
+    ahead = islice(_load(task, config, engine, StreamState.from_dict(progress.stream)), todo)
+    try:
+        with closing(prefetch(ahead, task.stream.prefetch_steps, task.stream.stall_seconds)) as steps:
+            return _train(task, config, engine, runtime, average, watch, progress, steps)
+    finally:
+        runtime.wait()
+
+
+def _train(
+    task: Task,
+    config: TrainConfig,
+    engine: Engine,
+    runtime: Runtime,
+    average: WeightAverage | None,
+    watch: LossWatch,
+    progress: Progress,
+    steps: Iterator[Step],
+) -> dict[str, float]:
+    meter = _Meter(engine)
+    metrics: dict[str, float] = {}
+    for step, loaded in enumerate(meter.waiting_for(steps), start=progress.step):
+        rate = learning_rate(step, config)
+        nll, norm = _step(engine, loaded, config, step, rate, meter)
+        done = step + 1
+        watch.add(done, nll, loaded.tokens, norm)
+        if average is not None:
+            average.update(done)
+        progress = Progress(done, progress.tokens + loaded.tokens, loaded.state.as_dict())
+        last = done == config.steps
+        evaluates = task.dev is not None and (done % config.eval_every == 0 or last)
+        saves = done % config.checkpoint_every == 0 or last
+        logs = done % config.log_every == 0 or evaluates or last
+        seen = watch.look() if logs or saves else {}  # nothing that went wrong gets into a checkpoint
+        if logs:
+            metrics = {"step": done, **meter.read("train/"), "train/learning_rate": rate, **seen}
+            metrics["train/tokens"] = progress.tokens
+            if evaluates:
+                with average.in_place() if average is not None else nullcontext():
+                    metrics |= evaluate_stream(task, config, engine)
+            if engine.rank == 0:
+                runtime.report(metrics)
+            meter.start()
+        if saves:
+            write = _checkpoint(task, engine, average, progress, watch.running, last)
+            runtime.save(done, write, config.checkpoint_async and not last)
+            meter.start()
+    return metrics
+
+
+def evaluate_stream(task: Task, config: TrainConfig, engine: Engine) -> dict[str, float]:
+    """Loss on `eval_micro_batches` micro-batches of the dev split, always the same ones, for the curve."""
+    assert task.dev is not None
+    stream = Stream(task.dev, config.micro_batch_tokens, 0, task.stream)
+    plan = list(islice(stream.first_epoch(), config.eval_micro_batches))
+    meter = _Meter(engine)
+    with engine.evaluating():
+        for micro_batch, counts in deal(plan, engine.rank, engine.world_size):
+            sums = engine.forward(micro_batch.batch().to(engine.device))
+            meter.add(sums, micro_batch.tokens, counts)
+    return {name: value for name, value in meter.read("dev/").items() if "per_second" not in name}
+
+
+def _load(task: Task, config: TrainConfig, engine: Engine, state: StreamState) -> Iterator[Step]:
+    stream = Stream(task.train, config.micro_batch_tokens, config.seed, task.stream)
+    for plan, after in stream.steps(state, config.micro_batches_per_step):
+        share = deal(plan, engine.rank, engine.world_size)
+        batches = [(micro_batch.batch(), micro_batch.tokens, counts) for micro_batch, counts in share]
+        yield Step(sum(micro_batch.tokens for micro_batch in plan), batches, after)
+
+
+def _step(
+    engine: Engine,
+    loaded: Step,
+    config: TrainConfig,
+    step: int,
+    rate: float,
+    meter: "_Meter",
+) -> tuple[Tensor, float | Tensor]:
+    """One optimizer step -> this rank's NLL (nats) of it, and the gradient norm."""
+    scale = 1.0 / loaded.tokens
+    nll = torch.zeros((), device=engine.device)
+    for round_, (batch, tokens, counts) in enumerate(loaded.share):
+        place = round_ * engine.world_size + engine.rank
+        torch.manual_seed(
+            ((config.seed * config.steps + step) * config.micro_batches_per_step + place) % 2**63
+        )
+        sums = engine.forward(batch.to(engine.device))
+        engine.backward(sums["objective"] * (scale if counts else 0.0))
+        meter.add(sums, tokens, counts)
+        nll = nll + sums["nll"].detach() * float(counts)
+    return nll, engine.step(rate)
+
+
+def _resume(engine: Engine, average: WeightAverage | None, runtime: Runtime) -> tuple[Progress, RunningLoss]:
+    with runtime.latest() as folder:
+        if folder is None:
+            return Progress(), RunningLoss()
+        checkpoint = Checkpoint(folder)
+        try:
+            fields = Progress.__dataclass_fields__
+            progress = Progress(**{name: checkpoint.state[name] for name in fields})
+            running = RunningLoss(**checkpoint.state["running_loss"])
+            StreamState.from_dict(progress.stream)
+            load(engine, checkpoint)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise TrainingError(
+                f"the checkpoint in {folder} is damaged ({type(error).__name__}: {error}): remove that folder to go on "
+                "from the one before, or start anew with --force"
+            ) from error
+        if average is not None:
+            average.load(checkpoint)
+        state = checkpoint.state
+        if engine.rank == 0 and state["world_size"] != engine.world_size:
+            runtime.warn(
+                f"the checkpoint of step {state['step']} was written by {state['world_size']} workers; "
+                f"training goes on with {engine.world_size}"
+            )
+        return progress, running
+
+
+def _checkpoint(
+    task: Task,
+    engine: Engine,
+    average: WeightAverage | None,
+    progress: Progress,
+    running: RunningLoss,
+    last: bool,
+) -> Callable[[Path], None]:
+    """Copy the state now -> a function that writes the copy, and at the end the model, into a folder."""
+    buffers = engine.buffers() if engine.rank == 0 else {}
+    tensors = snapshot(engine.parts(), average.averages if average is not None else {}, buffers)
+    state = asdict(progress) | {
+        "world_size": engine.world_size,
+        "engine": engine.counters(),
+        "running_loss": asdict(running),
+    }
+    weights: dict[str, Tensor] = {}
+    if last:
+        with average.in_place() if average is not None else nullcontext():
+            weights = engine.weights()
+
+    def write(folder: Path) -> None:
+        if last and engine.rank == 0:
+            task.save(folder / MODEL_FOLDER, weights)
+        write_state(folder, tensors, state, engine.rank)
+
+    return write
+
+
+class _Meter:
+    """Sums since `start`, read as means per document token; ranks meet only when it is read."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.start()
+
+    def start(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.tokens = 0
+        self.waited = 0.0
+        self.since = time.perf_counter()
+
+    def waiting_for(self, steps: Iterator[Step]) -> Iterator[Step]:
+        """The same steps; the time that the loop waits for them is counted."""
+        while True:
+            start = time.perf_counter()
+            loaded = next(steps, None)
+            self.waited += time.perf_counter() - start
+            if loaded is None:
+                return
+            yield loaded
+
+    def add(self, sums: dict[str, Tensor], tokens: int, counts: bool) -> None:
+        for name, value in sums.items():
+            known = self.sums.get(name)
+            value = value.detach() * float(counts)
+            self.sums[name] = value if known is None else known + value
+        self.tokens += tokens * counts
+
+    def read(self, prefix: str) -> dict[str, Any]:
+        names = sorted(self.sums)
+        mine = [float(self.sums[name]) for name in names]
+        device = self.engine.device
+        *values, tokens = self.engine.sum_over_ranks(
+            torch.tensor([*mine, float(self.tokens)], dtype=torch.float64, device=device)
+        ).tolist()
+        found = dict(zip(names, values, strict=True))
+        correct, predicted = found.pop("correct", 0.0), found.pop("predicted", 0.0)
+        out = {f"{prefix}{name}_per_token": value / max(tokens, 1) for name, value in found.items()}
+        if predicted:
+            out[f"{prefix}token_accuracy"] = correct / predicted
+        passed = time.perf_counter() - self.since
+        out[f"{prefix}tokens_per_second"] = tokens / passed
+        if self.waited:
+            out[f"{prefix}data_wait_fraction"] = self.waited / passed
+        return out

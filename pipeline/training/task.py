@@ -1,0 +1,134 @@
+"""What each training job trains: its model, its windows of the shards, and how its weights are kept."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from pipeline.config import Config, StreamConfig, TrainConfig
+from pipeline.errors import ConfigError, ModelError, ShardError
+from pipeline.models.build import build_lm, build_sllm, build_vae
+from pipeline.models.tokenizer_agreement import check_mixed
+from pipeline.models.trunk import merge_adapters
+from pipeline.shards.format import Documents, Shards, SplitName, mixing_weights, open_shards
+from pipeline.stream.order import Corpus
+from pipeline.stream.window_batches import SentenceWindows, TokenWindows, WindowSource
+from pipeline.tokenization.tokenizer import Tokenizer
+
+TrainingJob = Literal["train-lm", "train-vae", "train-sllm"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A model to train, and on what."""
+
+    module: nn.Module
+    """Called with a batch, gives sums; `objective` is minimised."""
+    model: PreTrainedModel
+    """The part of `module` that is kept."""
+    tokenizer: Tokenizer
+    train: Sequence[Corpus]
+    dev: Sequence[Corpus] | None
+    stream: StreamConfig = field(default_factory=StreamConfig)
+
+    def save(self, folder: Path, weights: dict[str, Tensor]) -> None:
+        """Write a folder that the model can be rebuilt from alone: configuration, safetensors, tokenizer."""
+        prefix = "model." if self.module is not self.model else ""
+        own = {name.removeprefix(prefix): value for name, value in weights.items()}
+        self.model.save_pretrained(folder, state_dict=merge_adapters(self.model, own))
+        self.tokenizer.save(str(folder))
+
+
+def train_config(job: TrainingJob, config: Config) -> TrainConfig:
+    """The job's own training options."""
+    options: dict[TrainingJob, TrainConfig] = {
+        "train-lm": config.lm.train,
+        "train-vae": config.vae.train,
+        "train-sllm": config.sllm.train,
+    }
+    return options[job]
+
+
+def build_task(job: TrainingJob, config: Config, read_weights: bool = True) -> Task:
+    """The task of a training job; the same weights on every rank. Raises `ConfigError`, `ShardError`, `ModelError`.
+
+    Without `read_weights` its model has a shape alone: everything is checked that can be seen before work.
+    """
+    shards = _open(job, config)[0]
+    torch.manual_seed(train_config(job, config).seed)
+    builders: dict[TrainingJob, Callable[[Config, Shards, bool], tuple[nn.Module, PreTrainedModel]]] = {
+        "train-lm": build_lm,
+        "train-vae": build_vae,
+        "train-sllm": build_sllm,
+    }
+    module, model = builders[job](config, shards, read_weights)
+    if train_config(job, config).activation_checkpointing:
+        recompute_activations(model)
+    return Task(
+        module=module,
+        model=model,
+        tokenizer=shards.tokenizer(),
+        train=corpora(job, config, "train"),
+        dev=corpora(job, config, "dev") or None,
+        stream=config.stream,
+    )
+
+
+def corpora(job: TrainingJob, config: Config, split: SplitName) -> list[Corpus]:
+    """What a training job reads of a split. Raises as `build_task`."""
+    mixed = _open(job, config)
+    tokenizer = mixed[0].tokenizer()
+    return [
+        Corpus(
+            np.array([record.tokens for record in one.records(split)], np.int64),
+            lambda index, one=one: _windows(job, config, one.documents(split, index), tokenizer),  # type: ignore[misc]
+            lambda index, one=one: one.fetch_ahead(split, index),  # type: ignore[misc]
+            weight,
+        )
+        for one, weight in zip(mixed, mixing_weights(mixed, config.stream.weights), strict=True)
+        if split == "train" or one.manifest.totals[split].tokens
+    ]
+
+
+def _open(job: TrainingJob, config: Config) -> list[Shards]:
+    if not config.shard_folders:
+        raise ConfigError(f"{job} needs shards=FOLDER, written by `sllm prepare`")
+    mixed = [open_shards(folder, config.stream) for folder in config.shard_folders]
+    check_mixed(mixed)
+    for one in mixed:
+        if not one.manifest.totals["train"].tokens:
+            raise ShardError(
+                f"shards {one.folder!r} have no text to train on: all their documents are in the dev split"
+            )
+    return mixed
+
+
+def recompute_activations(model: PreTrainedModel) -> None:
+    """Let each layer keep only its inputs, and compute the rest again in the backward pass, with the same dropout.
+
+    Non-reentrant, as ZeRO needs it where a layer is used twice. Raises `ModelError` for a model that cannot.
+    """
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    try:
+        enable({"use_reentrant": False})
+    except ValueError as error:
+        raise ModelError(f"train.activation_checkpointing: {error}") from error
+
+
+def _windows(job: TrainingJob, config: Config, documents: Documents, tokenizer: Tokenizer) -> WindowSource:
+    if job == "train-lm":
+        size, scored = config.lm.context_tokens, config.lm.scored_tokens
+        overlap = 0 if scored is None else max(size - 1 - scored, 0)
+        return TokenWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id, overlap)
+    size = config.sllm.context_sentences
+    scored = config.sllm.scored_sentences
+    if job == "train-vae" or scored is None:
+        return SentenceWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id)
+    # Of the context the decoder writes what its first layer sees; evaluation is exact.
+    overlap, rows = max(size - scored, 0), max(config.vae.decoder_context_tokens - 1, 0)
+    return SentenceWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id, overlap, rows)

@@ -1,0 +1,142 @@
+"""Where the sentences of structured text end: a logical line of code ends at a line break outside brackets and
+strings, a record of a table at one outside quotes.
+"""
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from segmenters.contract import Ends
+from segmenters.learned.structure import Structure
+
+
+def structured_ends(text: str, structure: Structure) -> Ends:
+    """Ends of the logical lines or records of a text of this kind (not prose)."""
+    if structure is Structure.DELIMITED:
+        return _record_ends(text)
+    found = _python_ends(text) if structure is Structure.PYTHON else _code_ends(text)
+    if text and (not found or found[-1] != len(text)):
+        if found and not text[found[-1] :].strip():
+            found[-1] = len(text)
+        else:
+            found.append(len(text))
+    return np.array(found, np.int64)
+
+
+def _record_ends(text: str) -> Ends:
+    """Line breaks with an even number of quotes before them; empty lines belong to the record before."""
+    found: list[int] = []
+    for record in re.finditer(r'[^"\n]*(?:"[^"]*"[^"\n]*)*(?:"[^"]*\Z)?(?:\n\s*|\Z)', text):
+        if record.end() > record.start():
+            found.append(record.end())
+    return np.array(found, np.int64)
+
+
+_STRING = r"[^{mark}\\\n]*+(?:\\.[^{mark}\\\n]*+)*+"
+_LONG_STRING = r"[^{mark}\\]*+(?:(?:\\.|{mark}(?!{mark}{mark}))[^{mark}\\]*+)*+"
+_BODIES = {
+    opener: (re.compile(body, re.S), closer)
+    for opener, body, closer in (
+        ('"""', _LONG_STRING.format(mark='"'), '"""'),
+        ("'''", _LONG_STRING.format(mark="'"), "'''"),
+        ('"', _STRING.format(mark='"'), '"'),
+        ("'", _STRING.format(mark="'"), "'"),
+        ("`", r"[^`\n]*+", "`"),
+        ("/*", r"[^*]*+(?:\*(?!/)[^*]*+)*+", "*/"),
+    )
+}
+"""What follows an opening mark up to where it is closed, or up to where it can no longer be; and the closing mark."""
+
+
+def _tokens(text: str, pattern: re.Pattern[str]) -> Iterator[tuple[str, int, int]]:
+    """Kind, start and end of what counts: brackets, line ends, comments of a line; strings are passed over.
+
+    A string or block comment that is not closed is none: its opening mark is an ordinary character. Time is linear:
+    where one was not closed, no later mark of its kind is, up to the place where the search for the end stopped.
+    """
+    open_until = dict.fromkeys(_BODIES, 0)
+    place = 0
+    while (token := pattern.search(text, place)) is not None:
+        kind = str(token.lastgroup)
+        start, place = token.span()
+        if kind != "opener":
+            yield kind, start, place
+            continue
+        opener = token.group()
+        if start >= open_until[opener]:
+            body, closer = _BODIES[opener]
+            match = body.match(text, place)
+            assert match is not None
+            if text.startswith(closer, match.end()):
+                place = match.end() + len(closer)
+                continue
+            open_until[opener] = match.end()
+        if len(opener) == 3:
+            place = start + 2  # an empty string, and a mark that may open another one
+
+
+_PYTHON_TOKEN = re.compile(
+    r"(?P<opener>\"\"\"|'''|[\"'])"
+    r"|(?P<comment>\#[^\n]*)|(?P<open>[(\[{])|(?P<close>[)\]}])|(?P<join>\\\r?\n)|(?P<line>\n)"
+)
+
+
+def _python_ends(text: str) -> list[int]:
+    """Ends of logical lines, and of comments that stand alone in a line."""
+    found: list[int] = []
+    depth = start = 0
+    line_start = 0  # of the physical line
+    comment_alone = False
+    for kind, token_start, end in _tokens(text, _PYTHON_TOKEN):
+        if kind == "line":
+            if depth == 0 or comment_alone:
+                if text[start:token_start].strip():
+                    found.append(end)
+                elif found:
+                    found[-1] = end
+                start = end
+            line_start, comment_alone = end, False
+        elif kind == "open":
+            depth += 1
+        elif kind == "close":
+            depth = max(depth - 1, 0)
+        elif kind == "comment":
+            comment_alone = not text[line_start:token_start].strip()
+    return found
+
+
+_CODE_TOKEN = re.compile(
+    r"(?P<character>'(?:[^'\\\n]|\\[^\n]{1,8})')|(?P<opener>[\"`]|/\*)|(?P<comment>(?<![:\w])//[^\n]*)"
+    r"|(?P<open>[(\[])|(?P<block>\{)|(?P<close>[)\]])|(?P<unblock>\})|(?P<join>\\\r?\n)|(?P<line>\n)"
+)
+
+
+def _code_ends(text: str) -> list[int]:
+    """Line breaks outside parentheses, square brackets and block comments; a block opens lines of its own.
+
+    An empty line ends whatever was left open, so that one stray bracket does not swallow the rest.
+    """
+    found: list[int] = []
+    depths = [0]
+    start = 0
+    for kind, token_start, end in _tokens(text, _CODE_TOKEN):
+        if kind == "line":
+            is_empty_line = text[end : end + 1] == "\n"
+            if depths[-1] == 0 or is_empty_line:
+                if is_empty_line:
+                    depths[-1] = 0
+                if text[start:token_start].strip():
+                    found.append(end)
+                elif found:
+                    found[-1] = end
+                start = end
+        elif kind == "open":
+            depths[-1] += 1
+        elif kind == "close":
+            depths[-1] = max(depths[-1] - 1, 0)
+        elif kind == "block":
+            depths.append(0)
+        elif kind == "unblock" and len(depths) > 1:
+            depths.pop()
+    return found

@@ -1,0 +1,198 @@
+"""Ways to make text with known boundaries harder, and the mix of them that the learned segmenter is trained on."""
+
+import dataclasses
+import random
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from segmenters.learned.training.examples import Example, rebuilt, sentences
+
+SENTENCE_MARKS = frozenset(".!?。！？…;；:：,，\"'“”‘’")
+_LETTERS = re.compile(r"[^\W\d_]+")
+_WORDS = re.compile(r"\S+")
+
+
+class Hint(NamedTuple):
+    """What stood before a word and is gone from a stripped text: worth predicting, for it tells of sentences."""
+
+    start: int
+    """Of the word, in the stripped text."""
+    mark: int
+    """`MARK_KINDS`: 0 nothing, 1 comma, 2 colon or semicolon, 3 what ends a sentence."""
+    is_capital: bool
+    """Whether the word began with a capital."""
+
+
+MARK_KINDS: tuple[frozenset[str], ...] = (
+    frozenset(),
+    frozenset(",，"),
+    frozenset(";；:："),
+    frozenset(".!?。！？…"),
+)
+
+
+def stripped_with_hints(example: Example) -> tuple[Example, list[Hint]]:
+    """Lower case, no sentence marks, no line breaks; and what that took away."""
+    parts, hints, ends = list[str](), list[Hint](), list[int]()
+    size = mark = 0
+    for number, sentence in enumerate(sentences(example)):
+        spaced = sentence[:1].isspace() and number > 0
+        for word in _WORDS.findall(sentence):
+            bare = "".join(char for char in word if char not in SENTENCE_MARKS)
+            bare = _same_length(bare, str.lower)
+            if bare:
+                if spaced:
+                    parts.append(" ")
+                    size += 1
+                letter = next((char for char in word if char.isalpha()), "")
+                hints.append(Hint(size, mark, letter.isupper()))
+                parts.append(bare)
+                size += len(bare)
+                mark = 0
+            last = word.rstrip(")]}\"'”’")[-1:]
+            mark = max(mark, next((kind for kind, marks in enumerate(MARK_KINDS) if last in marks), 0))
+            spaced = bool(parts)
+        if size and (not ends or ends[-1] < size):
+            ends.append(size)
+    return dataclasses.replace(example, text="".join(parts), ends=tuple(ends)), hints
+
+
+def stripped(example: Example, _rng: random.Random) -> Example:
+    """Lower case, no sentence marks, no line breaks."""
+    return stripped_with_hints(example)[0]
+
+
+def lowered(example: Example, _rng: random.Random) -> Example:
+    """Lower case; a few letters have longer forms, those stay."""
+    return dataclasses.replace(example, text=_same_length(example.text, str.lower))
+
+
+def raised(example: Example, _rng: random.Random) -> Example:
+    """Upper case."""
+    return dataclasses.replace(example, text=_same_length(example.text, str.upper))
+
+
+def joined_lines(example: Example, _rng: random.Random) -> Example:
+    """Line breaks become spaces."""
+    return dataclasses.replace(example, text=example.text.replace("\n", " "))
+
+
+def wrapped(example: Example, rng: random.Random) -> Example:
+    """Paragraphs hard-wrapped at a width of the text's own; an empty line between them."""
+    width = rng.randrange(56, 90)
+    pieces: list[tuple[str, bool]] = []
+    column = 0
+    for sentence in sentences(example):
+        if sentence.startswith("\n"):
+            pieces.append(("\n\n", False))
+            column = 0
+        words = sentence.split()
+        for index, word in enumerate(words):
+            if column and column + 1 + len(word) > width:
+                pieces.append(("\n", False))
+                column = 0
+            pieces.append((f" {word}" if column else word, index == len(words) - 1))
+            column += len(word) + (column > 0)
+    return rebuilt(example, pieces)
+
+
+def without_marks(example: Example, rng: random.Random) -> Example:
+    """Each sentence loses its last mark with a chance that is the text's own."""
+    share = rng.random()
+    pieces = [(_without_last_mark(one) if rng.random() < share else one, True) for one in sentences(example)]
+    return rebuilt(example, pieces)
+
+
+def foreign(example: Example, rng: random.Random) -> Example:
+    """Words unknown, and many of them capitalised, as German does with nouns."""
+    share = rng.choice((0.0, 0.0, 0.1, 0.3, 0.4))
+
+    def capitalised(match: re.Match[str]) -> str:
+        word = match.group()
+        return word.capitalize() if len(word) > 3 and word.islower() and rng.random() < share else word
+
+    text = _LETTERS.sub(capitalised, example.text)
+    return dataclasses.replace(example, text=text, hide_words=rng.choice((0.5, 0.9, 1.0)))
+
+
+_SCRIPTS: tuple[tuple[dict[str, str], dict[str, str]], ...] = (
+    (dict(zip("abcdefghijklmnopqrstuvwxyz", "абцдефгхийклмнопкрстуввхуз", strict=True)), {}),
+    (dict(zip("abcdefghijklmnopqrstuvwxyz", "αβψδεφγηιξκλμνοπχρστθωςχυζ", strict=True)), {"?": ";"}),
+    (dict(zip("abcdefghijklmnopqrstuvwxyz", "अबचडएफगहइजकलमनओपकरसतउवशखयझ", strict=True)), {".": "।"}),
+    (
+        dict(zip("abcdefghijklmnopqrstuvwxyz", "ابجدهفغحيجكلمنوبقرستعوشخيز", strict=True)),
+        {"?": "؟", ",": "،"},
+    ),
+    (
+        dict(
+            zip(
+                "abcdefghijklmnopqrstuvwxyz",
+                "가나다라마바사아자차카타파하거너더러머버서어저처커터",
+                strict=True,
+            )
+        ),
+        {},
+    ),
+)
+_TERMINATOR_AT_END = re.compile(r"[.?,](?=\s|$)")
+
+
+def other_script(example: Example, rng: random.Random) -> Example:
+    """Latin letters become those of another script, marks too where it has its own; words unknown."""
+    letters, marks = rng.choice(_SCRIPTS)
+    table = str.maketrans({**letters, **{a.upper(): b.upper() for a, b in letters.items()}})
+    text = _TERMINATOR_AT_END.sub(lambda match: marks.get(match.group(), match.group()), example.text)
+    return dataclasses.replace(
+        example, text=_same_length(text, lambda part: part.translate(table)), hide_words=1.0
+    )
+
+
+def _without_last_mark(sentence: str) -> str:
+    return sentence[:-1] if sentence[-1:] in SENTENCE_MARKS else sentence
+
+
+def _same_length(text: str, change: Callable[[str], str]) -> str:
+    changed = change(text)
+    if len(changed) == len(text):
+        return changed
+    return "".join(new if len(new := change(char)) == 1 else char for char in text)
+
+
+# ---- mixing
+
+
+def mixed(gold: Sequence[Example], raw: Sequence[Example], seed: int) -> list[Example]:
+    """The training set for text with marks: every text as it is and made harder; the same for the same seed.
+
+    Gold texts weigh most as they are; the boundaries of raw text are only the rule's.
+    """
+    rng = random.Random(seed)
+    examples: list[Example] = []
+    for text in gold:
+        examples.append(dataclasses.replace(text, weight=2 * text.weight))
+        for harder, chance in _HARDER:
+            if rng.random() < chance:
+                examples.append(harder(text, rng))
+        if rng.random() < 0.5:
+            examples.append(foreign(joined_lines(text, rng), rng))
+    for text in raw:
+        for harder, chance in ((wrapped, 0.1), (foreign, 0.15), (_as_it_is, 0.2)):
+            if rng.random() < chance:
+                examples.append(dataclasses.replace(harder(text, rng), weight=0.3))
+    return [example for example in examples if example.text]
+
+
+def _as_it_is(example: Example, _rng: random.Random) -> Example:
+    return example
+
+
+_HARDER: tuple[tuple[Callable[[Example, random.Random], Example], float], ...] = (
+    (lowered, 0.3),
+    (raised, 0.1),
+    (joined_lines, 0.3),
+    (without_marks, 0.5),
+    (wrapped, 0.15),
+    (foreign, 1.0),
+    (other_script, 0.5),
+)

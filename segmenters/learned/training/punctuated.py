@@ -1,0 +1,206 @@
+"""Training of the network for text with marks: a perceptron over a window of units.
+
+Torch is imported here and not where segmenters are used.
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from segmenters.characters import Kind
+from segmenters.learned.features import NUM_DENSITIES, NUM_GAPS, NUM_SHAPES
+from segmenters.learned.networks import FIRST_WORD, LEAK, UNKNOWN_WORD, MarkedNet, word_rows
+from segmenters.learned.training.examples import Example
+from segmenters.learned.training.features import Meter, Report, labels, optimizer_of, set_words, units_of
+
+
+@dataclasses.dataclass(frozen=True)
+class MarkedSettings:
+    """Size of the model and length of its training."""
+
+    num_suffixes: int = 2**12
+    width: int = 32
+    """Of the embedding of a unit."""
+    before: int = 9
+    after: int = 7
+    hidden: tuple[int, ...] = (96, 32)
+    steps: int = 1200
+    stretch: int = 128
+    """Units of a text that are trained on together."""
+    batch_stretches: int = 64
+    learning_rate: float = 3e-3
+    dropout: float = 0.2
+    hide_words: float = 0.05
+    """Share of words hidden at random in each step."""
+    weight_decay: float = 1e-4
+    seed: int = 0
+
+
+class MarkedModule(nn.Module):
+    """`MarkedNet` in torch. Shapes: B places, W units of the window, E width."""
+
+    def __init__(self, settings: MarkedSettings, num_words: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.word = nn.Embedding(num_words + FIRST_WORD, settings.width)
+        self.suffix = nn.Embedding(settings.num_suffixes, settings.width)
+        self.shape = nn.Embedding(NUM_SHAPES, settings.width)
+        self.gap = nn.Embedding(NUM_GAPS, settings.width)
+        for table in (self.word, self.suffix, self.shape, self.gap):
+            nn.init.normal_(table.weight, std=0.1)
+        window = (settings.before + settings.after) * settings.width + NUM_DENSITIES
+        sizes = [window, *settings.hidden, 1]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
+        self.dropout = nn.Dropout(settings.dropout)
+
+    def forward(
+        self,
+        word_BT: torch.Tensor,
+        suffix_BT: torch.Tensor,
+        shape_BT: torch.Tensor,
+        gap_BT: torch.Tensor,
+        density_BPF: torch.Tensor,
+    ) -> torch.Tensor:
+        """Log-odds `[B, P]` that a sentence begins with a unit, for stretches of P units and their context."""
+        unit_BTE = self.word(word_BT) + self.suffix(suffix_BT) + self.shape(shape_BT) + self.gap(gap_BT)
+        unit_BTE = self.dropout(unit_BTE * (word_BT > 0).unsqueeze(-1))
+        first = self.layers[0]
+        assert isinstance(first, nn.Linear)
+        size, width = self.settings.before + self.settings.after, self.settings.width
+        # The first layer over all windows of a stretch is a convolution with the same weights.
+        kernel = first.weight[:, : size * width].view(-1, size, width).transpose(1, 2)
+        hidden = nn.functional.conv1d(unit_BTE.transpose(1, 2), kernel).transpose(1, 2)
+        hidden = hidden + density_BPF @ first.weight[:, size * width :].T + first.bias
+        for layer in self.layers[1:]:
+            hidden = layer(nn.functional.leaky_relu(hidden, LEAK))
+        return hidden.squeeze(-1)
+
+    @torch.no_grad()
+    def load(self, net: MarkedNet) -> None:
+        """Take the values of a trained net of the same sizes."""
+        values = vars(net.embedding).values()
+        for table, value in zip((self.word, self.suffix, self.shape, self.gap), values, strict=True):
+            table.weight.copy_(torch.from_numpy(value))
+        for layer, (matrix, bias) in zip(self.layers, net.layers, strict=True):
+            assert isinstance(layer, nn.Linear)
+            layer.weight.copy_(torch.from_numpy(matrix.T.copy()))
+            layer.bias.copy_(torch.from_numpy(bias.copy()))
+
+    def tensors(self) -> dict[str, NDArray[np.float32]]:
+        """The values as a weights file names them."""
+        tables = {name: getattr(self, name).weight for name in ("word", "suffix", "shape", "gap")}
+        named = {f"marked.{name}": value for name, value in tables.items()}
+        for index, layer in enumerate(self.layers):
+            named |= {f"marked.layer{index}.{name}": value for name, value in layer.named_parameters()}
+        return {name: value.detach().numpy().copy() for name, value in named.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Table:
+    """Units of all examples, one after the other."""
+
+    word_U: torch.Tensor
+    suffix_U: torch.Tensor
+    shape_U: torch.Tensor
+    gap_U: torch.Tensor
+    density_UF: torch.Tensor
+    label_U: torch.Tensor
+    weight_U: torch.Tensor
+    """0 for units that no sentence begins with, by what is cheap to see."""
+
+
+def _table(examples: Sequence[Example], check_V: NDArray[np.uint16], settings: MarkedSettings) -> _Table:
+    rng = np.random.default_rng(settings.seed)
+    columns: list[list[NDArray]] = [[] for _ in dataclasses.fields(_Table)]
+    for example in examples:
+        row = units_of(example)
+        word_U = word_rows(row.word_U, check_V)
+        suffix_U = (row.suffix_U % np.uint64(settings.num_suffixes)).astype(np.int32)
+        hide_U = (rng.random(len(word_U)) < example.hide_words) & (row.kind_U < Kind.IDEOGRAPH)
+        word_U[hide_U] = UNKNOWN_WORD
+        suffix_U[hide_U] = rng.integers(0, settings.num_suffixes, int(hide_U.sum()))
+        word_U[row.start_U < 0] = 0
+        density_UF = row.densities(word_U > UNKNOWN_WORD)
+        weight_U = np.zeros(len(word_U), np.float32)
+        unmarked_U = row.unmarked(density_UF)
+        place_M = row.candidates(unmarked_U)
+        weight_U[place_M[~unmarked_U[place_M]]] = example.weight
+        values: tuple[NDArray, ...] = (
+            word_U.astype(np.int32),
+            suffix_U,
+            row.shape_U,
+            row.gap_U,
+            density_UF,
+            labels(row, example).astype(np.float32),
+            weight_U,
+        )
+        for column, value in zip(columns, values, strict=True):
+            column.append(value)
+    return _Table(*(torch.from_numpy(np.concatenate(column)) for column in columns))
+
+
+def train_marked(
+    examples: Sequence[Example],
+    settings: MarkedSettings,
+    check_V: NDArray[np.uint16],
+    start: MarkedNet | None = None,
+    word_vectors: NDArray[np.float32] | None = None,
+    report: Report = lambda metrics: None,
+) -> MarkedModule:
+    """A trained module, from scratch (words begin as `word_vectors`) or from `start`.
+
+    The same for the same examples, settings, and number of threads. `report` gets step, loss and units a second.
+    """
+    torch.manual_seed(settings.seed)
+    table = _table(examples, check_V, settings)
+    net = MarkedModule(settings, len(check_V))
+    if start is not None:
+        net.load(start)
+    else:  # begin with how rare boundaries are, or the net spends its hidden units on saying so
+        rate = float((table.label_U * table.weight_U).sum() / table.weight_U.sum().clamp(min=1))
+        bias = math.log(max(rate, 1e-4) / max(1 - rate, 1e-4))
+        nn.init.constant_(cast("nn.Linear", net.layers[-1]).bias, bias)
+        if word_vectors is not None:
+            set_words(net.word, word_vectors)
+    optimizer, schedule = optimizer_of(net, settings.learning_rate, settings.weight_decay, settings.steps)
+    context = torch.arange(-settings.before, settings.stretch + settings.after - 1)
+    last = len(table.word_U) - settings.stretch - settings.after
+    starts = torch.arange(settings.before, last, settings.stretch)
+    generator = torch.Generator().manual_seed(settings.seed)
+    meter = Meter("marked", settings.steps, settings.batch_stretches * settings.stretch, report)
+    order = torch.empty(0, dtype=torch.int64)
+    for step in range(1, settings.steps + 1):
+        while len(order) < settings.batch_stretches:
+            order = torch.cat([order, starts[torch.randperm(len(starts), generator=generator)]])
+        start_B, order = order[: settings.batch_stretches], order[settings.batch_stretches :]
+        # Shifted at random, so that a stretch is not cut in the same places each time.
+        shift = torch.randint(0, settings.stretch, (1,), generator=generator)
+        index_BT = (start_B + shift).clamp(max=last)[:, None] + context
+        index_BP = index_BT[:, settings.before : settings.before + settings.stretch]
+        word_BT = table.word_U[index_BT]
+        hide = (torch.rand(word_BT.shape, generator=generator) < settings.hide_words) & (word_BT > 0)
+        logit_BP = net(
+            torch.where(hide, UNKNOWN_WORD, word_BT),
+            table.suffix_U[index_BT],
+            table.shape_U[index_BT].int(),
+            table.gap_U[index_BT].int(),
+            table.density_UF[index_BP],
+        )
+        weight_BP = table.weight_U[index_BP]
+        loss = nn.functional.binary_cross_entropy_with_logits(
+            logit_BP, table.label_U[index_BP], weight=weight_BP, reduction="sum"
+        ) / weight_BP.sum().clamp(min=1)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        meter.step(step, loss)
+    return net

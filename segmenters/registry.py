@@ -1,0 +1,59 @@
+"""The table of segmenters by name, and the way from a name to an object."""
+
+import difflib
+import importlib
+import importlib.metadata
+from typing import Any
+
+from segmenters.contract import Segmenter, SegmenterError
+
+BUILT_IN = {
+    "punctuation_v1": "segmenters.punctuation:Punctuation",
+    "reference_v1": "segmenters.reference:Reference",
+    "spacy_v1": "segmenters.spacy_pipeline:SpacyPipeline",
+    "learned_v1": "segmenters.learned.segmenter:Learned",
+    "fixed_v1": "segmenters.fixed:Fixed",
+    "wtpsplit_v1": "segmenters.wtpsplit_sat:WtpsplitSat",
+}
+"""Lazy: a segmenter's own imports happen when it is loaded."""
+
+ENTRY_POINT_GROUP = "sllm.segmenters"
+
+
+def names() -> dict[str, str]:
+    """Every name that `load` knows, with where it leads: built in, then from entry points."""
+    found = {point.name: point.value for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)}
+    return {**found, **BUILT_IN}
+
+
+def load(name: str, **options: Any) -> Segmenter:
+    """The segmenter of this versioned name, entry point or `package.module:Class`, with these options.
+
+    Raises `SegmenterError` for an unknown name or option, or one whose package is not installed.
+    """
+    # Entry points are looked for in every installed package, so only where they are needed.
+    target = BUILT_IN.get(name, name)
+    if ":" not in target:
+        known = names()
+        target = known.get(name, name)
+    if ":" not in target:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise SegmenterError(
+            f"unknown segmenter {name!r}: {hint}known are {', '.join(sorted(known))}; "
+            f"your own goes in as `package.module:Class` or by an entry point of {ENTRY_POINT_GROUP!r}"
+        )
+    module_name, _, class_name = target.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise SegmenterError(f"segmenter {name!r} ({target}) cannot be imported: {error}") from error
+    try:
+        segmenter = factory(**options)
+    except TypeError as error:
+        raise SegmenterError(f"segmenter {name!r} does not take these options: {error}") from error
+    if not isinstance(segmenter, Segmenter):
+        raise SegmenterError(
+            f"{target} is not a segmenters.Segmenter; subclass it (see segmenters/contract.py)"
+        )
+    return segmenter

@@ -1,0 +1,48 @@
+"""What DeepSpeed is told."""
+
+import pytest
+
+from infra.deepspeed_config import merge, settings
+from pipeline.config import DeepSpeedConfig, TrainConfig
+
+
+def test_a_raw_deepspeed_configuration_is_merged_section_by_section():
+    ours = {"zero_optimization": {"stage": 2}, "bf16": {"enabled": False}}
+    theirs = {"zero_optimization": {"overlap_comm": True}, "wall_clock_breakdown": True}
+    assert merge(ours, theirs) == {
+        "zero_optimization": {"stage": 2, "overlap_comm": True},
+        "bf16": {"enabled": False},
+        "wall_clock_breakdown": True,
+    }
+
+
+def test_auto_is_left_to_us_or_to_deepspeed():
+    theirs = {
+        "train_batch_size": "auto",
+        "zero_optimization": {"stage": "auto", "reduce_bucket_size": "auto"},
+    }
+    assert merge({"zero_optimization": {"stage": 2}}, theirs) == {"zero_optimization": {"stage": 2}}
+
+
+def test_offloading_is_told_in_deepspeeds_words():
+    config = DeepSpeedConfig(
+        zero_stage=3,
+        offload_optimizer="nvme",
+        offload_parameters="cpu",
+        nvme_path="/nvme",
+        config={"zero_optimization": {"offload_optimizer": {"buffer_count": 8}}},
+    )
+    assert settings(TrainConfig(), config, "fp16", 4)["zero_optimization"] == {
+        "stage": 3,
+        "offload_optimizer": {"device": "nvme", "nvme_path": "/nvme", "buffer_count": 8},
+        "offload_param": {"device": "cpu"},
+    }
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_gradients_are_summed_in_fp32_where_deepspeed_can(stage, precision):
+    found = settings(TrainConfig(), DeepSpeedConfig(zero_stage=stage), precision, 4).get("data_types")
+    assert found == ({"grad_accum_dtype": "fp32"} if stage >= 2 and precision != "fp32" else None)
+    own = DeepSpeedConfig(zero_stage=stage, config={"data_types": {"grad_accum_dtype": "bf16"}})
+    assert settings(TrainConfig(), own, precision, 4)["data_types"] == {"grad_accum_dtype": "bf16"}

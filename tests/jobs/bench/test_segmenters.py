@@ -1,0 +1,71 @@
+import gzip
+import json
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jobs.bench.segmenter_peers import Peer, _ends_of
+from jobs.bench.segmenter_sets import GOLD, python_example, table_example
+from jobs.bench.segmenters import SPEED, _split_in_time, markdown, run, share_at_line_ends
+from pipeline.errors import ConfigError
+from segmenters import SegmenterError, load
+from segmenters.scoring import score
+
+
+def test_the_table_has_every_set_and_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = json.dumps({"id": 1, "text": "One here. Two there.", "ends": [9, 20]})
+    for name in (*GOLD, *SPEED):
+        path = tmp_path / f"{name}.jsonl.gz"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(gzip.compress(document.encode()))
+    monkeypatch.setattr("jobs.bench.segmenter_sets._NUM_PYTHON_FILES", 2)
+    monkeypatch.setattr("jobs.bench.segmenter_sets._NUM_TABLES", 2)
+    monkeypatch.setitem(sys.modules, "pysbd", None)
+    table = run(tmp_path, ["punctuation_v1"], ["pysbd"], report=lambda line: None)
+    row = table["punctuation_v1"]
+    assert row["en-ewt.dev"] == 1.0 and row["en-ewt.dev stripped"] == 0.0
+    assert isinstance(row["MB/s en-books"], float) and row["MB/s en-books"] > 0
+    assert "pip install 'sllm[bench]'" in str(table["pysbd"]["error"])
+    shown = markdown(table)
+    assert "| en-ewt.dev | 1.0000 |" in shown and "\npysbd: pysbd cannot be used" in shown
+
+
+def test_a_segmenter_that_is_too_slow_gets_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.bench.segmenters._MAX_SECONDS", 0.0)
+    assert _split_in_time(load("punctuation_v1"), ["One. Two."]) is None
+
+
+def test_boundaries_at_line_ends_are_counted() -> None:
+    text = "a; b;\n  c;\r\nd"
+    assert share_at_line_ends([np.array([3, 8, 14])], [text]) == 0.5
+    assert share_at_line_ends([np.array([5, 10, 14])], [text]) == 1.0
+
+
+def test_without_the_data_it_says_what_it_needs(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds segmentation/ and text/"):
+        run(tmp_path)
+
+
+def test_known_boundaries_of_python_and_tables() -> None:
+    text = "# One\nx = [1,  # two\n     2]\n\ny = '''a\nb'''\n"
+    ends = python_example(text).ends
+    assert [text[a:b].strip() for a, b in zip((0, *ends), ends, strict=False)] == [
+        "# One",
+        "x = [1,  # two\n     2]",
+        "y = '''a\nb'''",
+    ]
+    tables = [table_example(random.Random(seed)) for seed in range(8)]
+    assert any("\n" in table.text[: table.ends[1]].rstrip("\r\n").split("\n", 1)[1] for table in tables)
+    assert score(load("learned_v1"), tables).f1 == 1.0
+
+
+def test_sentences_of_other_packages_are_found_again() -> None:
+    assert _ends_of("a b.  c d. ", ["a b.", "nowhere", " c d."]).tolist() == [4, 10, 11]
+    assert _ends_of("", []).tolist() == []
+    with pytest.raises((SegmenterError, KeyError)):
+        Peer("none").split(["a"])

@@ -1,0 +1,288 @@
+"""FLOPs on paper against those that PyTorch counts; parameters and memory of the context against real models."""
+
+import functools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, DynamicCache
+
+from pipeline.evaluation.flops import (
+    context_bytes_per_token,
+    flops_of,
+    long_writing_flops,
+    num_parameters,
+    parts_of,
+    training_flops,
+    training_flops_of,
+    writing_flops,
+)
+from pipeline.evaluation.workload import Workload
+from pipeline.models.token_lm import TokenLm
+from pipeline.stream.batches import SentenceBatch, TokenBatch
+
+HEAD = {"head_latent_scale": 0.1, "encoder_reads": "head", "encoder_layers": 0, "tie_word_embeddings": False}
+TOKENS, SENTENCES, WINDOWS = 16, 15, 4  # equal lengths: no padding in a bucket
+
+
+@pytest.fixture
+def sllm(sllm):
+    """Models of sentences as long as these."""
+    return functools.partial(sllm, max_sentence_tokens=TOKENS)
+
+
+def sentence_batch():
+    count = SENTENCES * WINDOWS
+    tokens = np.random.default_rng(0).integers(3, 50, TOKENS * count)
+    return SentenceBatch.pack(tokens, [TOKENS] * count, [SENTENCES] * WINDOWS, bos_id=1, eos_id=2)
+
+
+def sentence_work():
+    """As kernels count it: a causal query is charged for all keys of its sentence."""
+    count = SENTENCES * WINDOWS
+    return Workload(
+        tokens=TOKENS * count,
+        scored_tokens=TOKENS * count,
+        sentences=count,
+        decoded_sentences=count,
+        windows=WINDOWS,
+        token_pairs=TOKENS**2 * count,
+        decoder_pairs=(TOKENS + 1) ** 2 * count,
+        trunk_pairs=(SENTENCES + 1) ** 2 * WINDOWS,
+        lookup_pairs=(TOKENS + 1) * (SENTENCES + 1) * count,
+    )
+
+
+@pytest.mark.parametrize("trunk", ["opt", "llama", "gpt2", "gpt_neox", "qwen3", "mistral"])
+def test_flops_of_training_an_sllm(sllm, trunk):
+    model = sllm(trunk, kl_weight=1e-3).float().train()
+    model.trunk.config._attn_implementation = "sdpa"
+    counted = training_flops_of(model, sentence_batch())
+    assert training_flops(parts_of(model), sentence_work()) == pytest.approx(counted, rel=0.02)
+
+
+def test_flops_of_training_behind_context_that_is_only_read(sllm):
+    model = sllm(lookup_heads=4, **HEAD).float().train()
+    model.trunk.config._attn_implementation = "sdpa"
+    count, context = SENTENCES * WINDOWS, SENTENCES - 3
+    tokens = np.random.default_rng(0).integers(3, 50, TOKENS * count)
+    batch = SentenceBatch.pack(
+        tokens, [TOKENS] * count, [SENTENCES] * WINDOWS, bos_id=1, eos_id=2,
+        context_D=np.full(WINDOWS, context), decoded_context_rows=0,
+    )  # fmt: skip
+    counted = training_flops_of(model, batch)
+    work = Workload.of_sentences([TOKENS] * count, [SENTENCES] * WINDOWS, [context] * WINDOWS)
+    assert work.scored_tokens == 3 * TOKENS * WINDOWS
+    assert work.lookup_pairs == (TOKENS + 1) * sum(range(context + 1, SENTENCES + 1)) * WINDOWS
+    as_kernels_count = replace(
+        work,
+        decoder_pairs=(TOKENS + 1) ** 2 * 3 * WINDOWS,
+        trunk_pairs=sentence_work().trunk_pairs,
+        lookup_pairs=(TOKENS + 1) * (SENTENCES + 1) * 3 * WINDOWS,
+    )
+    assert training_flops(parts_of(model), as_kernels_count) == pytest.approx(counted, rel=0.03)
+
+
+def test_flops_of_training_with_frozen_parts(sllm):
+    model = sllm(hidden_size=64).float().train()
+    model.config.freeze_vae = True
+    model.vae.requires_grad_(False)
+    model.trunk.layers[0].requires_grad_(False)
+    counted = training_flops_of(model, sentence_batch())
+    # Below the first attention to the latent a frozen decoder needs no gradient at all; we charge for it.
+    assert counted <= training_flops(parts_of(model), sentence_work()) <= 1.15 * counted
+
+
+@pytest.mark.parametrize("conditioning", ["cross_attention", "prefix", "none"])
+def test_flops_of_training_a_vae(sllm, conditioning):
+    vae = sllm(conditioning=conditioning, head_latent_scale=float(conditioning == "none")).vae.float().train()
+    counted = training_flops_of(vae, sentence_batch())
+    assert training_flops(parts_of(vae), sentence_work()) == pytest.approx(counted, rel=0.02)
+
+
+WINDOW = 24
+LOCAL = {"block": "llama", "decoder_context_tokens": WINDOW}
+
+
+def kernel_pairs(rows, window=WINDOW):
+    """A chunk of queries as large as the window is charged for all keys of its own and of the one before."""
+    return -(-rows // window) * window * 2 * window
+
+
+def scores_again(model, work):
+    """A fused kernel computes scores twice; a model needs them once."""
+    return sum(2 * part.attention_width * getattr(work, part.pairs) for part in parts_of(model))
+
+
+@pytest.mark.parametrize(
+    "design", [LOCAL, {**LOCAL, "conditioning": "prefix"}, {**LOCAL, **HEAD, "lookup_heads": 4}]
+)
+@pytest.mark.parametrize("part", ["vae", "sllm"])
+def test_flops_of_training_a_decoder_that_sees_a_window(sllm, design, part):
+    model = sllm(**design).float().train()
+    model.trunk.config._attn_implementation = "sdpa"
+    model = model.vae if part == "vae" else model
+    counted = training_flops_of(model, sentence_batch())
+    rows = (TOKENS + 1) * SENTENCES
+    work = replace(sentence_work(), decoder_pairs=kernel_pairs(rows * WINDOWS))
+    expected = counted - scores_again(model, work)
+    assert training_flops(parts_of(model), work) == pytest.approx(expected, rel=0.002)
+    # On paper a row is charged for the keys of the window that it sees.
+    count = SENTENCES * WINDOWS
+    paper = Workload.of_sentences([TOKENS] * count, [SENTENCES] * WINDOWS, decoder_window=WINDOW)
+    assert paper.decoder_pairs == sum(min(row + 1, WINDOW) for row in range(rows)) * WINDOWS
+    own = Workload.of_sentences([TOKENS] * count, [SENTENCES] * WINDOWS)
+    assert own.decoder_pairs == (TOKENS + 1) * (TOKENS + 2) / 2 * count < paper.decoder_pairs
+
+
+@pytest.mark.parametrize("decoded_rows", [0, 5, WINDOW - 1, 1000])
+@pytest.mark.parametrize("design", [LOCAL, {**LOCAL, **HEAD, "lookup_heads": 4}])
+def test_flops_of_training_a_window_behind_context(sllm, design, decoded_rows):
+    """Context that the window reaches into is decoded too, and charged."""
+    model = sllm(**design).float().train()
+    model.trunk.config._attn_implementation = "sdpa"
+    context = SENTENCES - 3
+    lengths = [TOKENS] * SENTENCES * WINDOWS
+    tokens = np.random.default_rng(0).integers(3, 50, sum(lengths))
+    batch = SentenceBatch.pack(
+        tokens, lengths, [SENTENCES] * WINDOWS, bos_id=1, eos_id=2,
+        context_D=np.full(WINDOWS, context), decoded_context_rows=decoded_rows,
+    )  # fmt: skip
+    work = Workload.of_sentences(
+        lengths, [SENTENCES] * WINDOWS, [context] * WINDOWS, WINDOW, decoded_context_rows=decoded_rows
+    )
+    decoded = batch.decoded
+    assert work.decoded_sentences == len(decoded.stop_S)
+    assert work.rows("decoder_rows") == decoded.decoder_rows.num_tokens
+    assert work.scored_tokens == 3 * TOKENS * WINDOWS
+    rows = int(work.rows("decoder_rows"))
+    assert work.decoder_pairs == sum(min(row + 1, WINDOW) for row in range(rows // WINDOWS)) * WINDOWS
+    as_kernels_count = replace(
+        work,
+        decoder_pairs=kernel_pairs(rows),
+        trunk_pairs=sentence_work().trunk_pairs,
+        lookup_pairs=rows * (SENTENCES + 1),
+    )
+    counted = training_flops_of(model, batch)
+    expected = counted - scores_again(model, as_kernels_count)
+    assert training_flops(parts_of(model), as_kernels_count) == pytest.approx(expected, rel=0.002)
+
+
+def token_lm(trunk_config, name="llama", **options):
+    return TokenLm(AutoModelForCausalLM.from_config(trunk_config(name, **options)))
+
+
+def test_flops_of_training_a_token_level_model(trunk_config):
+    model = token_lm(trunk_config, num_key_value_heads=4).train()
+    batch = TokenBatch.pack(np.tile(np.arange(3, 34), 5), [31] * 5, bos_id=1, eos_id=2)
+    counted = training_flops_of(model, batch)
+    work = Workload(tokens=32 * 5, token_pairs=32**2 * 5)
+    scores_again = 2 * 64 * work.token_pairs  # a fused kernel computes them twice; a model needs them once
+    assert training_flops(parts_of(model), work) == pytest.approx(counted - scores_again, rel=1e-3)
+
+
+def test_a_causal_query_is_charged_for_the_keys_that_it_sees():
+    work = Workload.of_sentences([2, 3, 1], [2, 1])
+    assert (work.tokens, work.sentences, work.windows) == (6, 3, 2)
+    assert work.token_pairs == 4 + 9 + 1
+    assert work.decoder_pairs == (1 + 2 + 3) + (1 + 2 + 3 + 4) + (1 + 2)
+    assert work.trunk_pairs == (1 + 2 + 3) + (1 + 2)
+    assert Workload.of_rows([3, 1]).token_pairs == (1 + 2 + 3) + 1
+
+
+def test_flops_of_writing_a_token(trunk_config):
+    model = token_lm(trunk_config).eval()
+    cache = DynamicCache(config=model.model.config)
+    with torch.no_grad():
+        model.model(input_ids=torch.arange(3, 23)[None], past_key_values=cache)
+        counted = flops_of(lambda: model.model(input_ids=torch.tensor([[3]]), past_key_values=cache))
+    assert writing_flops(model, 1.0, 20) == pytest.approx(counted, rel=0.02)
+
+
+@pytest.mark.parametrize("lookup_heads", [0, 4])
+@pytest.mark.parametrize("conditioning", ["cross_attention", "prefix", "none"])
+def test_flops_of_writing_a_sentence(sllm, conditioning, lookup_heads):
+    from pipeline.generation.sentence_decoder import SentenceDecoder
+    from pipeline.generation.trunk_cache import SentenceMemory
+
+    told = {"conditioning": conditioning, "head_latent_scale": float(conditioning == "none")}
+    model = sllm(lookup_heads=lookup_heads, **told).float()
+    decoder = SentenceDecoder(model.vae, 1, TOKENS, model.lookup)
+    sentence = SentenceBatch.pack([3] * TOKENS, [TOKENS], [1], bos_id=1, eos_id=2)
+    with torch.inference_mode():
+        memory = SentenceMemory(model)
+        for _ in range(10):
+            memory.add([0], [model.vae.encode(sentence)])
+
+        def write():
+            # The last of its rows tells the end.
+            decoder.start([0], memory.predict(), [TOKENS], [memory.known(0)])
+            decoder.write(lambda logits: torch.tensor([3]))
+            memory.add([0], [model.vae.encode(sentence)])
+
+        counted = flops_of(write) / TOKENS
+    assert writing_flops(model, TOKENS, 10 * TOKENS) == pytest.approx(counted, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    "design", [{}, LOCAL, {**LOCAL, **HEAD, "lookup_heads": 4}, {"conditioning": "prefix"}]
+)
+def test_flops_of_writing_a_long_document(sllm, design):
+    """Generation as it runs, its context of 8 sentences filled again and again."""
+    from pipeline.config import GenerateConfig
+    from pipeline.generation.generate import generate_documents
+
+    model = sllm(context_sentences=8, **design).float()
+    with torch.no_grad():  # a sentence never ends before its last token
+        weight = model.vae.head.weight.clone()
+        weight[model.vae.config.eos_token_id] = 0
+        model.vae.head.weight = torch.nn.Parameter(weight)
+    longest = model.vae.config.max_sentence_tokens
+
+    class NeverEnds:
+        generator = torch.Generator()
+
+        def __call__(self, logits):
+            return torch.full((len(logits),), 3)
+
+    def write(sentences):
+        config = GenerateConfig(max_sentences=sentences, max_tokens=10_000, seed=0)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("pipeline.generation.generate.Sampler", lambda *_: NeverEnds())
+            written = list(generate_documents(model, [[]], config, may_stop=False))
+        assert [len(sentence.token_ids) for _, sentence in written] == [longest] * sentences
+
+    _, cycle = Workload.writing_sentences_until_full(TOKENS, 8, design.get("decoder_context_tokens", 0))
+    assert cycle == 5
+    few, many = (flops_of(lambda n=n: write(n)) for n in (10, 10 + 4 * cycle))
+    counted = (many - few) / (4 * cycle * TOKENS)
+    on_paper = long_writing_flops(model, TOKENS, 8 * TOKENS)
+    # The kernels are charged for keys behind a causal query too.
+    parts = {part.name: part for part in parts_of(model)}
+    if "decoder_context_tokens" not in design:
+        behind = cycle * ((TOKENS + 1) * TOKENS - (TOKENS + 1) * (TOKENS + 2) / 2)
+        on_paper += 4 * parts["decoder"].attention_width * behind / (cycle * TOKENS)
+    on_paper += 4 * parts["trunk"].attention_width * (5 * 4 / 2) / (cycle * TOKENS)
+    assert on_paper == pytest.approx(counted, rel=0.01)
+    # Read again, the trunk is as dear again; this is not what one sentence costs in a document that is not long.
+    assert on_paper > writing_flops(model, TOKENS, 6 * TOKENS)
+
+
+@pytest.mark.parametrize("trunk", ["opt", "llama", "qwen3"])
+def test_memory_of_the_context_is_that_of_the_cache(trunk_config, sllm, trunk):
+    model = token_lm(trunk_config, trunk)
+    cache = DynamicCache(config=model.model.config)
+    model.model(input_ids=torch.arange(3, 23)[None], past_key_values=cache)
+    held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    assert context_bytes_per_token(model, 1.0, bytes_per_value=4) == held / 20
+    latent = 32 * 4
+    expected = (context_bytes_per_token(model, 1.0, 4) + latent) / 8
+    assert context_bytes_per_token(sllm(trunk), 8.0, 4) == expected
+
+
+def test_tied_parameters_count_once(sllm, trunk_config):
+    vae = sllm().vae
+    assert num_parameters(vae) == sum(p.numel() for p in vae.state_dict().values()) - 50 * 32
+    vae.encoder.requires_grad_(False)
+    assert num_parameters(vae, trained=True) == num_parameters(vae) - num_parameters(vae.encoder)

@@ -1,0 +1,192 @@
+"""What is written is read again, and every cap holds."""
+
+import pytest
+import torch
+
+from pipeline.config import GenerateConfig
+from pipeline.generation.generate import generate, generate_documents
+from pipeline.generation.sampling import Sampler
+from pipeline.generation.sentence_decoder import SentenceDecoder
+from pipeline.generation.trunk_cache import SentenceMemory
+from pipeline.stream.batches import SentenceBatch
+
+TRUNKS = ["opt", "opt-projected", "llama", "qwen2", "qwen3", "mistral", "gpt2", "gpt_neox"]
+
+
+def never_stop(model):
+    with torch.no_grad():
+        model.stop_head.weight.zero_()
+        model.stop_head.bias.fill_(-30.0)
+    return model
+
+
+def pack(*documents):
+    sentences = [sentence for document in documents for sentence in document]
+    return SentenceBatch.pack(
+        [token for sentence in sentences for token in sentence],
+        [len(sentence) for sentence in sentences],
+        [len(document) for document in documents],
+        bos_id=1,
+        eos_id=2,
+    )
+
+
+def latents(model, sentences):
+    return [model.vae.encode(pack(sentences))]
+
+
+def test_caps_hold(sllm):
+    model = never_stop(sllm())
+    out = list(generate(model, [], GenerateConfig(max_sentences=5, max_sentence_tokens=7)))
+    assert len(out) == 5
+    assert all(1 <= len(s.token_ids) <= 7 for s in out)
+    out = list(generate(model, [], GenerateConfig(max_sentences=50, max_tokens=20, temperature=1.0)))
+    assert sum(len(s.token_ids) for s in out) == 20
+
+
+def test_the_model_can_stop(sllm):
+    model = sllm()
+    with torch.no_grad():
+        model.stop_head.bias.fill_(30.0)
+    assert len(list(generate(model, [], GenerateConfig(max_sentences=5)))) == 1
+
+
+def test_a_generated_sentence_changes_what_follows(sllm):
+    model = sllm()
+    first, other = [[5, 6, 7]], [[9, 10]]
+    predictions = []
+    for sentence in (first, other):
+        memory = SentenceMemory(model)
+        memory.add([0], latents(model, sentence))
+        predictions.append(memory.predict())
+    assert not torch.allclose(*predictions)
+    start = SentenceMemory(model).predict()
+    assert not torch.allclose(predictions[0], start)
+
+
+def test_sentence_by_sentence_equals_all_at_once(sllm):
+    model = sllm()
+    sentences = [[5, 6, 7], [9], [11, 12, 13, 14]]
+    with torch.no_grad():
+        stepwise, at_once = SentenceMemory(model), SentenceMemory(model)
+        for sentence in sentences:
+            stepwise.add([0], latents(model, [sentence]))
+        at_once.add([0], latents(model, sentences))
+    assert torch.allclose(stepwise.predict(), at_once.predict(), atol=1e-12)
+
+
+def test_context_is_bounded(sllm):
+    model = never_stop(sllm(context_sentences=4))
+    assert len(list(generate(model, [[3]] * 9, GenerateConfig(max_sentences=12)))) == 12
+
+
+DECODERS = {
+    "paper": {},
+    "norm-first": {"norm_first": True},
+    "llama": {"block": "llama"},
+    "sliding": {"block": "llama", "decoder_context_tokens": 9},
+    "wide": {"block": "llama", "decoder_context_tokens": 100},
+    "prefix": {"block": "llama", "conditioning": "prefix", "decoder_context_tokens": 9},
+    "prefix-paper": {"conditioning": "prefix"},
+    "head": {"conditioning": "none", "head_latent_scale": 0.5, "encoder_reads": "head"},
+    "head-sliding": {"block": "llama", "head_latent_scale": 0.5, "decoder_context_tokens": 9},
+    "lookup": {"lookup_heads": 2},
+    "lookup-sliding": {"lookup_heads": 4, "block": "llama", "decoder_context_tokens": 9},
+}
+
+
+@pytest.mark.parametrize("vae", DECODERS.values(), ids=DECODERS)
+def test_what_is_written_is_likeliest_given_all_that_stands_before(sllm, vae):
+    """Written side by side with caches; judged by the uncached model of training on the finished documents."""
+    model = sllm(**vae)
+    # A tied, untrained head would repeat its input for ever.
+    model.vae.head.weight = torch.nn.Parameter(torch.randn(50, 32, dtype=torch.float64))
+    with torch.no_grad():
+        model.vae.head.weight[2] *= 2.5
+    prompts = [[[5, 6, 7], [9], [11, 12, 13, 14]], [], [[8] * 12, [7] * 5, [9, 4, 3]], [[30]]]
+    config = GenerateConfig(max_sentences=7, max_sentence_tokens=11, max_tokens=60)
+    documents = [list(prompt) for prompt in prompts]
+    for document, sentence in generate_documents(model, prompts, config, may_stop=False):
+        documents[document].append(sentence.token_ids)
+    written = {
+        tuple(s) for document, prompt in zip(documents, prompts, strict=True) for s in document[len(prompt) :]
+    }
+    assert len(written) > 5 and len({len(sentence) for sentence in written}) > 1
+    for document, prompt in zip(documents, prompts, strict=True):
+        batch = pack(document)
+        with torch.no_grad():
+            logits = model.decode_logits(model.vae.encode(batch), batch)
+        logits[:, 1] = -torch.inf
+        left = config.max_tokens
+        for place in range(len(prompt), len(document)):
+            own = logits[batch.decoder_rows.sequence_T == place]
+            own[0, 2] = -torch.inf
+            sentence = document[place]
+            ids = sentence if len(sentence) == min(11, left) else [*sentence, 2]
+            assert own.argmax(-1)[: len(ids)].tolist() == ids
+            left -= len(sentence)
+
+
+@pytest.mark.parametrize("positions", [True, False], ids=["positions", "no positions"])
+@pytest.mark.parametrize("trunk", TRUNKS)
+def test_a_memory_of_documents_at_different_places_is_that_of_each_alone(sllm, trunk, positions):
+    model = sllm(trunk, context_sentences=6)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        together = SentenceMemory(model, 3)
+        alone = [SentenceMemory(model) for _ in range(3)]
+        together._takes_positions &= positions
+        # Document 1 outgrows its context and forgets; 0 and 2 are read at other lengths beside it.
+        for documents in ([1], [0, 1], [1, 2], [1], [0, 1, 2], [1, 2], [0, 1], [0, 1, 2]):
+            new = [torch.randn(1 + (i == 2), 32, generator=generator, dtype=torch.float64) for i in documents]
+            together.add(documents, new)
+            for document, latents_NH in zip(documents, new, strict=True):
+                alone[document].add([0], [latents_NH])
+            for document in range(3):
+                for read in ("predict", "stop_probability"):
+                    mine = getattr(together, read)([document])
+                    assert torch.allclose(mine, getattr(alone[document], read)(), atol=1e-12)
+        together.keep([2, 1])
+        assert torch.allclose(together.predict([0]), alone[2].predict(), atol=1e-12)
+
+
+def test_documents_side_by_side_do_not_touch(sllm):
+    model = sllm(block="llama", decoder_context_tokens=20)
+    prompts = [[[5, 6, 7]], [[9]], [[11, 12]], [], [[4, 3], [7]], [[40] * 9, [3], [22, 21]]]
+    config = GenerateConfig(max_sentences=4)
+    together = sorted(
+        (document, sentence.token_ids)
+        for document, sentence in generate_documents(model, prompts, config, may_stop=False)
+    )
+    alone = [
+        (i, sentence.token_ids)
+        for i, prompt in enumerate(prompts)
+        for _, sentence in generate_documents(model, [prompt], config, may_stop=False)
+    ]
+    assert together == sorted(alone)
+
+
+def test_a_decoder_without_context_starts_each_sentence_afresh(sllm):
+    vae = sllm().vae
+    decoder = SentenceDecoder(vae, 2, 12)
+    latent = torch.randn(1, 32, dtype=torch.float64)
+    with torch.inference_mode():
+        decoder.start([0], latent, [5])
+        first = decoder.write(Sampler())
+        decoder.start([0], latent, [5])
+        assert decoder.write(Sampler()) == first
+    assert first.keys() == {0} and len(first[0]) >= 1
+
+
+def test_nucleus_keeps_the_likeliest():
+    logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]])
+    drawn = {int(Sampler(1.0, top_p, seed)(logits)) for top_p in (0.5,) for seed in range(50)}
+    assert drawn == {0}
+    assert len({int(Sampler(1.0, 1.0, seed)(logits)) for seed in range(200)}) > 2
+
+
+def test_tokens_are_drawn_as_often_as_they_are_likely():
+    logits = torch.tensor([0.4, 0.0, 0.35, 0.25, 0.0]).log().expand(4000, -1)
+    counts = torch.bincount(Sampler(1.0, seed=3)(logits), minlength=5) / 4000
+    assert counts[[1, 4]].tolist() == [0, 0]
+    assert torch.allclose(counts, logits[0].exp(), atol=0.03)

@@ -1,0 +1,335 @@
+"""The sentence-level model sees no future, scores the right targets, and survives a trip to disk."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+from transformers import AutoModel
+
+from pipeline.errors import ModelError
+from pipeline.evaluation.likelihood import sllm_nll
+from pipeline.models.attention_patterns import SlidingWindow
+from pipeline.stream.batches import SentenceBatch
+from pipeline.stream.window_batches import SentenceWindows
+
+BOS, EOS, VOCAB = 1, 2, 50
+LONGEST = 12  # tokens a sentence: after so many its end is certain
+TRUNKS = ["opt", "opt-projected", "llama"]  # tests/pipeline/models/test_trunk.py has more
+HEAD = {
+    "head_latent_scale": 0.1,
+    "encoder_reads": "head",
+    "encoder_layers": 0,
+    "tie_word_embeddings": False,
+}
+VAES = {
+    "paper": {},
+    "norm-first": {"norm_first": True},
+    "llama": {"block": "llama", "encoder_layers": 1},
+    "sliding": {"block": "llama", "decoder_context_tokens": 9},
+    "wide": {"block": "llama", "decoder_context_tokens": 100},
+    "prefix": {"block": "llama", "conditioning": "prefix", "decoder_context_tokens": 9},
+    "prefix-paper": {"conditioning": "prefix"},
+    "head": {**HEAD, "conditioning": "none"},
+    "head-sliding": {**HEAD, "conditioning": "prefix", "block": "llama", "decoder_context_tokens": 9},
+    "lookup": {**HEAD, "lookup_heads": 4},
+    "lookup-sliding": {"lookup_heads": 1, "block": "llama", "decoder_context_tokens": 9},
+}
+
+
+def pack(*documents):
+    sentences = [sentence for document in documents for sentence in document]
+    return SentenceBatch.pack(
+        [token for sentence in sentences for token in sentence],
+        [len(sentence) for sentence in sentences],
+        [len(document) for document in documents],
+        bos_id=BOS,
+        eos_id=EOS,
+    )
+
+
+def losses_by_sentence(model, batch):
+    """Token, end and stop losses of each sentence as one tuple."""
+    with torch.no_grad():
+        nll_R, stop_nll_S, _ = model.score(batch)
+    return [
+        (*nll_R[batch.decoder_rows.sequence_T == s].tolist(), stop_nll_S[s].item())
+        for s in range(len(stop_nll_S))
+    ]
+
+
+@pytest.mark.parametrize("trunk", TRUNKS)
+@pytest.mark.parametrize("attention", ["eager", "sdpa", "flex_attention"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler, of itself
+def test_no_future(sllm, random_documents, trunk, attention):
+    # Without gradients: on the CPU flex attention has no backward pass, and no float64.
+    model = sllm(trunk, attention).requires_grad_(False)
+    model = model.float() if attention == "flex_attention" else model
+    document, other = random_documents(2, seed=1, sentences=8).documents
+    document = [*document, [3, 4], [5, 6, 7], [8], [9, 10]]
+    before = losses_by_sentence(model, pack(document, other))
+    for k in range(len(document)):
+        changed = [list(sentence) for sentence in document]
+        changed[k] = [(token - 2) % (VOCAB - 3) + 3 for token in changed[k]]
+        after = losses_by_sentence(model, pack(changed, other))
+        assert after[:k] == before[:k]
+        # Its own stop decision sees it; its tokens are predicted from what came before, but are others now.
+        for later in range(k, len(document)):
+            assert after[later] != before[later]
+        assert after[len(document) :] == before[len(document) :]
+
+
+@pytest.mark.parametrize("vae", VAES.values(), ids=VAES)
+def test_no_token_sees_itself_or_what_follows(sllm, random_documents, vae):
+    """Bit for bit: a change of one token changes no loss before its own, in no kind of decoder."""
+    model = sllm(**vae).requires_grad_(False)
+    first, second = random_documents(2, seed=5, sentences=8).documents
+    before = model.score(pack(first, second))[0]
+    row, changed = 0, [list(sentence) for sentence in first]
+    for s, sentence in enumerate(first):
+        for t, token in enumerate(sentence):
+            changed[s][t] = (token - 2) % (VOCAB - 3) + 3
+            after = model.score(pack(changed, second))[0]
+            assert torch.equal(after[: row + t], before[: row + t])
+            assert after[row + t] != before[row + t]
+            assert torch.equal(
+                after[sum(map(len, first)) + len(first) :], before[sum(map(len, first)) + len(first) :]
+            )
+            changed[s][t] = token
+        row += len(sentence) + 1
+
+
+def test_the_local_decoder_sees_the_sentence_before(sllm):
+    """With the trunk's word replaced by zeros, only a decoder with context knows the sentence before."""
+    for context, knows in ((0, False), (6, True)):
+        model = sllm(block="llama", decoder_context_tokens=context)
+        a, b = (model.score(pack([[5, 6, x], [7, 8]]), "zeroed")[0][4:] for x in (9, 10))
+        assert torch.equal(a, b) != knows
+
+
+@pytest.mark.parametrize("trunk", TRUNKS)
+@pytest.mark.parametrize(
+    "vae", [VAES[name] for name in ("paper", "norm-first", "llama", "prefix-paper", "head", "lookup")]
+)
+def test_loss_equals_one_computed_sentence_by_sentence(sllm, random_documents, trunk, vae):
+    model = sllm(trunk, **vae)
+    documents = random_documents(5, seed=2).documents
+    expected = sum(document_nll(model, document) for document in documents)
+    sums = model(pack(*documents))
+    assert sums["nll"].item() == pytest.approx(expected, rel=1e-10)
+    assert sums["objective"].item() == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("size", [1, 3, 9, 30, 200])
+def test_a_sliding_window_is_attention_under_a_mask(size):
+    torch.manual_seed(0)
+    document = torch.tensor([0] * 7 + [1] * 40 + [2] + [3] * 12)
+    q, k, v = torch.randn(3, len(document), 2, 8, dtype=torch.float64)
+    pattern = SlidingWindow(document, size)
+    rows = torch.arange(len(document))
+    distance = rows[:, None] - rows
+    mask = (document[:, None] == document) & (distance >= 0) & (distance < size)
+    q1, k1, v1 = (x.transpose(0, 1) for x in (q, k, v))
+    expected = F.scaled_dot_product_attention(q1, k1, v1, attn_mask=mask).transpose(0, 1)
+    assert torch.allclose(pattern.attend(q, k, v), expected, atol=1e-12)
+    assert pattern.positions_T.tolist() == [*range(7), *range(40), 0, *range(12)]
+
+
+def looked_up(lookup, row_H, latents):
+    """Attention over the sentences before, head by head; the first key is "none", whose value is 0."""
+    found = []
+    values = [torch.zeros_like(row_H), *(latent[0] for latent in latents)]
+    keys = [lookup.none_H, *(lookup.key(latent[0]) for latent in latents)]
+    for part in lookup.query(row_H).tensor_split(lookup.num_heads):
+        size, at = len(part), sum(map(len, found))
+        scores = torch.stack([part @ key[at : at + size] for key in keys]) / size**0.5
+        weights = scores.softmax(0)
+        found.append(sum(w * value[at : at + size] for w, value in zip(weights, values, strict=True)))
+    return torch.cat(found) * lookup.scale_H
+
+
+def document_nll(model, document):
+    """The likelihood as DESIGN has it, with loops: one sentence, one token at a time, in float64."""
+    with torch.no_grad():
+        latents = [model.vae.encode(pack([sentence])) for sentence in document]
+        total = 0.0
+        for i, sentence in enumerate(document):
+            context = torch.cat([model.start_H[None], *latents[:i]])[None]
+            hidden = model.trunk(inputs_embeds=model.to_trunk(context), use_cache=False).last_hidden_state
+            predicted = model.from_trunk(hidden[:, -1])
+            batch = pack([sentence])
+            hidden = model.vae.decode_hidden(predicted, batch, model.vae.decoder_pattern(batch))
+            if model.lookup is not None:
+                hidden = torch.stack([row + looked_up(model.lookup, row, latents[:i]) for row in hidden])
+            logits = model.vae.head(hidden)
+            for row, target in list(zip(logits, [*sentence, EOS], strict=True))[:LONGEST]:
+                total -= F.log_softmax(row, -1)[target].item()
+            context = torch.cat([model.start_H[None], *latents[: i + 1]])[None]
+            hidden = model.trunk(inputs_embeds=model.to_trunk(context), use_cache=False).last_hidden_state
+            stop = torch.sigmoid(model.stop_head(hidden[:, -1])).item()
+            total -= math.log(stop if i == len(document) - 1 else 1 - stop)
+    return total
+
+
+def test_document_nll_does_not_depend_on_batching_padding_or_packing(sllm, random_documents):
+    model = sllm()
+    documents = random_documents(12, seed=3)
+    source = SentenceWindows(documents, 16, BOS, EOS)
+    expected = [document_nll(model, document) for document in documents.documents]
+    for micro_batch_tokens in (1, 40, 150, 10_000):
+        assert sllm_nll(model, source, micro_batch_tokens) == pytest.approx(expected, rel=1e-10)
+
+
+def test_windows_of_a_long_document_score_each_sentence_once(sllm, random_documents):
+    model = sllm(context_sentences=4)
+    documents = random_documents(4, seed=4, sentences=20)
+    source = SentenceWindows(documents, 4, BOS, EOS, overlap=2)
+    in_small_batches = sllm_nll(model, source, 1)
+    assert sllm_nll(model, source, 1000) == pytest.approx(in_small_batches, rel=1e-10)
+    scored = sum(int(source.batch([i]).scored_S.sum()) for i in range(len(source.windows)))
+    assert scored == len(documents.sentence_lengths)
+
+
+@pytest.mark.parametrize("vae", [VAES[name] for name in ("paper", "lookup", "sliding", "lookup-sliding")])
+def test_context_that_is_only_read_changes_no_likelihood(sllm, random_documents, vae):
+    """The decoder need not write sentences of the context that no scored row hears of."""
+    model = sllm(context_sentences=8, **vae)
+    documents = random_documents(6, seed=3, sentences=30)
+    assert model.vae.decoder_reach == (16 if "decoder_context_tokens" in vae else 0)
+    some = SentenceWindows(documents, 8, BOS, EOS, overlap=6, decoded_context_rows=model.vae.decoder_reach)
+    all_ = SentenceWindows(documents, 8, BOS, EOS, overlap=6)
+    expected = sllm_nll(model, all_, 100)
+    assert sllm_nll(model, some, 100) == pytest.approx(expected, rel=1e-7)  # rotary angles are fp32
+    batch = some.batch(np.arange(len(some.windows)))
+    assert len(batch.decoded.stop_S) < len(batch.stop_S)
+    sums = model(batch)
+    assert sums["nll"].item() == pytest.approx(expected.sum(), rel=1e-7)
+    assert sums["predicted"] == len(documents.flat) + len(documents.sentence_lengths)
+    assert some.tokens_W.sum() == len(documents.flat)
+
+
+def test_of_the_context_only_the_last_sentences_are_decoded():
+    batch = SentenceBatch.pack(
+        [3, 4, 5, 6, 7, 8, 9],
+        [1, 2, 1, 1, 2],
+        [4, 1],
+        bos_id=BOS,
+        eos_id=EOS,
+        context_D=[3, 0],
+        decoded_context_rows=2,
+    )
+    assert batch.decoded_S.tolist() == [2, 3, 4]
+    assert batch.decoded.tokens_T.tolist() == [6, 7, 8, 9]
+    assert batch.decoded.scored_S.tolist() == [False, True, True]
+    assert batch.decoded.window_S.tolist() == [0, 0, 1]
+    assert batch.decoded.stop_S.tolist() == batch.stop_S[2:].tolist()
+    assert batch.tokens_T.tolist() == [3, 4, 5, 6, 7, 8, 9]
+
+
+def test_save_and_load_give_the_same_model(sllm, random_documents, tmp_path):
+    for trunk in TRUNKS:
+        options = {**HEAD, "lookup_heads": 2} if trunk == "llama" else {}
+        model = sllm(trunk, kl_weight=1e-3, **options).float()
+        model.save_pretrained(tmp_path / trunk)
+        again = AutoModel.from_pretrained(tmp_path / trunk).eval()
+        assert type(again) is type(model)
+        mine, theirs = model.state_dict(), again.state_dict()
+        assert mine.keys() == theirs.keys()
+        assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+        batch = pack(*random_documents(3).documents)
+        # Where in memory weights lie may change the last bit of a product.
+        for mine, theirs in zip(model.score(batch), again.score(batch), strict=True):
+            assert torch.allclose(mine.float(), theirs.float(), rtol=1e-5)
+        assert (tmp_path / trunk / "model.safetensors").is_file()
+
+
+def test_positions_that_cannot_slide_are_refused(sllm):
+    with pytest.raises(ModelError, match=r"set vae\.block=llama"):
+        sllm(decoder_context_tokens=8)
+
+
+def test_a_latent_that_nobody_hears_of_is_refused(sllm):
+    with pytest.raises(ModelError, match=r"set vae\.head_latent_scale"):
+        sllm(conditioning="none")
+
+
+def test_too_few_positions_are_refused(sllm):
+    with pytest.raises(ModelError, match="too few"):
+        sllm("opt", context_sentences=128)
+
+
+@pytest.mark.parametrize("part", ["vae", "sllm"])
+def test_the_kl_term_is_that_of_the_encoders_gaussians(sllm, random_documents, part):
+    model, free = (sllm(kl_weight=0.7, kl_floor=floor) for floor in (0.0, 1e9))
+    free.load_state_dict(model.state_dict())
+    batch = pack(*random_documents(3, seed=6).documents)
+    posterior = model.vae.posterior(batch)
+    gaussian = torch.distributions.Normal(posterior.mean_SH, (0.5 * posterior.log_variance_SH).exp())
+    kl = torch.distributions.kl_divergence(gaussian, torch.distributions.Normal(0.0, 1.0)).sum()
+    chosen, without = ((each.vae if part == "vae" else each).eval() for each in (model, free))
+    sums = chosen(batch)
+    assert torch.allclose(sums["kl"], kl, rtol=1e-10)
+    assert torch.allclose(sums["objective"], sums["nll"] + 0.7 * kl, rtol=1e-10)
+    # Below the floor it costs the same whatever it is.
+    without(batch)["objective"].backward()
+    assert free.vae.log_variance.weight.grad is None or not free.vae.log_variance.weight.grad.any()
+    torch.manual_seed(1)
+    noisy = chosen.train()(batch)["nll"]
+    torch.manual_seed(2)
+    assert chosen(batch)["nll"] != noisy != sums["nll"]
+
+
+def test_ablations_change_the_loss(sllm, random_documents):
+    model = sllm()
+    batch = pack(*random_documents(3).documents)
+    plain, zeroed, oracle = (model.score(batch, kind)[0] for kind in ("none", "zeroed", "oracle"))
+    shuffled = model.score(batch, "shuffled", pack(*random_documents(3, seed=1).documents))[0]
+    assert not any(torch.equal(plain, replaced) for replaced in (zeroed, oracle, shuffled))
+
+
+@pytest.mark.parametrize("conditioning", ["cross_attention", "prefix"])
+def test_a_latent_that_starts_at_zero_fades_in(sllm, random_documents, tmp_path, conditioning):
+    model = sllm(initial_latent_scale=0, conditioning=conditioning).float()
+    batch = pack(*random_documents(3).documents)
+    plain, zeroed = (model.score(batch, kind)[0] for kind in ("none", "zeroed"))
+    assert torch.equal(plain, zeroed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(batch)["objective"].backward()
+        optimizer.step()
+    assert all(
+        p.grad is not None and p.grad.any()
+        for p in (model.start_H, model.vae.encoder[0].attention.out.weight)
+    )
+    plain, zeroed = (model.score(batch, kind)[0] for kind in ("none", "zeroed"))
+    assert not torch.equal(plain, zeroed)
+    model.save_pretrained(tmp_path)
+    assert torch.equal(AutoModel.from_pretrained(tmp_path).eval().score(batch)[0], plain)
+
+
+@pytest.mark.parametrize("conditioning", ["cross_attention", "prefix"])
+def test_activation_checkpointing_runs_each_block_again(sllm, random_documents, conditioning):
+    model = sllm(conditioning=conditioning).train()
+    batch, gradients, runs = pack(*random_documents(3).documents), [], []
+    for block in (*model.vae.encoder, *model.vae.decoder):
+        block.feed_forward.register_forward_hook(lambda module, *_: runs.append(module))
+    for times in (1, 2):
+        model.zero_grad()
+        runs.clear()
+        model(batch)["objective"].backward()
+        assert len(runs) == times * len(set(runs)) == times * 2 * model.vae.config.num_layers
+        gradients.append([p.grad for p in model.parameters()])
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_frozen_vae_gets_no_gradient(sllm, random_documents):
+    model = sllm().train()
+    model.config.freeze_vae = True
+    model.vae.requires_grad_(False)
+    model(pack(*random_documents(3).documents))["objective"].backward()
+    assert all(p.grad is None for p in model.vae.parameters())
+    assert model.start_H.grad is not None
+    assert model.stop_head.weight.grad is not None

@@ -1,0 +1,160 @@
+import pytest
+
+from segmenters.learned.logical_lines import structured_ends
+from segmenters.learned.structure import Structure, recognise, regions
+
+PYTHON = '''"""Doc. Two sentences.
+
+More: of it.
+"""
+import os
+
+
+# A comment. Of two sentences.
+def f(a,
+      b=(1,
+         2)):
+    # inside
+    text = "a; b # c"  # behind
+    return [
+        # in brackets
+        a + \\
+        b,
+    ]
+'''
+
+RUST = """// Adds. And more.
+use std::fmt;
+
+fn add(a: i32,
+       b: i32) -> i32 {
+    let c = 'x'; /* a
+    block */
+    a + b
+}
+"""
+
+YAML = """name: build
+on:
+  push:
+    branches: [main]
+jobs:
+  test:
+    - run: make test
+    - run: echo "Done. Really."
+"""
+
+SCHEMA = """title: Backend
+description: |-
+  A backend serves. It may fail, and then another does;
+  this is all that can be said of it.
+
+  Two paragraphs of prose, as such files have.
+type: object
+"""
+
+ITEMS = """# What is done. It is told here, at length.
+#
+# In prose: as one does.
+
+- name: add(Tensor self)
+  self: grad * 2
+- name: sub
+  self: grad
+"""
+
+BULLETS = "# Plan\n\n- first: this is done. Then\n  that.\n- second, or so\n- third\n- and a last one\n"
+
+MINIFIED = "!function(e,t){var n=e.a;if(!n){return t(n,[1,2]);}for(var i=0;i<9;i++){n=n+t(i);}" * 4
+
+CHAT = "anna: are you there? I waited.\nben: yes. sorry!\nanna: come then; we go now.\n"
+
+TABLE = 'id,said\n1,"Hello.\nYou, there. ""Ok""\n"\n2,"Bye, now"\n3,x\n'
+
+PROSE = 'He said: "It is so." Then he left; nobody knew (yet).\nIt was late, too.\nFrom: the office\n'
+
+
+def parts(text: str, structure: Structure) -> list[str]:
+    found = structured_ends(text, structure)
+    return [text[a:b] for a, b in zip([0, *found], found, strict=False)]
+
+
+@pytest.mark.parametrize(
+    ("text", "structure"),
+    [
+        (PYTHON, Structure.PYTHON),
+        (PYTHON.replace("\n", "\r\n"), Structure.PYTHON),
+        (RUST, Structure.CODE),
+        (YAML, Structure.CODE),
+        (SCHEMA, Structure.CODE),
+        (ITEMS, Structure.CODE),
+        (BULLETS, Structure.PROSE),
+        (MINIFIED, Structure.CODE),
+        ("/* Made by a tool. */\n" + MINIFIED * 60, Structure.CODE),
+        (CHAT, Structure.PROSE),
+        (TABLE, Structure.DELIMITED),
+        (TABLE.replace(",", ";"), Structure.DELIMITED),
+        ("a\tb\n1\t2\n3\t4\n", Structure.DELIMITED),
+        (PROSE, Structure.PROSE),
+        ("", Structure.PROSE),
+        ("One line = none;", Structure.PROSE),
+        ("# Title\n\nSome text here.\n\n- one, two\n- three\n", Structure.PROSE),
+        ('"Go!" he said.\n"I shall," she said, "not go."\n"Good."\n', Structure.PROSE),
+    ],
+)
+def test_kinds_are_recognised(text: str, structure: Structure) -> None:
+    assert recognise(text) is structure
+
+
+def test_python_is_cut_at_logical_lines_and_lone_comments() -> None:
+    assert [part.strip() for part in parts(PYTHON, Structure.PYTHON)] == [
+        '"""Doc. Two sentences.\n\nMore: of it.\n"""',
+        "import os",
+        "# A comment. Of two sentences.",
+        "def f(a,\n      b=(1,\n         2)):",
+        "# inside",
+        'text = "a; b # c"  # behind',
+        "return [\n        # in brackets",
+        "a + \\\n        b,\n    ]",
+    ]
+
+
+def test_code_is_cut_at_line_ends_outside_brackets_and_comments() -> None:
+    assert [part.strip() for part in parts(RUST, Structure.CODE)] == [
+        "// Adds. And more.",
+        "use std::fmt;",
+        "fn add(a: i32,\n       b: i32) -> i32 {",
+        "let c = 'x'; /* a\n    block */",
+        "a + b",
+        "}",
+    ]
+
+
+def test_a_stray_bracket_swallows_no_more_than_its_paragraph() -> None:
+    assert len(parts("f(a;\nb;\n\nc;\nd;\n", Structure.CODE)) == 3
+
+
+def test_records_end_outside_quotes() -> None:
+    assert parts(TABLE, Structure.DELIMITED) == [
+        "id,said\n",
+        '1,"Hello.\nYou, there. ""Ok""\n"\n',
+        '2,"Bye, now"\n',
+        "3,x\n",
+    ]
+
+
+@pytest.mark.parametrize("structure", [Structure.PYTHON, Structure.CODE, Structure.DELIMITED])
+@pytest.mark.parametrize("text", ["", "\n", " \n\n ", '"', "'''", "x", "(\n", '"a\nb', "}\n}\n", "\\\n"])
+def test_broken_text_loses_nothing(text: str, structure: Structure) -> None:
+    assert "".join(parts(text, structure)) == text
+
+
+def test_fenced_blocks_are_regions_of_their_own() -> None:
+    text = "Some text. More.\n\n```python\nx = [1,\n     2]\n```\nAnd so on.\n"
+    found = [(text[one.start : one.end], one.structure) for one in regions(text)]
+    assert found == [
+        ("Some text. More.\n\n", Structure.PROSE),
+        ("```python\n", Structure.CODE),
+        ("x = [1,\n     2]\n```\n", Structure.PYTHON),
+        ("And so on.\n", Structure.PROSE),
+    ]
