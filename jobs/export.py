@@ -12,6 +12,7 @@ from jobs.runner.execution import run_job
 from jobs.runner.output_folder import output_folder
 from pipeline.config import Config
 from pipeline.config.paths import local_path
+from pipeline.config.renamed import tree_with_current_names
 from pipeline.errors import ConfigError, ModelError
 from pipeline.lineage import CHECKPOINTS_NAME, Artifact, JobRecord, describe_output, read_record
 from pipeline.training.checkpoint import AVERAGE, BUFFER, STATE_FILE, WEIGHT, Checkpoint, newest
@@ -29,7 +30,9 @@ def run(path: str, overrides: list[str], force: bool = False) -> JobRecord:
     output = output_folder(chosen.output, "export needs output=FOLDER for the model")
     folder, record = _find(Path(local_path(path)))
     try:
-        config = Config.model_validate(record.config).model_copy(update={"output": output})
+        config = Config.model_validate(tree_with_current_names(record.config)).model_copy(
+            update={"output": output}
+        )
     except ValidationError as error:
         raise ConfigError(
             f"{record.output.path} was trained with another version of sllm: {error}"

@@ -128,7 +128,7 @@ def _figures(
 ) -> dict[str, Any]:
     value = 4 if config.precision == "fp32" else 2
     work = _micro_batch(config, model, train, tokens_per_sentence)
-    flops = training_flops(parts_of(model), work) / work.scored_tokens
+    flops = training_flops(parts_of(model), work) / work.loss_tokens
     speed = on.num_gpus * on.peak * on.utilisation / flops
     tokens = float(train.steps * train.micro_batches_per_step * train.micro_batch_tokens)
     activations = activation_bytes(model, work, config.precision)
@@ -164,17 +164,17 @@ def _micro_batch(config: Config, model: Model, train: TrainConfig, tokens_per_se
     """A typical micro-batch: full windows of sentences that are all of mean length."""
     if isinstance(model, TokenLm):
         size = config.lm.context_tokens
-        scored = min(config.lm.scored_tokens or size, size)
+        scored = min(config.lm.loss_tokens or size, size)
         rows = max(train.micro_batch_tokens // scored, 1)
         return Workload.of_rows([min(size, train.micro_batch_tokens + size - scored)] * rows, size - scored)
     size = scored = config.sllm.context_sentences
     if not isinstance(model, SentenceVae):
-        scored = min(config.sllm.scored_sentences or size, size)
+        scored = min(config.sllm.loss_sentences or size, size)
     sentences = max(round(train.micro_batch_tokens / tokens_per_sentence), 1)
     full, rest = divmod(sentences, scored)
     windows = [size] * full + [rest + size - scored] * (rest > 0)
     context = [size - scored] * len(windows)
-    window = config.vae.decoder_context_tokens
+    window = config.vae.decoder_window
     # What `train-sllm` has the decoder write of the context.
     rows = max(window - 1, 0)
     return Workload.of_sentences(

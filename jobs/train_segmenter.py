@@ -120,14 +120,16 @@ def _trained(
     check_V = vocabulary([word_U], start.check_V if start else None)
     rows_U = np.where(word_U > 0, word_rows(word_U, check_V), 0)
     unmarked_settings = UnmarkedSettings(
-        steps=settings.unmarked_steps, learning_rate=settings.unmarked_learning_rate, seed=settings.seed
+        steps=settings.unpunctuated_steps,
+        learning_rate=settings.unpunctuated_learning_rate,
+        seed=settings.seed,
     )
     vectors = neighbour_vectors(rows_U, len(check_V) + FIRST_WORD, unmarked_settings.width, settings.seed)
     marked_settings = MarkedSettings(
         steps=settings.steps,
         learning_rate=settings.learning_rate,
         dropout=settings.dropout,
-        hide_words=settings.hide_words,
+        word_dropout=settings.word_dropout,
         weight_decay=settings.weight_decay,
         seed=settings.seed,
     )

@@ -30,7 +30,7 @@ class ReferenceStep(nn.Module):
         super().__init__()
         config = model.vae.config
         hidden = config.hidden_size
-        shape = (hidden, config.num_heads, int(config.feed_forward_factor * hidden), 0.0)
+        shape = (hidden, config.num_heads, int(config.ffn_multiplier * hidden), 0.0)
 
         def layers(kind: type[nn.Module]) -> nn.ModuleList:
             return nn.ModuleList(kind(*shape, batch_first=True) for _ in range(config.num_layers))

@@ -17,6 +17,7 @@ from infra.mlflow_run import ActiveRun, check_store, resolve_uri, start_run
 from infra.provenance import code_versions, ray_job_tags
 from jobs.runner.output_folder import absolute, job_place
 from pipeline.config import Config
+from pipeline.config.renamed import tree_with_current_names
 from pipeline.errors import ConfigError, SllmError
 from pipeline.lineage import (
     Artifact,
@@ -295,7 +296,7 @@ def _less(node: Any, key: str, without: Sequence[str]) -> Any:
 def _as_today(config: dict[str, Any]) -> dict[str, Any]:
     """An earlier configuration with the defaults of options that have come since; as it is where that cannot be."""
     try:
-        return redacted_tree(Config.model_validate(config).model_dump(mode="json"))
+        return redacted_tree(Config.model_validate(tree_with_current_names(config)).model_dump(mode="json"))
     except ValidationError:
         return config
 

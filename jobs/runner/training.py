@@ -55,7 +55,13 @@ def run_training(
     return run_job(
         job,
         config,
-        sections=["precision", "stream.block_tokens", "stream.pool_windows", "stream.weights", *sections],
+        sections=[
+            "precision",
+            "stream.block_tokens",
+            "stream.packing_pool_windows",
+            "stream.weights",
+            *sections,
+        ],
         inputs=inputs,
         output=folder,
         output_kind="model",

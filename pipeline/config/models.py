@@ -91,7 +91,7 @@ class LmConfig(Section):
 
     context_tokens: int = Field(default=512, ge=2, lt=2**31)
     """Tokens the model sees at once; longer documents are cut into windows."""
-    scored_tokens: Count | None = None
+    loss_tokens: Count | None = None
     """Tokens of a window that training predicts, behind up to as many as fill `context_tokens` that are read only.
     None: all of a window are predicted, so on average half of it is context."""
     train: TrainConfig = TrainConfig()
@@ -109,7 +109,7 @@ class VaeConfig(Section):
     """Layers of the encoder; none: as many as the decoder's."""
     num_heads: Count = 4
     """Attention heads."""
-    feed_forward_factor: float = Field(default=2.0, gt=0, le=64)
+    ffn_multiplier: float = Field(default=2.0, gt=0, le=64)
     """Feed-forward width over hidden size."""
     block: Literal["paper", "llama"] = "paper"
     """`paper`: LayerNorm, GELU, biases, sinusoidal positions. `llama`: RMSNorm before each part, a gated
@@ -117,16 +117,16 @@ class VaeConfig(Section):
     conditioning: Literal["cross_attention", "prefix", "none"] = "cross_attention"
     """How the decoder's layers are told the latent. `cross_attention`: each row of the sentence, in each layer (the
     paper's). `prefix`: the sentence's first row alone, to which the others attend as far as it is of use. `none`: not
-    at all, for `head_latent_scale` alone."""
-    head_latent_scale: float = Field(default=0.0, ge=0, le=1e12)
+    at all, for `output_latent_scale` alone."""
+    output_latent_scale: float = Field(default=0.0, ge=0, le=1e12)
     """Over 0, the head is told the latent too, added to what each row of the sentence gives it; this is how large that
     starts. Words like the latent become likelier at once, whatever the layers have learned."""
-    encoder_reads: Literal["embedding", "head"] = "embedding"
+    encoder_embedding: Literal["input", "output"] = "input"
     """Whose vectors of tokens the encoder reads: the decoder's embedding, or those of its head, in whose space
-    `head_latent_scale` speaks. With tied embeddings they are the same."""
+    `output_latent_scale` speaks. With tied embeddings they are the same."""
     norm_first: bool = False
     """Normalise before each part of a block instead of after it (the paper: after; `llama`: always before)."""
-    decoder_context_tokens: CountOrZero = 0
+    decoder_window: CountOrZero = 0
     """Rows (tokens, and a start mark a sentence) that each layer of the decoder sees, its own and those before
     it, over the edges of sentences: a short exact memory. 0 is the paper's: its own sentence only."""
     initial_latent_scale: float = Field(default=1.0, ge=0, le=1e12)
@@ -134,7 +134,7 @@ class VaeConfig(Section):
     be of use: an untrained trunk disturbs a decoder that can do without it."""
     kl_weight: float = Field(default=0.0, ge=0, le=1e12)
     """Weight of the KL term; 0 is the paper's plain autoencoder."""
-    kl_floor: float = Field(default=0.5, ge=0, le=1e12)
+    free_bits: float = Field(default=0.5, ge=0, le=1e12)
     """KL per dimension (nats) below which there is no penalty."""
     focal_gamma: float = Field(default=0.0, ge=0, le=1e12)
     """Focal loss exponent of the training objective (the paper: 2); figures reported are never focal."""
@@ -156,10 +156,10 @@ class SllmConfig(Section):
 
     context_sentences: int = Field(default=64, ge=2, lt=2**31)
     """Sentences the trunk sees at once; longer documents are cut into windows."""
-    scored_sentences: Count | None = None
+    loss_sentences: Count | None = None
     """Sentences of a window that training predicts; those before them, up to `context_sentences` in all, pass encoder
     and trunk alone, which costs little. None: all of a window are predicted, so on average half of it is context."""
-    lookup_heads: CountOrZero = 0
+    context_attention_heads: CountOrZero = 0
     """Heads with which each row of the decoder, past its layers, looks up the sentences before; they must divide the
     latents' size. 0, the paper's: it hears of them through the predicted latent alone."""
     trunk_from: Literal["lm", "path", "config"] = "lm"

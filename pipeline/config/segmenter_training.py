@@ -30,13 +30,13 @@ class SegmenterTrainConfig(Section):
     """Optimizer steps, of 8,192 words and marks each, of the network for text with marks."""
     learning_rate: float = Field(default=3e-3, gt=0, le=1e12)
     """Peak learning rate of a one-cycle schedule."""
-    unmarked_steps: Count = 2000
+    unpunctuated_steps: Count = 2000
     """Optimizer steps, of 8,192 words each, of the network for text without marks."""
-    unmarked_learning_rate: float = Field(default=2e-3, gt=0, le=1e12)
+    unpunctuated_learning_rate: float = Field(default=2e-3, gt=0, le=1e12)
     """Its peak learning rate."""
     dropout: float = Field(default=0.3, ge=0, lt=1)
     """Dropout on the embeddings."""
-    hide_words: float = Field(default=0.1, ge=0, lt=1)
+    word_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of words hidden in each step, so that the model does not lean on single words."""
     weight_decay: float = Field(default=0.1, ge=0, le=1e12)
     """AdamW weight decay, on matrices only."""

@@ -13,7 +13,7 @@ class StreamConfig(Section):
     """Document tokens that are shuffled together: whole shards, in a random order, until they hold this many. It
     bounds the plan's memory (about 0.4 bytes a token, more for tiny documents) and, of remote shards, what must be in
     the cache at once."""
-    pool_windows: Count = 8192
+    packing_pool_windows: Count = 8192
     """Windows that are packed together: more fill micro-batches better, and cost time to resume."""
     weights: tuple[Share, ...] | None = Field(default=None, min_length=1)
     """Share of the tokens that each of several `shards` gives, relative to the others; none: by their size."""

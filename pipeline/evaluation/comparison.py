@@ -146,7 +146,7 @@ def context_memory(model: TokenLm | Sllm, tokens_per_sentence: float) -> tuple[f
         window = getattr(model.model.config, "sliding_window", None)
         return (0.0, per_token * window) if window else (per_token, 0.0)
     vae = model.vae.config
-    return per_token, float(size * 2 * vae.num_layers * vae.hidden_size * vae.decoder_context_tokens)
+    return per_token, float(size * 2 * vae.num_layers * vae.hidden_size * vae.decoder_window)
 
 
 def beyond_frontier(point: Measured, others: Sequence[Measured], batch: int) -> bool:

@@ -109,7 +109,7 @@ def long_writing_flops(model: TokenLm | Sllm, tokens_per_sentence: float, contex
 
 def _decoder_window(model: SentenceVae | Sllm) -> int:
     vae = model.vae if isinstance(model, Sllm) else model
-    return vae.config.decoder_context_tokens
+    return vae.config.decoder_window
 
 
 def context_bytes_per_token(

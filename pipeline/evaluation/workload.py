@@ -18,7 +18,7 @@ class Workload:
 
     tokens: float = 0.0
     """Document tokens: rows of the sentence encoder, and of a token-level model."""
-    scored_tokens: float = 0.0
+    loss_tokens: float = 0.0
     """Those of them that are predicted, and not context alone."""
     decoded_context_tokens: float = 0.0
     """Those that are context alone, and that the decoder writes for its window."""
@@ -39,7 +39,7 @@ class Workload:
         """Rows of a part."""
         return {
             "tokens": self.tokens,
-            "decoder_rows": self.scored_tokens + self.decoded_context_tokens + self.decoded_sentences,
+            "decoder_rows": self.loss_tokens + self.decoded_context_tokens + self.decoded_sentences,
             "sentences": self.sentences,
             "decoded_sentences": self.decoded_sentences,
             "trunk_rows": self.sentences + self.windows,
@@ -73,7 +73,7 @@ class Workload:
         pairs = _causal_pairs(rows_S) if decoder_window == 0 else _window_pairs(rows_D, decoder_window)
         return cls(
             tokens=n_S.sum(),
-            scored_tokens=n_S[scored_S].sum(),
+            loss_tokens=n_S[scored_S].sum(),
             decoded_context_tokens=n_S[decoded_S & ~scored_S].sum(),
             sentences=len(n_S),
             decoded_sentences=decoded_S.sum(),
@@ -90,7 +90,7 @@ class Workload:
         n_D = np.asarray(tokens_D, np.float64)
         return cls(
             tokens=n_D.sum(),
-            scored_tokens=(n_D - np.asarray(context_D)).sum(),
+            loss_tokens=(n_D - np.asarray(context_D)).sum(),
             windows=len(n_D),
             token_pairs=_causal_pairs(n_D).sum(),
         )
@@ -98,7 +98,7 @@ class Workload:
     @classmethod
     def writing_token(cls, context_tokens: float) -> Self:
         """One more token of a token-level model that has `context_tokens` in its cache."""
-        return cls(tokens=1.0, scored_tokens=1.0, token_pairs=context_tokens + 1)
+        return cls(tokens=1.0, loss_tokens=1.0, token_pairs=context_tokens + 1)
 
     @classmethod
     def writing_until_full(cls, context_tokens: int) -> tuple[Self, int]:
@@ -118,7 +118,7 @@ class Workload:
             pairs = _window_pairs(before + tokens + 1, decoder_window) - _window_pairs(before, decoder_window)
         return cls(
             tokens=tokens,
-            scored_tokens=tokens,
+            loss_tokens=tokens,
             sentences=1.0,
             decoded_sentences=1.0,
             token_pairs=tokens**2,
@@ -139,7 +139,7 @@ class Workload:
         window_pairs = rows * decoder_window  # the window has long been full
         work = cls(
             tokens=len(known) * tokens,
-            scored_tokens=len(known) * tokens,
+            loss_tokens=len(known) * tokens,
             sentences=len(known),
             decoded_sentences=len(known),
             windows=again,  # rows of the trunk that are read again, for nothing new

@@ -26,7 +26,7 @@ class SentenceDecoder:
     """The decoder of a SentenceVAE at work on B documents.
 
     Its cache holds what each row may see: of the paper's decoder the sentence so far, of one with
-    `decoder_context_tokens` the last that many rows of the document.
+    `decoder_window` the last that many rows of the document.
     """
 
     def __init__(
@@ -34,9 +34,9 @@ class SentenceDecoder:
     ) -> None:
         config = vae.config
         self.vae, self.lookup = vae, lookup
-        self.crosses_sentences = config.decoder_context_tokens > 0
+        self.crosses_sentences = config.decoder_window > 0
         self.longest = max_sentence_tokens
-        self.size = config.decoder_context_tokens or max_sentence_tokens
+        self.size = config.decoder_window or max_sentence_tokens
         weight = vae.embedding.weight
         head_size = config.hidden_size // config.num_heads
         self.blocks = [block for block in vae.decoder if isinstance(block, Block)]

@@ -29,7 +29,7 @@ class BlockConfig(Protocol):
 
     hidden_size: int
     num_heads: int
-    feed_forward_factor: float
+    ffn_multiplier: float
     norm_first: bool
     block: BlockKind
 
@@ -180,7 +180,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: BlockConfig) -> None:
         super().__init__()
-        inner = int(config.hidden_size * config.feed_forward_factor)
+        inner = int(config.hidden_size * config.ffn_multiplier)
         self.up = nn.Linear(config.hidden_size, inner)
         self.down = nn.Linear(inner, config.hidden_size)
 
@@ -194,7 +194,7 @@ class GatedFeedForward(nn.Module):
 
     def __init__(self, config: BlockConfig) -> None:
         super().__init__()
-        inner = int(config.hidden_size * config.feed_forward_factor)
+        inner = int(config.hidden_size * config.ffn_multiplier)
         self.up = nn.Linear(config.hidden_size, 2 * inner, bias=False)
         self.down = nn.Linear(inner, config.hidden_size, bias=False)
 

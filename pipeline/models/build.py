@@ -37,10 +37,10 @@ from pipeline.shards.format import Shards, open_shards
 Part = TypeVar("Part", bound=PreTrainedModel)
 
 _VAE_TRAINING = frozenset(
-    {"kl_floor", "focal_gamma", "token_dropout", "latent_dropout", "initial_latent_scale"}
+    {"free_bits", "focal_gamma", "token_dropout", "latent_dropout", "initial_latent_scale"}
 )
 """Options of a SentenceVAE that may change where training goes on from its weights."""
-_VAE_SWITCHES = frozenset({"kl_weight", "head_latent_scale"})
+_VAE_SWITCHES = frozenset({"kl_weight", "output_latent_scale"})
 """Options of which only whether they are over 0 decides which weights there are."""
 
 
@@ -162,7 +162,7 @@ def sllm_model_config(
         trunk_config=trunk_config,
         context_sentences=config.sllm.context_sentences,
         freeze_vae=config.sllm.freeze_vae,
-        lookup_heads=config.sllm.lookup_heads,
+        context_attention_heads=config.sllm.context_attention_heads,
     )
 
 
@@ -301,10 +301,10 @@ def _earlier_sllm(path: str, config: Config, shards: Shards, read_weights: bool)
         _check_same_vae(path, earlier.vae.config, vae_config)
     _check_limits(config, shards, vae_config, "models.sllm")
     vae_config.segmenter = shards.manifest.segmenter
-    if config.sllm.lookup_heads != earlier.config.lookup_heads:
+    if config.sllm.context_attention_heads != earlier.config.context_attention_heads:
         raise ModelError(
-            f"the model in {path} has lookup_heads {earlier.config.lookup_heads}, sllm.lookup_heads says "
-            f"{config.sllm.lookup_heads}: {_SAME_ARCHITECTURE}"
+            f"the model in {path} has context_attention_heads {earlier.config.context_attention_heads}, "
+            f"sllm.context_attention_heads says {config.sllm.context_attention_heads}: {_SAME_ARCHITECTURE}"
         )
     sllm = _shaped(lambda: Sllm(sllm_model_config(config, vae_config, earlier.trunk.config)), read_weights)
     sllm.load_state_dict(earlier.state_dict())

@@ -2,8 +2,8 @@
 
 The predicted latent is one vector for a whole sentence; what stood in which sentence before is worth more to some of
 its words than to others. So past the decoder's layers each row asks on its own. Where the encoder reads the head's own
-vectors (`encoder_reads: head`), a latent is a direction in the space of words, and what is found makes the words of
-the sentences found likelier.
+vectors (`encoder_embedding: output`), a latent is a direction in the space of words, and what is found makes the words
+of the sentences found likelier.
 
 Shape suffixes: D windows, N sentences before (the first stands for "none"), R rows of the decoder, B documents written
 side by side, H hidden, A heads, K head size, s x l a bucket of windows with as many rows.
@@ -24,7 +24,7 @@ INITIAL_SCALE = 0.1
 class LookupConfig(Protocol):
     """What a lookup reads of the SLLM's configuration."""
 
-    lookup_heads: int
+    context_attention_heads: int
 
 
 class SentenceLookup(nn.Module):
@@ -32,7 +32,7 @@ class SentenceLookup(nn.Module):
 
     def __init__(self, config: LookupConfig, hidden_size: int) -> None:
         super().__init__()
-        self.num_heads = config.lookup_heads
+        self.num_heads = config.context_attention_heads
         self.query = nn.Linear(hidden_size, hidden_size, bias=False)
         self.key = nn.Linear(hidden_size, hidden_size, bias=False)
         self.none_H = nn.Parameter(torch.empty(hidden_size))

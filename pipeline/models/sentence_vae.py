@@ -4,9 +4,9 @@ Encoder: token embedding + sinusoidal positions -> blocks -> sum over tokens -> 
 embedding + positions -> blocks of causal self-attention and attention to that vector -> vocabulary.
 
 With `conditioning` "prefix" the decoder is told that vector in its first row, and not in each block again. With
-`head_latent_scale` the head is told it too, past all blocks: then a latent is a direction in the space of words, and
-where the encoder reads the head's own vectors (`encoder_reads`) it is one from the first step. With
-`decoder_context_tokens` the decoder's tokens also see the last rows of the sentences before, of the same window: a
+`output_latent_scale` the head is told it too, past all blocks: then a latent is a direction in the space of words, and
+where the encoder reads the head's own vectors (`encoder_embedding`) it is one from the first step. With
+`decoder_window` the decoder's tokens also see the last rows of the sentences before, of the same window: a
 short exact memory beside the long compressed one.
 
 Shape suffixes: T tokens, R tokens and end marks, S sentences, H hidden, V vocabulary.
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel, initialization
 
+from pipeline.config.renamed import RENAMED, with_current_names
 from pipeline.errors import ModelError
 from pipeline.models.attention_patterns import Pattern, Sentences, SlidingWindow
 from pipeline.models.blocks import (
@@ -48,16 +49,16 @@ class SentenceVaeConfig(PreTrainedConfig):
     num_layers: int = 1
     encoder_layers: int | None = None
     num_heads: int = 4
-    feed_forward_factor: float = 2.0
+    ffn_multiplier: float = 2.0
     block: BlockKind = "paper"
     conditioning: Conditioning = "cross_attention"
-    decoder_context_tokens: int = 0
+    decoder_window: int = 0
     initial_latent_scale: float = 1.0
-    head_latent_scale: float = 0.0
-    encoder_reads: Literal["embedding", "head"] = "embedding"
+    output_latent_scale: float = 0.0
+    encoder_embedding: Literal["input", "output"] = "input"
     norm_first: bool = False
     kl_weight: float = 0.0
-    kl_floor: float = 0.5
+    free_bits: float = 0.5
     focal_gamma: float = 0.0
     token_dropout: float = 0.0
     latent_dropout: float = 0.0
@@ -72,6 +73,10 @@ class SentenceVaeConfig(PreTrainedConfig):
     segmenter: dict[str, Any] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
+        for name, value in with_current_names("vae", kwargs).items():
+            if name not in kwargs:  # a model saved under an older name of the option
+                setattr(self, name, value)
+        kwargs = {name: value for name, value in kwargs.items() if f"vae.{name}" not in RENAMED}
         if self.initializer_range is None:
             self.initializer_range = self.hidden_size**-0.5
         super().__post_init__(**kwargs)
@@ -121,17 +126,15 @@ class SentenceVae(PreTrainedModel):
                 f"vae.block=llama needs heads of an even size for its rotary positions: vae.hidden_size ({hidden}) "
                 f"over vae.num_heads ({config.num_heads}) is {hidden // config.num_heads}"
             )
-        if config.feed_forward_factor * hidden < 1:
+        if config.ffn_multiplier * hidden < 1:
             raise ModelError(
-                f"vae.feed_forward_factor ({config.feed_forward_factor}) of vae.hidden_size ({hidden}) is no width"
+                f"vae.ffn_multiplier ({config.ffn_multiplier}) of vae.hidden_size ({hidden}) is no width"
             )
-        if config.decoder_context_tokens and config.block == "paper":
+        if config.decoder_window and config.block == "paper":
+            raise ModelError("vae.decoder_window needs rotary positions, which slide: set vae.block=llama")
+        if config.conditioning == "none" and config.output_latent_scale == 0:
             raise ModelError(
-                "vae.decoder_context_tokens needs rotary positions, which slide: set vae.block=llama"
-            )
-        if config.conditioning == "none" and config.head_latent_scale == 0:
-            raise ModelError(
-                "vae.conditioning=none leaves the latent to the head: set vae.head_latent_scale, 0.1 perhaps"
+                "vae.conditioning=none leaves the latent to the head: set vae.output_latent_scale, 0.1 perhaps"
             )
         self.embedding = nn.Embedding(config.vocab_size, hidden)
         encoder_layers = config.num_layers if config.encoder_layers is None else config.encoder_layers
@@ -141,7 +144,7 @@ class SentenceVae(PreTrainedModel):
             self.log_variance = nn.Linear(hidden, hidden)
         crosses = config.conditioning == "cross_attention"
         self.latent_prefix = LatentPrefix(config) if config.conditioning == "prefix" else None
-        self.latent_head = LatentHead(config) if config.head_latent_scale > 0 else None
+        self.latent_head = LatentHead(config) if config.output_latent_scale > 0 else None
         self.decoder = nn.ModuleList(Block(config, crosses) for _ in range(config.num_layers))
         last_norm = config.norm_first or config.block == "llama"
         self.decoder_norm = new_norm(config) if last_norm else nn.Identity()
@@ -151,7 +154,7 @@ class SentenceVae(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, LatentHead):
-            initialization.constant_(module.scale_H, self.config.head_latent_scale)
+            initialization.constant_(module.scale_H, self.config.output_latent_scale)
         scale = self.config.initial_latent_scale
         if isinstance(module, LatentOutput) and scale != 1:
             assert self.config.initializer_range is not None
@@ -203,14 +206,14 @@ class SentenceVae(PreTrainedModel):
     @property
     def decoder_reach(self) -> int:
         """Rows before its sentence that a row of the decoder hears of, through all layers."""
-        return len(self.decoder) * max(self.config.decoder_context_tokens - 1, 0)
+        return len(self.decoder) * max(self.config.decoder_window - 1, 0)
 
     def decoder_pattern(self, batch: SentenceBatch, keep: bool = False) -> Pattern:
         """What the decoder's rows see; `keep`: and with the keys and values that they saw."""
-        if self.config.decoder_context_tokens == 0:
+        if self.config.decoder_window == 0:
             return Sentences(batch.decoder_rows, causal=True)
         window_R = batch.window_S[batch.decoder_rows.sequence_T]
-        return SlidingWindow(window_R, self.config.decoder_context_tokens, keep)
+        return SlidingWindow(window_R, self.config.decoder_window, keep)
 
     def forward(self, batch: SentenceBatch) -> dict[str, Tensor]:
         """Sums over the batch: `objective` (to minimise), `nll` (nats), and what accuracy needs."""
@@ -232,7 +235,7 @@ class SentenceVae(PreTrainedModel):
         if log_variance_SH is None:
             return 0.0, {}
         kl_SH = 0.5 * (mean_SH.square() + log_variance_SH.exp() - 1 - log_variance_SH)
-        penalty = self.config.kl_weight * kl_SH.clamp(min=self.config.kl_floor).sum()
+        penalty = self.config.kl_weight * kl_SH.clamp(min=self.config.free_bits).sum()
         return penalty, {"kl": kl_SH.detach().sum()}
 
     def focal(self, nll_R: Tensor) -> Tensor:
@@ -242,7 +245,9 @@ class SentenceVae(PreTrainedModel):
 
     def posterior(self, batch: SentenceBatch) -> Posterior:
         """What the encoder makes of each sentence."""
-        embedded_TH = (self.head if self.config.encoder_reads == "head" else self.embedding)(batch.tokens_T)
+        embedded_TH = (self.head if self.config.encoder_embedding == "output" else self.embedding)(
+            batch.tokens_T
+        )
         if self.training and self.config.token_dropout > 0:
             kept_T = torch.rand(len(embedded_TH), device=embedded_TH.device) >= self.config.token_dropout
             embedded_TH = embedded_TH * kept_T[:, None]

@@ -2,8 +2,9 @@
 
 encoder -> one latent a sentence -> trunk, causal over sentences -> at each place the latent of the *next* sentence,
 which the decoder turns into tokens, and the decision to stop. The first sentence is predicted from a learned start
-vector, so every token of a document has a probability, and a document's likelihood is exact. With `lookup_heads` the
-decoder's rows also look up the sentences before, each on its own (`pipeline.models.context_attention`).
+vector, so every token of a document has a probability, and a document's likelihood is exact. With
+`context_attention_heads` the decoder's rows also look up the sentences before, each on its own
+(`pipeline.models.context_attention`).
 
 Shape suffixes: D windows of documents, N places, S sentences, R tokens and end marks, H hidden (of the latents).
 """
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel, initialization
 
+from pipeline.config.renamed import RENAMED, with_current_names
 from pipeline.errors import ModelError
 from pipeline.models.context_attention import INITIAL_SCALE, SentenceLookup
 from pipeline.models.precision import at_least_fp32
@@ -38,10 +40,14 @@ class SllmModelConfig(PreTrainedConfig):
     trunk_config: dict[str, Any] | PreTrainedConfig | None = None
     context_sentences: int = 64
     freeze_vae: bool = False
-    lookup_heads: int = 0
+    context_attention_heads: int = 0
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:
+        for name, value in with_current_names("sllm", kwargs).items():
+            if name not in kwargs:  # a model saved under an older name of the option
+                setattr(self, name, value)
+        kwargs = {name: value for name, value in kwargs.items() if f"sllm.{name}" not in RENAMED}
         if self.vae_config is None:
             self.vae_config = SentenceVaeConfig()
         elif isinstance(self.vae_config, dict):
@@ -82,11 +88,12 @@ class Sllm(PreTrainedModel):
         self.from_trunk = nn.Identity() if same else nn.Linear(trunk_size, latent_size)
         self.start_H = nn.Parameter(torch.empty(latent_size))
         self.stop_head = nn.Linear(trunk_size, 1)
-        if config.lookup_heads and latent_size % config.lookup_heads:
+        if config.context_attention_heads and latent_size % config.context_attention_heads:
             raise ModelError(
-                f"sllm.lookup_heads ({config.lookup_heads}) must divide the latents' size, {latent_size}"
+                f"sllm.context_attention_heads ({config.context_attention_heads}) must divide the latents' size, "
+                f"{latent_size}"
             )
-        self.lookup = SentenceLookup(config, latent_size) if config.lookup_heads else None
+        self.lookup = SentenceLookup(config, latent_size) if config.context_attention_heads else None
         self.vae.requires_grad_(not config.freeze_vae)
         self.post_init()
 

@@ -184,16 +184,18 @@ class Stream:
 
     def _shuffled(self, source: WindowSource, key: tuple[int, ...]) -> Iterator[MicroBatch]:
         total = len(source.tokens_W)
-        for start, end in pools(total, self.options.pool_windows):
+        for start, end in pools(total, self.options.packing_pool_windows):
             pool = permute(np.arange(start, end), total, key)
             micro_batches = list(packed(source, pool, self.micro_batch_tokens))
             rng = np.random.Generator(np.random.Philox([*key, start]))
             yield from (micro_batches[i] for i in rng.permutation(len(micro_batches)))
 
 
-def in_order(source: WindowSource, micro_batch_tokens: int, pool_windows: int = 8192) -> Iterator[MicroBatch]:
+def in_order(
+    source: WindowSource, micro_batch_tokens: int, packing_pool_windows: int = 8192
+) -> Iterator[MicroBatch]:
     """Each window once, pool after pool of neighbours in the corpus."""
-    for start, end in pools(len(source.tokens_W), pool_windows):
+    for start, end in pools(len(source.tokens_W), packing_pool_windows):
         yield from packed(source, np.arange(start, end), micro_batch_tokens)
 
 

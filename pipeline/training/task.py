@@ -122,13 +122,13 @@ def recompute_activations(model: PreTrainedModel) -> None:
 
 def _windows(job: TrainingJob, config: Config, documents: Documents, tokenizer: Tokenizer) -> WindowSource:
     if job == "train-lm":
-        size, scored = config.lm.context_tokens, config.lm.scored_tokens
+        size, scored = config.lm.context_tokens, config.lm.loss_tokens
         overlap = 0 if scored is None else max(size - 1 - scored, 0)
         return TokenWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id, overlap)
     size = config.sllm.context_sentences
-    scored = config.sllm.scored_sentences
+    scored = config.sllm.loss_sentences
     if job == "train-vae" or scored is None:
         return SentenceWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id)
     # Of the context the decoder writes what its first layer sees; evaluation is exact.
-    overlap, rows = max(size - scored, 0), max(config.vae.decoder_context_tokens - 1, 0)
+    overlap, rows = max(size - scored, 0), max(config.vae.decoder_window - 1, 0)
     return SentenceWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id, overlap, rows)

@@ -61,9 +61,11 @@ def build_task():
     )  # fmt: skip
     vae = SentenceVaeConfig(
         vocab_size=50, hidden_size=32, token_dropout=0.1, latent_dropout=0.1, kl_weight=1e-3,
-        head_latent_scale=0.1, encoder_reads="head", tie_word_embeddings=False,
+        output_latent_scale=0.1, encoder_embedding="output", tie_word_embeddings=False,
     )  # fmt: skip
-    model = Sllm(SllmModelConfig(vae_config=vae, trunk_config=trunk, context_sentences=16, lookup_heads=2))
+    model = Sllm(
+        SllmModelConfig(vae_config=vae, trunk_config=trunk, context_sentences=16, context_attention_heads=2)
+    )
     rng = np.random.default_rng(0)
     lengths = rng.integers(1, 12, 200)
     counts = rng.multinomial(200, np.ones(30) / 30).clip(1)

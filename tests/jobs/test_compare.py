@@ -19,9 +19,9 @@ VARIANTS = """{
   lm: {title: token-level, stages: {train-lm: 1}},
   paper: {title: the paper's, stages: {train-vae: 1, train-sllm: 2}, overrides: {sllm.trunk_from: config}},
   local: {title: with a lookup, stages: {train-sllm: 1}, changed_from: paper, overrides: {
-    sllm.trunk_from: config, sllm.vae_from: config, vae.block: llama, vae.decoder_context_tokens: 16,
-    vae.head_latent_scale: 0.1, vae.encoder_reads: head, vae.encoder_layers: 0, vae.tie_word_embeddings: false,
-    sllm.scored_sentences: 3, sllm.lookup_heads: 2}}}"""
+    sllm.trunk_from: config, sllm.vae_from: config, vae.block: llama, vae.decoder_window: 16,
+    vae.output_latent_scale: 0.1, vae.encoder_embedding: output, vae.encoder_layers: 0, vae.tie_word_embeddings: false,
+    sllm.loss_sentences: 3, sllm.context_attention_heads: 2}}}"""
 
 
 @pytest.fixture(scope="module")

@@ -129,7 +129,7 @@ def test_a_run_of_an_earlier_version_is_reused(root, capfd):
     output = started_from(root)
     record = read_record(root / output)
     tree = json.loads(json.dumps(record.config))
-    for section, key in (("tokenizer", "bos_token"), ("tokenizer", "eos_token"), ("lm", "scored_tokens")):
+    for section, key in (("tokenizer", "bos_token"), ("tokenizer", "eos_token"), ("lm", "loss_tokens")):
         del tree[section][key]
     old = record.__class__(**{**record.__dict__, "config": tree, "identity": "of another version"})
     write_record(root / output, old)
@@ -178,7 +178,11 @@ def test_a_model_goes_on_from_its_own_weights(root, kind, capfd):
         ("vae", "vae.hidden_size=64", "has hidden_size 32, the configuration says 64"),
         ("vae", "vae.kl_weight=0.1", "has kl_weight 0.0, the configuration says 0.1"),
         ("vae", "vae.tie_word_embeddings=false", "tie_word_embeddings"),
-        ("sllm", "sllm.lookup_heads=4", "has lookup_heads 0, sllm.lookup_heads says 4"),
+        (
+            "sllm",
+            "sllm.context_attention_heads=4",
+            "context_attention_heads 0, sllm.context_attention_heads says 4",
+        ),
         ("sllm", "sllm.context_sentences=64", "64 positions, too few for"),
         ("sllm", "trunk.config.num_hidden_layers=3", "has num_hidden_layers 2, trunk.config says 3"),
     ],

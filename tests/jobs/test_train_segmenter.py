@@ -22,7 +22,7 @@ def settings(tmp_path: Path, **changes: object) -> SegmenterTrainConfig:
         gold=(SegmenterSource(path=str(gold)),),
         raw=(SegmenterSource(path=str(raw), weight=2.0),),
         steps=2,
-        unmarked_steps=2,
+        unpunctuated_steps=2,
         num_threads=1,
         licence_note="All of it is ours.",
     ).model_copy(update=changes)

@@ -71,7 +71,7 @@ def sllm(trunk_config: Callable[..., Any]) -> Callable[..., Sllm]:
         attention: str = "sdpa",
         context_sentences: int = 16,
         num_hidden_layers: int = 2,
-        lookup_heads: int = 0,
+        context_attention_heads: int = 0,
         **vae: Any,
     ) -> Sllm:
         torch.manual_seed(0)
@@ -81,7 +81,7 @@ def sllm(trunk_config: Callable[..., Any]) -> Callable[..., Sllm]:
                 vae_config=SentenceVaeConfig(bos_token_id=BOS, eos_token_id=EOS, **options),
                 trunk_config=trunk_config(trunk, num_hidden_layers=num_hidden_layers),
                 context_sentences=context_sentences,
-                lookup_heads=lookup_heads,
+                context_attention_heads=context_attention_heads,
             )
         )
         model.trunk.set_attn_implementation(attention)

@@ -113,7 +113,7 @@ def foreign(example: Example, rng: random.Random) -> Example:
         return word.capitalize() if len(word) > 3 and word.islower() and rng.random() < share else word
 
     text = _LETTERS.sub(capitalised, example.text)
-    return dataclasses.replace(example, text=text, hide_words=rng.choice((0.5, 0.9, 1.0)))
+    return dataclasses.replace(example, text=text, word_dropout=rng.choice((0.5, 0.9, 1.0)))
 
 
 _SCRIPTS: tuple[tuple[dict[str, str], dict[str, str]], ...] = (
@@ -144,7 +144,7 @@ def other_script(example: Example, rng: random.Random) -> Example:
     table = str.maketrans({**letters, **{a.upper(): b.upper() for a, b in letters.items()}})
     text = _TERMINATOR_AT_END.sub(lambda match: marks.get(match.group(), match.group()), example.text)
     return dataclasses.replace(
-        example, text=_same_length(text, lambda part: part.translate(table)), hide_words=1.0
+        example, text=_same_length(text, lambda part: part.translate(table)), word_dropout=1.0
     )
 
 

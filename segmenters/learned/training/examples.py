@@ -24,11 +24,13 @@ class Example:
     ends: tuple[int, ...]
     weight: float = 1.0
     """Of its places in the loss of a training."""
-    hide_words: float = 0.0
+    word_dropout: float = 0.0
     """Share of its words that the model must do without, as in a language that it does not know."""
 
 
-def rebuilt(example: Example, pieces: Iterable[tuple[str, bool]], hide_words: float | None = None) -> Example:
+def rebuilt(
+    example: Example, pieces: Iterable[tuple[str, bool]], word_dropout: float | None = None
+) -> Example:
     """An example from pieces of text, each with whether a sentence ends behind it."""
     parts: list[str] = []
     ends: list[int] = []
@@ -38,7 +40,7 @@ def rebuilt(example: Example, pieces: Iterable[tuple[str, bool]], hide_words: fl
         size += len(piece)
         if is_end and size and (not ends or ends[-1] < size):
             ends.append(size)
-    hidden = example.hide_words if hide_words is None else hide_words
+    hidden = example.word_dropout if word_dropout is None else word_dropout
     return Example("".join(parts), tuple(ends), example.weight, hidden)
 
 

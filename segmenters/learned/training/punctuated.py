@@ -37,7 +37,7 @@ class MarkedSettings:
     batch_stretches: int = 64
     learning_rate: float = 3e-3
     dropout: float = 0.2
-    hide_words: float = 0.05
+    word_dropout: float = 0.05
     """Share of words hidden at random in each step."""
     weight_decay: float = 1e-4
     seed: int = 0
@@ -123,7 +123,7 @@ def _table(examples: Sequence[Example], check_V: NDArray[np.uint16], settings: M
         row = units_of(example)
         word_U = word_rows(row.word_U, check_V)
         suffix_U = (row.suffix_U % np.uint64(settings.num_suffixes)).astype(np.int32)
-        hide_U = (rng.random(len(word_U)) < example.hide_words) & (row.kind_U < Kind.IDEOGRAPH)
+        hide_U = (rng.random(len(word_U)) < example.word_dropout) & (row.kind_U < Kind.IDEOGRAPH)
         word_U[hide_U] = UNKNOWN_WORD
         suffix_U[hide_U] = rng.integers(0, settings.num_suffixes, int(hide_U.sum()))
         word_U[row.start_U < 0] = 0
@@ -185,7 +185,7 @@ def train_marked(
         index_BT = (start_B + shift).clamp(max=last)[:, None] + context
         index_BP = index_BT[:, settings.before : settings.before + settings.stretch]
         word_BT = table.word_U[index_BT]
-        hide = (torch.rand(word_BT.shape, generator=generator) < settings.hide_words) & (word_BT > 0)
+        hide = (torch.rand(word_BT.shape, generator=generator) < settings.word_dropout) & (word_BT > 0)
         logit_BP = net(
             torch.where(hide, UNKNOWN_WORD, word_BT),
             table.suffix_U[index_BT],

@@ -47,7 +47,7 @@ class UnmarkedSettings:
     """Of the loss of what was taken away."""
     learning_rate: float = 2e-3
     dropout: float = 0.3
-    hide_words: float = 0.15
+    word_dropout: float = 0.15
     """Share of words hidden at random in each step; half as many last letters are changed."""
     weight_decay: float = 0.05
     seed: int = 0
@@ -221,8 +221,8 @@ def train_unmarked(
             torch.cat, zip(*picked, strict=True)
         )
         weight_B = torch.cat([torch.full((count,), weight) for _, count, weight in shares])
-        hide = (torch.rand(word.shape, generator=generator) < settings.hide_words) & (word > 0)
-        change = torch.rand(word.shape, generator=generator) < settings.hide_words / 2
+        hide = (torch.rand(word.shape, generator=generator) < settings.word_dropout) & (word > 0)
+        change = torch.rand(word.shape, generator=generator) < settings.word_dropout / 2
         other = torch.randint(0, settings.num_suffixes, word.shape, generator=generator)
         logit_BT, hint_BTK = net(
             torch.where(hide, UNKNOWN_WORD, word), torch.where(change, other, suffix), shape.int(), gap.int()

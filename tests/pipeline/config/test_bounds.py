@@ -71,7 +71,7 @@ def test_no_field_takes_what_no_job_could_use(value):
             "compare.variants={a: {title: x, stages: {}}}",
             "compare.variants={a: {title: x, stages: {train-lm: 0}}}",
         ),
-        *("generate.temperature=1e-300", "vae.feed_forward_factor=1e30", "vae.hidden_size=0"),
+        *("generate.temperature=1e-300", "vae.ffn_multiplier=1e30", "vae.hidden_size=0"),
     ],
 )
 def test_bounds_inside_lists_and_of_single_fields(override):

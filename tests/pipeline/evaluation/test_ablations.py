@@ -15,8 +15,8 @@ from tests.pipeline.conftest import FakeDocuments
 
 BOS, EOS = 1, 2
 HEAD = {
-    "head_latent_scale": 0.1,
-    "encoder_reads": "head",
+    "output_latent_scale": 0.1,
+    "encoder_embedding": "output",
     "encoder_layers": 0,
     "tie_word_embeddings": False,
 }
@@ -27,12 +27,14 @@ def documents_of_one_word(sentences_N, tokens=3):
     return FakeDocuments([[[3 + d] * tokens] * sentences for d, sentences in enumerate(sentences_N)])
 
 
-@pytest.mark.parametrize("lookup_heads", [0, 2])
+@pytest.mark.parametrize("context_attention_heads", [0, 2])
 @pytest.mark.parametrize("micro_batch_tokens", [1, 12, 30, 100, 10_000])
-def test_no_latent_is_of_the_tokens_own_document(sllm, monkeypatch, micro_batch_tokens, lookup_heads):
+def test_no_latent_is_of_the_tokens_own_document(
+    sllm, monkeypatch, micro_batch_tokens, context_attention_heads
+):
     sentences_N = [1, 40, 3, 40, 17, 2, 9, 33]
     documents = documents_of_one_word(sentences_N)
-    model = sllm(context_sentences=8, lookup_heads=lookup_heads)
+    model = sllm(context_sentences=8, context_attention_heads=context_attention_heads)
     size = model.vae.config.hidden_size
     given = []
 
@@ -67,7 +69,7 @@ def test_no_latent_is_of_the_tokens_own_document(sllm, monkeypatch, micro_batch_
 
 
 @pytest.mark.parametrize(
-    "vae", [{}, {**HEAD, "lookup_heads": 4}, {"block": "llama", "decoder_context_tokens": 9}]
+    "vae", [{}, {**HEAD, "context_attention_heads": 4}, {"block": "llama", "decoder_window": 9}]
 )
 def test_what_replaced_latents_cost_does_not_depend_on_the_micro_batch(sllm, random_documents, vae):
     model, documents = sllm(context_sentences=6, **vae), random_documents(9, sentences=25)

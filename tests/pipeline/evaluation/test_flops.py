@@ -22,7 +22,12 @@ from pipeline.evaluation.workload import Workload
 from pipeline.models.token_lm import TokenLm
 from pipeline.stream.batches import SentenceBatch, TokenBatch
 
-HEAD = {"head_latent_scale": 0.1, "encoder_reads": "head", "encoder_layers": 0, "tie_word_embeddings": False}
+HEAD = {
+    "output_latent_scale": 0.1,
+    "encoder_embedding": "output",
+    "encoder_layers": 0,
+    "tie_word_embeddings": False,
+}
 TOKENS, SENTENCES, WINDOWS = 16, 15, 4  # equal lengths: no padding in a bucket
 
 
@@ -43,7 +48,7 @@ def sentence_work():
     count = SENTENCES * WINDOWS
     return Workload(
         tokens=TOKENS * count,
-        scored_tokens=TOKENS * count,
+        loss_tokens=TOKENS * count,
         sentences=count,
         decoded_sentences=count,
         windows=WINDOWS,
@@ -63,7 +68,7 @@ def test_flops_of_training_an_sllm(sllm, trunk):
 
 
 def test_flops_of_training_behind_context_that_is_only_read(sllm):
-    model = sllm(lookup_heads=4, **HEAD).float().train()
+    model = sllm(context_attention_heads=4, **HEAD).float().train()
     model.trunk.config._attn_implementation = "sdpa"
     count, context = SENTENCES * WINDOWS, SENTENCES - 3
     tokens = np.random.default_rng(0).integers(3, 50, TOKENS * count)
@@ -73,7 +78,7 @@ def test_flops_of_training_behind_context_that_is_only_read(sllm):
     )  # fmt: skip
     counted = training_flops_of(model, batch)
     work = Workload.of_sentences([TOKENS] * count, [SENTENCES] * WINDOWS, [context] * WINDOWS)
-    assert work.scored_tokens == 3 * TOKENS * WINDOWS
+    assert work.loss_tokens == 3 * TOKENS * WINDOWS
     assert work.lookup_pairs == (TOKENS + 1) * sum(range(context + 1, SENTENCES + 1)) * WINDOWS
     as_kernels_count = replace(
         work,
@@ -96,13 +101,15 @@ def test_flops_of_training_with_frozen_parts(sllm):
 
 @pytest.mark.parametrize("conditioning", ["cross_attention", "prefix", "none"])
 def test_flops_of_training_a_vae(sllm, conditioning):
-    vae = sllm(conditioning=conditioning, head_latent_scale=float(conditioning == "none")).vae.float().train()
+    vae = (
+        sllm(conditioning=conditioning, output_latent_scale=float(conditioning == "none")).vae.float().train()
+    )
     counted = training_flops_of(vae, sentence_batch())
     assert training_flops(parts_of(vae), sentence_work()) == pytest.approx(counted, rel=0.02)
 
 
 WINDOW = 24
-LOCAL = {"block": "llama", "decoder_context_tokens": WINDOW}
+LOCAL = {"block": "llama", "decoder_window": WINDOW}
 
 
 def kernel_pairs(rows, window=WINDOW):
@@ -116,7 +123,7 @@ def scores_again(model, work):
 
 
 @pytest.mark.parametrize(
-    "design", [LOCAL, {**LOCAL, "conditioning": "prefix"}, {**LOCAL, **HEAD, "lookup_heads": 4}]
+    "design", [LOCAL, {**LOCAL, "conditioning": "prefix"}, {**LOCAL, **HEAD, "context_attention_heads": 4}]
 )
 @pytest.mark.parametrize("part", ["vae", "sllm"])
 def test_flops_of_training_a_decoder_that_sees_a_window(sllm, design, part):
@@ -137,7 +144,7 @@ def test_flops_of_training_a_decoder_that_sees_a_window(sllm, design, part):
 
 
 @pytest.mark.parametrize("decoded_rows", [0, 5, WINDOW - 1, 1000])
-@pytest.mark.parametrize("design", [LOCAL, {**LOCAL, **HEAD, "lookup_heads": 4}])
+@pytest.mark.parametrize("design", [LOCAL, {**LOCAL, **HEAD, "context_attention_heads": 4}])
 def test_flops_of_training_a_window_behind_context(sllm, design, decoded_rows):
     """Context that the window reaches into is decoded too, and charged."""
     model = sllm(**design).float().train()
@@ -155,7 +162,7 @@ def test_flops_of_training_a_window_behind_context(sllm, design, decoded_rows):
     decoded = batch.decoded
     assert work.decoded_sentences == len(decoded.stop_S)
     assert work.rows("decoder_rows") == decoded.decoder_rows.num_tokens
-    assert work.scored_tokens == 3 * TOKENS * WINDOWS
+    assert work.loss_tokens == 3 * TOKENS * WINDOWS
     rows = int(work.rows("decoder_rows"))
     assert work.decoder_pairs == sum(min(row + 1, WINDOW) for row in range(rows // WINDOWS)) * WINDOWS
     as_kernels_count = replace(
@@ -200,14 +207,14 @@ def test_flops_of_writing_a_token(trunk_config):
     assert writing_flops(model, 1.0, 20) == pytest.approx(counted, rel=0.02)
 
 
-@pytest.mark.parametrize("lookup_heads", [0, 4])
+@pytest.mark.parametrize("context_attention_heads", [0, 4])
 @pytest.mark.parametrize("conditioning", ["cross_attention", "prefix", "none"])
-def test_flops_of_writing_a_sentence(sllm, conditioning, lookup_heads):
+def test_flops_of_writing_a_sentence(sllm, conditioning, context_attention_heads):
     from pipeline.generation.sentence_decoder import SentenceDecoder
     from pipeline.generation.trunk_cache import SentenceMemory
 
-    told = {"conditioning": conditioning, "head_latent_scale": float(conditioning == "none")}
-    model = sllm(lookup_heads=lookup_heads, **told).float()
+    told = {"conditioning": conditioning, "output_latent_scale": float(conditioning == "none")}
+    model = sllm(context_attention_heads=context_attention_heads, **told).float()
     decoder = SentenceDecoder(model.vae, 1, TOKENS, model.lookup)
     sentence = SentenceBatch.pack([3] * TOKENS, [TOKENS], [1], bos_id=1, eos_id=2)
     with torch.inference_mode():
@@ -226,7 +233,7 @@ def test_flops_of_writing_a_sentence(sllm, conditioning, lookup_heads):
 
 
 @pytest.mark.parametrize(
-    "design", [{}, LOCAL, {**LOCAL, **HEAD, "lookup_heads": 4}, {"conditioning": "prefix"}]
+    "design", [{}, LOCAL, {**LOCAL, **HEAD, "context_attention_heads": 4}, {"conditioning": "prefix"}]
 )
 def test_flops_of_writing_a_long_document(sllm, design):
     """Generation as it runs, its context of 8 sentences filled again and again."""
@@ -253,14 +260,14 @@ def test_flops_of_writing_a_long_document(sllm, design):
             written = list(generate_documents(model, [[]], config, may_stop=False))
         assert [len(sentence.token_ids) for _, sentence in written] == [longest] * sentences
 
-    _, cycle = Workload.writing_sentences_until_full(TOKENS, 8, design.get("decoder_context_tokens", 0))
+    _, cycle = Workload.writing_sentences_until_full(TOKENS, 8, design.get("decoder_window", 0))
     assert cycle == 5
     few, many = (flops_of(lambda n=n: write(n)) for n in (10, 10 + 4 * cycle))
     counted = (many - few) / (4 * cycle * TOKENS)
     on_paper = long_writing_flops(model, TOKENS, 8 * TOKENS)
     # The kernels are charged for keys behind a causal query too.
     parts = {part.name: part for part in parts_of(model)}
-    if "decoder_context_tokens" not in design:
+    if "decoder_window" not in design:
         behind = cycle * ((TOKENS + 1) * TOKENS - (TOKENS + 1) * (TOKENS + 2) / 2)
         on_paper += 4 * parts["decoder"].attention_width * behind / (cycle * TOKENS)
     on_paper += 4 * parts["trunk"].attention_width * (5 * 4 / 2) / (cycle * TOKENS)

@@ -31,9 +31,9 @@ BOS, EOS, VOCAB = 1, 2, 50
 DESIGNS = {
     "paper": {},
     "prefix": {"conditioning": "prefix"},
-    "window": {"block": "llama", "decoder_context_tokens": 9},
-    "lookup": {**HEAD, "lookup_heads": 4},
-    "window-lookup": {"lookup_heads": 1, "block": "llama", "decoder_context_tokens": 9},
+    "window": {"block": "llama", "decoder_window": 9},
+    "lookup": {**HEAD, "context_attention_heads": 4},
+    "window-lookup": {"context_attention_heads": 1, "block": "llama", "decoder_window": 9},
 }
 ABLATIONS = ["none", "zeroed", "shuffled", "oracle"]
 
@@ -59,7 +59,12 @@ def uniform(model):
 @pytest.mark.parametrize("design", DESIGNS.values(), ids=DESIGNS)
 def test_under_a_uniform_model_each_unit_costs_the_same(sllm, documents, design, ablation):
     """NLL = ln V a token and an end mark (but the certain one after 12 tokens), ln 2 a decision to stop."""
-    options = {**design, "encoder_reads": "embedding", "tie_word_embeddings": False, "head_latent_scale": 0.0}
+    options = {
+        **design,
+        "encoder_embedding": "input",
+        "tie_word_embeddings": False,
+        "output_latent_scale": 0.0,
+    }
     model = uniform(sllm(context_sentences=4, **options))
     for micro_batch_tokens in (1, 20, 1000):
         source = SentenceWindows(documents, 4, BOS, EOS, 2, model.vae.decoder_reach)

@@ -84,14 +84,14 @@ DECODERS = {
     "paper": {},
     "norm-first": {"norm_first": True},
     "llama": {"block": "llama"},
-    "sliding": {"block": "llama", "decoder_context_tokens": 9},
-    "wide": {"block": "llama", "decoder_context_tokens": 100},
-    "prefix": {"block": "llama", "conditioning": "prefix", "decoder_context_tokens": 9},
+    "sliding": {"block": "llama", "decoder_window": 9},
+    "wide": {"block": "llama", "decoder_window": 100},
+    "prefix": {"block": "llama", "conditioning": "prefix", "decoder_window": 9},
     "prefix-paper": {"conditioning": "prefix"},
-    "head": {"conditioning": "none", "head_latent_scale": 0.5, "encoder_reads": "head"},
-    "head-sliding": {"block": "llama", "head_latent_scale": 0.5, "decoder_context_tokens": 9},
-    "lookup": {"lookup_heads": 2},
-    "lookup-sliding": {"lookup_heads": 4, "block": "llama", "decoder_context_tokens": 9},
+    "head": {"conditioning": "none", "output_latent_scale": 0.5, "encoder_embedding": "output"},
+    "head-sliding": {"block": "llama", "output_latent_scale": 0.5, "decoder_window": 9},
+    "lookup": {"context_attention_heads": 2},
+    "lookup-sliding": {"context_attention_heads": 4, "block": "llama", "decoder_window": 9},
 }
 
 
@@ -151,7 +151,7 @@ def test_a_memory_of_documents_at_different_places_is_that_of_each_alone(sllm, t
 
 
 def test_documents_side_by_side_do_not_touch(sllm):
-    model = sllm(block="llama", decoder_context_tokens=20)
+    model = sllm(block="llama", decoder_window=20)
     prompts = [[[5, 6, 7]], [[9]], [[11, 12]], [], [[4, 3], [7]], [[40] * 9, [3], [22, 21]]]
     config = GenerateConfig(max_sentences=4)
     together = sorted(

@@ -18,8 +18,8 @@ BOS, EOS, VOCAB = 1, 2, 50
 LONGEST = 12  # tokens a sentence: after so many its end is certain
 TRUNKS = ["opt", "opt-projected", "llama"]  # tests/pipeline/models/test_trunk.py has more
 HEAD = {
-    "head_latent_scale": 0.1,
-    "encoder_reads": "head",
+    "output_latent_scale": 0.1,
+    "encoder_embedding": "output",
     "encoder_layers": 0,
     "tie_word_embeddings": False,
 }
@@ -27,14 +27,14 @@ VAES = {
     "paper": {},
     "norm-first": {"norm_first": True},
     "llama": {"block": "llama", "encoder_layers": 1},
-    "sliding": {"block": "llama", "decoder_context_tokens": 9},
-    "wide": {"block": "llama", "decoder_context_tokens": 100},
-    "prefix": {"block": "llama", "conditioning": "prefix", "decoder_context_tokens": 9},
+    "sliding": {"block": "llama", "decoder_window": 9},
+    "wide": {"block": "llama", "decoder_window": 100},
+    "prefix": {"block": "llama", "conditioning": "prefix", "decoder_window": 9},
     "prefix-paper": {"conditioning": "prefix"},
     "head": {**HEAD, "conditioning": "none"},
-    "head-sliding": {**HEAD, "conditioning": "prefix", "block": "llama", "decoder_context_tokens": 9},
-    "lookup": {**HEAD, "lookup_heads": 4},
-    "lookup-sliding": {"lookup_heads": 1, "block": "llama", "decoder_context_tokens": 9},
+    "head-sliding": {**HEAD, "conditioning": "prefix", "block": "llama", "decoder_window": 9},
+    "lookup": {**HEAD, "context_attention_heads": 4},
+    "lookup-sliding": {"context_attention_heads": 1, "block": "llama", "decoder_window": 9},
 }
 
 
@@ -103,7 +103,7 @@ def test_no_token_sees_itself_or_what_follows(sllm, random_documents, vae):
 def test_the_local_decoder_sees_the_sentence_before(sllm):
     """With the trunk's word replaced by zeros, only a decoder with context knows the sentence before."""
     for context, knows in ((0, False), (6, True)):
-        model = sllm(block="llama", decoder_context_tokens=context)
+        model = sllm(block="llama", decoder_window=context)
         a, b = (model.score(pack([[5, 6, x], [7, 8]]), "zeroed")[0][4:] for x in (9, 10))
         assert torch.equal(a, b) != knows
 
@@ -196,7 +196,7 @@ def test_context_that_is_only_read_changes_no_likelihood(sllm, random_documents,
     """The decoder need not write sentences of the context that no scored row hears of."""
     model = sllm(context_sentences=8, **vae)
     documents = random_documents(6, seed=3, sentences=30)
-    assert model.vae.decoder_reach == (16 if "decoder_context_tokens" in vae else 0)
+    assert model.vae.decoder_reach == (16 if "decoder_window" in vae else 0)
     some = SentenceWindows(documents, 8, BOS, EOS, overlap=6, decoded_context_rows=model.vae.decoder_reach)
     all_ = SentenceWindows(documents, 8, BOS, EOS, overlap=6)
     expected = sllm_nll(model, all_, 100)
@@ -229,7 +229,7 @@ def test_of_the_context_only_the_last_sentences_are_decoded():
 
 def test_save_and_load_give_the_same_model(sllm, random_documents, tmp_path):
     for trunk in TRUNKS:
-        options = {**HEAD, "lookup_heads": 2} if trunk == "llama" else {}
+        options = {**HEAD, "context_attention_heads": 2} if trunk == "llama" else {}
         model = sllm(trunk, kl_weight=1e-3, **options).float()
         model.save_pretrained(tmp_path / trunk)
         again = AutoModel.from_pretrained(tmp_path / trunk).eval()
@@ -246,11 +246,11 @@ def test_save_and_load_give_the_same_model(sllm, random_documents, tmp_path):
 
 def test_positions_that_cannot_slide_are_refused(sllm):
     with pytest.raises(ModelError, match=r"set vae\.block=llama"):
-        sllm(decoder_context_tokens=8)
+        sllm(decoder_window=8)
 
 
 def test_a_latent_that_nobody_hears_of_is_refused(sllm):
-    with pytest.raises(ModelError, match=r"set vae\.head_latent_scale"):
+    with pytest.raises(ModelError, match=r"set vae\.output_latent_scale"):
         sllm(conditioning="none")
 
 
@@ -261,7 +261,7 @@ def test_too_few_positions_are_refused(sllm):
 
 @pytest.mark.parametrize("part", ["vae", "sllm"])
 def test_the_kl_term_is_that_of_the_encoders_gaussians(sllm, random_documents, part):
-    model, free = (sllm(kl_weight=0.7, kl_floor=floor) for floor in (0.0, 1e9))
+    model, free = (sllm(kl_weight=0.7, free_bits=floor) for floor in (0.0, 1e9))
     free.load_state_dict(model.state_dict())
     batch = pack(*random_documents(3, seed=6).documents)
     posterior = model.vae.posterior(batch)

@@ -14,7 +14,7 @@ from pipeline.stream.order import Corpus, Place, Stream, StreamState, deal, in_o
 from pipeline.stream.prefetch import prefetch
 from pipeline.stream.window_batches import SentenceWindows
 
-OPTIONS = StreamConfig(block_tokens=900, pool_windows=16)
+OPTIONS = StreamConfig(block_tokens=900, packing_pool_windows=16)
 BUDGET = 128
 SOAK = int(os.environ.get("SLLM_SOAK_STOPS", "20"))
 """Stops at random moments; `make soak` sets more."""
@@ -161,7 +161,7 @@ def test_no_documents_is_an_error():
 
 def test_evaluation_reads_each_window_once(random_documents):
     source = SentenceWindows(random_documents(40), 4, 1, 2)
-    windows = np.concatenate([m.windows for m in in_order(source, 60, pool_windows=7)])
+    windows = np.concatenate([m.windows for m in in_order(source, 60, packing_pool_windows=7)])
     assert np.array_equal(np.sort(windows), np.arange(len(source.tokens_W)))
 
 

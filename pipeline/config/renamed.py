@@ -1,0 +1,48 @@
+"""Keys that had another name before: an error names the new one, and what was saved with the old one is still read."""
+
+from collections.abc import Mapping
+from typing import Any
+
+RENAMED = {
+    "vae.kl_floor": "vae.free_bits",
+    "vae.decoder_context_tokens": "vae.decoder_window",
+    "vae.head_latent_scale": "vae.output_latent_scale",
+    "vae.encoder_reads": "vae.encoder_embedding",
+    "vae.feed_forward_factor": "vae.ffn_multiplier",
+    "sllm.lookup_heads": "sllm.context_attention_heads",
+    "sllm.scored_sentences": "sllm.loss_sentences",
+    "lm.scored_tokens": "lm.loss_tokens",
+    "stream.pool_windows": "stream.packing_pool_windows",
+    "segmenter_training.hide_words": "segmenter_training.word_dropout",
+    "segmenter_training.unmarked_steps": "segmenter_training.unpunctuated_steps",
+    "segmenter_training.unmarked_learning_rate": "segmenter_training.unpunctuated_learning_rate",
+}
+_VALUES = {"vae.encoder_reads": {"embedding": "input", "head": "output"}}
+
+
+def with_current_names(section: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a section that was saved under names of its time, under today's."""
+    current = {}
+    for name, value in options.items():
+        key = f"{section}.{name}"
+        values = _VALUES.get(key, {})
+        current[RENAMED.get(key, key).rpartition(".")[2]] = (
+            values.get(value, value) if isinstance(value, str) else value
+        )
+    return current
+
+
+def tree_with_current_names(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The same for a whole configuration."""
+    return {
+        name: with_current_names(name, section) if isinstance(section, Mapping) else section
+        for name, section in tree.items()
+    }
+
+
+def new_name(key: str) -> str | None:
+    """Today's name of a key, where it had another; with it, what its old values are called."""
+    if key not in RENAMED:
+        return None
+    values = "".join(f", {old} is now {new}" for old, new in _VALUES.get(key, {}).items())
+    return RENAMED[key] + values
