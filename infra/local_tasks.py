@@ -59,7 +59,7 @@ class ProcessWorkers:
                 except BrokenProcessPool as error:
                     raise ProcessLostError(
                         "a worker process died (out of memory?); what is finished stays: run again, with smaller "
-                        "prepare.split_bytes or fewer prepare.num_workers"
+                        "prepare.work_unit_bytes or fewer prepare.num_workers"
                     ) from error
                 yield item, result
 

@@ -83,7 +83,7 @@ class RayWorkers:
                 if attempt >= ATTEMPTS:
                     raise WorkerLostError(
                         f"{attempt} workers died one after the other at the same piece of work (out of "
-                        f"memory?): {error}; make prepare.split_bytes smaller or give workers more memory"
+                        f"memory?): {error}; make prepare.work_unit_bytes smaller or give workers more memory"
                     ) from error
                 waiting.appendleft((item, attempt + 1))
                 self._start_actor()

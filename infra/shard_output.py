@@ -46,12 +46,12 @@ class _Progress(BaseModel, extra="forbid"):
 class _SetAside(BaseModel, extra="forbid"):
     """The content of a line of `rejected.jsonl`."""
 
-    split_index: int
+    work_unit_index: int
     rejection: Rejection
 
 
 @dataclass(frozen=True)
-class FinishedSplit:
+class FinishedWorkUnit:
     """A split of which the shards lie in the output folder."""
 
     shards: tuple[ShardRecord, ...]
@@ -66,7 +66,7 @@ class FinishedSplit:
         return json.dumps({"shards": shards, "rejections": rejections}).encode()
 
     @classmethod
-    def from_json(cls, text: bytes) -> "FinishedSplit":
+    def from_json(cls, text: bytes) -> "FinishedWorkUnit":
         """The inverse of `to_json`, without the hashes. Raises `ValueError` for anything else."""
         read = _Progress.model_validate_json(text)
         return cls(read.shards, read.rejections)
@@ -83,7 +83,7 @@ class ShardOutput:
         content = self.folder.read(MANIFEST)
         return None if content is None else Manifest.parse(content, f"{self.folder.url}/{MANIFEST}")
 
-    def open(self, identity: Identity, num_splits: int, overwrite: bool) -> dict[int, FinishedSplit]:
+    def open(self, identity: Identity, num_work_units: int, overwrite: bool) -> dict[int, FinishedWorkUnit]:
         """The splits that are finished, intact and of this identity; all else is cleared away.
 
         Raises `ShardError` where there are shards of another identity, unless they may be overwritten.
@@ -92,9 +92,9 @@ class ShardOutput:
         self.folder.remove([name for name in names if _is_half_written(name)])
         shards = [name for name in names if _SHARD_NAME.fullmatch(name)]
         there: Identity | None = None
-        found: dict[int, FinishedSplit] = {}
+        found: dict[int, FinishedWorkUnit] = {}
         try:
-            there, found = self._found(names, num_splits)
+            there, found = self._found(names, num_work_units)
         except (ShardError, ValueError) as error:
             if not overwrite:
                 raise ShardError(
@@ -118,16 +118,16 @@ class ShardOutput:
             self.folder.remove([MANIFEST, PLAN])
             return {}
         kept = {index: split for index, split in found.items() if self._is_intact(split)}
-        if len(kept) < num_splits and MANIFEST in names:
+        if len(kept) < num_work_units and MANIFEST in names:
             for index, split in kept.items():
-                self.write_split(index, split)
+                self.write_work_unit(index, split)
             self.folder.write(PLAN, identity.model_dump_json().encode())
             self.folder.remove([MANIFEST])
         elif MANIFEST in names:
             self.folder.remove(_of_progress(names))  # where it was killed before it could
         known = {record.file for split in kept.values() for record in split.shards}
         stale = (
-            name for name in shards if name not in known and int(name.partition("-")[2][:-6]) < num_splits
+            name for name in shards if name not in known and int(name.partition("-")[2][:-6]) < num_work_units
         )
         self.folder.remove(list(stale))
         return kept
@@ -152,11 +152,11 @@ class ShardOutput:
         except (ValueError, ConfigError):
             return None  # damaged: the same as missing
 
-    def write_split(self, index: int, split: FinishedSplit) -> None:
+    def write_work_unit(self, index: int, split: FinishedWorkUnit) -> None:
         """Record that the shards of a split are there."""
         self.folder.write(f"{PROGRESS}/{index:05d}.json", split.to_json())
 
-    def id_hashes(self, split: FinishedSplit) -> NDArray[np.uint64]:
+    def id_hashes(self, split: FinishedWorkUnit) -> NDArray[np.uint64]:
         """Hashes of the own ids of the split's documents, read from its shards where it does not hold them."""
         if split.id_hashes is not None:
             return split.id_hashes
@@ -166,10 +166,10 @@ class ShardOutput:
             hashes += [id_hash(one) for one in batch["doc_id"].to_pylist() if not is_made_id(one)]
         return np.array(hashes, np.uint64)
 
-    def write_rejected(self, splits: Iterable[tuple[int, FinishedSplit]]) -> None:
+    def write_rejected(self, splits: Iterable[tuple[int, FinishedWorkUnit]]) -> None:
         """Write `rejected.jsonl`."""
         rows = (
-            json.dumps({"split_index": index, **dataclasses.asdict(rejection)}) + "\n"
+            json.dumps({"work_unit_index": index, **dataclasses.asdict(rejection)}) + "\n"
             for index, split in splits
             for rejection in split.rejections
         )
@@ -183,7 +183,7 @@ class ShardOutput:
         for line in self.folder.lines(REJECTED):
             try:
                 row = json.loads(line)
-                row.pop("split_index")
+                row.pop("work_unit_index")
                 rejection = Rejection(**row)
             except (ValueError, TypeError, KeyError, AttributeError):
                 continue
@@ -210,7 +210,7 @@ class ShardOutput:
             )
 
     def finish(
-        self, identity: Identity, finished: dict[int, FinishedSplit], tokenizer: Tokenizer
+        self, identity: Identity, finished: dict[int, FinishedWorkUnit], tokenizer: Tokenizer
     ) -> Manifest:
         """Write the manifest, and forget the progress."""
         records = [record for split in finished.values() for record in split.shards]
@@ -227,26 +227,28 @@ class ShardOutput:
         self.folder.remove(_of_progress(self.folder.names()))
         return manifest
 
-    def _found(self, names: list[str], num_splits: int) -> tuple[Identity | None, dict[int, FinishedSplit]]:
+    def _found(
+        self, names: list[str], num_work_units: int
+    ) -> tuple[Identity | None, dict[int, FinishedWorkUnit]]:
         manifest = self.manifest()
         if manifest is not None:
-            return manifest.identity, self._splits_of(manifest, num_splits)
+            return manifest.identity, self._work_units_of(manifest, num_work_units)
         if PLAN not in names:
             return None, {}
         splits = {
-            int(match[1]): FinishedSplit.from_json(self.folder.read(name) or b"")
+            int(match[1]): FinishedWorkUnit.from_json(self.folder.read(name) or b"")
             for name in names
-            if (match := _SPLIT_NAME.fullmatch(name)) and int(match[1]) < num_splits
+            if (match := _SPLIT_NAME.fullmatch(name)) and int(match[1]) < num_work_units
         }
         for index, split in splits.items():
             if any(record.index != index for record in split.shards):
                 raise ValueError(f"the progress of split {index} names shards of another split")
         return Identity.model_validate_json(self.folder.read(PLAN) or b""), splits
 
-    def _splits_of(self, manifest: Manifest, num_splits: int) -> dict[int, FinishedSplit]:
-        if manifest.num_splits != num_splits:
+    def _work_units_of(self, manifest: Manifest, num_work_units: int) -> dict[int, FinishedWorkUnit]:
+        if manifest.num_work_units != num_work_units:
             return {}  # so all are made anew, if the shards are not of something else anyway
-        shards: dict[int, list[ShardRecord]] = {index: [] for index in range(num_splits)}
+        shards: dict[int, list[ShardRecord]] = {index: [] for index in range(num_work_units)}
         for record in manifest.shards:
             shards[record.index].append(record)
         rejections: dict[int, list[Rejection]] = defaultdict(list)
@@ -254,11 +256,11 @@ class ShardOutput:
             row = from_json(line)
             if not isinstance(row, dict):
                 raise ValueError(f"a line of {REJECTED} is no rejection")
-            split_index = row.pop("split_index", None)
-            read = _SetAside.model_validate({"split_index": split_index, "rejection": row})
-            rejections[read.split_index].append(read.rejection)
+            work_unit_index = row.pop("work_unit_index", row.pop("split_index", None))  # older name
+            read = _SetAside.model_validate({"work_unit_index": work_unit_index, "rejection": row})
+            rejections[read.work_unit_index].append(read.rejection)
         return {
-            index: FinishedSplit(tuple(records), tuple(rejections[index]))
+            index: FinishedWorkUnit(tuple(records), tuple(rejections[index]))
             for index, records in shards.items()
         }
 
@@ -266,7 +268,7 @@ class ShardOutput:
         """Whether a job began here: then shards without a manifest are what it left."""
         return MANIFEST in names or PLAN in names or RECORD_NAME in names
 
-    def _is_intact(self, split: FinishedSplit) -> bool:
+    def _is_intact(self, split: FinishedWorkUnit) -> bool:
         return all(self.folder.sha256(record.file) == record.sha256 for record in split.shards)
 
 

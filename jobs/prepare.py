@@ -20,7 +20,7 @@ from rich.progress import (
 import segmenters
 from infra.mlflow_run import check_server
 from infra.prepare_worker import Workers, start_workers
-from infra.shard_output import REJECTED, FinishedSplit, ShardOutput
+from infra.shard_output import REJECTED, FinishedWorkUnit, ShardOutput
 from jobs.reports import corpus_summary
 from jobs.runner.output_folder import check_new
 from pipeline.config import Config, TokenizerConfig
@@ -28,22 +28,22 @@ from pipeline.config.paths import fixed_part
 from pipeline.corpus import (
     PYTHON_DOCS,
     Document,
-    Split,
-    SplitReader,
     Survey,
+    WorkUnit,
+    WorkUnitReader,
     find_sources,
-    plan_splits,
+    plan_work_units,
     python_docs,
     survey_all,
 )
 from pipeline.corpus.filters import Deduplicator, Filter, build_filters
-from pipeline.corpus.work_units import choose_split_bytes, identity_digest, is_dev_document
+from pipeline.corpus.work_units import choose_work_unit_bytes, identity_digest, is_dev_document
 from pipeline.errors import ConfigError, CorpusError
 from pipeline.lineage import RECORD_NAME, Artifact, JobRecord
 from pipeline.redaction import redacted
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.preparation import (
-    SplitTask,
+    WorkUnitTask,
     duplicated_hashes,
     find_duplicates,
     make_identity,
@@ -62,7 +62,7 @@ class Materials:
     segmenter: Segmenter
     surveys: list[Survey]
     """Of the files of the corpus, in its order."""
-    split_bytes: int
+    work_unit_bytes: int
     """Bytes of text in a split."""
     tokenizer: Tokenizer | None
     """None: one is trained on the corpus."""
@@ -108,7 +108,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
             *(f"data.{key}" for key in reading_options(config.data)),
             "segmenter",
             "tokenizer",
-            "prepare.split_bytes",
+            "prepare.work_unit_bytes",
             "prepare.max_sentence_tokens",
         ],
         inputs=materials.artifacts(config),
@@ -147,8 +147,8 @@ def gather(config: Config, output: str) -> Materials:
         }
         data = data.model_copy(update=named)
     sources = find_sources(data)
-    split_bytes = config.prepare.split_bytes or choose_split_bytes(sources)
-    return Materials(segmenter, survey_all(sources, data, split_bytes), split_bytes, tokenizer)
+    work_unit_bytes = config.prepare.work_unit_bytes or choose_work_unit_bytes(sources)
+    return Materials(segmenter, survey_all(sources, data, work_unit_bytes), work_unit_bytes, tokenizer)
 
 
 def _given_tokenizer(config: TokenizerConfig) -> Tokenizer | None:
@@ -192,12 +192,14 @@ def prepare(config: Config, output: str, materials: Materials | None = None) -> 
     """
     materials = materials or gather(config, output)
     shard_output = ShardOutput(output)
-    splits = plan_splits(materials.surveys, config.data, materials.split_bytes)
+    splits = plan_work_units(materials.surveys, config.data, materials.work_unit_bytes)
     tokenizer, trained_on = materials.tokenizer, None
     if tokenizer is None:
         tokenizer, trained_on = _trained_tokenizer(config, shard_output, materials.surveys, splits)
     segmenter = materials.segmenter
-    identity = make_identity(config, materials.surveys, materials.split_bytes, segmenter, tokenizer.digest)
+    identity = make_identity(
+        config, materials.surveys, materials.work_unit_bytes, segmenter, tokenizer.digest
+    )
     finished = shard_output.open(identity, len(splits), config.prepare.overwrite)
     manifest = shard_output.manifest()
     if manifest is not None:
@@ -205,7 +207,7 @@ def prepare(config: Config, output: str, materials: Materials | None = None) -> 
     shard_output.begin(identity, tokenizer, trained_on)
     workers = start_workers(config, shard_output.folder.url, identity, segmenter, tokenizer)
     try:
-        _prepare_splits(workers, shard_output, splits, finished, build_filters(config.data.filters))
+        _prepare_work_units(workers, shard_output, splits, finished, build_filters(config.data.filters))
     finally:
         workers.close()
     shard_output.write_rejected(sorted(finished.items()))
@@ -214,7 +216,7 @@ def prepare(config: Config, output: str, materials: Materials | None = None) -> 
 
 
 def _trained_tokenizer(
-    config: Config, output: ShardOutput, surveys: list[Survey], splits: list[Split]
+    config: Config, output: ShardOutput, surveys: list[Survey], splits: list[WorkUnit]
 ) -> tuple[Tokenizer, str]:
     """One trained on the train documents, or that of an earlier run; with the digest of what it was trained on."""
     trained_on = identity_digest(
@@ -228,8 +230,8 @@ def _trained_tokenizer(
     return stored or Tokenizer.train(_training_texts(config, splits), config.tokenizer.vocab_size), trained_on
 
 
-def _training_texts(config: Config, splits: list[Split]) -> Iterator[str]:
-    reader = SplitReader(config.data)
+def _training_texts(config: Config, splits: list[WorkUnit]) -> Iterator[str]:
+    reader = WorkUnitReader(config.data)
     left = config.tokenizer.train_bytes
     for split in splits:
         for document in reader.read(split):
@@ -243,34 +245,34 @@ def _training_texts(config: Config, splits: list[Split]) -> Iterator[str]:
                 return
 
 
-def _prepare_splits(
+def _prepare_work_units(
     workers: Workers,
     output: ShardOutput,
-    splits: list[Split],
-    finished: dict[int, FinishedSplit],
+    splits: list[WorkUnit],
+    finished: dict[int, FinishedWorkUnit],
     filters: Mapping[str, Filter | Deduplicator],
 ) -> None:
     """Do what is missing in `finished`, then again, without these, the splits with ids of earlier ones."""
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(TextColumn("{task.description}"), *columns, console=Console(stderr=True)) as progress:
 
-        def work(title: str, method: str, todo: list[SplitTask]) -> Iterator[tuple[int, Any]]:
+        def work(title: str, method: str, todo: list[WorkUnitTask]) -> Iterator[tuple[int, Any]]:
             task = progress.add_task(title, total=sum(one.split.num_bytes for one in todo))
             for done, result in workers.map(method, todo):
                 yield done.split.index, result
                 progress.advance(task, done.split.num_bytes)
 
-        def prepare_all(title: str, todo: list[SplitTask]) -> None:
+        def prepare_all(title: str, todo: list[WorkUnitTask]) -> None:
             for index, result in work(title, "prepare", todo):
-                output.write_split(index, result)
+                output.write_work_unit(index, result)
                 finished[index] = result
 
         duplicates: dict[int, dict[str, frozenset[int]]] = {}
         missing = [split for split in splits if split.index not in finished]
         if missing and any(isinstance(step, Deduplicator) for step in filters.values()):
-            signed = dict(work("look for duplicates", "sign", [SplitTask(split) for split in splits]))
+            signed = dict(work("look for duplicates", "sign", [WorkUnitTask(split) for split in splits]))
             duplicates = find_duplicates(filters, signed)
-        tasks = [SplitTask(split, duplicates=duplicates.get(split.index, {})) for split in splits]
+        tasks = [WorkUnitTask(split, duplicates=duplicates.get(split.index, {})) for split in splits]
         prepare_all("prepare", [task for task in tasks if task.split.index not in finished])
         dropped = duplicated_hashes([output.id_hashes(finished[split.index]) for split in splits])
         if dropped:
@@ -278,7 +280,7 @@ def _prepare_splits(
             prepare_all("without repeated ids", again)
 
 
-def _check_rejected(config: Config, output: str, finished: dict[int, FinishedSplit]) -> None:
+def _check_rejected(config: Config, output: str, finished: dict[int, FinishedWorkUnit]) -> None:
     documents = sum(record.documents for split in finished.values() for record in split.shards)
     rejections = [
         rejection

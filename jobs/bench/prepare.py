@@ -23,7 +23,7 @@ from rich.table import Table
 
 from jobs.bench.prepare_contenders import CONTENDERS
 from pipeline.config import load_config
-from pipeline.corpus import Document, SplitReader, find_sources, plan_splits, survey_all
+from pipeline.corpus import Document, WorkUnitReader, find_sources, plan_work_units, survey_all
 from pipeline.errors import ConfigError
 from pipeline.tokenization.tokenizer import Tokenizer
 
@@ -87,8 +87,8 @@ def bench_prepare(
 
 def _texts(file: str) -> Iterator[str]:
     data = load_config(None, [f"data.inputs=[{file}]"]).data
-    splits = plan_splits(survey_all(find_sources(data), data, 2**25), data, 2**25)
-    reader = SplitReader(data)
+    splits = plan_work_units(survey_all(find_sources(data), data, 2**25), data, 2**25)
+    reader = WorkUnitReader(data)
     for split in splits:
         yield from (document.text for document in reader.read(split) if isinstance(document, Document))
 

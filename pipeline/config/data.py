@@ -102,7 +102,7 @@ class PrepareConfig(Section):
 
     num_workers: Count = 2
     """Workers that read, segment, tokenize and write: Ray actors or processes, as `launcher` says."""
-    split_bytes: Bytes | None = None
+    work_unit_bytes: Bytes | None = None
     """Bytes of (uncompressed) input text in one split, the unit of work; a split makes one shard. None: a 64th
     of the corpus, but between 2 and 64 MiB."""
     max_sentence_tokens: Count = 64

@@ -12,6 +12,7 @@ RENAMED = {
     "sllm.lookup_heads": "sllm.context_attention_heads",
     "sllm.scored_sentences": "sllm.loss_sentences",
     "lm.scored_tokens": "lm.loss_tokens",
+    "prepare.split_bytes": "prepare.work_unit_bytes",
     "stream.pool_windows": "stream.packing_pool_windows",
     "segmenter_training.hide_words": "segmenter_training.word_dropout",
     "segmenter_training.unmarked_steps": "segmenter_training.unpunctuated_steps",

@@ -52,19 +52,19 @@ class Survey:
     pieces: tuple[Piece, ...]
 
 
-def survey_all(sources: Sequence[Source], data: DataConfig, split_bytes: int) -> list[Survey]:
+def survey_all(sources: Sequence[Source], data: DataConfig, work_unit_bytes: int) -> list[Survey]:
     """`survey` of each source, several at a time: reading, hashing and inflating run outside Python's lock."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(lambda source: survey(source, data, split_bytes), sources))
+        return list(pool.map(lambda source: survey(source, data, work_unit_bytes), sources))
 
 
-def survey(source: Source, data: DataConfig, split_bytes: int) -> Survey:
-    """Read the file once: digest, size, and pieces of about `split_bytes` (whole documents).
+def survey(source: Source, data: DataConfig, work_unit_bytes: int) -> Survey:
+    """Read the file once: digest, size, and pieces of about `work_unit_bytes` (whole documents).
 
     Raises `CorpusError` for a file that is missing, truncated, or without the column of the text.
     """
     if source.format == "datasets":
-        return _survey_dataset(source, data, split_bytes)
+        return _survey_dataset(source, data, work_unit_bytes)
     before = stamp(source.path)
     digest = hashlib.sha256()
     stored = text_chunks(source.path, source.compression, on_raw=digest.update)
@@ -72,10 +72,10 @@ def survey(source: Source, data: DataConfig, split_bytes: int) -> Survey:
     if source.format in ("parquet", "arrow"):
         size = sum(map(len, stored))
         of_table = _parquet_pieces if source.format == "parquet" else _arrow_pieces
-        pieces = tuple(of_table(source, data, size, split_bytes))
+        pieces = tuple(of_table(source, data, size, work_unit_bytes))
     else:
         chunks = transcoded(_checked_start(source, data, stored), data.encoding, source.path)
-        target = min(split_bytes, data.max_bytes or split_bytes)
+        target = min(work_unit_bytes, data.max_bytes or work_unit_bytes)
         if source.format == "jsonl":
             pieces = tuple(_line_pieces(source, chunks, target))
         elif source.format == "csv":
@@ -116,13 +116,13 @@ def csv_header(source: Source, data: DataConfig) -> list[str]:
     return []
 
 
-def _line_pieces(source: Source, chunks: Iterator[bytes], split_bytes: int) -> Iterator[Piece]:
-    """Cut after the first line end at or past each `split_bytes`."""
+def _line_pieces(source: Source, chunks: Iterator[bytes], work_unit_bytes: int) -> Iterator[Piece]:
+    """Cut after the first line end at or past each `work_unit_bytes`."""
     start = position = first_row = rows = 0
     for chunk in chunks:
         done = 0
-        while position + len(chunk) - done >= start + split_bytes:
-            line_end = chunk.find(b"\n", max(done, start + split_bytes - 1 - (position - done)))
+        while position + len(chunk) - done >= start + work_unit_bytes:
+            line_end = chunk.find(b"\n", max(done, start + work_unit_bytes - 1 - (position - done)))
             if line_end < 0:
                 break
             part = chunk[done : line_end + 1]
@@ -139,9 +139,9 @@ def _line_pieces(source: Source, chunks: Iterator[bytes], split_bytes: int) -> I
 
 
 def _csv_pieces(
-    source: Source, data: DataConfig, chunks: Iterator[bytes], split_bytes: int
+    source: Source, data: DataConfig, chunks: Iterator[bytes], work_unit_bytes: int
 ) -> Iterator[Piece]:
-    """Cut after the first record at or past each `split_bytes` behind which reading may start anew."""
+    """Cut after the first record at or past each `work_unit_bytes` behind which reading may start anew."""
     header = csv_header(source, data)
     check_columns(source.path, header, data)
     grammar = csv_grammar(source.delimiter)
@@ -156,8 +156,8 @@ def _csv_pieces(
     start = position = first_row = rows = 0
     for part in grammar.split(line_blocks(counted()), len(header), data.max_document_bytes):
         content = part.content if isinstance(part, Records) else b""
-        while content and part.is_settled and position + len(content) >= start + split_bytes:
-            end = grammar.record_end(content, max(1, start + split_bytes - position))
+        while content and part.is_settled and position + len(content) >= start + work_unit_bytes:
+            end = grammar.record_end(content, max(1, start + work_unit_bytes - position))
             position += end
             rows += count_lines(content[:end])
             yield Piece(source, start, min(position, size), first_row, min(position, size) - start)
@@ -168,24 +168,24 @@ def _csv_pieces(
             continue
         position += part.num_bytes
         rows += part.num_lines
-        if part.is_settled and position >= start + split_bytes:
+        if part.is_settled and position >= start + work_unit_bytes:
             yield Piece(source, start, min(position, size), first_row, min(position, size) - start)
             start, first_row = position, rows
     if min(position, size) > start:  # the last line may have been given its end
         yield Piece(source, start, min(position, size), first_row, min(position, size) - start)
 
 
-def _grouped(source: Source, sizes: list[tuple[int, int]], split_bytes: int) -> Iterator[Piece]:
+def _grouped(source: Source, sizes: list[tuple[int, int]], work_unit_bytes: int) -> Iterator[Piece]:
     """Pieces of neighbouring groups, given each group's (rows, bytes)."""
     start = row = rows = size = 0
     for index, (group_rows, group_bytes) in enumerate(sizes):
         rows, size = rows + group_rows, size + group_bytes
-        if size >= split_bytes or index == len(sizes) - 1:
+        if size >= work_unit_bytes or index == len(sizes) - 1:
             yield Piece(source, start, index + 1, row, size)
             start, row, rows, size = index + 1, row + rows, 0, 0
 
 
-def _parquet_pieces(source: Source, data: DataConfig, _: int, split_bytes: int) -> Iterator[Piece]:
+def _parquet_pieces(source: Source, data: DataConfig, _: int, work_unit_bytes: int) -> Iterator[Piece]:
     with open_binary(source.path) as file:
         try:
             parquet = pq.ParquetFile(file)
@@ -194,10 +194,12 @@ def _parquet_pieces(source: Source, data: DataConfig, _: int, split_bytes: int) 
             raise CorpusError(f"input {source.path!r} is no whole Parquet file: {error}") from error
     check_columns(source.path, schema.names, data, schema)
     groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-    yield from _grouped(source, [(group.num_rows, group.total_byte_size) for group in groups], split_bytes)
+    yield from _grouped(
+        source, [(group.num_rows, group.total_byte_size) for group in groups], work_unit_bytes
+    )
 
 
-def _arrow_pieces(source: Source, data: DataConfig, size: int, split_bytes: int) -> Iterator[Piece]:
+def _arrow_pieces(source: Source, data: DataConfig, size: int, work_unit_bytes: int) -> Iterator[Piece]:
     with open_binary(source.path) as file:
         try:
             rows, schema = _arrow_batch_rows(file)
@@ -205,7 +207,7 @@ def _arrow_pieces(source: Source, data: DataConfig, size: int, split_bytes: int)
             raise CorpusError(f"input {source.path!r} is no whole Arrow file: {error}") from error
     check_columns(source.path, schema.names, data, schema)
     total = max(1, sum(rows))
-    yield from _grouped(source, [(count, size * count // total) for count in rows], split_bytes)
+    yield from _grouped(source, [(count, size * count // total) for count in rows], work_unit_bytes)
 
 
 def _arrow_batch_rows(file: object) -> tuple[list[int], pa.Schema]:
@@ -219,11 +221,11 @@ def _arrow_batch_rows(file: object) -> tuple[list[int], pa.Schema]:
         return [batch.num_rows for batch in stream], stream.schema
 
 
-def _survey_dataset(source: Source, data: DataConfig, split_bytes: int) -> Survey:
+def _survey_dataset(source: Source, data: DataConfig, work_unit_bytes: int) -> Survey:
     dataset = load_dataset(source)
     check_columns(source.path, dataset.column_names, data, dataset.features.arrow_schema)
     size = dataset.size_in_bytes or dataset.data.nbytes
-    rows = max(1, min(len(dataset), len(dataset) * split_bytes // max(1, size)))
+    rows = max(1, min(len(dataset), len(dataset) * work_unit_bytes // max(1, size)))
     pieces = tuple(
         Piece(source, row, min(row + rows, len(dataset)), row, size * rows // max(1, len(dataset)))
         for row in range(0, len(dataset), rows)

@@ -17,7 +17,7 @@ _MADE_ID = re.compile(r"#\d+@[0-9a-f]{12}\Z")
 
 
 @dataclass(frozen=True)
-class SplitPart:
+class WorkUnitPart:
     """One piece of a split, with what its file was when the split was planned."""
 
     piece: Piece
@@ -26,11 +26,11 @@ class SplitPart:
 
 
 @dataclass(frozen=True)
-class Split:
-    """Pieces of the corpus in its order: about `split_bytes` of text, whole documents."""
+class WorkUnit:
+    """Pieces of the corpus in its order: about `work_unit_bytes` of text, whole documents."""
 
     index: int
-    parts: tuple[SplitPart, ...]
+    parts: tuple[WorkUnitPart, ...]
 
     @property
     def num_bytes(self) -> int:
@@ -50,7 +50,7 @@ class Split:
         ]
 
 
-def choose_split_bytes(sources: Iterable[Source]) -> int:
+def choose_work_unit_bytes(sources: Iterable[Source]) -> int:
     """A 64th of the corpus, as far as file sizes tell, but between 2 and 64 MiB."""
     total = 0
     for source in sources:
@@ -59,31 +59,33 @@ def choose_split_bytes(sources: Iterable[Source]) -> int:
     return min(max(total // 64, 2 * 2**20), 64 * 2**20)
 
 
-def plan_splits(surveys: Iterable[Survey], data: DataConfig, split_bytes: int) -> list[Split]:
+def plan_work_units(surveys: Iterable[Survey], data: DataConfig, work_unit_bytes: int) -> list[WorkUnit]:
     """Splits in the order of the files; small files share one. A pure function of its arguments.
 
     `data.max_bytes` ends `data.inputs` with the piece that reaches it; `data.dev_inputs` are read whole.
     """
-    return [Split(index, parts) for index, parts in enumerate(_group(_capped(surveys, data), split_bytes))]
+    return [
+        WorkUnit(index, parts) for index, parts in enumerate(_group(_capped(surveys, data), work_unit_bytes))
+    ]
 
 
-def _capped(surveys: Iterable[Survey], data: DataConfig) -> Iterator[SplitPart]:
+def _capped(surveys: Iterable[Survey], data: DataConfig) -> Iterator[WorkUnitPart]:
     total = 0
     for survey in surveys:
         for piece in survey.pieces:
             if survey.source.is_dev:
-                yield SplitPart(piece, survey.sha256, survey.stamp)
+                yield WorkUnitPart(piece, survey.sha256, survey.stamp)
             elif data.max_bytes is None or total < data.max_bytes:
                 total += piece.num_bytes
-                yield SplitPart(piece, survey.sha256, survey.stamp)
+                yield WorkUnitPart(piece, survey.sha256, survey.stamp)
 
 
-def _group(parts: Iterable[SplitPart], split_bytes: int) -> Iterator[tuple[SplitPart, ...]]:
-    """A group ends before it would pass 5/4 of `split_bytes`, so that a file's last, small piece joins in."""
-    group: list[SplitPart] = []
+def _group(parts: Iterable[WorkUnitPart], work_unit_bytes: int) -> Iterator[tuple[WorkUnitPart, ...]]:
+    """A group ends before it would pass 5/4 of `work_unit_bytes`, so that a file's last, small piece joins in."""
+    group: list[WorkUnitPart] = []
     size = 0
     for part in parts:
-        if group and size + part.piece.num_bytes > split_bytes * 5 // 4:
+        if group and size + part.piece.num_bytes > work_unit_bytes * 5 // 4:
             yield tuple(group)
             group, size = [], 0
         group.append(part)

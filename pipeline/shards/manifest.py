@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.corpus.work_units import identity_digest
 from pipeline.errors import ShardError
@@ -46,7 +46,7 @@ class Identity(_Record):
     """Fingerprint."""
     tokenizer_digest: str
     max_sentence_tokens: int = Field(ge=1, lt=2**31)
-    split_bytes: Count
+    work_unit_bytes: Count = Field(validation_alias=AliasChoices("work_unit_bytes", "split_bytes"))
 
     def differences(self, other: "Identity") -> list[str]:
         """What differs, one short line each; where the files lie does not count."""
@@ -134,7 +134,7 @@ class Manifest(_Record):
     """`manifest.json`: it is written last, so where it is, the shards are complete."""
 
     identity: Identity
-    num_splits: Count
+    num_work_units: Count = Field(validation_alias=AliasChoices("num_work_units", "num_splits"))
     """Splits of the corpus; one makes up to one shard of train and one of dev."""
     shards: tuple[ShardRecord, ...]
     totals: dict[Literal["train", "dev"], Totals]
@@ -154,15 +154,15 @@ class Manifest(_Record):
             raise ValueError("the totals are not the sums over the shards")
         if len({shard.file for shard in self.shards}) < len(self.shards):
             raise ValueError("a shard is named twice")
-        if any(shard.index >= self.num_splits for shard in self.shards):
-            raise ValueError(f"a shard is of a split past the last of {self.num_splits}")
+        if any(shard.index >= self.num_work_units for shard in self.shards):
+            raise ValueError(f"a shard is of a split past the last of {self.num_work_units}")
         return self
 
     @classmethod
     def of(
         cls,
         identity: Identity,
-        num_splits: int,
+        num_work_units: int,
         shards: list[ShardRecord],
         rejected: dict[str, int],
         filtered: dict[str, int],
@@ -173,7 +173,7 @@ class Manifest(_Record):
         digest = identity_digest([identity._comparable(), [[shard.file, shard.sha256] for shard in shards]])
         return cls(
             identity=identity,
-            num_splits=num_splits,
+            num_work_units=num_work_units,
             shards=tuple(shards),
             totals=_totals(shards),
             rejected=dict(sorted(rejected.items())),

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.config import Config, DataConfig
-from pipeline.corpus import Document, Rejection, Split, SplitReader, Survey
+from pipeline.corpus import Document, Rejection, Survey, WorkUnit, WorkUnitReader
 from pipeline.corpus.filters import Deduplicator, Filter, Signatures, build_filters
 from pipeline.corpus.work_units import is_dev_document, is_made_id
 from pipeline.redaction import redacted
@@ -31,10 +31,10 @@ REPEATED_ID = (
 
 
 @dataclass(frozen=True)
-class SplitTask:
+class WorkUnitTask:
     """A split, and what to leave out of it because it stands elsewhere too."""
 
-    split: Split
+    split: WorkUnit
     repeated_ids: frozenset[int] = frozenset()
     """Hashes of ids that an earlier split has."""
     duplicates: Mapping[str, frozenset[int]] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class SplitTask:
 
 
 @dataclass(frozen=True)
-class PreparedSplit:
+class PreparedWorkUnit:
     """What one split has become."""
 
     shards: tuple[tuple[ShardRecord, pa.Buffer], ...]
@@ -52,7 +52,7 @@ class PreparedSplit:
 
 
 def make_identity(
-    config: Config, surveys: list[Survey], split_bytes: int, segmenter: Segmenter, tokenizer_digest: str
+    config: Config, surveys: list[Survey], work_unit_bytes: int, segmenter: Segmenter, tokenizer_digest: str
 ) -> Identity:
     """Everything that the shards of this configuration are a function of."""
     inputs = tuple(
@@ -72,7 +72,7 @@ def make_identity(
         segmenter=segmenter.fingerprint(),
         tokenizer_digest=tokenizer_digest,
         max_sentence_tokens=config.prepare.max_sentence_tokens,
-        split_bytes=split_bytes,
+        work_unit_bytes=work_unit_bytes,
     )
 
 
@@ -85,7 +85,7 @@ def reading_options(data: DataConfig) -> dict[str, Any]:
     return {key: value for key, value in options.items() if key not in added or value != added[key]}
 
 
-class SplitPreparer:
+class WorkUnitPreparer:
     """Reads, segments and tokenizes splits; holds one tokenizer and one segmenter for life."""
 
     def __init__(
@@ -95,7 +95,7 @@ class SplitPreparer:
         self._identity = identity
         self._segmenter = segmenter
         self._tokenizer = tokenizer
-        self._reader = SplitReader(data)
+        self._reader = WorkUnitReader(data)
         self._filters = build_filters(data.filters)
         names = Counter(file.name for file in identity.inputs)
         self._inputs = {
@@ -104,7 +104,7 @@ class SplitPreparer:
         }
         """Places of the input files by what documents name them."""
 
-    def sign(self, split: Split) -> dict[str, Signatures]:
+    def sign(self, split: WorkUnit) -> dict[str, Signatures]:
         """By deduplicator, the signatures of the documents in the split."""
         steps = {name: step for name, step in self._filters.items() if isinstance(step, Deduplicator)}
         signed: dict[str, list[NDArray[np.uint64]]] = {name: [] for name in steps}
@@ -114,7 +114,7 @@ class SplitPreparer:
                     signed[name].append(step.sign(item.text))
         return {name: np.array(rows, np.uint64) for name, rows in signed.items() if rows}
 
-    def prepare(self, task: SplitTask) -> PreparedSplit:
+    def prepare(self, task: WorkUnitTask) -> PreparedWorkUnit:
         """The shards of the split; of documents with one id all but the first are rejected."""
         split = task.split
         encoded: dict[SplitName, list[EncodedDocument]] = {"train": [], "dev": []}
@@ -148,9 +148,9 @@ class SplitPreparer:
             for name, rows in encoded.items()
             if rows
         )
-        return PreparedSplit(shards, tuple(rejections), np.array(hashes, np.uint64))
+        return PreparedWorkUnit(shards, tuple(rejections), np.array(hashes, np.uint64))
 
-    def _batches(self, task: SplitTask, rejections: list[Rejection]) -> Iterator[list[Document]]:
+    def _batches(self, task: WorkUnitTask, rejections: list[Rejection]) -> Iterator[list[Document]]:
         seen: set[int] = set()
         batch: list[Document] = []
         size = 0
@@ -193,7 +193,7 @@ class SplitPreparer:
 
     def _shard(
         self,
-        split: Split,
+        split: WorkUnit,
         name: SplitName,
         rows: list[EncodedDocument],
         lossy_documents: int,

@@ -12,7 +12,7 @@ def manifest() -> Manifest:
         segmenter={"name": "punctuation_v1", "options": {}, "weights": None},
         tokenizer_digest="cd" * 32,
         max_sentence_tokens=64,
-        split_bytes=1000,
+        work_unit_bytes=1000,
     )
     records = [
         ShardRecord(

@@ -15,7 +15,7 @@ import pytest
 import zstandard
 
 from pipeline.config import DataConfig
-from pipeline.corpus import Document, Rejection, SplitReader, find_sources, plan_splits, survey
+from pipeline.corpus import Document, Rejection, WorkUnitReader, find_sources, plan_work_units, survey
 from tests.fuzz.mutations import mutated
 
 ROWS = [
@@ -97,10 +97,12 @@ def test_a_file_is_read_or_refused(fuzz, target):
     path = fuzz.folder / name
     data = DataConfig(inputs=(str(path),), max_document_bytes=12_000)
 
-    def read(split_bytes: int) -> list[Document | Rejection]:
-        surveys = [survey(source, data, split_bytes) for source in find_sources(data)]
-        reader = SplitReader(data)
-        return [item for split in plan_splits(surveys, data, split_bytes) for item in reader.read(split)]
+    def read(work_unit_bytes: int) -> list[Document | Rejection]:
+        surveys = [survey(source, data, work_unit_bytes) for source in find_sources(data)]
+        reader = WorkUnitReader(data)
+        return [
+            item for split in plan_work_units(surveys, data, work_unit_bytes) for item in reader.read(split)
+        ]
 
     def check(content: bytes) -> None:
         path.write_bytes(content)

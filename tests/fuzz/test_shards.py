@@ -40,7 +40,7 @@ def config_of(root: Path):
         "prepare.num_workers=1",
     ]
     inputs = f"data.inputs=[{root}/a.jsonl]"
-    return load_config(None, [inputs, *options, "prepare.split_bytes=500", "tokenizer.vocab_size=300"])
+    return load_config(None, [inputs, *options, "prepare.work_unit_bytes=500", "tokenizer.vocab_size=300"])
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -127,7 +127,7 @@ def test_what_a_rerun_finds_is_used_or_refused(fuzz, root):
     finished = files_of(root / "out")
     output = ShardOutput(str(folder))
     whole = Manifest.parse(finished[MANIFEST], "")
-    splits = ShardOutput(str(root / "out")).open(whole.identity, whole.num_splits, overwrite=False)
+    splits = ShardOutput(str(root / "out")).open(whole.identity, whole.num_work_units, overwrite=False)
     unfinished = {name: content for name, content in finished.items() if name != MANIFEST} | {
         f"{PROGRESS}/plan.json": whole.identity.model_dump_json().encode(),
         **{f"{PROGRESS}/{index:05d}.json": split.to_json() for index, split in splits.items()},
@@ -155,10 +155,10 @@ def test_what_a_rerun_finds_is_used_or_refused(fuzz, root):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content.encode("latin-1"))
         overwrite = len(files) % 2 == 0
-        kept = output.open(whole.identity, whole.num_splits, overwrite)
+        kept = output.open(whole.identity, whole.num_work_units, overwrite)
         output.tokenizer()
         for index, split in kept.items():
-            assert 0 <= index < whole.num_splits
+            assert 0 <= index < whole.num_work_units
             files = [(record.file, record.sha256) for record in split.shards]
             assert files in ([], [(record.file, record.sha256) for record in splits[index].shards])
             output.id_hashes(split)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infra.shard_output import REJECTED, FinishedSplit, ShardOutput
+from infra.shard_output import REJECTED, FinishedWorkUnit, ShardOutput
 from pipeline.corpus import Rejection
 from pipeline.errors import ShardError
 from pipeline.shards.format import EncodedDocument, shard_bytes
@@ -22,19 +22,19 @@ IDENTITY = Identity(
     segmenter={},
     tokenizer_digest="ab" * 32,
     max_sentence_tokens=4,
-    split_bytes=9,
+    work_unit_bytes=9,
 )
 
 
-def write_split(output: ShardOutput, index: int) -> FinishedSplit:
+def write_work_unit(output: ShardOutput, index: int) -> FinishedWorkUnit:
     tokens, lengths = np.arange(3, dtype=np.int32), np.array([1, 2], np.int32)
     buffer = shard_bytes([EncodedDocument(f"d{index}", tokens, lengths, 7)], {})
     counts = {"documents": 1, "sentences": 2, "tokens": 3, "num_bytes": 7, "file_bytes": buffer.size}
     digest = hashlib.sha256(buffer).hexdigest()
     record = ShardRecord(file=shard_name("train", index), split="train", index=index, sha256=digest, **counts)
     output.folder.write(record.file, buffer)
-    split = FinishedSplit((record,), (Rejection("a.jsonl", "line 3", "empty"),))
-    output.write_split(index, split)
+    split = FinishedWorkUnit((record,), (Rejection("a.jsonl", "line 3", "empty"),))
+    output.write_work_unit(index, split)
     return split
 
 
@@ -44,7 +44,7 @@ def output(tmp_path: Path) -> ShardOutput:
     output = ShardOutput(str(tmp_path / "out"))
     output.begin(IDENTITY, TOKENIZER, "trained on this")
     for index in range(2):
-        write_split(output, index)
+        write_work_unit(output, index)
     return output
 
 
@@ -82,11 +82,11 @@ def test_a_split_is_not_finished_by_the_shards_of_another(output: ShardOutput) -
 
 
 def test_a_split_that_the_corpus_does_not_have_is_not_counted(output: ShardOutput) -> None:
-    write_split(output, 7)
+    write_work_unit(output, 7)
     assert set(output.open(IDENTITY, 2, overwrite=False)) == {0, 1}
 
 
-@pytest.mark.parametrize("line", ["{}", "[1]", '{"split_index": "x"}', "[" * 10**5])
+@pytest.mark.parametrize("line", ["{}", "[1]", '{"work_unit_index": "x"}', "[" * 10**5])
 def test_damaged_rejections_are_refused(finished: ShardOutput, line: str) -> None:
     finished.folder.write(REJECTED, (finished.folder.read(REJECTED) or b"") + line.encode())
     with pytest.raises(ShardError, match="cannot be gone on with"):
@@ -95,7 +95,7 @@ def test_damaged_rejections_are_refused(finished: ShardOutput, line: str) -> Non
 
 def test_a_manifest_of_another_number_of_splits_is_made_anew(finished: ShardOutput) -> None:
     tree = json.loads(finished.folder.read(MANIFEST) or b"")
-    finished.folder.write(MANIFEST, json.dumps({**tree, "num_splits": 10**15}).encode())
+    finished.folder.write(MANIFEST, json.dumps({**tree, "num_work_units": 10**15}).encode())
     assert finished.open(IDENTITY, 2, overwrite=False) == {}
     assert MANIFEST not in finished.folder.names()
 

@@ -40,7 +40,7 @@ def house(tmp_path_factory):
         "tokenizer.vocab_size=300",
         "data.dev_fraction=0.3",
         "data.max_bytes=1000",
-        "prepare.split_bytes=5000",
+        "prepare.work_unit_bytes=5000",
     ]
     inputs = f"data.inputs=[{root}/a_both.jsonl, {root}/b_unread.jsonl]"
     job(prepare, inputs, f"data.dev_inputs={root}/dev_only.jsonl", f"output={root}/rule", *shards)

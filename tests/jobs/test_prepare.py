@@ -36,7 +36,7 @@ def config_for(root: Path, *overrides: str) -> Config:
             "launcher=local",
             "prepare.num_workers=1",
             "data.dev_fraction=0.2",
-            "prepare.split_bytes=700",
+            "prepare.work_unit_bytes=700",
             "tokenizer.vocab_size=300",
             *overrides,
         ],
@@ -83,7 +83,7 @@ SOAK = int(os.environ.get("SLLM_SOAK_KILLS", "4"))
 
 def test_after_kills_at_random_moments_the_bytes_are_the_same(tmp_path: Path) -> None:
     write_rows(tmp_path, [{"id": f"d{i}", "text": ROWS[i % 60]["text"] * 40} for i in range(900)])
-    overrides = ("prepare.split_bytes=20000", "data.max_rejected_fraction=0", "tokenizer.vocab_size=600")
+    overrides = ("prepare.work_unit_bytes=20000", "data.max_rejected_fraction=0", "tokenizer.vocab_size=600")
     prepare(config_for(tmp_path, *overrides), str(tmp_path / "whole"))
     output = tmp_path / "killed"
     config = config_for(tmp_path, *overrides, "prepare.num_workers=2", f"output={output}")
@@ -265,7 +265,7 @@ def test_a_wrong_segmenter_is_refused_before_anything_is_written(tmp_path: Path,
     assert not (tmp_path / "out").exists()
 
 
-def splits_of(output: Path) -> dict[str, str]:
+def work_units_of(output: Path) -> dict[str, str]:
     """By document id, `train` or `dev`."""
     return {
         doc_id: file.name.partition("-")[0]
@@ -284,7 +284,7 @@ def test_documents_without_ids_stay_in_their_split_and_copies_are_kept(tmp_path:
     def made(output: str, *inputs: str) -> tuple[dict[str, str], int]:
         config = config_for(tmp_path, f"data.inputs=[{','.join(f'{tmp_path}/{one}' for one in inputs)}]")
         totals = prepare(config, str(tmp_path / output)).totals
-        return splits_of(tmp_path / output), totals["train"].documents + totals["dev"].documents
+        return work_units_of(tmp_path / output), totals["train"].documents + totals["dev"].documents
 
     alone, count = made("alone", "x")
     assert set(alone.values()) == {"train", "dev"} and count == 40

@@ -27,7 +27,7 @@ from pipeline.corpus.formats.lines import (
 from pipeline.corpus.sources import Source
 from pipeline.corpus.streams import RangeReader, is_url, open_binary, stamp
 from pipeline.corpus.survey import Piece, csv_header
-from pipeline.corpus.work_units import Split, id_hash, made_id
+from pipeline.corpus.work_units import WorkUnit, id_hash, made_id
 from pipeline.errors import CorpusError
 from segmenters.conllu import read_conllu
 
@@ -67,14 +67,14 @@ class Rejection:
     """Lines (rows, of a table) that are lost with it."""
 
 
-class SplitReader:
+class WorkUnitReader:
     """Reads splits; of a compressed file it keeps the place, so the next split need not start over."""
 
     def __init__(self, data: DataConfig) -> None:
         self._data = data
         self._ranges: RangeReader | None = None
 
-    def read(self, split: Split) -> Iterator[Document | Rejection]:
+    def read(self, split: WorkUnit) -> Iterator[Document | Rejection]:
         """Documents and rejections of the split, in the order of the files.
 
         Raises `CorpusError` for a file that has changed since the split was planned.

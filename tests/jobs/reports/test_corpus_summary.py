@@ -110,7 +110,7 @@ def test_what_rows_hold_is_no_markup(tmp_path, tracking_uri, capfd) -> None:
 def test_a_reason_of_any_characters_is_a_metric_and_none_is_lost(reasons: dict[str, int]) -> None:
     identity = Identity(
         format_version=1, inputs=(), data={}, segmenter={}, tokenizer_digest="", max_sentence_tokens=1,
-        split_bytes=1,
+        work_unit_bytes=1,
     )  # fmt: skip
     found = corpus_summary.metrics(Manifest.of(identity, 0, [], reasons, reasons))
     for name in found:

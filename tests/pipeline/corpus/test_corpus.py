@@ -16,9 +16,9 @@ from pipeline.config import DataConfig
 from pipeline.corpus import (
     Document,
     Rejection,
-    SplitReader,
+    WorkUnitReader,
     find_sources,
-    plan_splits,
+    plan_work_units,
     python_docs,
     survey_all,
 )
@@ -27,12 +27,12 @@ from pipeline.errors import CorpusError
 ROWS = [{"id": f"d{i}", "text": f'Text {i}, ünï 世界.\nSecond "line", {"x" * i}'} for i in range(40)]
 
 
-def read(split_bytes: int = 300, **options: Any) -> list[Document | Rejection]:
+def read(work_unit_bytes: int = 300, **options: Any) -> list[Document | Rejection]:
     data = DataConfig(**options)
-    splits = plan_splits(survey_all(find_sources(data), data, split_bytes), data, split_bytes)
+    splits = plan_work_units(survey_all(find_sources(data), data, work_unit_bytes), data, work_unit_bytes)
     # Backwards, so that readers of compressed files have to start over as well as go on.
-    read_splits = {split.index: list(SplitReader(data).read(split)) for split in reversed(splits)}
-    reader = SplitReader(data)
+    read_splits = {split.index: list(WorkUnitReader(data).read(split)) for split in reversed(splits)}
+    reader = WorkUnitReader(data)
     assert [list(reader.read(split)) for split in splits] == [read_splits[split.index] for split in splits]
     return [item for split in splits for item in read_splits[split.index]]
 
@@ -82,23 +82,23 @@ FORMATS = [".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet", ".arrow", ".stream.a
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-@pytest.mark.parametrize("split_bytes", [1, 300, 10**6])
-def test_every_format_gives_the_same_documents(tmp_path: Path, suffix: str, split_bytes: int) -> None:
+@pytest.mark.parametrize("work_unit_bytes", [1, 300, 10**6])
+def test_every_format_gives_the_same_documents(tmp_path: Path, suffix: str, work_unit_bytes: int) -> None:
     rows = [{**row, "meta": i} for i, row in enumerate(ROWS)]
     write(tmp_path / f"a{suffix}", rows)
-    found = texts_of(read(split_bytes, inputs=(str(tmp_path / f"a{suffix}"),)))
+    found = texts_of(read(work_unit_bytes, inputs=(str(tmp_path / f"a{suffix}"),)))
     assert found == [(row["id"], row["text"]) for row in ROWS]
 
 
 @settings(deadline=None)
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=12), st.integers(1, 200), st.binary(max_size=8))
-def test_lines_are_cut_nowhere_but_at_their_ends(texts: list[str], split_bytes: int, tail: bytes) -> None:
+def test_lines_are_cut_nowhere_but_at_their_ends(texts: list[str], work_unit_bytes: int, tail: bytes) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "a.jsonl")
         file.write_bytes(jsonl([{"text": text} for text in texts]).rstrip(b"\n"))
-        items = read(split_bytes, inputs=(str(file),))
+        items = read(work_unit_bytes, inputs=(str(file),))
     assert len(items) == len(texts)
     for number, (text, item) in enumerate(zip(texts, items, strict=True), 1):
         assert item.position == f"line {number}"
@@ -158,7 +158,7 @@ def test_max_bytes_ends_the_corpus_and_dev_inputs_are_marked(tmp_path: Path) -> 
         inputs=(str(tmp_path / "a.jsonl"),),
         dev_inputs=(str(tmp_path / "b.jsonl"),),
         max_bytes=500,
-        split_bytes=10**6,
+        work_unit_bytes=10**6,
     )
     documents = [item for item in items if isinstance(item, Document)]
     train = [document for document in documents if not document.is_dev]
@@ -251,13 +251,13 @@ def test_a_damaged_gzip_is_named_with_its_place(tmp_path: Path) -> None:
 def test_a_file_that_changes_after_the_plan_is_noticed(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", ROWS)
     data = DataConfig(inputs=(str(tmp_path / "a.jsonl"),))
-    [split] = plan_splits(survey_all(find_sources(data), data, 10**6), data, 10**6)
+    [split] = plan_work_units(survey_all(find_sources(data), data, 10**6), data, 10**6)
     write(tmp_path / "a.jsonl", ROWS[1:])
     with pytest.raises(CorpusError, match="changed"):
-        list(SplitReader(data).read(split))
+        list(WorkUnitReader(data).read(split))
     (tmp_path / "a.jsonl").unlink()
     with pytest.raises(CorpusError, match=r"a\.jsonl"):
-        list(SplitReader(data).read(split))
+        list(WorkUnitReader(data).read(split))
 
 
 @pytest.mark.parametrize("given", ["missing.txt", "nowhere/*.jsonl", "memory://nothing.txt", "nosuch://x"])

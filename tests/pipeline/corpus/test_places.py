@@ -50,7 +50,7 @@ def test_files_of_a_web_server_are_read_as_local_ones(served: str, tmp_path: Pat
             "launcher=local",
             "prepare.num_workers=1",
             "tokenizer.vocab_size=300",
-            "prepare.split_bytes=900",
+            "prepare.work_unit_bytes=900",
         ]
         prepare(load_config(None, [f"data.inputs=[{source}]", *overrides]), str(output))
         return {file.name: file.read_bytes() for file in output.glob("*.arrow")}

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipeline.config import DataConfig
-from pipeline.corpus import Document, Rejection, SplitReader, find_sources, plan_splits, survey_all
+from pipeline.corpus import Document, Rejection, WorkUnitReader, find_sources, plan_work_units, survey_all
 from pipeline.corpus.known_content import columnar_format_of
 from pipeline.errors import CorpusError
 
 
-def read_inputs(*inputs: str, split_bytes: int = 10**6, **options: Any) -> list[Document | Rejection]:
+def read_inputs(*inputs: str, work_unit_bytes: int = 10**6, **options: Any) -> list[Document | Rejection]:
     data = DataConfig(inputs=inputs, **options)
-    splits = plan_splits(survey_all(find_sources(data), data, split_bytes), data, split_bytes)
-    reader = SplitReader(data)
+    splits = plan_work_units(survey_all(find_sources(data), data, work_unit_bytes), data, work_unit_bytes)
+    reader = WorkUnitReader(data)
     return [item for split in splits for item in reader.read(split)]
 
 
@@ -65,14 +65,14 @@ SEEDS += [parquet(GOOD), arrow(GOOD)]
     st.integers(1, 100),
 )
 def test_no_bytes_raise_anything_foreign(
-    suffix: str, seed: bytes, edits: list[tuple[float, int, bytes]], split_bytes: int
+    suffix: str, seed: bytes, edits: list[tuple[float, int, bytes]], work_unit_bytes: int
 ) -> None:
     content = seed
     for share, removed, added in edits:
         at = int(share * len(content))
         content = content[:at] + added + content[at + removed :]
     try:
-        items = read(f"a.{suffix}", content, split_bytes=split_bytes)
+        items = read(f"a.{suffix}", content, work_unit_bytes=work_unit_bytes)
     except CorpusError as error:
         assert "\n" not in str(error) and f"a.{suffix}" in str(error)
         return
@@ -145,9 +145,9 @@ def test_encodings(encoding: str) -> None:
     start = "äöü ਊ世" if encoding.startswith("utf") else "äöü "
     rows = [f"{start}{i}" for i in range(40)]
     lines = "".join(json.dumps({"text": row}, ensure_ascii=False) + "\n" for row in rows)
-    assert texts(read("a.jsonl", lines.encode(encoding), encoding=encoding, split_bytes=50)) == rows
+    assert texts(read("a.jsonl", lines.encode(encoding), encoding=encoding, work_unit_bytes=50)) == rows
     table = "id,text\n" + "".join(f'{i},"{row}"\n' for i, row in enumerate(rows))
-    assert texts(read("a.csv", table.encode(encoding), encoding=encoding, split_bytes=50)) == rows
+    assert texts(read("a.csv", table.encode(encoding), encoding=encoding, work_unit_bytes=50)) == rows
     prose = "\n".join(rows)
     assert texts(read("a.txt", prose.encode(encoding), encoding=encoding)) == [prose]
 

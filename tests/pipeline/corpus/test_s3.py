@@ -14,7 +14,7 @@ from jobs.prepare import prepare
 from pipeline.config import load_config
 
 ROWS = [{"id": f"d{i}", "text": f"Document {i}. It is short."} for i in range(40)]
-OVERRIDES = ("prepare.num_workers=1", "tokenizer.vocab_size=300", "prepare.split_bytes=900")
+OVERRIDES = ("prepare.num_workers=1", "tokenizer.vocab_size=300", "prepare.work_unit_bytes=900")
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import DataConfig
-from pipeline.corpus import Document, SplitReader, find_sources, plan_splits, survey_all
+from pipeline.corpus import Document, WorkUnitReader, find_sources, plan_work_units, survey_all
 from pipeline.corpus.file_names import local_path, readable_path
 from pipeline.errors import CorpusError
 
@@ -50,8 +50,8 @@ PACK = {
 def texts(said: list[str] | None = None, **options: Any) -> list[str]:
     data = DataConfig(**options)
     sources = find_sources(data, (said if said is not None else []).append)
-    splits = plan_splits(survey_all(sources, data, 400), data, 400)
-    items = [item for split in splits for item in SplitReader(data).read(split)]
+    splits = plan_work_units(survey_all(sources, data, 400), data, 400)
+    items = [item for split in splits for item in WorkUnitReader(data).read(split)]
     assert all(isinstance(item, Document) for item in items), items
     return [item.text for item in items if isinstance(item, Document)]
 

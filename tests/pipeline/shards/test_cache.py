@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("shards")
     (root / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
     overrides = [f"data.inputs=[{root}/a.jsonl]", "launcher=local", "prepare.num_workers=1"]
-    overrides += ["prepare.split_bytes=1000", "tokenizer.vocab_size=300"]
+    overrides += ["prepare.work_unit_bytes=1000", "tokenizer.vocab_size=300"]
     prepare(load_config(None, overrides), str(root / "out"))
     return root / "out"
 

@@ -36,7 +36,7 @@ def make_config(root: Path) -> Config:
             "data.dev_fraction=0.3",
             "launcher=local",
             "prepare.num_workers=1",
-            "prepare.split_bytes=1000",
+            "prepare.work_unit_bytes=1000",
             "tokenizer.vocab_size=300",
         ],
     )
@@ -234,7 +234,7 @@ def test_rows_that_make_no_sense_are_damage(folder: Path, tmp_path: Path, change
         (("shards", 0, "index"), -5),
         (("shards", 0, "file"), "../elsewhere.arrow"),
         (("shards", 0, "num_bytes"), 2**80),
-        (("num_splits",), -1),
+        (("num_work_units",), -1),
         (("bos_eos",), [-1, 2]),
         (("identity", "max_sentence_tokens"), -3),
         (("identity", "max_sentence_tokens"), "many"),

@@ -17,7 +17,7 @@ def manifest() -> Manifest:
         segmenter={"name": "punctuation_v1"},
         tokenizer_digest="cd" * 32,
         max_sentence_tokens=64,
-        split_bytes=1000,
+        work_unit_bytes=1000,
     )
     counts = {"documents": 2, "sentences": 3, "tokens": 9, "num_bytes": 30, "file_bytes": 900}
     shards = [
@@ -48,7 +48,7 @@ def not_in_its_totals(tree: dict[str, Any]) -> None:
 
 
 def past_the_last_split(tree: dict[str, Any]) -> None:
-    tree["num_splits"] = 1
+    tree["num_work_units"] = 1
 
 
 def negative(tree: dict[str, Any]) -> None:

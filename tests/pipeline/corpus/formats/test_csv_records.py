@@ -13,9 +13,9 @@ from pipeline.config import DataConfig
 from pipeline.corpus import (
     Document,
     Rejection,
-    SplitReader,
+    WorkUnitReader,
     find_sources,
-    plan_splits,
+    plan_work_units,
     survey_all,
 )
 from pipeline.corpus.formats import csv_records
@@ -23,12 +23,12 @@ from pipeline.corpus.formats.lines import count_lines
 from pipeline.errors import CorpusError
 
 
-def read(content: bytes, split_bytes: int = 10**6, **options: Any) -> list[Document | Rejection]:
+def read(content: bytes, work_unit_bytes: int = 10**6, **options: Any) -> list[Document | Rejection]:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "a.csv").write_bytes(content)
         data = DataConfig(inputs=(f"{folder}/a.csv",), **options)
-        splits = plan_splits(survey_all(find_sources(data), data, split_bytes), data, split_bytes)
-        reader = SplitReader(data)
+        splits = plan_work_units(survey_all(find_sources(data), data, work_unit_bytes), data, work_unit_bytes)
+        reader = WorkUnitReader(data)
         return [item for split in splits for item in reader.read(split)]
 
 
@@ -53,23 +53,23 @@ cell = st.text(alphabet="ab\",;\r\n\t'ü世\ufeff \0", max_size=8)
     st.booleans(),
 )
 def test_the_documents_are_those_of_the_csv_module(
-    rows: list[tuple[str, str]], split_bytes: int, quoting: Any, end: str, delimiter: str, is_ended: bool
+    rows: list[tuple[str, str]], work_unit_bytes: int, quoting: Any, end: str, delimiter: str, is_ended: bool
 ) -> None:
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, quoting=quoting, lineterminator=end, delimiter=delimiter)
     writer.writerow(["id", "text"])
     writer.writerows((f"{index}", text) for index, (_, text) in enumerate(rows))
     text = buffer.getvalue() if is_ended else buffer.getvalue().removesuffix(end)
-    items = read(text.encode(), split_bytes, delimiter=delimiter)
+    items = read(text.encode(), work_unit_bytes, delimiter=delimiter)
     parsed = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))[1:]
     assert documents(items) == [(row[0], row[1]) for row in parsed if len(row) == 2 and row[1].strip()]
 
 
 @settings(max_examples=150)
 @given(st.text(alphabet='ab",\n\r', max_size=60), st.integers(1, 40))
-def test_any_text_is_accounted_for_whatever_the_splits(body: str, split_bytes: int) -> None:
+def test_any_text_is_accounted_for_whatever_the_splits(body: str, work_unit_bytes: int) -> None:
     content = ("id,text\n" + body).encode()
-    items = read(content, split_bytes)
+    items = read(content, work_unit_bytes)
     assert items == read(content)
     try:
         parsed = list(csv.reader(io.StringIO(content.decode(), newline=""), strict=True))[1:]
@@ -82,16 +82,20 @@ def test_any_text_is_accounted_for_whatever_the_splits(body: str, split_bytes: i
 
 def test_a_quote_inside_a_field_is_one() -> None:
     content = b'id,text\n1,a 5" pipe\n2,"x\ny, z"\n3,end\n'
-    for split_bytes in range(1, len(content) + 1):
-        assert documents(read(content, split_bytes)) == [("1", 'a 5" pipe'), ("2", "x\ny, z"), ("3", "end")]
+    for work_unit_bytes in range(1, len(content) + 1):
+        assert documents(read(content, work_unit_bytes)) == [
+            ("1", 'a 5" pipe'),
+            ("2", "x\ny, z"),
+            ("3", "end"),
+        ]
 
 
-@pytest.mark.parametrize("split_bytes", [20, 5000, 10**7])
+@pytest.mark.parametrize("work_unit_bytes", [20, 5000, 10**7])
 @pytest.mark.parametrize("limit", [10**4, 10**8])
-def test_an_unclosed_quote_costs_its_line(split_bytes: int, limit: int) -> None:
+def test_an_unclosed_quote_costs_its_line(work_unit_bytes: int, limit: int) -> None:
     rows = [f"{index},text of row {index}\n" for index in range(20_000)]
     rows[300] = '300,"text of row 300\n'
-    items = read(b"id,text\n" + "".join(rows).encode(), split_bytes, max_document_bytes=limit)
+    items = read(b"id,text\n" + "".join(rows).encode(), work_unit_bytes, max_document_bytes=limit)
     assert len(documents(items)) == 19_999 and lost(items) == 1
     [rejection] = [item for item in items if isinstance(item, Rejection)]
     assert rejection.position == "line 302" and "quote" in rejection.detail
