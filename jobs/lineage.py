@@ -72,17 +72,28 @@ def show(path: str, tracking: str | None, as_json: bool = False, forward: bool =
         console.print(_tree(step))
 
 
-def walk_back(artifact: Artifact, tracking: str | None = None, asked_by: JobRecord | None = None) -> Step:
+def walk_back(
+    artifact: Artifact,
+    tracking: str | None = None,
+    asked_by: JobRecord | None = None,
+    above: frozenset[str] = frozenset(),
+) -> Step:
     """What made this artifact, and what made that, down to what came from outside.
 
-    By the records beside the artifacts; MLflow is asked only for one that is gone or was replaced.
+    By the records beside the artifacts; MLflow is asked only for one that is gone or was replaced. `above`: what is
+    made from this artifact, and may be named among its inputs by a damaged record.
     """
+    this = f"{artifact.kind} {artifact.path} {artifact.digest}"
+    if this in above:
+        return Step(artifact, note="its record is damaged: it is named among its own inputs")
     record, note = _record_of(artifact, tracking, asked_by)
     if record is None:
         return Step(artifact, note=note)
     manifest = _manifest(record)
     inputs = tuple(
-        dataclasses.replace(walk_back(given, tracking, record), documents=_documents(manifest, given))
+        dataclasses.replace(
+            walk_back(given, tracking, record, above | {this}), documents=_documents(manifest, given)
+        )
         for given in record.inputs
     )
     return dataclasses.replace(_step(record, artifact), note=note, made_from=inputs)

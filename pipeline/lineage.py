@@ -61,8 +61,7 @@ class JobRecord:
         """Whether the job finished and each file it wrote is still there, with the size it had."""
         folder = Path(self.output.path)
         return self.finished is not None and all(
-            (folder / name).is_file() and (folder / name).stat().st_size == size
-            for name, size in self.files.items()
+            _num_bytes(folder / name) == size for name, size in self.files.items()
         )
 
 
@@ -75,6 +74,14 @@ def identity(job: str, config_part: Mapping[str, Any], inputs: Sequence[Artifact
     }
     canonical = json.dumps(decisive, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _num_bytes(file: Path) -> int | None:
+    """Size of a file; none where there is no file of this name, and can be none."""
+    try:
+        return file.stat().st_size if file.is_file() else None
+    except (OSError, ValueError):  # a name that is too long, say
+        return None
 
 
 def record_text(record: JobRecord) -> str:

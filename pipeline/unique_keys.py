@@ -15,6 +15,9 @@ from pipeline.errors import ConfigError
 _INDICATORS = ("*", "@", "`", "%")
 """What no value of a single override can begin with in YAML; people write globs and prompts that do."""
 
+MAX_DEPTH = 100
+"""Levels of nesting in JSON of ours; no file that we write has 20."""
+
 
 class _Loader(yaml.SafeLoader):
     """The safe loader, which refuses a key given twice in one mapping, and a mapping that holds itself."""
@@ -109,15 +112,38 @@ def read_value(text: str, where: str) -> Any:
 
 
 def read_json(text: str | bytes, where: str) -> Any:
-    """The value that `text` holds. Raises `ValueError` for what is no JSON or repeats a key in an object."""
+    """The value that `text` holds.
+
+    Raises `ValueError` for what is no JSON, repeats a key in an object, or could not be written again: nested more
+    than `MAX_DEPTH` deep, or text with a lone surrogate.
+    """
     try:
-        return json.loads(text, object_pairs_hook=_unique)
+        value = json.loads(text, object_pairs_hook=_unique)
+        _check_writable(value, where)
+        return value
     except _RepeatedJsonKeyError as error:
         line = _line_of_repeated_key(text.decode() if isinstance(text, bytes) else text)
         begins = "" if line is None else f", which begins in line {line}"
         raise ValueError(f"{where}: {error} in one object{begins}; keep one") from error
     except RecursionError as error:
         raise ValueError(f"{where}: it is nested too deeply") from error
+
+
+def _check_writable(value: Any, where: str) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inner = []
+        for node in level:
+            if isinstance(node, str):
+                node.encode()  # raises a `ValueError` for a lone surrogate
+            elif isinstance(node, dict):
+                inner += [*node, *node.values()]
+            elif isinstance(node, list):
+                inner += node
+        if not inner:
+            return
+        level = inner
+    raise ValueError(f"{where}: it is nested too deeply")
 
 
 class _RepeatedJsonKeyError(ValueError):

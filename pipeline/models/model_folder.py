@@ -3,7 +3,7 @@
 import contextlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,15 @@ from transformers.utils import logging as transformers_logging
 from pipeline.errors import ModelError
 
 _LAYER = re.compile(r"(?:^|\.)(?:h|layers?|blocks?|encoder|decoder)\.(\d+)\.")
+
+_LAYER_COUNTS = (
+    "num_layers",
+    "encoder_layers",
+    "num_hidden_layers",
+    "n_layer",
+    "n_layers",
+    "num_decoder_layers",
+)
 
 
 def read_config(path: str, trust_remote_code: bool = False) -> PreTrainedConfig:
@@ -26,6 +35,8 @@ def read_config(path: str, trust_remote_code: bool = False) -> PreTrainedConfig:
             raise ModelError(f"{file} is damaged: {error}; get the model again") from error
         if not isinstance(tree, dict):
             raise ModelError(f"{file} is damaged: it holds no object; get the model again")
+        check_weights(path)
+        _check_layers(path)
     try:
         return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     except Exception as error:  # of transformers, which raises any kind for a value that it does not expect
@@ -37,13 +48,14 @@ def load_model(loader: Any, path: str, what: str, **options: Any) -> PreTrainedM
 
     Raises `ModelError` where there is none, a file is damaged, or its weights are not those of its configuration.
     """
+    check_weights(path)
+    _check_layers(path)
     try:
         with _quiet():
             model, found = loader.from_pretrained(path, output_loading_info=True, **options)
     except MemoryError:
         raise
     except Exception as error:  # of transformers, safetensors and torch, for damage of any kind
-        check_weights(path)
         raise ModelError(f"no {what} in {path!r}: {reason(error)}") from error
     layers = getattr(model.config, "num_hidden_layers", None)
     unknown = {name for name in found["unexpected_keys"] if _is_beyond(name, layers)}
@@ -63,6 +75,33 @@ def check_weights(path: str) -> None:
                 pass
         except (OSError, SafetensorError) as error:
             raise ModelError(f"{file} is damaged: {reason(error)}; get the model again") from error
+
+
+def _check_layers(path: str) -> None:
+    """Raise `ModelError` where a configuration names more layers than its weights have tensors: it would be built for
+    hours."""
+    files = sorted(Path(path).glob("*.safetensors")) if Path(path, "config.json").is_file() else []
+    if not files:
+        return
+    num_tensors = 0
+    for file in files:
+        with safe_open(file, framework="pt") as weights:
+            num_tensors += len(weights.keys())
+    for key, layers in _numbers_of_layers(json.loads((Path(path) / "config.json").read_bytes())):
+        if layers > num_tensors:
+            raise ModelError(
+                f"{path}/config.json is damaged: {key} is {layers}, the weights have {num_tensors} tensors; get the "
+                "model again"
+            )
+
+
+def _numbers_of_layers(tree: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """Key and number, of the configuration and those in it."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _numbers_of_layers(value)
+        elif key in _LAYER_COUNTS and isinstance(value, int):
+            yield key, value
 
 
 def reason(error: BaseException) -> str:

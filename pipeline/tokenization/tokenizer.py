@@ -57,7 +57,8 @@ class Tokenizer:
     def __init__(self, backend: tokenizers.Tokenizer, config: dict[str, Any]):
         """`config` is the content of `tokenizer_config.json`: names of the special tokens, and the like.
 
-        Raises `ConfigError` without tokens, or with an id so high that tables by id would fill the memory.
+        Raises `ConfigError` without tokens, with an id so high that tables by id would fill the memory, or where BOS
+        or EOS is no text.
         """
         ids = backend.get_vocab(with_added_tokens=True).values()
         if not ids or max(ids) >= MAX_VOCAB_SIZE:
@@ -68,6 +69,11 @@ class Tokenizer:
         backend.encode_special_tokens = True
         self._backend = backend
         self._config = config
+        for kind in ("bos_token", "eos_token"):
+            try:
+                (self._content(kind) or "").encode()
+            except UnicodeEncodeError as error:
+                raise ConfigError(f"the tokenizer's {kind} {self._content(kind)!r} is no text") from error
 
     @classmethod
     def load(cls, path_or_name: str) -> "Tokenizer":
@@ -251,7 +257,10 @@ class Tokenizer:
 
     @functools.cached_property
     def _aligner(self) -> Aligner:
-        return Aligner(self._tree)
+        try:
+            return Aligner(self._tree)
+        except Exception as error:  # of `tokenizers`, which raises nothing narrower
+            raise ConfigError(f"the tokenizer is damaged: {error}; get it again") from error
 
     def loses(self, texts: list[str], ids: Sequence[NDArray[np.int32]]) -> list[bool]:
         """Whether the ids of each text give another one back: some of it is unknown, was normalised or dropped.
@@ -290,7 +299,10 @@ class Tokenizer:
         tree = self._tree
         if not is_supported(tree):
             return None
-        encoder = ByteLevelEncoder(self._backend, tree)
+        try:
+            encoder = ByteLevelEncoder(self._backend, tree)
+        except KeyError:  # a merge of, or into, a token that the vocabulary lacks
+            return None
         probes = list(filter(encoder.covers, PROBES))
         ids, counts = encoder.encode(probes)
         theirs = self._backend.encode_batch_fast(probes, add_special_tokens=False)

@@ -172,6 +172,10 @@ def damage(kind, folder):
         file.write_text(json.dumps({**tree, key: "many"}))
     elif kind == "config with another width":
         file.write_text(json.dumps({**tree, "hidden_size": 64, "context_sentences": -1}))
+    elif kind == "config with a billion layers":
+        of_trunk = tree.get("trunk_config", tree)
+        of_trunk["num_layers" if "num_layers" in of_trunk else "num_hidden_layers"] = 10**9
+        file.write_text(json.dumps(tree))
     elif kind == "no config":
         file.unlink()
     elif kind == "weights cut short":
@@ -192,7 +196,7 @@ def damage(kind, folder):
 DAMAGES = (
     *("config cut short", "config of another kind", "config with a wrong type", "config with another width"),
     *("no config", "weights cut short", "no weights", "weights empty", "a weight is missing"),
-    "a weight of another shape",
+    *("a weight of another shape", "config with a billion layers"),
 )
 
 

@@ -112,3 +112,20 @@ def test_a_repeated_key_among_many_is_found_at_once():
     with pytest.raises(ValueError, match="'19999' is given twice"):
         read_json("{" + ",".join(f'"{key}": 1' for key in keys) + "}", "x")
     assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize("text", ["[" * 101 + "]" * 101, '{"a":' * 500 + "1" + "}" * 500, "[" * 10**5])
+def test_json_that_is_nested_too_deeply_is_refused(text):
+    with pytest.raises(ValueError, match="nested too deeply"):
+        read_json(text, "x")
+
+
+@pytest.mark.parametrize("text", [r'"\ud800"', r'{"\udfff": 1}', r'[{"a": ["\ud83d"]}]'])
+def test_json_with_a_lone_surrogate_could_not_be_written_again(text):
+    with pytest.raises(ValueError, match="surrogates"):
+        read_json(text, "x")
+
+
+def test_json_of_any_usual_depth_and_text_is_read():
+    assert read_json("[" * 99 + "]" * 99, "x") is not None
+    assert read_json(r'{"a": "\ud83d\ude00"}', "x") == {"a": "\U0001f600"}

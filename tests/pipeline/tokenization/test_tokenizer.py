@@ -100,3 +100,24 @@ def test_a_tokenizer_whose_ids_would_fill_the_memory_is_refused(tmp_path: Path, 
     file.write_text(json.dumps(tree))
     with pytest.raises(ConfigError, match=f"a token of id {highest}"):
         Tokenizer.load(str(tmp_path))
+
+
+def test_bos_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    Tokenizer.train(["a b"], 300).save(tmp_path)
+    file = tmp_path / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"bos_token": "\ud800"}))
+    with pytest.raises(ConfigError, match=r"bos_token .* is no text"):
+        Tokenizer.load(str(tmp_path))
+
+
+def test_a_merge_into_a_token_that_the_vocabulary_lacks_gives_one_of_our_errors_or_the_ids_of_tokenizers(
+    tmp_path: Path,
+) -> None:
+    Tokenizer.train(["see the bees", "the trees see"] * 9, 300).save(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    tree = json.loads(file.read_text())
+    left, right = tree["model"]["merges"][0]
+    del tree["model"]["vocab"][left + right]
+    file.write_text(json.dumps(tree))
+    with pytest.raises(ConfigError):
+        Tokenizer.load(str(tmp_path)).encode(["see the bees"])
