@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jobs.segment import output_file
 from pipeline.errors import ConfigError, ShardError
 from pipeline.shards import Documents, Shards, SplitName, open_shards
 from pipeline.tokens import Tokenizer
@@ -166,7 +167,7 @@ def _plot(shards: Shards, file: str) -> None:
     for axis in axes:
         axis.legend()
     try:
-        figure.savefig(Path(file))
+        figure.savefig(output_file(file))
     except (ValueError, OSError) as error:
         raise ConfigError(f"the histograms cannot be written to {file!r}: {error}") from error
     finally:

@@ -142,7 +142,16 @@ def gather(config: Config, output: str) -> Materials:
         data = data.model_copy(update=named)
     sources = find_sources(data)
     split_bytes = config.prepare.split_bytes or choose_split_bytes(sources)
-    return Materials(segmenter, survey_all(sources, data, split_bytes), split_bytes, tokenizer)
+    surveys = survey_all(sources, data, split_bytes)
+    if not any(survey.pieces for survey in surveys):
+        raise _no_document(config)
+    return Materials(segmenter, surveys, split_bytes, tokenizer)
+
+
+def _no_document(config: Config) -> CorpusError:
+    return CorpusError(
+        f"there is no document in {', '.join(config.data.inputs + config.data.dev_inputs)}: name files that hold some"
+    )
 
 
 def _given_tokenizer(config: TokenizerConfig) -> Tokenizer | None:
@@ -295,4 +304,4 @@ def _check_rejected(config: Config, output: str, finished: dict[int, FinishedSpl
             f"{redacted(output.rstrip('/'))}/{REJECTED}"
         )
     if documents == 0:
-        raise CorpusError(f"there is no document in {', '.join(config.data.inputs + config.data.dev_inputs)}")
+        raise _no_document(config)

@@ -214,6 +214,18 @@ def unread_format_of(head: bytes) -> Unread | None:
     return next((kind for magic, kind in _UNREAD_TEXT if head.startswith(magic)), None)
 
 
+def utf16_without_mark(head: bytes) -> Unread | None:
+    """UTF-16 without a byte order mark, of text that is mostly ASCII: each other byte is zero."""
+    pairs = head[: len(head) // 2 * 2]
+    zeros = (pairs[0::2].count(0), pairs[1::2].count(0))
+    if len(pairs) < 8 or max(zeros) < 0.7 * len(pairs) / 2 or min(zeros) > 0:
+        return None
+    encoding = "utf-16-le" if zeros[1] else "utf-16-be"
+    if _CONTROL.search(pairs.decode(encoding, errors="replace")):
+        return None
+    return Unread("text in UTF-16 without a byte order mark", f"set data.encoding={encoding}")
+
+
 def page_of(text: str) -> Unread | None:
     """An HTML or XML page, as servers send in place of a file."""
     start = text[:200].lstrip().lower()

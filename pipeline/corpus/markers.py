@@ -14,6 +14,9 @@ _NEVER_DATA = re.compile(
     r"|Thumbs\.db|desktop\.ini"
 )
 _NEVER_DATA_FOLDERS = frozenset(("_temporary", "_delta_log", "_spark_metadata", "__MACOSX", "__pycache__"))
+_UNFINISHED = re.compile(
+    r".*(~|\.(bak|orig|swp|tmp|temp|part|partial|crdownload|aria2|lock|inprogress))|#.*#", re.IGNORECASE
+)
 _BESIDE_DATA = re.compile(
     r"(README|LICEN[CS]E|COPYING|NOTICE|CITATION|CHANGELOG|AUTHORS)([.\-_].*)?|dataset_infos?\.json"
     r"|.*\.(md5|sha1|sha256|sha512)|(MD5|SHA1|SHA256|SHA512)SUMS?(\.txt)?|checksums?(\.txt)?",
@@ -31,6 +34,9 @@ def leave_out_markers(listing: Listing) -> None:
         name: "marker"
         for name in by_name
         if _NEVER_DATA.fullmatch(name.rpartition("/")[2]) or _NEVER_DATA_FOLDERS.intersection(name.split("/"))
+    }
+    left_out |= {
+        name: "backup or unfinished file" for name in by_name if _UNFINISHED.fullmatch(name.rpartition("/")[2])
     }
     for name, file in by_name.items():
         folder = name.rpartition("/")[0]
