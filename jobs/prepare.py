@@ -143,7 +143,7 @@ def gather(config: Config, output: str) -> Materials:
     sources = find_sources(data)
     split_bytes = config.prepare.split_bytes or choose_split_bytes(sources)
     surveys = survey_all(sources, data, split_bytes)
-    if not any(survey.pieces for survey in surveys):
+    if not any(survey.pieces and survey.source.has_rows for survey in surveys):
         raise _no_document(config)
     return Materials(segmenter, surveys, split_bytes, tokenizer)
 

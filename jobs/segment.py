@@ -183,11 +183,11 @@ def output_file(output: str | Path) -> Path:
     """Where to write one file. Raises `ConfigError` for a URL, a folder, and what is no regular file."""
     path = Path(output)
     if is_url(str(output)):
-        raise ConfigError(f"cannot write to the URL {output}: name a file of this machine")
+        raise ConfigError(f"cannot write {output}: it is a URL; name a file of this machine")
     if path.is_dir() or not path.name:
-        raise ConfigError(f"{path} is a folder: name a file in it")
+        raise ConfigError(f"cannot write {path}: it is a folder; name a file in it")
     if path.exists() and not path.is_file():
-        raise ConfigError(f"{path} is no regular file, and would be replaced by one: name another file")
+        raise ConfigError(f"cannot write {path}: it is no regular file, and would be replaced by one; name another file")
     return path
 
 
@@ -202,7 +202,7 @@ def written_aside(output: str | Path, source: str | Path) -> Iterator[IO[bytes]]
         raise ConfigError(f"{path} is what is read, and would be replaced: name another file")
     compression = COMPRESSION_SUFFIXES.get(path.suffix.removeprefix(".").lower(), "")
     if compression not in ("", "gzip"):
-        raise ConfigError(f"{path} would not be {compression}, as its name says: name it without, or with .gz")
+        raise ConfigError(f"cannot write {path}: {compression}, as its name says, is not written; name it without, or with .gz")
     aside = path.with_name(f".{os.getpid()}.part.{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

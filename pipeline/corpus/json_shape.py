@@ -42,9 +42,9 @@ def json_shape(text: str, is_whole: bool) -> Shape:
 
 def without_separators(text: str) -> str:
     """A JSON text sequence (RFC 7464) without the separators before its values; other text as it is."""
-    if not text.lstrip(" \t\r\n").startswith(("\x1e{", "\x1e[")):
+    if not text.lstrip("\ufeff \t\r\n").startswith(("\x1e{", "\x1e[")):
         return text
-    return text.replace("\n\x1e", "\n").lstrip("\x1e \t\r\n")
+    return text.replace("\n\x1e", "\n").lstrip("\ufeff\x1e \t\r\n")
 
 
 def has_text(text: str, field: str) -> bool:
@@ -61,8 +61,8 @@ def share_of_objects(text: str, is_whole: bool) -> float:
 
 
 def complete_lines(text: str, is_whole: bool) -> list[str]:
-    """Without the last one where it may go on."""
-    lines = text.split("\n")
+    """Without the last one where it may go on, and without byte order marks of files that were joined."""
+    lines = [line.lstrip("\ufeff") for line in text.split("\n")]
     return lines if is_whole else lines[:-1]
 
 

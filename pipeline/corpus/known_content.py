@@ -20,7 +20,7 @@ COMPRESSION_SUFFIXES: dict[str, Compression] = {
     "lz4": "lz4",
 }
 
-_CONTROL = re.compile(r"[\x00-\x07\x0e-\x1a\x1c-\x1f]")
+_CONTROL = re.compile(r"[\x00-\x07\x0e-\x1a\x1c\x1d\x1f]")
 _UNPACK = "unpack it first"
 _CONVERT = "write it as Parquet or JSON lines"
 _EXPORT = "export its tables as CSV or Parquet"

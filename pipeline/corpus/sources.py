@@ -67,11 +67,6 @@ def find_sources(data: DataConfig, say: Callable[[str], object] = _to_stderr) ->
                     )
                 places[real] = source.path
                 found.append(replace(source, is_dev=is_dev))
-    if not any(source.has_rows for source in found):
-        raise CorpusError(
-            f"there is no document in {', '.join(repr(redacted(source.path)) for source in found[:NAMES_SHOWN])}: only "
-            f"header lines of columns; make them again with their rows"
-        )
     names = collections.Counter(source.name for source in found)
     return [
         replace(source, shown_name=source.name if names[source.name] == 1 else redacted(source.path))
