@@ -130,6 +130,7 @@ def gather(config: Config, output: str) -> Materials:
 
     Raises `SegmenterError`, `ConfigError` or `CorpusError` for what is missing or damaged, before any other work.
     """
+    build_filters(config.data.filters)
     segmenter = segmenters.load(config.segmenter.name, **config.segmenter.options)
     tokenizer = _given_tokenizer(config.tokenizer)
     data = config.data

@@ -8,6 +8,7 @@ from pipeline.corpus.format_detection import starts_like_ours
 from pipeline.corpus.listing import FoundFile, Listing
 from pipeline.corpus.streams import open_binary
 from pipeline.errors import CorpusError
+from pipeline.output_files import RECORD_NAME, is_of_job
 
 _NEVER_DATA = re.compile(
     r"_SUCCESS|_metadata|_common_metadata|_committed_.*|_started_.*|.*\.crc|.*_\$folder\$"
@@ -38,6 +39,16 @@ def leave_out_markers(listing: Listing) -> None:
     left_out |= {
         name: "backup or unfinished file" for name in by_name if _UNFINISHED.fullmatch(name.rpartition("/")[2])
     }
+    for name, file in by_name.items():
+        folder, slash, last = name.rpartition("/")
+        within = folder + slash
+        if last in (RECORD_NAME, "manifest.json") and starts_like_ours(file.path):
+            left_out |= {
+                other: "file of shards"
+                for other in by_name
+                if other.startswith(within) and is_of_job(other.removeprefix(within), "shards")
+            }
+            left_out[name] = "marker"
     for name, file in by_name.items():
         folder = name.rpartition("/")[0]
         last = name.rpartition("/")[2]

@@ -464,3 +464,24 @@ def test_files_without_a_document_are_told_before_the_run(
     with pytest.raises(CorpusError, match="there is no document in"):
         prepare_job.run(config)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("output", ["corpus", "corpus/out"])
+def test_shards_beside_their_corpus_are_no_part_of_it(tmp_path: Path, tracking_uri: str, output: str) -> None:
+    (tmp_path / "corpus").mkdir()
+    write_rows(tmp_path / "corpus", ROWS)
+    config = config_for(
+        tmp_path, f"data.inputs={tmp_path}/corpus", f"output={tmp_path / output}", f"tracking.uri={tracking_uri}"
+    )
+    first = prepare_job.run(config)
+    expected = content(tmp_path)
+    assert prepare_job.run(config) == first and content(tmp_path) == expected
+
+
+def test_a_wrong_filter_is_told_before_the_run(tmp_path: Path, tracking_uri: str) -> None:
+    write_rows(tmp_path, ROWS)
+    filters = "data.filters=[{name: length, options: {min: 3}}]"
+    config = config_for(tmp_path, filters, f"output={tmp_path}/out", f"tracking.uri={tracking_uri}")
+    with pytest.raises(ConfigError, match="no option 'min'"):
+        prepare_job.run(config)
+    assert not (tmp_path / "out").exists()
