@@ -258,7 +258,9 @@ def _knock(uri: str) -> None:
             raise IsADirectoryError("it is a folder; name a file in it")
         if not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)):
             raise PermissionError("it or its folder cannot be written; allow it, or name another")
-        with contextlib.closing(sqlite3.connect(file, timeout=_KNOCK_SECONDS, isolation_level=None)) as database:
+        with contextlib.closing(
+            sqlite3.connect(file, timeout=_KNOCK_SECONDS, isolation_level=None)
+        ) as database:
             try:
                 database.execute("PRAGMA schema_version")
             except sqlite3.OperationalError as error:

@@ -12,10 +12,15 @@ from typing import IO, Any, cast
 import segmenters
 from pipeline.config import DataConfig
 from pipeline.config.paths import is_url, resolved_options
-from pipeline.corpus.fields import MISSING, field_value, json_value, repeated_key, shortly
 from pipeline.corpus.encodings import other_encoding
+from pipeline.corpus.fields import MISSING, field_value, json_value, repeated_key, shortly
 from pipeline.corpus.format_detection import FORMAT_NAMES, HEAD_BYTES, detect
-from pipeline.corpus.known_content import COMPRESSION_SUFFIXES, columnar_format_of, compression_of, utf16_without_mark
+from pipeline.corpus.known_content import (
+    COMPRESSION_SUFFIXES,
+    columnar_format_of,
+    compression_of,
+    utf16_without_mark,
+)
 from pipeline.corpus.lines import RECORD_SEPARATOR, decoded, lines, without_marks
 from pipeline.corpus.streams import Compression, first_bytes, text_chunks
 from pipeline.errors import ConfigError, CorpusError
@@ -187,7 +192,9 @@ def output_file(output: str | Path) -> Path:
     if path.is_dir() or not path.name:
         raise ConfigError(f"cannot write {path}: it is a folder; name a file in it")
     if path.exists() and not path.is_file():
-        raise ConfigError(f"cannot write {path}: it is no regular file, and would be replaced by one; name another file")
+        raise ConfigError(
+            f"cannot write {path}: it is no regular file, and would be replaced by one; name another file"
+        )
     return path
 
 
@@ -202,7 +209,9 @@ def written_aside(output: str | Path, source: str | Path) -> Iterator[IO[bytes]]
         raise ConfigError(f"{path} is what is read, and would be replaced: name another file")
     compression = COMPRESSION_SUFFIXES.get(path.suffix.removeprefix(".").lower(), "")
     if compression not in ("", "gzip"):
-        raise ConfigError(f"cannot write {path}: {compression}, as its name says, is not written; name it without, or with .gz")
+        raise ConfigError(
+            f"cannot write {path}: {compression}, as its name says, is not written; name it without, or with .gz"
+        )
     aside = path.with_name(f".{os.getpid()}.part.{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

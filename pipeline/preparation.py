@@ -144,7 +144,9 @@ class SplitPreparer:
                 lossy["dev" if is_dev else "train"] += loses
                 if document.has_own_id:
                     if has_made_form(document.doc_id):
-                        like_made["dev" if is_dev else "train"].append(len(encoded["dev" if is_dev else "train"]) - 1)
+                        like_made["dev" if is_dev else "train"].append(
+                            len(encoded["dev" if is_dev else "train"]) - 1
+                        )
                     hashes.append(document.hashed)
         shards = tuple(
             self._shard(split, name, rows, lossy[name], by_input[name], like_made[name])

@@ -35,7 +35,9 @@ def _check_names(model_type: str, options: Mapping[str, Any]) -> None:
         is_known = name in names or f"_{name}" in names or name == "torch_dtype"
         near = [] if is_known else difflib.get_close_matches(name, public, n=3, cutoff=0.7)
         if near:
-            raise ModelError(f"trunk.config.{name} is no option of {model_type!r}; near are {', '.join(near)}")
+            raise ModelError(
+                f"trunk.config.{name} is no option of {model_type!r}; near are {', '.join(near)}"
+            )
 
 
 def new_config(config: TrunkConfig, *, max_positions: int, **token_ids: int) -> PreTrainedConfig:

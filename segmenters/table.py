@@ -72,5 +72,7 @@ def _check_types(name: str, factory: Any, options: Mapping[str, Any]) -> None:
         kinds = set(typing.get_args(hints.get(key)) or (hints.get(key),))
         if kinds <= {bool, int, float, str, type(None)}:
             if type(value) not in kinds and not (type(value) is int and float in kinds):
-                wanted = " or ".join(sorted("null" if kind is type(None) else kind.__name__ for kind in kinds))
+                wanted = " or ".join(
+                    sorted("null" if kind is type(None) else kind.__name__ for kind in kinds)
+                )
                 raise SegmenterError(f"segmenter {name!r}: option {key}={value!r} must be of type {wanted}")

@@ -7,15 +7,14 @@ stays), and only then are shards made. So what is dropped depends on the corpus 
 
 import dataclasses
 import functools
-import inspect
 import hashlib
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.config import FilterConfig
@@ -155,7 +154,7 @@ def build_filters(configs: Sequence[FilterConfig]) -> dict[str, Filter | Dedupli
     """The filters, in their order. Raises `ConfigError` for a wrong option, or a package that is missing."""
     built: dict[str, Filter | Deduplicator] = {}
     for config in configs:
-        kind = FILTERS[config.name]
+        kind: Any = FILTERS[config.name]
         unknown = [key for key in config.options if key not in inspect.signature(kind).parameters]
         if config.name in built:
             raise ConfigError(f"data.filters: {config.name} stands there twice: write all its options in one")

@@ -73,7 +73,9 @@ def array_in_object(text: str, text_field: str) -> list[str] | None:
     return found and found[0]
 
 
-def documents_within(row: Mapping[str, object], text_field: str, depth: int = 3) -> tuple[list[str], int] | None:
+def documents_within(
+    row: Mapping[str, object], text_field: str, depth: int = 3
+) -> tuple[list[str], int] | None:
     """The keys that lead from an object without the field to an array of objects with it, and how many these are."""
     if text_field in row:
         return None
@@ -82,7 +84,11 @@ def documents_within(row: Mapping[str, object], text_field: str, depth: int = 3)
             count = sum(isinstance(one, dict) and text_field in one for one in value)
             if count:
                 return [key], count
-        elif isinstance(value, dict) and depth > 1 and (inner := documents_within(value, text_field, depth - 1)):
+        elif (
+            isinstance(value, dict)
+            and depth > 1
+            and (inner := documents_within(value, text_field, depth - 1))
+        ):
             return [key, *inner[0]], inner[1]
     return None
 

@@ -229,7 +229,9 @@ def _list_url(given: str) -> Listing:
         return found(file_system.find(base, detail=True), base)
     plain = root.partition("?")[0] if "*" not in root else root
     if "versionid=" in root.removeprefix(plain).lower():
-        raise CorpusError(f"input {given!r}: the newest version alone is read; take the query off, or fetch the file")
+        raise CorpusError(
+            f"input {given!r}: the newest version alone is read; take the query off, or fetch the file"
+        )
     for key in dict.fromkeys((root, plain)):
         if file_system.isfile(key):
             name = plain.rstrip("/").rpartition("/")[2]
@@ -244,7 +246,9 @@ def _list_url(given: str) -> Listing:
     fixed = next(i for i, part in enumerate(parts) if any(c in part for c in "*?["))
     base = "/".join(parts[:fixed])
     fitting = file_system.glob(root, detail=True)
-    if not any(info.get("type", "file") == "file" and not path.endswith("/") for path, info in fitting.items()):
+    if not any(
+        info.get("type", "file") == "file" and not path.endswith("/") for path, info in fitting.items()
+    ):
         # Folders alone: their files are meant, as in a listing of this machine.
         fitting = {
             path: info

@@ -37,7 +37,9 @@ def leave_out_markers(listing: Listing) -> None:
         if _NEVER_DATA.fullmatch(name.rpartition("/")[2]) or _NEVER_DATA_FOLDERS.intersection(name.split("/"))
     }
     left_out |= {
-        name: "backup or unfinished file" for name in by_name if _UNFINISHED.fullmatch(name.rpartition("/")[2])
+        name: "backup or unfinished file"
+        for name in by_name
+        if _UNFINISHED.fullmatch(name.rpartition("/")[2])
     }
     for name, file in by_name.items():
         folder, slash, last = name.rpartition("/")

@@ -156,7 +156,13 @@ class SplitReader:
                 yield Rejection(source.shown_name, position, "broken JSON", str(error))
                 continue
             if not isinstance(row, dict):
-                kind = "an array" if isinstance(row, list) else "a string" if isinstance(row, str) else "a bare value"
+                kind = (
+                    "an array"
+                    if isinstance(row, list)
+                    else "a string"
+                    if isinstance(row, str)
+                    else "a bare value"
+                )
                 detail = f"it is {kind}; write {{{json.dumps(self._data.text_field)}: ...}}"
                 yield Rejection(source.shown_name, position, "not a JSON object", detail)
                 continue

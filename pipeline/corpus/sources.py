@@ -157,7 +157,9 @@ def _say_where_formats_differ(
             f"{len(names)} x {format_} ({names[0]}{', ...' if len(names) > 1 else ''})"
             for format_, names in sorted(by_format.items())
         )
-        say(f"note: input {redacted(given)!r} holds files of several formats, all of which are read: {counts}")
+        say(
+            f"note: input {redacted(given)!r} holds files of several formats, all of which are read: {counts}"
+        )
 
 
 def _say_what_is_left_out(given: str, listing: Listing, say: Callable[[str], object]) -> None:

@@ -8,7 +8,15 @@ import pytest
 
 from infra import metrics_logger
 from infra.metrics_logger import MetricsLogger
-from infra.tracking import attach, check_server, check_store, client_of, resolve_experiment, resolve_uri, start_run
+from infra.tracking import (
+    attach,
+    check_server,
+    check_store,
+    client_of,
+    resolve_experiment,
+    resolve_uri,
+    start_run,
+)
 from pipeline.config import TrackingConfig
 from pipeline.errors import ConfigError
 from pipeline.lineage import Artifact

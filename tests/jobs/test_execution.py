@@ -235,7 +235,9 @@ def test_a_record_that_finds_no_space_is_one_line_and_goes_on_later(job, monkeyp
         real(descriptor)
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(StorageError, match=r"job\.json cannot be written to .*out: No space left on device; free"):
+    with pytest.raises(
+        StorageError, match=r"job\.json cannot be written to .*out: No space left on device; free"
+    ):
         job()
     assert not list(job.output.glob(".job.json.*"))
     assert job().finished is not None

@@ -452,7 +452,12 @@ def test_own_ids_that_look_made_are_ids_all_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("a.csv", "id,text\r\n"), ("a.jsonl", ""), ("a.csv.gz", gzip.compress(b"id,text")), ("a.jsonl.gz", gzip.compress(b""))],
+    [
+        ("a.csv", "id,text\r\n"),
+        ("a.jsonl", ""),
+        ("a.csv.gz", gzip.compress(b"id,text")),
+        ("a.jsonl.gz", gzip.compress(b"")),
+    ],
 )
 def test_files_without_a_document_are_told_before_the_run(
     tmp_path: Path, name: str, text: str | bytes, tracking_uri: str
@@ -471,7 +476,10 @@ def test_shards_beside_their_corpus_are_no_part_of_it(tmp_path: Path, tracking_u
     (tmp_path / "corpus").mkdir()
     write_rows(tmp_path / "corpus", ROWS)
     config = config_for(
-        tmp_path, f"data.inputs={tmp_path}/corpus", f"output={tmp_path / output}", f"tracking.uri={tracking_uri}"
+        tmp_path,
+        f"data.inputs={tmp_path}/corpus",
+        f"output={tmp_path / output}",
+        f"tracking.uri={tracking_uri}",
     )
     first = prepare_job.run(config)
     expected = content(tmp_path)

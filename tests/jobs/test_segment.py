@@ -125,8 +125,12 @@ def test_a_few_broken_lines_are_left_out_counted_and_said(tmp_path):
 
 @pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress, zstandard.compress, bytes])
 @pytest.mark.parametrize("name", ["in.jsonl", "in.jsonl.gz", "in"])
-def test_compression_is_known_by_content(tmp_path: Path, compress: Callable[[bytes], bytes], name: str) -> None:
-    (tmp_path / name).write_bytes(compress(b'\x1e{"id": 1, "text": "A. B."}\n\xef\xbb\xbf{"id": 2, "text": "C."}\n'))
+def test_compression_is_known_by_content(
+    tmp_path: Path, compress: Callable[[bytes], bytes], name: str
+) -> None:
+    (tmp_path / name).write_bytes(
+        compress(b'\x1e{"id": 1, "text": "A. B."}\n\xef\xbb\xbf{"id": 2, "text": "C."}\n')
+    )
     made = segment.segment_file("punctuation_v1", [], tmp_path / name, tmp_path / "out.jsonl.GZ")
     assert made.documents == 2 and made.rejected == 0
     assert len(gzip.decompress((tmp_path / "out.jsonl.GZ").read_bytes()).splitlines()) == 2
@@ -154,7 +158,9 @@ def test_what_is_no_json_lines_is_named(tmp_path: Path, content: bytes, says: st
     assert "data." not in str(raised.value) and not (tmp_path / "out.jsonl").exists()
 
 
-def test_only_a_regular_file_of_this_machine_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_regular_file_of_this_machine_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     source = write(tmp_path / "in.jsonl", {"id": 1, "text": "A."})
     os.mkfifo(tmp_path / "pipe")

@@ -211,5 +211,10 @@ def test_a_mistyped_option_is_refused(options, near):
     """Else the model would have the family's own size."""
     with pytest.raises(ModelError, match=rf"trunk\.config\.{list(options)[1]} is no option of .*{near}"):
         new_config(TrunkConfig(config=options), max_positions=64)
-    known = {"model_type": "llama", "rope_theta": 1e4, "attn_implementation": "eager", "torch_dtype": "float32"}
+    known = {
+        "model_type": "llama",
+        "rope_theta": 1e4,
+        "attn_implementation": "eager",
+        "torch_dtype": "float32",
+    }
     assert new_config(TrunkConfig(config=known), max_positions=64).model_type == "llama"

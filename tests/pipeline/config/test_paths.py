@@ -186,5 +186,10 @@ def test_an_absolute_path_with_a_slash_too_few_is_told(tmp_path, monkeypatch):
     short = str(tmp_path).removeprefix("/")
     with pytest.raises(ConfigError, match=f"an absolute path is sqlite:///{tmp_path}/m.db"):
         load_config(None, [f"tracking.uri=sqlite:///{short}/m.db"])
-    for kept in (f"sqlite:///{tmp_path}/m.db", "sqlite:///m.db", "sqlite:///runs/m.db", "sqlite:///new/deep/m.db"):
+    for kept in (
+        f"sqlite:///{tmp_path}/m.db",
+        "sqlite:///m.db",
+        "sqlite:///runs/m.db",
+        "sqlite:///new/deep/m.db",
+    ):
         assert load_config(None, [f"tracking.uri={kept}"]).tracking.uri == kept

@@ -67,7 +67,14 @@ def test_a_corpus_and_its_shards_in_a_bucket(bucket: Any, tmp_path: Path) -> Non
 def test_markers_of_folders_are_no_documents_and_globs_of_folders_are_their_files(bucket: Any) -> None:
     client = botocore.session.get_session().create_client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
     rows = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
-    for key in ("marked/", "marked/sub/", "marked/empty/", "marked/gone_$folder$", "marked/_SUCCESS", "alone/"):
+    for key in (
+        "marked/",
+        "marked/sub/",
+        "marked/empty/",
+        "marked/gone_$folder$",
+        "marked/_SUCCESS",
+        "alone/",
+    ):
         client.put_object(Bucket="corpus", Key=key, Body=b"")
     for key in ("marked/a.jsonl", "marked/sub/b.jsonl"):
         client.put_object(Bucket="corpus", Key=key, Body=rows)
@@ -84,7 +91,9 @@ def test_markers_of_folders_are_no_documents_and_globs_of_folders_are_their_file
         said: list[str] = []
         sources = find_sources(DataConfig(inputs=(given,)), said.append)
         assert [source.name for source in sources] == names, given
-        assert given.endswith("s*") or "folder" in said[0] and "(," not in said[0] and "(sub/, sub/" not in said[0]
+        assert given.endswith("s*") or (
+            "folder" in said[0] and "(," not in said[0] and "(sub/, sub/" not in said[0]
+        )
     for given in ("s3://corpus/alone", "s3://corpus/alone/", "s3://corpus/marked/empty/"):
         with pytest.raises(CorpusError, match="no file in a folder of that name"):
             find_sources(DataConfig(inputs=(given,)))

@@ -295,7 +295,10 @@ def test_what_writers_leave_in_folders_of_their_own_is_left_out(tmp_path: Path, 
     assert len(said) == 2 and all(
         name in said[0] for name in ("7 x", "_temporary/0", "README.md", "LICENSE.txt")
     )
-    assert "several formats, all of which are read: 1 x JSON lines (a.jsonl); 1 x plain text (notes.txt)" in said[1]
+    assert (
+        "several formats, all of which are read: 1 x JSON lines (a.jsonl); 1 x plain text (notes.txt)"
+        in said[1]
+    )
     assert len(texts([], inputs=(f"{root}/_temporary",))) == 30
 
 
@@ -474,7 +477,9 @@ def test_files_with_byte_order_marks_that_were_joined(tmp_path: Path, name: str)
 
 
 @pytest.mark.parametrize("keys", [("data",), ("corpus", "docs"), ("a", "b", 'c"')])
-def test_documents_within_one_long_object_are_counted_and_named(tmp_path: Path, keys: tuple[str, ...]) -> None:
+def test_documents_within_one_long_object_are_counted_and_named(
+    tmp_path: Path, keys: tuple[str, ...]
+) -> None:
     tree: Any = [{"id": str(i), "text": "word " * 200} for i in range(200)]
     for key in reversed(keys):
         tree = {key: tree}
@@ -502,7 +507,15 @@ def test_utf16_without_a_mark_is_told(tmp_path: Path, encoding: str, name: str) 
 
 
 def test_backups_and_unfinished_files_are_left_out_of_folders(tmp_path: Path) -> None:
-    others = ("a.jsonl~", "#a.jsonl#", "a.jsonl.bak", "b.jsonl.tmp", "c.jsonl.part", "d.jsonl.crdownload", "e.LOCK")
+    others = (
+        "a.jsonl~",
+        "#a.jsonl#",
+        "a.jsonl.bak",
+        "b.jsonl.tmp",
+        "c.jsonl.part",
+        "d.jsonl.crdownload",
+        "e.LOCK",
+    )
     for name in ("a.jsonl", *others):
         (tmp_path / name).write_bytes(JSONL)
     said: list[str] = []
