@@ -100,8 +100,8 @@ def segment_file(
         num_lines = counts["documents"] + num_rejected
         if num_rejected > MAX_REJECTED_FRACTION * num_lines:
             raise CorpusError(
-                f"{num_rejected} of {num_lines} lines are no documents, more than {MAX_REJECTED_FRACTION:.0%}; the first: "
-                f"{rejected[0]}"
+                f"{num_rejected} of {num_lines} lines are no documents, more than {MAX_REJECTED_FRACTION:.0%}; "
+                f"the first: {rejected[0]}"
             )
     return Segmented(**counts, rejected=num_rejected, first_rejected=str(rejected[0]) if rejected else None)
 

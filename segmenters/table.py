@@ -70,9 +70,7 @@ def _check_types(name: str, factory: Any, options: Mapping[str, Any]) -> None:
     hints = typing.get_type_hints(factory)
     for key, value in options.items():
         kinds = set(typing.get_args(hints.get(key)) or (hints.get(key),))
-        if kinds <= {bool, int, float, str, type(None)}:
-            if type(value) not in kinds and not (type(value) is int and float in kinds):
-                wanted = " or ".join(
-                    sorted("null" if kind is type(None) else kind.__name__ for kind in kinds)
-                )
-                raise SegmenterError(f"segmenter {name!r}: option {key}={value!r} must be of type {wanted}")
+        fits = type(value) in kinds or (type(value) is int and float in kinds)
+        if kinds <= {bool, int, float, str, type(None)} and not fits:
+            wanted = " or ".join(sorted("null" if one is type(None) else one.__name__ for one in kinds))
+            raise SegmenterError(f"segmenter {name!r}: option {key}={value!r} must be of type {wanted}")

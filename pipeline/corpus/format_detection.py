@@ -198,7 +198,8 @@ def _chosen(path: str, head: bytes, is_whole: bool, said: _Name, data: DataConfi
         if given in (None, columnar):
             return columnar
         raise CorpusError(
-            f"input {path!r} is {FORMAT_NAMES[columnar]}, and data.format says {given}; set data.format={columnar} or auto"
+            f"input {path!r} is {FORMAT_NAMES[columnar]}, and data.format says {given}; "
+            f"set data.format={columnar} or auto"
         )
     unread = unread_format_of(head)
     if unread is None and encoding == "utf-8" and head[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -261,8 +262,8 @@ def _check_json_lines(
     wrapped = array_in_object(text, text_field) if is_whole and shape == "lines" else None
     if wrapped is not None:
         raise CorpusError(
-            f"input {path!r} is one JSON object with its documents in the array {'.'.join(wrapped)!r}, not a document a "
-            f"line; {array_remedy(path, wrapped)}"
+            f"input {path!r} is one JSON object with its documents in the array {'.'.join(wrapped)!r}, not a document "
+            f"a line; {array_remedy(path, wrapped)}"
         )
     lines = [line for line in complete_lines(text, is_whole) if line.strip()]
     if lines and not is_told and not any(line.lstrip()[0] in '{["' for line in lines) and len(lines) > 1:
