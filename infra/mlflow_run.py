@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import socket
+import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -251,7 +252,20 @@ def _experiment_id(tracking: TrackingConfig) -> str:
 
 
 def _knock(uri: str) -> None:
-    """Raise `OSError` where no one listens at the port of a database: MLflow would ask it for minutes."""
+    """Raise where no one listens at the port of a database, or a file is none: MLflow would ask it for minutes."""
+    if (file := sqlite_path(uri)) is not None and file.exists():
+        if file.is_dir():
+            raise IsADirectoryError("it is a folder; name a file in it")
+        if not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)):
+            raise PermissionError("it or its folder cannot be written; allow it, or name another")
+        with contextlib.closing(
+            sqlite3.connect(file, timeout=_KNOCK_SECONDS, isolation_level=None)
+        ) as database:
+            try:
+                database.execute("PRAGMA schema_version")
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error):  # another job writes, for which MLflow waits
+                    raise
     parts = urlsplit(uri)
     kind = parts.scheme.partition("+")[0]
     if parts.hostname is None or kind not in _DATABASE_PORTS or "," in parts.netloc:

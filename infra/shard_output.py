@@ -19,10 +19,10 @@ from pydantic_core import from_json
 
 from infra.storage import TEMPORARY_SUFFIX, Folder
 from pipeline.corpus import Rejection
-from pipeline.corpus.work_units import id_hash, is_made_id
+from pipeline.corpus.work_units import has_made_form, id_hash
 from pipeline.errors import ConfigError, ShardError
 from pipeline.output_files import RECORD_NAME, is_of_job
-from pipeline.shards.format import TOKENIZER_FOLDER
+from pipeline.shards.format import OWN_IDS_LIKE_MADE, TOKENIZER_FOLDER
 from pipeline.shards.manifest import MANIFEST, PROGRESS, Identity, Manifest, ShardRecord
 from pipeline.tokenization.tokenizer import Tokenizer
 
@@ -162,8 +162,10 @@ class ShardOutput:
             return split.id_hashes
         hashes: list[int] = []
         for record in split.shards:
-            batch = pa.ipc.open_file(self.folder.read(record.file)).get_batch(0)
-            hashes += [id_hash(one) for one in batch["doc_id"].to_pylist() if not is_made_id(one)]
+            shard = pa.ipc.open_file(self.folder.read(record.file))
+            own = set(json.loads(shard.schema.metadata[b"sllm"]).get(OWN_IDS_LIKE_MADE, ()))
+            ids = enumerate(shard.get_batch(0)["doc_id"].to_pylist())
+            hashes += [id_hash(one) for row, one in ids if row in own or not has_made_form(one)]
         return np.array(hashes, np.uint64)
 
     def write_rejected(self, splits: Iterable[tuple[int, FinishedWorkUnit]]) -> None:

@@ -5,6 +5,7 @@ Everything heavy is imported inside the command that needs it, so that `--help` 
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import gc
 import importlib
@@ -123,8 +124,20 @@ def _mendable(error: BaseException | None) -> BaseException | None:
         in_task = getattr(error, "cause", None)  # Ray wraps what a task raised, with its traceback as message
         if isinstance(error, SllmError | SegmenterError) and in_task is None:
             return error
+        if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+            place = f" at {error.filename}" if error.filename is not None else ""
+            return SllmError(
+                f"{error.strerror}{place}: {_OF_THE_DISK[error.errno]}, then run the same command again"
+            )
         error = in_task or error.__cause__
     return None
+
+
+_OF_THE_DISK = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some space, or name a place with more"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "allow it, or name another place"),
+}
+"""What a file system refuses, and what to do."""
 
 
 def _complain(message: str) -> None:

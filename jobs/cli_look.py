@@ -33,7 +33,9 @@ def lineage(
 
 def inspect(
     shards: Annotated[str, typer.Argument(help="Folder or URL of shards."), PATH],
-    samples: Annotated[int, typer.Option("--samples", help="Documents to show with their sentences.")] = 2,
+    samples: Annotated[
+        int, typer.Option("--samples", min=0, help="Documents to show with their sentences.")
+    ] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     plot: Annotated[
         str | None,

@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jobs.segment import output_file
 from pipeline.errors import ConfigError, ShardError
 from pipeline.shards.format import Documents, Shards, SplitName, open_shards
 from pipeline.tokenization.tokenizer import Tokenizer
@@ -166,7 +166,7 @@ def _plot(shards: Shards, file: str) -> None:
     for axis in axes:
         axis.legend()
     try:
-        figure.savefig(Path(file))
+        figure.savefig(output_file(file))
     except (ValueError, OSError) as error:
         raise ConfigError(f"the histograms cannot be written to {file!r}: {error}") from error
     finally:

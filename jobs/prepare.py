@@ -136,6 +136,7 @@ def gather(config: Config, output: str) -> Materials:
 
     Raises `SegmenterError`, `ConfigError` or `CorpusError` for what is missing or damaged, before any other work.
     """
+    build_filters(config.data.filters)
     segmenter = segmenters.load(config.segmenter.name, **config.segmenter.options)
     tokenizer = _given_tokenizer(config.tokenizer)
     data = config.data
@@ -148,7 +149,16 @@ def gather(config: Config, output: str) -> Materials:
         data = data.model_copy(update=named)
     sources = find_sources(data)
     work_unit_bytes = config.prepare.work_unit_bytes or choose_work_unit_bytes(sources)
-    return Materials(segmenter, survey_all(sources, data, work_unit_bytes), work_unit_bytes, tokenizer)
+    surveys = survey_all(sources, data, work_unit_bytes)
+    if not any(survey.pieces and survey.source.has_rows for survey in surveys):
+        raise _no_document(config)
+    return Materials(segmenter, surveys, work_unit_bytes, tokenizer)
+
+
+def _no_document(config: Config) -> CorpusError:
+    return CorpusError(
+        f"there is no document in {', '.join(config.data.inputs + config.data.dev_inputs)}: name files that hold some"
+    )
 
 
 def _given_tokenizer(config: TokenizerConfig) -> Tokenizer | None:
@@ -303,4 +313,4 @@ def _check_rejected(config: Config, output: str, finished: dict[int, FinishedWor
             f"{redacted(output.rstrip('/'))}/{REJECTED}"
         )
     if documents == 0:
-        raise CorpusError(f"there is no document in {', '.join(config.data.inputs + config.data.dev_inputs)}")
+        raise _no_document(config)

@@ -5,16 +5,24 @@ import dataclasses
 import gzip
 import json
 import os
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
 import segmenters
 from pipeline.config import DataConfig
-from pipeline.config.paths import resolved_options
+from pipeline.config.paths import is_url, resolved_options
+from pipeline.corpus.encodings import other_encoding
+from pipeline.corpus.format_detection import FORMAT_NAMES, HEAD_BYTES, detect
 from pipeline.corpus.formats.fields import MISSING, field_value, json_value, repeated_key, shortly
-from pipeline.corpus.formats.lines import decoded, without_marks
+from pipeline.corpus.formats.lines import RECORD_SEPARATOR, decoded, lines, without_marks
+from pipeline.corpus.known_content import (
+    COMPRESSION_SUFFIXES,
+    columnar_format_of,
+    compression_of,
+    utf16_without_mark,
+)
+from pipeline.corpus.streams import Compression, first_bytes, text_chunks
 from pipeline.errors import ConfigError, CorpusError
 from pipeline.unique_keys import read_value
 from segmenters import Segmenter, SegmenterError
@@ -64,9 +72,10 @@ def segment_file(
 ) -> Segmented:
     """Write `{"id", "ends"}` for each document `{"id", "text", ...}` of `source`, in its order.
 
-    Files whose name ends in `.gz` are gzip. The output appears whole or not at all. A line that is no document is left
-    out and counted. Raises `ConfigError` for an unknown segmenter or option, `CorpusError` for a file that cannot be
-    read, or where more lines than `MAX_REJECTED_FRACTION` are no documents.
+    `source` is plain or compressed, as its content says; an output whose name ends in `.gz` is gzip. The output appears
+    whole or not at all. A line that is no document is left out and counted. Raises `ConfigError` for an unknown
+    segmenter or option and for an output that cannot be written, `CorpusError` for a file that cannot be read, or where
+    more lines than `MAX_REJECTED_FRACTION` are no documents.
     """
     chosen = build(segmenter, options)
     counts = {"documents": 0, "characters": 0, "sentences": 0}
@@ -79,8 +88,8 @@ def segment_file(
         if not rejected:
             rejected.append(error)
 
-    documents = read_documents(Path(source), text_field, id_field, reject)
-    with written_aside(Path(output), Path(source)) as file:
+    documents = read_documents(source, text_field, id_field, reject)
+    with written_aside(output, source) as file:
         for batch in _batches(documents):
             for (identity, text), ends in zip(batch, chosen.split([text for _, text in batch]), strict=True):
                 line = json.dumps({"id": identity, "ends": ends.tolist()}, ensure_ascii=True)
@@ -88,11 +97,11 @@ def segment_file(
                 counts["documents"] += 1
                 counts["characters"] += len(text)
                 counts["sentences"] += len(ends)
-        lines = counts["documents"] + num_rejected
-        if num_rejected > MAX_REJECTED_FRACTION * lines:
+        num_lines = counts["documents"] + num_rejected
+        if num_rejected > MAX_REJECTED_FRACTION * num_lines:
             raise CorpusError(
-                f"{num_rejected} of {lines} lines are no documents, more than {MAX_REJECTED_FRACTION:.0%}; the first: "
-                f"{rejected[0]}"
+                f"{num_rejected} of {num_lines} lines are no documents, more than {MAX_REJECTED_FRACTION:.0%}; "
+                f"the first: {rejected[0]}"
             )
     return Segmented(**counts, rejected=num_rejected, first_rejected=str(rejected[0]) if rejected else None)
 
@@ -102,35 +111,46 @@ def _raise(error: CorpusError) -> None:
 
 
 def read_documents(
-    path: Path,
+    source: str | Path,
     text_field: str = "text",
     id_field: str = "id",
     reject: Callable[[CorpusError], None] = _raise,
 ) -> Iterator[tuple[Any, str]]:
-    """Id and text of each line of a JSONL file, gzip or plain; empty lines are passed over.
+    """Id and text of each line of a JSONL file or URL, plain or compressed; empty lines are passed over.
 
     A line that is no document goes to `reject`, as a `CorpusError` naming the file, the line, and what is wrong with
-    it; by default that is raised. A file that cannot be read always raises one.
+    it; by default that is raised. A file that cannot be read, or is no JSON lines, always raises one.
     """
-    number = 0
-    try:
-        with _open(path, "rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if not line.strip():
-                    continue
-                try:
-                    document = _document(line, f"{path}:{number}", text_field, id_field)
-                except CorpusError as error:
-                    reject(error)
-                    continue
-                yield document
-    except (OSError, EOFError, zlib.error) as error:
-        where = f"{path}, after line {number}" if number else str(path)
-        raise CorpusError(f"cannot read {where}: {getattr(error, 'strerror', None) or error}") from error
+    path = str(source)
+    chunks = text_chunks(path, _compression(path, text_field))
+    for number, (line, _) in enumerate(lines(chunks, limit=2**62), 1):
+        if not line or line.isspace():
+            continue
+        try:
+            document = _document(line, f"{path}:{number}", text_field, id_field)
+        except CorpusError as error:
+            reject(error)
+            continue
+        yield document
+
+
+def _compression(path: str, text_field: str) -> Compression:
+    """How the JSON lines are compressed. Raises `CorpusError` for a file of another format or encoding."""
+    if Path(path).is_dir():
+        raise CorpusError(f"{path} is a folder: name a file of JSON lines")
+    stored = first_bytes(path, HEAD_BYTES)
+    compression = compression_of(stored)
+    columnar = columnar_format_of(stored)
+    if columnar:
+        raise CorpusError(f"{path} is {FORMAT_NAMES[columnar]}: write its rows as JSON lines")
+    if not compression and (other_encoding(stored) or utf16_without_mark(stored)):
+        raise CorpusError(f"{path} is UTF-16 or UTF-32: make it UTF-8, for example with iconv")
+    detect(path, path.rpartition("/")[2], DataConfig(format="jsonl", text_field=text_field))
+    return compression
 
 
 def _document(line: bytes, where: str, text_field: str, id_field: str) -> tuple[Any, str]:
-    text = decoded(without_marks(line))
+    text = decoded(without_marks(line).removeprefix(RECORD_SEPARATOR))
     if not isinstance(text, str):
         raise CorpusError(f"{where}: not UTF-8 ({text.reason} at byte {text.start})")
     try:
@@ -164,33 +184,45 @@ def _batches(documents: Iterable[tuple[Any, str]]) -> Iterator[list[tuple[Any, s
         yield batch
 
 
-def _open(path: Path, mode: str) -> IO[bytes]:
-    return cast("IO[bytes]", gzip.open(path, mode) if path.name.endswith(".gz") else path.open(mode))
+def output_file(output: str | Path) -> Path:
+    """Where to write one file. Raises `ConfigError` for a URL, a folder, and what is no regular file."""
+    path = Path(output)
+    if is_url(str(output)):
+        raise ConfigError(f"cannot write {output}: it is a URL; name a file of this machine")
+    if path.is_dir() or not path.name:
+        raise ConfigError(f"cannot write {path}: it is a folder; name a file in it")
+    if path.exists() and not path.is_file():
+        raise ConfigError(
+            f"cannot write {path}: it is no regular file, and would be replaced by one; name another file"
+        )
+    return path
 
 
 @contextlib.contextmanager
-def written_aside(path: Path, source: Path) -> Iterator[IO[bytes]]:
-    """A file that takes the name `path` when all is written, and leaves nothing behind after an error.
+def written_aside(output: str | Path, source: str | Path) -> Iterator[IO[bytes]]:
+    """A file that takes the name `output` when all is written, and leaves nothing behind after an error.
 
-    Raises `ConfigError` where it would take the place of `source`, which is read.
+    Raises `ConfigError` where it would take the place of `source`, which is read, and where it cannot be written.
     """
-    if path.exists() and source.exists() and path.samefile(source):
+    path = output_file(output)
+    if path.exists() and Path(source).exists() and path.samefile(source):
         raise ConfigError(f"{path} is what is read, and would be replaced: name another file")
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part" + (".gz" if path.name.endswith(".gz") else ""))
+    compression = COMPRESSION_SUFFIXES.get(path.suffix.removeprefix(".").lower(), "")
+    if compression not in ("", "gzip"):
+        raise ConfigError(
+            f"cannot write {path}: {compression}, as its name says, is not written; name it without, or with .gz"
+        )
+    aside = path.with_name(f".{os.getpid()}.part.{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = _open(aside, "wb")
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
-    try:
-        with file:
+        with cast("IO[bytes]", gzip.open(aside, "wb") if compression else aside.open("wb")) as file:
             yield file
-        try:
-            aside.replace(path)
-        except OSError as error:
-            raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+        aside.replace(path)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
 
 
 def list_segmenters() -> None:

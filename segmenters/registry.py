@@ -1,8 +1,11 @@
 """The table of segmenters by name, and the way from a name to an object."""
 
+import dataclasses
 import difflib
 import importlib
 import importlib.metadata
+import typing
+from collections.abc import Mapping
 from typing import Any
 
 from segmenters.contract import Segmenter, SegmenterError
@@ -48,6 +51,7 @@ def load(name: str, **options: Any) -> Segmenter:
         factory = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
         raise SegmenterError(f"segmenter {name!r} ({target}) cannot be imported: {error}") from error
+    _check_types(name, factory, options)
     try:
         segmenter = factory(**options)
     except TypeError as error:
@@ -57,3 +61,16 @@ def load(name: str, **options: Any) -> Segmenter:
             f"{target} is not a segmenters.Segmenter; subclass it (see segmenters/contract.py)"
         )
     return segmenter
+
+
+def _check_types(name: str, factory: Any, options: Mapping[str, Any]) -> None:
+    """Raise `SegmenterError` for a value of another type than the option's; a number for a float may be whole."""
+    if not dataclasses.is_dataclass(factory):
+        return
+    hints = typing.get_type_hints(factory)
+    for key, value in options.items():
+        kinds = set(typing.get_args(hints.get(key)) or (hints.get(key),))
+        fits = type(value) in kinds or (type(value) is int and float in kinds)
+        if kinds <= {bool, int, float, str, type(None)} and not fits:
+            wanted = " or ".join(sorted("null" if one is type(None) else one.__name__ for one in kinds))
+            raise SegmenterError(f"segmenter {name!r}: option {key}={value!r} must be of type {wanted}")

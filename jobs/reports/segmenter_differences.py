@@ -2,7 +2,7 @@
 
 import dataclasses
 import html
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.segment import build, read_documents, written_aside
+from pipeline.corpus.format_detection import HEAD_BYTES
+from pipeline.corpus.formats.json_shape import json_shape
+from pipeline.corpus.formats.lines import without_marks
+from pipeline.corpus.known_content import compression_of
+from pipeline.corpus.streams import first_bytes, text_chunks
 from pipeline.errors import CorpusError
 from segmenters.contract import Ends
 
@@ -49,7 +54,7 @@ def compare(names: Sequence[str], source: str | Path, max_characters: int = 20_0
 
     Raises `ConfigError` for an unknown segmenter, `CorpusError` for a file that cannot be read.
     """
-    path = Path(source)
+    path = str(source)
     texts, size = list[str](), 0
     for text in _texts(path):
         texts.append(text[: max_characters - size])
@@ -59,13 +64,17 @@ def compare(names: Sequence[str], source: str | Path, max_characters: int = 20_0
     return Comparison(texts, {name: build(name).split(texts) for name in names})
 
 
-def _texts(path: Path) -> list[str]:
-    if ".jsonl" in path.suffixes:
-        return [text for _, text in read_documents(path)]
+def _texts(path: str) -> Iterable[str]:
+    if Path(path).is_dir():
+        raise CorpusError(f"{path} is a folder: name a file")
+    compression = compression_of(first_bytes(path, HEAD_BYTES))
+    start = next(text_chunks(path, compression), b"")[:HEAD_BYTES]
+    is_whole = len(start) < HEAD_BYTES
+    if ".jsonl" in Path(path).suffixes or json_shape(start.decode(errors="replace"), is_whole) == "lines":
+        return (text for _, text in read_documents(path))
+    data = b"".join(text_chunks(path, compression))
     try:
-        return [path.read_bytes().decode("utf-8")]
-    except OSError as error:
-        raise CorpusError(f"cannot read {path}: {error.strerror}") from error
+        return [without_marks(data).decode()]
     except UnicodeDecodeError as error:
         raise CorpusError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from error
 
@@ -76,7 +85,7 @@ def show_or_write(names: Sequence[str], source: str | Path, html_page: str | Pat
     if html_page is None:
         show(comparison)
         return
-    with written_aside(Path(html_page), Path(source)) as file:
+    with written_aside(html_page, source) as file:
         file.write(page(comparison).encode("utf-8", errors="replace"))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from infra.storage import Folder
+from infra.storage import Folder, StorageError
 from pipeline.config.paths import is_url, resolved_path
 from pipeline.errors import ConfigError
 from pipeline.lineage import (
@@ -150,7 +150,13 @@ class LocalPlace:
 
     def write(self, record: JobRecord) -> None:
         """See `JobPlace`."""
-        write_record(self._output, record)
+        try:
+            write_record(self._output, record)
+        except OSError as error:
+            raise StorageError(
+                f"{RECORD_NAME} cannot be written to {self._output}: {error.strerror}; free some space or allow it, "
+                f"then run the same command again"
+            ) from error
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:

@@ -64,6 +64,7 @@ class DataConfig(Section):
     def _is_known(cls, value: str) -> str:
         try:
             name = codecs.lookup(value).name
+            b"a".decode(value, "replace")  # refused by rot13 and the like, and by idna
             codecs.getincrementaldecoder(value)().decode(b"", final=True)
             "".encode(value)
         except (LookupError, UnicodeError, ValueError) as error:

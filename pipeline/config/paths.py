@@ -137,7 +137,11 @@ def resolved_input(given: str) -> str:
 def resolved_tracking_uri(given: str) -> str:
     """As `resolved_path`, for the address of a tracking store: the file in `sqlite:///FILE` too."""
     if given.startswith(_SQLITE) and given != "sqlite:///:memory:":
-        return _SQLITE + resolved_path(given.removeprefix(_SQLITE))
+        path = resolved_path(given.removeprefix(_SQLITE))
+        rooted = Path("/", path)
+        if not Path(path).parent.exists() and rooted.parent.is_dir():
+            raise PathError(f"{given!r} names a folder below this one: an absolute path is {_SQLITE}{rooted}")
+        return _SQLITE + path
     if is_url(given):  # `file:` is MLflow's own, not a path of ours
         return _VARIABLE.sub(lambda found: _value_of(found, given), given)
     return resolved_path(given)

@@ -8,12 +8,14 @@ stays), and only then are shards made. So what is dropped depends on the corpus 
 import dataclasses
 import functools
 import hashlib
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline.config import FilterConfig
 from pipeline.errors import ConfigError
@@ -152,10 +154,20 @@ def build_filters(configs: Sequence[FilterConfig]) -> dict[str, Filter | Dedupli
     """The filters, in their order. Raises `ConfigError` for a wrong option, or a package that is missing."""
     built: dict[str, Filter | Deduplicator] = {}
     for config in configs:
+        kind: Any = FILTERS[config.name]
+        unknown = [key for key in config.options if key not in inspect.signature(kind).parameters]
+        if config.name in built:
+            raise ConfigError(f"data.filters: {config.name} stands there twice: write all its options in one")
         try:
-            built[config.name] = FILTERS[config.name](**config.options)
+            if unknown:
+                raise TypeError(f"it has no option {unknown[0]!r}")
+            built[config.name] = TypeAdapter(kind).validate_python(config.options)
             if isinstance(built[config.name], NearDuplicates):
                 _datasketch()
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            raise ConfigError(f"data.filters: {config.name}, option {key}: {first['msg']}") from error
         except TypeError as error:
             raise ConfigError(f"data.filters: {config.name} does not take these options: {error}") from error
         except ImportError as error:

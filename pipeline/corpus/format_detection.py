@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import re
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -12,11 +11,13 @@ from pipeline.corpus.formats.json_shape import (
     SHAPE_NAMES,
     Shape,
     array_in_object,
+    array_remedy,
     complete_lines,
     has_text,
     json_shape,
     shape_remedy,
     share_of_objects,
+    without_separators,
 )
 from pipeline.corpus.known_content import (
     BINARY,
@@ -30,6 +31,7 @@ from pipeline.corpus.known_content import (
     is_text,
     page_of,
     unread_format_of,
+    utf16_without_mark,
 )
 from pipeline.corpus.streams import Compression, decompressed, first_bytes
 from pipeline.errors import CorpusError
@@ -61,7 +63,7 @@ _TEXT = re.compile(
     r"|fish|bat|ps1|sql|yaml|yml|toml|ini|cfg|conf|cmake|mk|gradle|proto|diff|patch|srt|vtt|po"
     r"|json5"
 )
-_NAMES: dict[str, str] = {
+FORMAT_NAMES: dict[str, str] = {
     "text": "plain text",
     "jsonl": "JSON lines",
     "parquet": "Parquet",
@@ -123,7 +125,7 @@ def detect(path: str, name: str, data: DataConfig) -> Reading | None:
     if compression and chosen in ("parquet", "arrow"):
         raise CorpusError(f"input {path!r}: a {chosen} file is read as it is; uncompress it first")
     if data.format == "auto" and said.format is not None and said.format != chosen:
-        notes.append(f"is {_NAMES[chosen]}, though its name says {_NAMES[said.format]}")
+        notes.append(f"is {FORMAT_NAMES[chosen]}, though its name says {FORMAT_NAMES[said.format]}")
     if chosen != "csv":
         return Reading(chosen, compression, note=" and ".join(notes))
     text = head.decode(data.encoding, errors="replace").removeprefix("\ufeff")
@@ -196,27 +198,30 @@ def _chosen(path: str, head: bytes, is_whole: bool, said: _Name, data: DataConfi
         if given in (None, columnar):
             return columnar
         raise CorpusError(
-            f"input {path!r} is {_NAMES[columnar]}, and data.format says {given}; set data.format={columnar} or auto"
+            f"input {path!r} is {FORMAT_NAMES[columnar]}, and data.format says {given}; "
+            f"set data.format={columnar} or auto"
         )
     unread = unread_format_of(head)
     if unread is None and encoding == "utf-8" and head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         unread = UTF16
+    if unread is None and encoding == "utf-8" and b"\0" in head:
+        unread = utf16_without_mark(head)
     if unread is None and encoding == "utf-8" and b"\0" in head and not is_text(head):
         unread = None if _is_utf8(head) or given or said.format in ("parquet", "arrow") else BINARY
     if unread is not None:
         raise _unread(path, unread)
     if given is None and said.unread is not None:
         raise _unread(path, Unread(f"{said.unread.what} by its name", said.unread.remedy))
-    text = head.decode(encoding, errors="replace").removeprefix("\ufeff")
+    text = without_separators(head.decode(encoding, errors="replace").removeprefix("\ufeff"))
     wanted = given or said.format
     if wanted in ("parquet", "arrow") and head:
         other = page_of(text) or (None if is_text(head) else BINARY)
         raise CorpusError(
-            f"input {path!r} is no {_NAMES[wanted]} file, as {'data.format' if given else 'its name'} says, but "
+            f"input {path!r} is no {FORMAT_NAMES[wanted]} file, as {'data.format' if given else 'its name'} says, but "
             f"{other.what if other else 'text'}; {other.remedy if other else 'name its format in data.format'}"
         )
     if wanted in ("jsonl", "csv") and (page := page_of(text)):
-        raise CorpusError(f"input {path!r} is {page.what}, and no {_NAMES[wanted]}; {page.remedy}")
+        raise CorpusError(f"input {path!r} is {page.what}, and no {FORMAT_NAMES[wanted]}; {page.remedy}")
     shape = json_shape(text, is_whole)
     if wanted == "jsonl" or given is not None:
         if wanted == "jsonl":
@@ -256,10 +261,9 @@ def _check_json_lines(
         )
     wrapped = array_in_object(text, text_field) if is_whole and shape == "lines" else None
     if wrapped is not None:
-        name = path.rpartition("/")[2]
         raise CorpusError(
-            f"input {path!r} is one JSON object with its documents in the array {wrapped!r}, not a document a line; "
-            f"write a document a line: jq -c '.[{json.dumps(wrapped)}][]' {name} > {name}.jsonl"
+            f"input {path!r} is one JSON object with its documents in the array {'.'.join(wrapped)!r}, not a document "
+            f"a line; {array_remedy(path, wrapped)}"
         )
     lines = [line for line in complete_lines(text, is_whole) if line.strip()]
     if lines and not is_told and not any(line.lstrip()[0] in '{["' for line in lines) and len(lines) > 1:

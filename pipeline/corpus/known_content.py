@@ -20,7 +20,7 @@ COMPRESSION_SUFFIXES: dict[str, Compression] = {
     "lz4": "lz4",
 }
 
-_CONTROL = re.compile(r"[\x00-\x07\x0e-\x1a\x1c-\x1f]")
+_CONTROL = re.compile(r"[\x00-\x07\x0e-\x1a\x1c\x1d\x1f]")
 _UNPACK = "unpack it first"
 _CONVERT = "write it as Parquet or JSON lines"
 _EXPORT = "export its tables as CSV or Parquet"
@@ -212,6 +212,18 @@ def unread_format_of(head: bytes) -> Unread | None:
     if head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < 2**27 and head[4:8] == b"\0\0\0\0":
         return _WEIGHTS
     return next((kind for magic, kind in _UNREAD_TEXT if head.startswith(magic)), None)
+
+
+def utf16_without_mark(head: bytes) -> Unread | None:
+    """UTF-16 without a byte order mark, of text that is mostly ASCII: each other byte is zero."""
+    pairs = head[: len(head) // 2 * 2]
+    zeros = (pairs[0::2].count(0), pairs[1::2].count(0))
+    if len(pairs) < 8 or max(zeros) < 0.7 * len(pairs) / 2 or min(zeros) > 0:
+        return None
+    encoding = "utf-16-le" if zeros[1] else "utf-16-be"
+    if _CONTROL.search(pairs.decode(encoding, errors="replace")):
+        return None
+    return Unread("text in UTF-16 without a byte order mark", f"set data.encoding={encoding}")
 
 
 def page_of(text: str) -> Unread | None:

@@ -208,21 +208,30 @@ def _list_url(given: str) -> Listing:
     chain = given.partition("::")[2]
 
     def found(paths: dict[str, dict[str, object]], base: str) -> Listing:
-        files, markers = [], []
+        files = []
+        left_out: dict[str, list[str]] = {}
         for path, info in paths.items():
-            name = path.removeprefix(base).lstrip("/")
-            if not name or name.endswith("/"):
-                markers.append(name)
+            name = path.lstrip("/").removeprefix(base.lstrip("/")).lstrip("/")
+            if not name:
+                continue  # the marker of the folder itself
+            if name.endswith("/"):
+                left_out.setdefault("folder marker", []).append(name)
             elif info.get("type", "file") == "file":
                 size = info.get("size")
                 url = file_system.unstrip_protocol(path) + (f"::{chain}" if chain else "")
                 files.append(FoundFile(url, name, size if isinstance(size, int) else None, url))
-        return Listing(files, False, {"folder marker": markers} if any(markers) else {})
+            elif info.get("type") == "directory" and "**" not in root:
+                left_out.setdefault("folder that the glob fits", []).append(name)
+        return Listing(files, False, left_out)
 
     if file_system.isdir(root):
         base = root.rstrip("/")
         return found(file_system.find(base, detail=True), base)
     plain = root.partition("?")[0] if "*" not in root else root
+    if "versionid=" in root.removeprefix(plain).lower():
+        raise CorpusError(
+            f"input {given!r}: the newest version alone is read; take the query off, or fetch the file"
+        )
     for key in dict.fromkeys((root, plain)):
         if file_system.isfile(key):
             name = plain.rstrip("/").rpartition("/")[2]
@@ -235,7 +244,18 @@ def _list_url(given: str) -> Listing:
         return Listing([], False)
     parts = root.split("/")
     fixed = next(i for i, part in enumerate(parts) if any(c in part for c in "*?["))
-    return found(file_system.glob(root, detail=True), "/".join(parts[:fixed]))
+    base = "/".join(parts[:fixed])
+    fitting = file_system.glob(root, detail=True)
+    if not any(
+        info.get("type", "file") == "file" and not path.endswith("/") for path, info in fitting.items()
+    ):
+        # Folders alone: their files are meant, as in a listing of this machine.
+        fitting = {
+            path: info
+            for folder in sorted(fitting)
+            for path, info in file_system.find(folder.rstrip("/"), detail=True).items()
+        }
+    return found(fitting, base)
 
 
 def _list_web(given: str) -> Listing:

@@ -8,12 +8,16 @@ from pipeline.corpus.format_detection import starts_like_ours
 from pipeline.corpus.listing import FoundFile, Listing
 from pipeline.corpus.streams import open_binary
 from pipeline.errors import CorpusError
+from pipeline.output_files import RECORD_NAME, is_of_job
 
 _NEVER_DATA = re.compile(
     r"_SUCCESS|_metadata|_common_metadata|_committed_.*|_started_.*|.*\.crc|.*_\$folder\$"
     r"|Thumbs\.db|desktop\.ini"
 )
 _NEVER_DATA_FOLDERS = frozenset(("_temporary", "_delta_log", "_spark_metadata", "__MACOSX", "__pycache__"))
+_UNFINISHED = re.compile(
+    r".*(~|\.(bak|orig|swp|tmp|temp|part|partial|crdownload|aria2|lock|inprogress))|#.*#", re.IGNORECASE
+)
 _BESIDE_DATA = re.compile(
     r"(README|LICEN[CS]E|COPYING|NOTICE|CITATION|CHANGELOG|AUTHORS)([.\-_].*)?|dataset_infos?\.json"
     r"|.*\.(md5|sha1|sha256|sha512)|(MD5|SHA1|SHA256|SHA512)SUMS?(\.txt)?|checksums?(\.txt)?",
@@ -32,6 +36,21 @@ def leave_out_markers(listing: Listing) -> None:
         for name in by_name
         if _NEVER_DATA.fullmatch(name.rpartition("/")[2]) or _NEVER_DATA_FOLDERS.intersection(name.split("/"))
     }
+    left_out |= {
+        name: "backup or unfinished file"
+        for name in by_name
+        if _UNFINISHED.fullmatch(name.rpartition("/")[2])
+    }
+    for name, file in by_name.items():
+        folder, slash, last = name.rpartition("/")
+        within = folder + slash
+        if last in (RECORD_NAME, "manifest.json") and starts_like_ours(file.path):
+            left_out |= {
+                other: "file of shards"
+                for other in by_name
+                if other.startswith(within) and is_of_job(other.removeprefix(within), "shards")
+            }
+            left_out[name] = "marker"
     for name, file in by_name.items():
         folder = name.rpartition("/")[0]
         last = name.rpartition("/")[2]

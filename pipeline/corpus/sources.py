@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from pipeline.config import DataConfig
-from pipeline.corpus.format_detection import Format, Reading, detect, named_reading
+from pipeline.corpus.format_detection import FORMAT_NAMES, Format, Reading, detect, named_reading
 from pipeline.corpus.listing import FoundFile, Listing, list_input
 from pipeline.corpus.markers import beside_data, leave_out_markers, take_out
 from pipeline.corpus.streams import Compression
@@ -37,6 +37,8 @@ class Source:
     """All its documents go to the dev split."""
     delimiter: str = ","
     """Between the cells of CSV."""
+    has_rows: bool = True
+    """Not so for CSV of only a header line."""
     shown_name: str = ""
     """For people: the name, or the path where another file has the same name."""
 
@@ -107,6 +109,7 @@ def _sources_of(given: str, data: DataConfig, say: Callable[[str], object]) -> l
         raise CorpusError(f"{refused[0]}{more}")
     if not listing.files:
         raise CorpusError(f"input {given!r} holds nothing to read: {_left_out(listing)}")
+    _say_where_formats_differ(given, listing, readings, say)
     sources = []
     for file in listing.files:
         reading = readings[file.name]
@@ -119,7 +122,12 @@ def _sources_of(given: str, data: DataConfig, say: Callable[[str], object]) -> l
                 f"again with its rows, or take it out of data.inputs"
             )
         source = Source(
-            file.path, file.name, reading.format, reading.compression, delimiter=reading.delimiter
+            file.path,
+            file.name,
+            reading.format,
+            reading.compression,
+            delimiter=reading.delimiter,
+            has_rows=reading.has_rows,
         )
         sources.append((source, file.real))
     return sources
@@ -130,6 +138,28 @@ def _reading(file: FoundFile, data: DataConfig) -> Reading | CorpusError | None:
         return detect(file.path, file.name, data)
     except CorpusError as error:
         return error
+
+
+def _say_where_formats_differ(
+    given: str,
+    listing: Listing,
+    readings: dict[str, Reading | CorpusError],
+    say: Callable[[str], object],
+) -> None:
+    """A page or a log among data files is a document too: a folder rarely means that."""
+    by_format: dict[str, list[str]] = {}
+    for file in listing.files:
+        reading = readings[file.name]
+        assert isinstance(reading, Reading)
+        by_format.setdefault(FORMAT_NAMES[reading.format], []).append(file.name)
+    if len(by_format) > 1:
+        counts = "; ".join(
+            f"{len(names)} x {format_} ({names[0]}{', ...' if len(names) > 1 else ''})"
+            for format_, names in sorted(by_format.items())
+        )
+        say(
+            f"note: input {redacted(given)!r} holds files of several formats, all of which are read: {counts}"
+        )
 
 
 def _say_what_is_left_out(given: str, listing: Listing, say: Callable[[str], object]) -> None:

@@ -191,7 +191,9 @@ def _parquet_pieces(source: Source, data: DataConfig, _: int, work_unit_bytes: i
             parquet = pq.ParquetFile(file)
             metadata, schema = parquet.metadata, parquet.schema_arrow
         except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-            raise CorpusError(f"input {source.path!r} is no whole Parquet file: {error}") from error
+            raise CorpusError(
+                f"input {source.path!r} is no whole Parquet file: {error}; fetch or make it again"
+            ) from error
     check_columns(source.path, schema.names, data, schema)
     groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
     yield from _grouped(
@@ -204,7 +206,9 @@ def _arrow_pieces(source: Source, data: DataConfig, size: int, work_unit_bytes: 
         try:
             rows, schema = _arrow_batch_rows(file)
         except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-            raise CorpusError(f"input {source.path!r} is no whole Arrow file: {error}") from error
+            raise CorpusError(
+                f"input {source.path!r} is no whole Arrow file: {error}; fetch or make it again"
+            ) from error
     check_columns(source.path, schema.names, data, schema)
     total = max(1, sum(rows))
     yield from _grouped(source, [(count, size * count // total) for count in rows], work_unit_bytes)

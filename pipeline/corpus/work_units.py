@@ -110,8 +110,8 @@ def made_id(name: str, row: int, text: bytes) -> tuple[str, int]:
     return f"{shown}#{row}@{digest.hexdigest()[:12]}", int.from_bytes(digest.digest(), "little")
 
 
-def is_made_id(doc_id: str) -> bool:
-    """Whether it has the form of `made_id`, which may repeat: a copy of a file is not dropped unasked."""
+def has_made_form(doc_id: str) -> bool:
+    """Whether it looks as `made_id` makes them."""
     return _MADE_ID.search(doc_id) is not None
 
 

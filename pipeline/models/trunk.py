@@ -7,7 +7,9 @@ Shape suffixes: V vocabulary, E width of the token embedding, H hidden size.
 """
 
 import difflib
+import inspect
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,20 @@ ADAPTER = "default"
 """peft's name for an adapter without a name."""
 
 
+def _check_names(model_type: str, options: Mapping[str, Any]) -> None:
+    """Raise `ModelError` for a name that is nearly one of this family's: transformers would store it and go on."""
+    family = CONFIG_MAPPING[model_type]
+    names = {*dir(family()), *inspect.signature(family.__init__).parameters}
+    public = sorted(name for name in names if not name.startswith("_"))
+    for name in options:
+        is_known = name in names or f"_{name}" in names or name == "torch_dtype"
+        near = [] if is_known else difflib.get_close_matches(name, public, n=3, cutoff=0.7)
+        if near:
+            raise ModelError(
+                f"trunk.config.{name} is no option of {model_type!r}; near are {', '.join(near)}"
+            )
+
+
 def new_config(config: TrunkConfig, *, max_positions: int, **token_ids: int) -> PreTrainedConfig:
     """The Hugging Face configuration of a trunk that `config.config` describes.
 
@@ -37,6 +53,7 @@ def new_config(config: TrunkConfig, *, max_positions: int, **token_ids: int) -> 
     if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
         near = difflib.get_close_matches(str(model_type), known, n=3, cutoff=0.0)
         raise ModelError(f"trunk.config.model_type={model_type!r} is unknown; near are {', '.join(near)}")
+    _check_names(model_type, options)
     try:
         # Ids that a family would take from its own tokenizer (OPT pads with 1) are ours or none.
         ids: dict[str, Any] = {"pad_token_id": None, **token_ids}

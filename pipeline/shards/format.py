@@ -30,6 +30,8 @@ from pipeline.tokenization.tokenizer import Tokenizer
 
 SplitName = Literal["train", "dev"]
 
+OWN_IDS_LIKE_MADE = "own_ids_like_made"
+"""Key of a shard's metadata, where there are any: rows whose own ids look like those that are made."""
 SCHEMA = pa.schema(
     [
         ("doc_id", pa.string()),

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from pipeline.config import Config, DataConfig
 from pipeline.corpus import Document, Rejection, Survey, WorkUnit, WorkUnitReader
 from pipeline.corpus.filters import Deduplicator, Filter, Signatures, build_filters
-from pipeline.corpus.work_units import is_dev_document, is_made_id
+from pipeline.corpus.work_units import has_made_form, is_dev_document
 from pipeline.redaction import redacted
-from pipeline.shards.format import EncodedDocument, SplitName, shard_bytes
+from pipeline.shards.format import OWN_IDS_LIKE_MADE, EncodedDocument, SplitName, shard_bytes
 from pipeline.shards.manifest import FORMAT_VERSION, Identity, InputFile, ShardRecord, shard_name
 from pipeline.tokenization.sentences import encode_documents
 from pipeline.tokenization.tokenizer import Tokenizer
@@ -122,6 +122,7 @@ class WorkUnitPreparer:
         hashes: list[int] = []
         lossy: dict[SplitName, int] = {"train": 0, "dev": 0}
         by_input: dict[SplitName, Counter[int]] = {"train": Counter(), "dev": Counter()}
+        like_made: dict[SplitName, list[int]] = {"train": [], "dev": []}
         for batch in self._batches(task, rejections):
             pieces = encode_documents(
                 [document.text for document in batch],
@@ -141,10 +142,14 @@ class WorkUnitPreparer:
                 encoded["dev" if is_dev else "train"].append(row)
                 by_input["dev" if is_dev else "train"][self._inputs[document.file, document.is_dev]] += 1
                 lossy["dev" if is_dev else "train"] += loses
-                if not is_made_id(document.doc_id):
+                if document.has_own_id:
+                    if has_made_form(document.doc_id):
+                        like_made["dev" if is_dev else "train"].append(
+                            len(encoded["dev" if is_dev else "train"]) - 1
+                        )
                     hashes.append(document.hashed)
         shards = tuple(
-            self._shard(split, name, rows, lossy[name], by_input[name])
+            self._shard(split, name, rows, lossy[name], by_input[name], like_made[name])
             for name, rows in encoded.items()
             if rows
         )
@@ -163,7 +168,7 @@ class WorkUnitPreparer:
             if filtered := self._filtered(item, number, task.duplicates):
                 rejections.append(filtered)
                 continue
-            if not is_made_id(item.doc_id):
+            if item.has_own_id:
                 if item.hashed in seen or item.hashed in task.repeated_ids:
                     rejections.append(_rejected(item, "duplicate id", REPEATED_ID))
                     continue
@@ -198,8 +203,9 @@ class WorkUnitPreparer:
         rows: list[EncodedDocument],
         lossy_documents: int,
         by_input: Counter[int],
+        like_made: list[int],
     ) -> tuple[ShardRecord, pa.Buffer]:
-        metadata = {
+        metadata: dict[str, Any] = {
             "format_version": FORMAT_VERSION,
             "split": name,
             "index": split.index,
@@ -209,6 +215,8 @@ class WorkUnitPreparer:
             "tokenizer_digest": self._identity.tokenizer_digest,
             "max_sentence_tokens": self._identity.max_sentence_tokens,
         }
+        if like_made:
+            metadata[OWN_IDS_LIKE_MADE] = like_made
         buffer = shard_bytes(rows, metadata)
         record = ShardRecord(
             file=shard_name(name, split.index),

@@ -8,7 +8,15 @@ import pytest
 
 from infra import mlflow_metrics
 from infra.mlflow_metrics import MetricsLogger
-from infra.mlflow_run import attach, check_server, client_of, resolve_experiment, resolve_uri, start_run
+from infra.mlflow_run import (
+    attach,
+    check_server,
+    check_store,
+    client_of,
+    resolve_experiment,
+    resolve_uri,
+    start_run,
+)
 from pipeline.config import TrackingConfig
 from pipeline.errors import ConfigError
 from pipeline.lineage import Artifact
@@ -204,6 +212,21 @@ def test_a_store_that_cannot_be_used_is_named_without_its_password(tmp_path):
     with pytest.raises(ConfigError) as caught:
         start_run(TrackingConfig(uri="nosuch://me:hunter2@host/db"), name="x", output="out")
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_file_that_is_no_store_is_told_at_once(tmp_path, monkeypatch):
+    (tmp_path / "text.db").write_text("This is some text and no database. " * 100)
+    (tmp_path / "mine.db").touch()
+    monkeypatch.setattr("os.access", lambda path, mode: not str(path).endswith("mine.db"))
+    begun = time.monotonic()
+    for name, told in (
+        ("", "it is a folder; name a file in it"),
+        ("text.db", "file is not a database"),
+        ("mine.db", "cannot be written; allow it"),
+    ):
+        with pytest.raises(ConfigError, match=rf"the MLflow store .*cannot be used: .*{told}"):
+            check_store(TrackingConfig(uri=f"sqlite:///{tmp_path / name}"))
+    assert time.monotonic() - begun < 10
 
 
 def test_the_store_is_made_before_any_worker_opens_it(run, tmp_path):

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import subprocess
 import sys
 import types
@@ -102,6 +104,21 @@ def test_an_error_in_a_ray_task_is_found(invoke):
 
     result, _ = invoke("prepare", "output=x", job=fail_with(TaskError("a remote traceback")))
     assert (result.exit_code, result.stderr) == (2, "error: bad key\n")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES])
+def test_what_a_file_system_refuses_is_one_line(invoke, number):
+    def job():
+        try:
+            raise OSError(number, os.strerror(number), "/d/x.json")
+        except OSError as error:
+            raise RuntimeError("of a library") from error
+
+    for told, failing in ((" at /d/x.json: ", job), (": ", fail_with(OSError(number, os.strerror(number))))):
+        result, _ = invoke("evaluate", "output=x", job=failing)
+        assert result.exit_code == 1 and result.stderr.count("\n") == 1
+        assert result.stderr.startswith(f"error: {os.strerror(number)}{told}")
+        assert result.stderr.endswith("then run the same command again\n")
 
 
 def test_a_fault_of_ours_keeps_its_traceback(invoke):

@@ -1,10 +1,16 @@
+import bz2
 import gzip
 import json
+import lzma
+import os
+import resource
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
 
-from jobs import segment
+from jobs import compare_segmenters, segment
 from pipeline.errors import ConfigError, CorpusError
 
 
@@ -49,9 +55,9 @@ def test_bytes_that_are_no_utf8_and_truncated_files_are_refused(tmp_path: Path) 
         segment.segment_file("punctuation_v1", [], source, tmp_path / "out.jsonl")
     whole = write(tmp_path / "whole.jsonl.gz", *({"id": i, "text": str(i)} for i in range(99))).read_bytes()
     (tmp_path / "cut.jsonl.gz").write_bytes(whole[:-40])
-    with pytest.raises(CorpusError, match=r"cannot read .*cut.jsonl.gz"):
+    with pytest.raises(CorpusError, match=r"cut.jsonl.gz' is truncated"):
         segment.segment_file("punctuation_v1", [], tmp_path / "cut.jsonl.gz", tmp_path / "out.jsonl")
-    with pytest.raises(CorpusError, match=r"cannot read .*gone.jsonl: No such file"):
+    with pytest.raises(CorpusError, match=r"gone.jsonl' cannot be opened: .*No such file"):
         segment.segment_file("punctuation_v1", [], tmp_path / "gone.jsonl", tmp_path / "out.jsonl")
 
 
@@ -115,3 +121,84 @@ def test_a_few_broken_lines_are_left_out_counted_and_said(tmp_path):
     ):
         segment.segment_file("punctuation_v1", [], source, tmp_path / "other.jsonl")
     assert not (tmp_path / "other.jsonl").exists()
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress, zstandard.compress, bytes])
+@pytest.mark.parametrize("name", ["in.jsonl", "in.jsonl.gz", "in"])
+def test_compression_is_known_by_content(
+    tmp_path: Path, compress: Callable[[bytes], bytes], name: str
+) -> None:
+    (tmp_path / name).write_bytes(
+        compress(b'\x1e{"id": 1, "text": "A. B."}\n\xef\xbb\xbf{"id": 2, "text": "C."}\n')
+    )
+    made = segment.segment_file("punctuation_v1", [], tmp_path / name, tmp_path / "out.jsonl.GZ")
+    assert made.documents == 2 and made.rejected == 0
+    assert len(gzip.decompress((tmp_path / "out.jsonl.GZ").read_bytes()).splitlines()) == 2
+    (tmp_path / "text").write_bytes(compress(b"A. B."))
+    assert compare_segmenters.compare(["punctuation_v1"], tmp_path / "text").texts == ["A. B."]
+    assert compare_segmenters.compare(["punctuation_v1"], tmp_path / name).texts == ["A. B.", "C."]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b'[{"id": 1, "text": "x"},\n{"id": 2, "text": "x"}]', "is one JSON array.*jq"),
+        (b'{"data": [{"id": 1, "text": "x"}]}', "in the array 'data'.*jq"),
+        ('{"id": 1, "text": "x"}\n'.encode("utf-16"), "UTF-16.*iconv"),
+        ('{"id": 1, "text": "x"}\n'.encode("utf-16-be"), "UTF-16.*iconv"),
+        (b"PAR1" + b"\0" * 20, "is Parquet: write its rows as JSON lines"),
+        (b"PK\x03\x04" + b"\0" * 20, "is a ZIP archive.*unpack"),
+        (b"<!doctype html><html>", "is an HTML page"),
+    ],
+)
+def test_what_is_no_json_lines_is_named(tmp_path: Path, content: bytes, says: str) -> None:
+    (tmp_path / "in.jsonl").write_bytes(content)
+    with pytest.raises(CorpusError, match=says) as raised:
+        segment.segment_file("punctuation_v1", [], tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    assert "data." not in str(raised.value) and not (tmp_path / "out.jsonl").exists()
+
+
+def test_only_a_regular_file_of_this_machine_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = write(tmp_path / "in.jsonl", {"id": 1, "text": "A."})
+    os.mkfifo(tmp_path / "pipe")
+    for output, says in (
+        ("s3://bucket/out.jsonl", "it is a URL"),
+        ("pipe", "it is no regular file"),
+        (".", "it is a folder"),
+        ("out.jsonl.zst", "zstd, as its name says, is not written"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            segment.segment_file("punctuation_v1", [], source, output)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "pipe"]
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", *({"id": i, "text": "A. B."} for i in range(9000)))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        with pytest.raises(ConfigError, match=r"cannot write .*out.jsonl: File too large"):
+            segment.segment_file("punctuation_v1", [], source, tmp_path / "out.jsonl")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("punctuation_v1", "line_breaks=maybe"),
+        ("punctuation_v1", "line_breaks=0"),
+        ("fixed_v1", "num_tokens=2.5"),
+        ("fixed_v1", "num_tokens=true"),
+        ("learned_v1", "threshold=null"),
+        ("learned_v1", "weights=7"),
+    ],
+)
+def test_an_option_of_another_type_is_refused(name: str, option: str) -> None:
+    with pytest.raises(ConfigError, match="must be of type"):
+        segment.build(name, [option])
+    assert segment.build("learned_v1", ["max_sentence_tokens=null"]) == segment.build("learned_v1", [])

@@ -21,6 +21,15 @@ def json_value(text: str) -> Any:
         return _DECODER.decode(text)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+    except json.JSONDecodeError as error:
+        if error.msg != "Extra data":
+            raise
+        raise ValueError(
+            f"behind the JSON value, at character {error.pos}, there is more: a line end may be missing there, as "
+            "between files that were joined"
+        ) from error
+    except ValueError as error:
+        raise ValueError("a number in it is too long to read") from error
 
 
 def repeated_key(row: Any, field: str) -> str | None:

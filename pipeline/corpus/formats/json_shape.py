@@ -1,6 +1,7 @@
 """How text that may be JSON is laid out: a document a line, as it is read, or in one of the ways that are not."""
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 Shape = Literal["lines", "array", "spread", "joined", "unsure", "none"]
@@ -15,7 +16,7 @@ SHAPE_NAMES = {
 
 def json_shape(text: str, is_whole: bool) -> Shape:
     """How the JSON at the start of a file is laid out; `is_whole`: `text` is all of it."""
-    text = text.lstrip()
+    text = without_separators(text).lstrip()
     if text[:1] not in ("{", "["):
         return "none"
     state, _, rest = _parsed(text)
@@ -39,6 +40,13 @@ def json_shape(text: str, is_whole: bool) -> Shape:
     return "unsure" if line_state[0] == "open" and not is_whole else "none"
 
 
+def without_separators(text: str) -> str:
+    """A JSON text sequence (RFC 7464) without the separators before its values; other text as it is."""
+    if not text.lstrip("\ufeff \t\r\n").startswith(("\x1e{", "\x1e[")):
+        return text
+    return text.replace("\n\x1e", "\n").lstrip("\ufeff\x1e \t\r\n")
+
+
 def has_text(text: str, field: str) -> bool:
     """Whether the object on the first line has the field, or what it is nested in."""
     row = _parsed(text.lstrip().split("\n", 1)[0])[1]
@@ -53,20 +61,43 @@ def share_of_objects(text: str, is_whole: bool) -> float:
 
 
 def complete_lines(text: str, is_whole: bool) -> list[str]:
-    """Without the last one where it may go on."""
-    lines = text.split("\n")
+    """Without the last one where it may go on, and without byte order marks of files that were joined."""
+    lines = [line.lstrip("\ufeff") for line in text.split("\n")]
     return lines if is_whole else lines[:-1]
 
 
-def array_in_object(text: str, text_field: str) -> str | None:
-    """The key of an array of documents in the only object of the file."""
+def array_in_object(text: str, text_field: str) -> list[str] | None:
+    """The keys that lead to an array of documents in the only object of the file."""
     _, value, rest = _parsed(text.strip())
-    if rest or not isinstance(value, dict) or text_field in value:
+    found = None if rest or not isinstance(value, dict) else documents_within(value, text_field)
+    return found and found[0]
+
+
+def documents_within(
+    row: Mapping[str, object], text_field: str, depth: int = 3
+) -> tuple[list[str], int] | None:
+    """The keys that lead from an object without the field to an array of objects with it, and how many these are."""
+    if text_field in row:
         return None
-    for key, array in value.items():
-        if isinstance(array, list) and any(isinstance(row, dict) and text_field in row for row in array):
-            return key
+    for key, value in row.items():
+        if isinstance(value, list):
+            count = sum(isinstance(one, dict) and text_field in one for one in value)
+            if count:
+                return [key], count
+        elif (
+            isinstance(value, dict)
+            and depth > 1
+            and (inner := documents_within(value, text_field, depth - 1))
+        ):
+            return [key, *inner[0]], inner[1]
     return None
+
+
+def array_remedy(path: str, keys: Sequence[str]) -> str:
+    """What to do with a file whose only object has its documents in the array at these keys."""
+    name = path.rpartition("/")[2]
+    steps = "".join(f"[{json.dumps(key)}]" for key in keys)
+    return f"write a document a line: jq -c '.{steps}[]' {name} > {name}.jsonl"
 
 
 def shape_remedy(path: str, shape: Shape) -> str:

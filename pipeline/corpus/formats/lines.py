@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+RECORD_SEPARATOR = b"\x1e"
+"""Before each value of a JSON text sequence (RFC 7464)."""
 NOT_UTF8 = "not UTF-8"
 
 

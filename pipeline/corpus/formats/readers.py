@@ -1,5 +1,6 @@
 """From a split to its documents, one after the other; what is no document is set aside with its reason."""
 
+import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,9 +16,11 @@ from pipeline.corpus.formats.columns import check_columns, column_path, column_v
 from pipeline.corpus.formats.csv_records import Records, csv_grammar
 from pipeline.corpus.formats.data_sets import load_dataset
 from pipeline.corpus.formats.fields import MISSING, field_value, json_value, repeated_key, shortly
+from pipeline.corpus.formats.json_shape import array_remedy, documents_within
 from pipeline.corpus.formats.lines import (
     BYTE_ORDER_MARK,
     NOT_UTF8,
+    RECORD_SEPARATOR,
     bad_byte,
     decoded,
     line_blocks,
@@ -49,6 +52,8 @@ class Document:
     """Whether its file is one of `data.dev_inputs`."""
     hashed: int
     """64-bit hash of its own id, or of its text where it has none: says whether it goes to the dev split."""
+    has_own_id: bool
+    """Or one that was made for it, which may repeat: a copy of a file is not dropped unasked."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,7 @@ class WorkUnitReader:
             if line is None:
                 yield self._too_large(source, position, size)
                 continue
-            line = without_marks(line)
+            line = without_marks(line).removeprefix(RECORD_SEPARATOR)
             if not line or line.isspace():
                 continue
             text = decoded(line)
@@ -151,7 +156,15 @@ class WorkUnitReader:
                 yield Rejection(source.shown_name, position, "broken JSON", str(error))
                 continue
             if not isinstance(row, dict):
-                yield Rejection(source.shown_name, position, "not a JSON object")
+                kind = (
+                    "an array"
+                    if isinstance(row, list)
+                    else "a string"
+                    if isinstance(row, str)
+                    else "a bare value"
+                )
+                detail = f"it is {kind}; write {{{json.dumps(self._data.text_field)}: ...}}"
+                yield Rejection(source.shown_name, position, "not a JSON object", detail)
                 continue
             repeated = repeated_key(row, self._data.text_field) or repeated_key(row, self._data.id_field)
             if repeated is not None:
@@ -283,6 +296,10 @@ class WorkUnitReader:
             return Rejection(file, position, "bad id", f"{detail} (ids are made where no document has it)")
         text = field_value(values, field)
         if text is MISSING:
+            if source.format == "jsonl" and (wrapped := documents_within(values, field)):
+                path, count = wrapped
+                detail = f"it holds {count} documents in an array; {array_remedy(source.path, path)}"
+                return Rejection(file, position, "documents in one object", detail, own_id, num_lines=count)
             names = ", ".join(map(shortly, list(values)[:8])) or "none"
             return Rejection(file, position, f"no field {field!r}", f"its fields: {names}", own_id)
         if isinstance(text, UnicodeDecodeError):
@@ -316,7 +333,7 @@ class WorkUnitReader:
         doc_id = own_id
         if doc_id is None:
             doc_id, hashed = made_id(source.name, row, encoded)
-        return Document(doc_id, text, len(encoded), file, position, source.is_dev, hashed)
+        return Document(doc_id, text, len(encoded), file, position, source.is_dev, hashed, own_id is not None)
 
     @property
     def _not_text(self) -> str:

@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from infra.mlflow_run import client_of
+from infra.storage import StorageError
 from jobs.runner.execution import run_job
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, TrainingError
@@ -219,6 +221,26 @@ def disk(folder):
         elif path.is_file() and path.name not in ("job.json", ".lock"):
             found[name] = path.read_bytes()
     return found
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_record_that_finds_no_space_is_one_line_and_goes_on_later(job, monkeypatch, at):
+    real, count = os.fsync, 0
+
+    def full(descriptor):
+        nonlocal count
+        count += 1
+        if count == at:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(
+        StorageError, match=r"job\.json cannot be written to .*out: No space left on device; free"
+    ):
+        job()
+    assert not list(job.output.glob(".job.json.*"))
+    assert job().finished is not None
 
 
 def test_what_was_there_before_is_refused_then_left_and_never_listed(job, tmp_path):

@@ -178,3 +178,18 @@ def test_each_argument_of_the_console_that_looks_like_a_path_is_one():
             seen += PATH in marks
             assert PATH in marks or hint.__origin__ is bool or name in ("compare", "samples"), (command, name)
     assert seen >= 9
+
+
+def test_an_absolute_path_with_a_slash_too_few_is_told(tmp_path, monkeypatch):
+    """`sqlite:///tmp/m.db` is the file `tmp/m.db` of the working folder."""
+    monkeypatch.chdir(tmp_path)
+    short = str(tmp_path).removeprefix("/")
+    with pytest.raises(ConfigError, match=f"an absolute path is sqlite:///{tmp_path}/m.db"):
+        load_config(None, [f"tracking.uri=sqlite:///{short}/m.db"])
+    for kept in (
+        f"sqlite:///{tmp_path}/m.db",
+        "sqlite:///m.db",
+        "sqlite:///runs/m.db",
+        "sqlite:///new/deep/m.db",
+    ):
+        assert load_config(None, [f"tracking.uri={kept}"]).tracking.uri == kept

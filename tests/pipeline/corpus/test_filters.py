@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -55,3 +57,19 @@ def test_length_and_language() -> None:
 def test_wrong_options_are_named(name: str, options: dict[str, object], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         build_filters([FilterConfig.model_validate({"name": name, "options": options})])
+
+
+@pytest.mark.parametrize(
+    ("filters", "named"),
+    [
+        ([("length", {"min_characters": "few"})], "option min_characters"),
+        ([("near_duplicates", {"bands": 1.5})], "option bands"),
+        ([("language", {"languages": "en"})], "option languages"),
+        ([("length", {"min_characters": 3}), ("length", {"max_characters": 9})], "stands there twice"),
+    ],
+)
+def test_values_of_another_type_and_filters_named_twice_are_refused(
+    filters: list[tuple[Any, dict[str, object]]], named: str
+) -> None:
+    with pytest.raises(ConfigError, match=named):
+        build_filters([FilterConfig(name=name, options=options) for name, options in filters])

@@ -1,17 +1,21 @@
 """A corpus at s3://, and shards written there: a server on this machine that speaks S3's protocol."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import botocore.session
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from infra.storage import Folder, StorageError
 from jobs.prepare import prepare
-from pipeline.config import load_config
+from pipeline.config import DataConfig, load_config
+from pipeline.corpus import find_sources
+from pipeline.errors import CorpusError
 
 ROWS = [{"id": f"d{i}", "text": f"Document {i}. It is short."} for i in range(40)]
 OVERRIDES = ("prepare.num_workers=1", "tokenizer.vocab_size=300", "prepare.work_unit_bytes=900")
@@ -58,6 +62,43 @@ def test_a_corpus_and_its_shards_in_a_bucket(bucket: Any, tmp_path: Path) -> Non
     folder.remove([shards[0]])
     assert prepare(config, "s3://corpus/out") == manifest
     assert folder.names().count(shards[0]) == 1
+
+
+def test_markers_of_folders_are_no_documents_and_globs_of_folders_are_their_files(bucket: Any) -> None:
+    client = botocore.session.get_session().create_client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    rows = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+    for key in (
+        "marked/",
+        "marked/sub/",
+        "marked/empty/",
+        "marked/gone_$folder$",
+        "marked/_SUCCESS",
+        "alone/",
+    ):
+        client.put_object(Bucket="corpus", Key=key, Body=b"")
+    for key in ("marked/a.jsonl", "marked/sub/b.jsonl"):
+        client.put_object(Bucket="corpus", Key=key, Body=rows)
+    both = ["a.jsonl", "sub/b.jsonl"]
+    for given, names in (
+        ("s3://corpus/marked", both),
+        ("s3://corpus/marked/", both),
+        ("s3:///corpus/marked", both),
+        ("s3://corpus/marked/**", both),
+        ("s3://corpus/marked/*", ["a.jsonl"]),
+        ("s3://corpus/mark*", [f"marked/{name}" for name in both]),
+        ("s3://corpus/marked/s*", ["sub/b.jsonl"]),
+    ):
+        said: list[str] = []
+        sources = find_sources(DataConfig(inputs=(given,)), said.append)
+        assert [source.name for source in sources] == names, given
+        assert given.endswith("s*") or (
+            "folder" in said[0] and "(," not in said[0] and "(sub/, sub/" not in said[0]
+        )
+    for given in ("s3://corpus/alone", "s3://corpus/alone/", "s3://corpus/marked/empty/"):
+        with pytest.raises(CorpusError, match="no file in a folder of that name"):
+            find_sources(DataConfig(inputs=(given,)))
+    with pytest.raises(CorpusError, match="the newest version alone is read"):
+        find_sources(DataConfig(inputs=("s3://corpus/marked/a.jsonl?versionId=x",)))
 
 
 def sllm(*arguments: str) -> Any:

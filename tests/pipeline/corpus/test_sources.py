@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import DataConfig
-from pipeline.corpus import Document, WorkUnitReader, find_sources, plan_work_units, survey_all
+from pipeline.corpus import Document, Rejection, WorkUnitReader, find_sources, plan_work_units, survey_all
 from pipeline.corpus.file_names import local_path, readable_path
 from pipeline.errors import CorpusError
 
@@ -292,8 +292,12 @@ def test_what_writers_leave_in_folders_of_their_own_is_left_out(tmp_path: Path, 
             file.write(b"Some text.")
     said: list[str] = []
     assert texts(said, inputs=(root,)) == [row["text"] for row in ROWS] + ["Some text."]
-    assert len(said) == 1 and all(
+    assert len(said) == 2 and all(
         name in said[0] for name in ("7 x", "_temporary/0", "README.md", "LICENSE.txt")
+    )
+    assert (
+        "several formats, all of which are read: 1 x JSON lines (a.jsonl); 1 x plain text (notes.txt)"
+        in said[1]
     )
     assert len(texts([], inputs=(f"{root}/_temporary",))) == 30
 
@@ -447,3 +451,88 @@ def test_any_bytes_under_any_name_end_in_documents_or_in_an_error_of_ours(
             survey_all(find_sources(data, lambda line: None), data, 100)
         except CorpusError as error:
             assert "\n" not in str(error)
+
+
+def items(root: Path, name: str, content: bytes, **options: Any) -> list[Document | Rejection]:
+    (root / name).write_bytes(content)
+    data = DataConfig(inputs=(str(root / name),), **options)
+    surveys = survey_all(find_sources(data, [].append), data, 400)
+    return [one for split in plan_work_units(surveys, data, 400) for one in WorkUnitReader(data).read(split)]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json-seq", "a", "a.jsonl.gz"])
+def test_json_text_sequences_are_read(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"".join(b"\x1e" + line + b"\n" for line in JSONL.splitlines()))
+    assert texts(inputs=(str(tmp_path / name),)) == [row["text"] for row in ROWS]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a"])
+def test_files_with_byte_order_marks_that_were_joined(tmp_path: Path, name: str) -> None:
+    mark = b"\xef\xbb\xbf"
+    line = JSONL.splitlines()[0] + b"\n"
+    (tmp_path / name).write_bytes(mark + line + mark + line + mark + mark + line)
+    assert texts(inputs=(str(tmp_path / name),)) == [ROWS[0]["text"]] * 3
+    *_, joined = items(tmp_path, "joined.jsonl", line * 2 + line[:-1] + mark + line)
+    assert isinstance(joined, Rejection) and "a line end may be missing there" in joined.detail
+
+
+@pytest.mark.parametrize("keys", [("data",), ("corpus", "docs"), ("a", "b", 'c"')])
+def test_documents_within_one_long_object_are_counted_and_named(
+    tmp_path: Path, keys: tuple[str, ...]
+) -> None:
+    tree: Any = [{"id": str(i), "text": "word " * 200} for i in range(200)]
+    for key in reversed(keys):
+        tree = {key: tree}
+    [only] = items(tmp_path, "a.json", json.dumps(tree).encode())
+    assert isinstance(only, Rejection) and only.num_lines == 200
+    path = "".join(f"[{json.dumps(key)}]" for key in keys)
+    assert f"200 documents in an array; write a document a line: jq -c '.{path}[]' a.json" in only.detail
+
+
+def test_objects_with_arrays_of_their_own_are_documents(tmp_path: Path) -> None:
+    rows = [{"id": str(i), "notes": [{"text": "n"}] * 9000, "text": "w"} for i in range(2)]
+    assert len(items(tmp_path, "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())) == 2
+    [no_text] = items(tmp_path, "b.jsonl", b'{"id": 1, "notes": [{"body": "n"}]}')
+    assert isinstance(no_text, Rejection) and no_text.reason == "no field 'text'" and no_text.num_lines == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.txt", "a.csv"])
+def test_utf16_without_a_mark_is_told(tmp_path: Path, encoding: str, name: str) -> None:
+    (tmp_path / name).write_bytes("id,text\n1,Some text of a line.\n".encode(encoding))
+    with pytest.raises(CorpusError, match=f"set data.encoding={encoding}"):
+        texts(inputs=(str(tmp_path / name),))
+    if name == "a.csv":
+        assert texts(inputs=(str(tmp_path / name),), encoding=encoding) == ["Some text of a line."]
+
+
+def test_backups_and_unfinished_files_are_left_out_of_folders(tmp_path: Path) -> None:
+    others = (
+        "a.jsonl~",
+        "#a.jsonl#",
+        "a.jsonl.bak",
+        "b.jsonl.tmp",
+        "c.jsonl.part",
+        "d.jsonl.crdownload",
+        "e.LOCK",
+    )
+    for name in ("a.jsonl", *others):
+        (tmp_path / name).write_bytes(JSONL)
+    said: list[str] = []
+    assert len(texts(said, inputs=(str(tmp_path),))) == len(ROWS)
+    assert len(said) == 1 and all(name in said[0] for name in ("7 x backup or unfinished file", *others))
+    assert len(texts([], inputs=(str(tmp_path / "a.jsonl.bak"),))) == len(ROWS)
+
+
+def test_values_that_are_no_objects_and_long_numbers_say_what_to_do(tmp_path: Path) -> None:
+    array, string, number, long = items(tmp_path, "a.jsonl", b'["a"]\n"b"\n3\n{"id": ' + b"9" * 5000 + b"}\n")
+    assert [one.detail for one in (array, string, number) if isinstance(one, Rejection)] == [
+        f'it is {kind}; write {{"text": ...}}' for kind in ("an array", "a string", "a bare value")
+    ]
+    assert isinstance(long, Rejection) and long.detail == "a number in it is too long to read"
+
+
+@pytest.mark.parametrize("encoding", ["rot13", "hex", "idna", "undefined", "base64", "none"])
+def test_what_is_no_encoding_of_text_is_refused(encoding: str) -> None:
+    with pytest.raises(ValueError, match="there is no text encoding"):
+        DataConfig(encoding=encoding)

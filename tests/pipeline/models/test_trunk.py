@@ -196,3 +196,25 @@ def test_a_description_is_compared_as_the_family_keeps_it(tmp_path):
     assert pretrained_config(str(tmp_path), described).hidden_size == 32
     with pytest.raises(ModelError, match="has rope_parameters"):
         pretrained_config(str(tmp_path), TrunkConfig(path=str(tmp_path), config=said | {"rope_theta": 9.0}))
+
+
+@pytest.mark.parametrize(
+    ("options", "near"),
+    [
+        ({"model_type": "llama", "hiden_size": 16}, "hidden_size"),
+        ({"model_type": "llama", "num_layers": 1}, "num_hidden_layers"),
+        ({"model_type": "gpt2", "n_layers": 1}, "n_layer"),
+        ({"model_type": "opt", "ffn_dims": 16}, "ffn_dim"),
+    ],
+)
+def test_a_mistyped_option_is_refused(options, near):
+    """Else the model would have the family's own size."""
+    with pytest.raises(ModelError, match=rf"trunk\.config\.{list(options)[1]} is no option of .*{near}"):
+        new_config(TrunkConfig(config=options), max_positions=64)
+    known = {
+        "model_type": "llama",
+        "rope_theta": 1e4,
+        "attn_implementation": "eager",
+        "torch_dtype": "float32",
+    }
+    assert new_config(TrunkConfig(config=known), max_positions=64).model_type == "llama"
