@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from jobs import compare_segmenters, segment
+from jobs import segment
+from jobs.reports import segmenter_differences
 from pipeline.errors import ConfigError, CorpusError
 
 
@@ -135,8 +136,8 @@ def test_compression_is_known_by_content(
     assert made.documents == 2 and made.rejected == 0
     assert len(gzip.decompress((tmp_path / "out.jsonl.GZ").read_bytes()).splitlines()) == 2
     (tmp_path / "text").write_bytes(compress(b"A. B."))
-    assert compare_segmenters.compare(["punctuation_v1"], tmp_path / "text").texts == ["A. B."]
-    assert compare_segmenters.compare(["punctuation_v1"], tmp_path / name).texts == ["A. B.", "C."]
+    assert segmenter_differences.compare(["punctuation_v1"], tmp_path / "text").texts == ["A. B."]
+    assert segmenter_differences.compare(["punctuation_v1"], tmp_path / name).texts == ["A. B.", "C."]
 
 
 @pytest.mark.parametrize(
