@@ -33,7 +33,7 @@ from pipeline.models.build import check_models, sentence_limit, sllm_part
 from pipeline.models.sentence_vae import SentenceVae, check_longest
 from pipeline.models.sllm import Ablation, Sllm
 from pipeline.models.token_lm import TokenLm, load_causal_lm
-from pipeline.shards.format import Shards, open_shards
+from pipeline.shards.reading import Shards, open_shards
 from pipeline.stream.window_batches import DocumentSource, SentenceWindows, TokenWindows
 from pipeline.tokenization.tokenizer import Tokenizer
 

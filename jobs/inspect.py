@@ -12,7 +12,8 @@ from rich.text import Text
 
 from jobs.segment import output_file
 from pipeline.errors import ConfigError, ShardError
-from pipeline.shards.format import Documents, Shards, SplitName, open_shards
+from pipeline.shards.format import SplitName
+from pipeline.shards.reading import Documents, Shards, open_shards
 from pipeline.tokenization.tokenizer import Tokenizer
 
 SPLITS: tuple[SplitName, ...] = ("train", "dev")

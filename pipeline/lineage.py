@@ -8,15 +8,15 @@ import dataclasses
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import ConfigError
-from pipeline.output_files import CHECKPOINTS_NAME, FILES, RECORD_NAME
+from pipeline.output_files import CHECKPOINTS_NAME, FILES, RECORD_NAME, write_whole
 from pipeline.unique_keys import read_json
 
 MANIFEST_NAME = "manifest.json"
@@ -38,7 +38,7 @@ class Artifact:
 
 @dataclasses.dataclass(frozen=True)
 class JobRecord:
-    """One run of a job: what it was told, what it read, what it made of it."""
+    """One run of a job: its configuration, its inputs, its output."""
 
     job: str
     identity: str
@@ -91,18 +91,7 @@ def record_text(record: JobRecord) -> str:
 
 def write_record(folder: str | Path, record: JobRecord) -> None:
     """Write `job.json` into `folder` (made if missing): it appears whole or not at all."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / f".{RECORD_NAME}.{os.getpid()}"
-    try:
-        with aside.open("w", encoding="utf-8") as stream:
-            stream.write(record_text(record))
-            stream.flush()
-            os.fsync(stream.fileno())
-        aside.replace(folder / RECORD_NAME)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
+    write_whole(Path(folder) / RECORD_NAME, record_text(record).encode())
 
 
 def read_record(folder: str | Path) -> JobRecord | None:
@@ -152,10 +141,17 @@ def _record_type() -> TypeAdapter[JobRecord]:
     return TypeAdapter(JobRecord)
 
 
-def digest_file(path: str | Path) -> str:
-    """SHA-256 (hex) of a file's bytes."""
-    with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def identity_digest(value: object) -> str:
+    """SHA-256 (hex) of a JSON-like value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def digest_file(file: str | Path | BufferedIOBase) -> str:
+    """SHA-256 (hex) of a file's bytes, or of what an open one still holds. Raises `OSError`."""
+    if isinstance(file, str | Path):
+        with Path(file).open("rb") as stream:
+            return digest_file(stream)
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_folder(path: str | Path) -> str:

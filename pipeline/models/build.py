@@ -32,7 +32,7 @@ from pipeline.models.trunk import (
     pretrained_config,
     token_vectors,
 )
-from pipeline.shards.format import Shards, open_shards
+from pipeline.shards.reading import Shards, open_shards
 
 Part = TypeVar("Part", bound=PreTrainedModel)
 

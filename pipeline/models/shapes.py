@@ -12,7 +12,7 @@ from pipeline.models.sllm import Sllm
 from pipeline.models.token_lm import TokenLm
 from pipeline.models.tokenizer_agreement import check_tokenizer
 from pipeline.models.trunk import choose_trained, empty_model, shape_config
-from pipeline.shards.format import open_shards
+from pipeline.shards.reading import open_shards
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pipeline.corpus.work_units import identity_digest
 from pipeline.errors import ShardError
+from pipeline.lineage import identity_digest
 from pipeline.unique_keys import read_json
 
 FORMAT_VERSION = 1

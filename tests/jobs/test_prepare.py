@@ -19,7 +19,7 @@ from jobs import prepare as prepare_job
 from jobs.prepare import prepare
 from pipeline.config import Config, load_config
 from pipeline.errors import ConfigError, CorpusError, ShardError
-from pipeline.shards.format import open_shards
+from pipeline.shards.reading import open_shards
 from segmenters import SegmenterError
 
 ROWS = [

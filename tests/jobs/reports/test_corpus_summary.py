@@ -164,8 +164,8 @@ def test_at_a_url_and_where_the_list_is_damaged_or_gone(tmp_path, tracking_uri) 
 def test_credentials_in_a_url_are_not_shown(tmp_path, tracking_uri, monkeypatch) -> None:
     prepare_job.prepare(config(tmp_path, tracking_uri), str(tmp_path / "out"))
     console = Console(file=io.StringIO(), width=200)
-    folder = corpus_summary.ShardOutput(str(tmp_path / "out"))
-    monkeypatch.setattr(corpus_summary, "ShardOutput", lambda output: folder)
+    folder = corpus_summary.Folder(str(tmp_path / "out"))
+    monkeypatch.setattr(corpus_summary, "Folder", lambda output: folder)
     corpus_summary.show("ftp://me:hunter2@host/out", console)
     assert "hunter2" not in console.file.getvalue() and "host/out/rejected.jsonl" in console.file.getvalue()
 
