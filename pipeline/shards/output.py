@@ -115,9 +115,14 @@ class ShardOutput:
         store_tokenizer(self.store, tokenizer, trained_on)
         self.store.write(PLAN, identity.model_dump_json().encode())
 
-    def write_work_unit(self, index: int, work_unit: FinishedWorkUnit) -> None:
-        """Record that the shards of a work unit are there."""
+    def write_work_unit(
+        self, index: int, work_unit: FinishedWorkUnit, replaced: FinishedWorkUnit | None = None
+    ) -> None:
+        """Record that the shards of a work unit are there, and remove those that it had before and has no more."""
         self.store.write(f"{PROGRESS}/{index:05d}.json", work_unit.to_json())
+        if replaced is not None:
+            files = {record.file for record in work_unit.shards}
+            self.store.remove([record.file for record in replaced.shards if record.file not in files])
 
     def id_hashes(self, work_unit: FinishedWorkUnit) -> NDArray[np.uint64]:
         """Hashes of the own ids of the work unit's documents, read from its shards where it does not hold them."""

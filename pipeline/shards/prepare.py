@@ -116,7 +116,7 @@ def _work(
 
     def prepare_all(title: str, tasks: list[WorkUnitTask]) -> None:
         for index, work_unit in done(title, Worker.prepare, tasks):
-            output.write_work_unit(index, work_unit)
+            output.write_work_unit(index, work_unit, finished.get(index))
             finished[index] = work_unit
 
     @cache
