@@ -95,8 +95,8 @@ def _print(shards: Shards, report: dict[str, Any], samples: int) -> None:
     for key in ("documents", "sentences", "tokens", "num_bytes"):
         table.add_row(key, *(f"{report['splits'][split][key]:,}" for split in SPLITS))
     for key, over, under in (
-        ("bytes a token", "num_bytes", "tokens"),
-        ("tokens a sentence", "tokens", "sentences"),
+        ("bytes per token", "num_bytes", "tokens"),
+        ("tokens per sentence", "tokens", "sentences"),
     ):
         ratios = [report["splits"][split][over] / max(1, report["splits"][split][under]) for split in SPLITS]
         table.add_row(key, *(f"{ratio:.2f}" for ratio in ratios))

@@ -28,7 +28,7 @@ from pipeline.unique_keys import read_value
 from segmenters import Segmenter, SegmenterError
 
 BATCH_CHARACTERS = 2**20
-"""Characters of text that are split at once."""
+"""Characters of text that are segmented at once."""
 MAX_REJECTED_FRACTION: float = DataConfig().max_rejected_fraction
 """Share of the lines of a file that may be no documents, as in `sllm prepare`."""
 
@@ -159,9 +159,7 @@ def _document(line: bytes, where: str, text_field: str, id_field: str) -> tuple[
         raise CorpusError(f"{where}: not JSON: {error}") from error
     repeated = repeated_key(document, text_field) or repeated_key(document, id_field)
     if repeated is not None:
-        raise CorpusError(
-            f"{where}: the key {shortly(repeated)} stands twice in one object; remove one of them"
-        )
+        raise CorpusError(f"{where}: the key {shortly(repeated)} is in one object twice; remove one of them")
     found = field_value(document, text_field) if isinstance(document, dict) else None
     if not isinstance(found, str):
         raise CorpusError(f"{where}: not a document: needs a string in {text_field!r}")

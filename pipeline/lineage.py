@@ -1,6 +1,6 @@
 """What was made from what: artifacts, named by the digest of their content, and the record of a job.
 
-A job's record stands as `job.json` in the folder it wrote. It needs no tracking server: from the record of a
+A job's record is `job.json` in the folder it wrote. It needs no tracking server: from the record of a
 model one walks back through `inputs` to the corpus files.
 """
 
@@ -98,7 +98,7 @@ def read_record(folder: str | Path) -> JobRecord | None:
     """The record in `folder`; none where there is no such file.
 
     Raises `ConfigError` for a `job.json` that is not one of ours. The output's path is `folder` as given,
-    so that a folder that was moved is found where it stands.
+    so that a folder that was moved is found where it is.
     """
     path = Path(folder) / RECORD_NAME
     try:
@@ -113,7 +113,7 @@ def read_record(folder: str | Path) -> JobRecord | None:
 
 
 def parse_record(text: bytes, folder: str) -> JobRecord:
-    """The record of which `text` is the content; `folder` is where it stands."""
+    """The record of which `text` is the content; `folder` is where it is."""
     path = f"{folder.rstrip('/')}/{RECORD_NAME}"
     try:
         tree = read_json(text, RECORD_NAME)
@@ -194,7 +194,7 @@ def _walk(root: Path, folder: Path, seen: set[Path]) -> Iterator[Path]:
 
 
 def describe_output(kind: str, path: str | Path, run_id: str | None = None) -> Artifact:
-    """What stands at `path`, as an artifact with its digest.
+    """What is at `path`, as an artifact with its digest.
 
     Shards are digested by their manifest, which holds the SHA-256 of each: terabytes are not read again.
     """
@@ -210,7 +210,7 @@ def describe_output(kind: str, path: str | Path, run_id: str | None = None) -> A
 
 
 def artifact_of(path: str | Path) -> Artifact:
-    """What stands at `path`: the output of the job recorded there, else (a corpus file, a downloaded model)
+    """What is at `path`: the output of the job recorded there, else (a corpus file, a downloaded model)
     a plain digest.
 
     Raises `ConfigError` where there is nothing, or only the unfinished output of a job.

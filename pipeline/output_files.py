@@ -109,10 +109,10 @@ def in_the_way(root: str | Path, kind: str, own: Iterable[str]) -> Iterator[str]
         if (root / name).is_symlink() or (name in folders and (root / name).is_file()):
             yield name
     for folder in ("", *sorted(folders - {CHECKPOINTS_NAME})):
-        place = root / folder
-        if folder and place.is_symlink():
+        inside = root / folder
+        if folder and inside.is_symlink():
             continue
-        for entry in _entries(place):
+        for entry in _entries(inside):
             name = f"{folder}/{entry.name}" if folder else entry.name
             if name not in own and is_of_job(name, kind) and (name != PYTHON_DOCS_NAME or entry.is_symlink()):
                 yield name
@@ -137,7 +137,7 @@ def foreign_entries(root: str | Path, kind: str, inputs: Iterable[str]) -> Itera
     read = [os.path.realpath(path) for path in inputs]
     here = os.path.realpath(root)
     if any(path == here or here.startswith(f"{path.rstrip('/')}/") for path in read):
-        return  # all that lies here may be read
+        return  # everything here may be an input
     for entry in sorted(_entries(root), key=lambda entry: entry.name):
         if entry.name.startswith(".") or any(fnmatch.fnmatchcase(entry.name, one) for one in _NOT_FOREIGN):
             continue
@@ -159,7 +159,7 @@ def has_checkpoints(root: str | Path) -> bool:
 
 
 def remove_written(root: str | Path, names: Iterable[str]) -> None:
-    """Remove these files, and folders that this leaves empty; a link, and what is behind one, stays."""
+    """Remove these files, and folders that this leaves empty; a link, and its target, stays."""
     root = Path(root)
     for name in names:
         path = root / name

@@ -1,4 +1,4 @@
-"""Documents that stand in several work units, by id or by text: which are dropped, as the first one stays."""
+"""Documents that repeat, by id or by text, one of an earlier work unit: they are dropped, the first one stays."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Finished shards (`format`), read: manifest, tokenizer, and the documents of a split by memory map."""
+"""Reading finished shards (`format`): manifest, tokenizer, and the documents of a split by memory map."""
 
 import bisect
 import functools
@@ -22,7 +22,7 @@ from pipeline.tokenization.tokenizer import Tokenizer
 
 
 class Documents:
-    """All documents of one split, N of them, in the order of the corpus; nothing is copied that lies in shards."""
+    """All documents of one split, N of them, in the order of the corpus; read in place, not copied."""
 
     def __init__(self, files: Sequence[tuple[Path, ShardRecord]], vocab_size: int) -> None:
         """Raises `ShardError` where a file is missing or damaged; ids are checked when they are read."""
@@ -124,7 +124,7 @@ class Shards:
     """Of remote shards."""
 
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer that made the ids. Raises `ShardError` where another one lies in the folder."""
+        """The tokenizer that made the ids. Raises `ShardError` where another one is in the folder."""
         return self._tokenizer
 
     @functools.cached_property

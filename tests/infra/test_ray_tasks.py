@@ -28,7 +28,7 @@ class Worker:
 
 @pytest.fixture(scope="module")
 def workers(ray_cluster: str):
-    # More than the cluster has cores: those without a place wait, the work does not.
+    # More than the cluster has cores: some workers wait for one, the work does not.
     workers = RayWorkers(Worker, num_workers=3)
     yield workers
     workers.close()

@@ -106,7 +106,7 @@ def made(
     seed: int | None = None,
     done: list[Any] | None = None,
 ) -> Manifest:
-    """Prepare; `done` gets what the progress is told."""
+    """Prepare; `done` gets title, total and parts of each pass over the corpus."""
     config, materials = given
     started = []
 
