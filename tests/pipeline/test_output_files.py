@@ -181,7 +181,7 @@ def test_a_file_is_written_whole_and_its_half_is_known_by_name(name, data):
             aside.write_bytes(b"half")
             assert path.read_bytes() == data
             assert half_written(aside.relative_to(root).as_posix()) == path.relative_to(root).as_posix()
-        assert path.read_bytes() == b"half" and os.listdir(path.parent) == [name]
+        assert path.read_bytes() == b"half" and list(path.parent.iterdir()) == [path]
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
@@ -189,7 +189,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     with pytest.raises(ZeroDivisionError), written_aside(tmp_path / "a") as aside:
         aside.write_bytes(b"half")
         raise ZeroDivisionError
-    assert os.listdir(tmp_path) == ["a"] and (tmp_path / "a").read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"] and (tmp_path / "a").read_bytes() == b"old"
 
 
 @pytest.mark.parametrize(
