@@ -7,7 +7,7 @@ their results come, and after a kill at any moment.
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from typing import Protocol, TypeVar
 
 from pipeline.config import Config
@@ -62,14 +62,48 @@ def prepare(
     finished = output.open(identity, len(work_units), config.prepare.overwrite)
     if (manifest := output.manifest()) is not None:
         return manifest
-
     output.begin(identity, tokenizer, trained_on)
+
     worker = Worker(config.data, store, identity, materials.segmenter, tokenizer)
     with closing(start_workers(worker, partial(Worker.load, config, store, identity))) as workers:
-        _work(config, workers, output, work_units, finished, progress)
+        tasks = [WorkUnitTask(work_unit) for work_unit in work_units]
+
+        if steps := deduplicators(build_filters(config.data.filters)):
+            # What repeats an earlier document depends on the documents of finished work units too.
+            signed = dict(_results(workers, Worker.sign, tasks, progress, "look for duplicates"))
+            duplicates = find_duplicates(steps, signed)
+            tasks = [replace(task, duplicates=duplicates[task.work_unit.index]) for task in tasks]
+
+        missing = [task for task in tasks if task.work_unit.index not in finished]
+        for index, result in _results(workers, Worker.prepare, missing, progress, "prepare"):
+            output.write_work_unit(index, result)
+            finished[index] = result
+
+        repeated = repeated_id_hashes([output.id_hashes(finished[task.work_unit.index]) for task in tasks])
+        again = [replace(tasks[index], repeated_ids=hashes) for index, hashes in repeated.items()]
+        for index, result in _results(workers, Worker.prepare, again, progress, "without repeated ids"):
+            output.write_work_unit(index, result, replaced=finished[index])
+            finished[index] = result
+
     output.write_rejections(finished)
     _check(config, output, finished)
     return output.finish(identity, finished, tokenizer)
+
+
+def _results(
+    workers: Workers,
+    work: Callable[[Worker, WorkUnitTask], R],
+    tasks: list[WorkUnitTask],
+    progress: Progress,
+    title: str,
+) -> Iterator[tuple[int, R]]:
+    """Index of the work unit and result of each task, as they come; a result counts as done once it is used."""
+    if not tasks:
+        return
+    advance = progress(title, sum(task.work_unit.num_bytes for task in tasks))
+    for task, result in workers.map(work, tasks):
+        yield task.work_unit.index, result
+        advance(task.work_unit.num_bytes)
 
 
 def _train_tokenizer(config: Config, work_units: list[WorkUnit]) -> Tokenizer:
@@ -89,53 +123,6 @@ def _train_tokenizer(config: Config, work_units: list[WorkUnit]) -> Tokenizer:
                     return
 
     return Tokenizer.train(texts(), config.tokenizer.vocab_size)
-
-
-def _work(
-    config: Config,
-    workers: Workers,
-    output: ShardOutput,
-    work_units: list[WorkUnit],
-    finished: FinishedWorkUnits,
-    progress: Progress,
-) -> None:
-    """Prepare what is missing in `finished`, then again, without these, the work units with ids of earlier ones.
-
-    `finished` is kept up to date.
-    """
-
-    def done(
-        title: str, work: Callable[[Worker, WorkUnitTask], R], tasks: list[WorkUnitTask]
-    ) -> Iterator[tuple[int, R]]:
-        if not tasks:
-            return
-        advance = progress(title, sum(task.work_unit.num_bytes for task in tasks))
-        for task, result in workers.map(work, tasks):
-            yield task.work_unit.index, result
-            advance(task.work_unit.num_bytes)
-
-    def prepare_all(title: str, tasks: list[WorkUnitTask]) -> None:
-        for index, work_unit in done(title, Worker.prepare, tasks):
-            output.write_work_unit(index, work_unit, finished.get(index))
-            finished[index] = work_unit
-
-    @cache
-    def tasks() -> list[WorkUnitTask]:
-        """Of all work units: what repeats an earlier document depends on those of finished ones too."""
-        plain = [WorkUnitTask(work_unit) for work_unit in work_units]
-        steps = deduplicators(build_filters(config.data.filters))
-        if not steps:
-            return plain
-        duplicates = find_duplicates(steps, dict(done("look for duplicates", Worker.sign, plain)))
-        return [replace(task, duplicates=duplicates[task.work_unit.index]) for task in plain]
-
-    missing = [index for index in range(len(work_units)) if index not in finished]
-    prepare_all("prepare", [tasks()[index] for index in missing])
-    repeated = repeated_id_hashes([output.id_hashes(finished[index]) for index in range(len(work_units))])
-    prepare_all(
-        "without repeated ids",
-        [replace(tasks()[index], repeated_ids=hashes) for index, hashes in repeated.items()],
-    )
 
 
 def _check(config: Config, output: ShardOutput, finished: FinishedWorkUnits) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from infra.ray_cluster import is_cluster_given
 from infra.storage import Folder
 from jobs import prepare as prepare_job
 from jobs.prepare import prepare
@@ -189,15 +188,6 @@ def test_filters_drop_the_same_documents_for_any_number_of_workers(tmp_path: Pat
     next((tmp_path / "one").glob("*-00001.arrow")).unlink()
     prepare(config_for(tmp_path, FILTERS), str(tmp_path / "one"))
     assert content(tmp_path / "one") == before
-
-
-def test_ray_is_used_only_where_a_cluster_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    assert load_config(None).launcher == "auto"
-    assert not is_cluster_given(load_config(None).ray)
-    assert is_cluster_given(load_config(None, ["ray.address=auto"]).ray)
-    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")  # as in a submitted job
-    assert is_cluster_given(load_config(None).ray)
 
 
 def test_a_recorded_job_writes_to_a_url(made: Path, tmp_path: Path, tracking_uri: str) -> None:
