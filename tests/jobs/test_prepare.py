@@ -1,5 +1,6 @@
 """`prepare` as a job: rejections, splits, filters, outputs at URLs, and what it refuses."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -242,22 +243,6 @@ def test_shards_of_another_program_are_never_replaced(tmp_path: Path, tracking_u
     assert content(tmp_path / "out") == {"train-00000.arrow": b"another's"}
 
 
-def test_own_ids_that_look_made_are_ids_all_the_same(tmp_path: Path) -> None:
-    """Within a split and over splits, and after a rerun that reads them from shards."""
-    made_id = "a.jsonl.gz#5@0123456789ab"
-    rows = [*ROWS[:2], {"id": made_id, "text": "One."}, {"id": made_id, "text": "Two."}, *ROWS[2:]]
-    write_rows(tmp_path, [*rows, {"id": made_id, "text": "Three."}])
-    config = config_for(tmp_path, "data.max_rejected_fraction=0.5")
-    prepare(config, str(tmp_path / "out"))
-    rejected = [json.loads(line) for line in (tmp_path / "out/rejected.jsonl").read_text().splitlines()]
-    assert [(row["reason"], row["doc_id"]) for row in rejected] == [("duplicate id", made_id)] * 2
-    expected = content(tmp_path / "out")
-    last = sorted((tmp_path / "out").glob("*.arrow"), key=lambda file: file.name.partition("-")[2])[-1]
-    last.unlink()
-    prepare(config, str(tmp_path / "out"))
-    assert content(tmp_path / "out") == expected
-
-
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -267,7 +252,7 @@ def test_own_ids_that_look_made_are_ids_all_the_same(tmp_path: Path) -> None:
         ("a.jsonl.gz", gzip.compress(b"")),
     ],
 )
-def test_files_without_a_document_are_told_before_the_run(
+def test_files_without_a_document_are_an_error_before_the_run(
     tmp_path: Path, name: str, text: str | bytes, tracking_uri: str
 ) -> None:
     (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -294,7 +279,7 @@ def test_shards_beside_their_corpus_are_no_part_of_it(tmp_path: Path, tracking_u
     assert prepare_job.run(config) == first and content(tmp_path) == expected
 
 
-def test_a_wrong_filter_is_told_before_the_run(tmp_path: Path, tracking_uri: str) -> None:
+def test_a_wrong_filter_is_an_error_before_the_run(tmp_path: Path, tracking_uri: str) -> None:
     write_rows(tmp_path, ROWS)
     filters = "data.filters=[{name: length, options: {min: 3}}]"
     config = config_for(tmp_path, filters, f"output={tmp_path}/out", f"tracking.uri={tracking_uri}")

@@ -1,6 +1,7 @@
 """The bytes of shards: the same for any number of workers, and after kills, damage and other configurations."""
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -163,3 +164,19 @@ def test_a_changed_input_is_noticed_also_in_the_middle(made: Path, tmp_path: Pat
     with pytest.raises(ShardError, match=r"input a\.jsonl\.gz: sha256"):
         prepare(config_for(tmp_path), str(made))
     assert (made / "manifest.json").read_bytes() == manifest
+
+
+def test_own_ids_that_look_made_are_ids_all_the_same(tmp_path: Path) -> None:
+    """Within a work unit and over several, and after a rerun that reads them from shards."""
+    made_id = "a.jsonl.gz#5@0123456789ab"
+    rows = [*ROWS[:2], {"id": made_id, "text": "One."}, {"id": made_id, "text": "Two."}, *ROWS[2:]]
+    write_rows(tmp_path, [*rows, {"id": made_id, "text": "Three."}])
+    config = config_for(tmp_path, "data.max_rejected_fraction=0.5")
+    prepare(config, str(tmp_path / "out"))
+    rejected = [json.loads(line) for line in (tmp_path / "out/rejected.jsonl").read_text().splitlines()]
+    assert [(row["reason"], row["doc_id"]) for row in rejected] == [("duplicate id", made_id)] * 2
+    expected = content(tmp_path / "out")
+    last = sorted((tmp_path / "out").glob("*.arrow"), key=lambda file: file.name.partition("-")[2])[-1]
+    last.unlink()
+    prepare(config, str(tmp_path / "out"))
+    assert content(tmp_path / "out") == expected
