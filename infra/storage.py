@@ -1,4 +1,4 @@
-"""A folder on this machine or at an fsspec URL, whose files appear whole or not at all."""
+"""A folder on this machine or at an fsspec URL: the store of shards, whose files appear whole or not at all."""
 
 import contextlib
 import os

@@ -138,7 +138,7 @@ def test_what_is_foreign(tmp_path):
     assert list(in_the_way(tmp_path / "out", "model", ())) == ["config.json"]
 
 
-def test_checkpoints_of_others_are_told_and_left(tmp_path):
+def test_checkpoints_of_others_are_listed_and_left(tmp_path):
     mine = {
         "training_state.json": b"",
         "state-00000-of-00001.safetensors": b"",
