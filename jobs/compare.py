@@ -4,7 +4,6 @@ Each variant's models are ordinary training jobs in folders below `output`, reus
 and the plot are a job of their own in `output`/report, made again when other variants or other measures are asked for.
 """
 
-import importlib
 import json
 import sys
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from jobs.reports.comparison import markdown, plot
 from jobs.runner.execution import run_job
 from jobs.runner.output_folder import check_new, output_folder
 from jobs.runner.training import shards_artifact
+from jobs.verbs import VERBS
 from pipeline.config import Config, Variant, override
 from pipeline.errors import ConfigError, ModelError
 from pipeline.evaluation.ablations import has_other_documents
@@ -144,7 +144,7 @@ def _train(name: str, variant: Variant, config: Config, shards: Shards, force: b
         steps = steps_for(corpora(verb, own, "train"), train_config(verb, own), config.stream, tokens)
         own = override(own, {f"{_model_of(verb)}.train.steps": steps})
         own = own.model_copy(update={"output": str(Path(str(config.output), name, _model_of(verb)))})
-        records[verb] = importlib.import_module(f"jobs.{verb.replace('-', '_')}").run(own, force=force)
+        records[verb] = VERBS[verb].load().run(own, force=force)
     return Trained(name, variant, variant_config(config, name, records), records)
 
 

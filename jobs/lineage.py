@@ -4,8 +4,9 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
@@ -14,7 +15,7 @@ from infra.mlflow_run import resolve_uri
 from infra.mlflow_search import RunSearch
 from infra.storage import Folder, StorageError
 from jobs.runner.output_folder import artifact_at, record_at
-from pipeline.config.paths import is_url
+from pipeline.config.paths import PATH, is_url, resolved_tracking_uri
 from pipeline.errors import ConfigError, ShardError
 from pipeline.lineage import MANIFEST_NAME, Artifact, JobRecord
 from pipeline.redaction import MASK
@@ -50,6 +51,20 @@ class Step:
     """Of a corpus file beside shards: how many of its documents are in their train and dev splits. None: not known."""
     made_from: tuple["Step", ...] = ()
     went_into: tuple["Step", ...] = ()
+
+
+def command(
+    path: Annotated[str, typer.Argument(help="A model, shards, a report, or a corpus file."), PATH],
+    tracking: Annotated[
+        str | None, typer.Option("--tracking", metavar="URI", help="MLflow store, where job.json names none.")
+    ] = None,
+    forward: Annotated[
+        bool, typer.Option("--forward", help="Show what was made from it, also where a job made it.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the tree as JSON.")] = False,
+) -> None:
+    """Arguments of `sllm lineage`."""
+    show(path, None if tracking is None else resolved_tracking_uri(tracking), as_json, forward)
 
 
 def show(path: str, tracking: str | None, as_json: bool = False, forward: bool = False) -> None:

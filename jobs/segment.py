@@ -5,13 +5,16 @@ import dataclasses
 import gzip
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Annotated, Any, cast
+
+import typer
 
 import segmenters
 from pipeline.config import DataConfig
-from pipeline.config.paths import is_url, resolved_options
+from pipeline.config.paths import PATH, is_url, resolved_options
 from pipeline.corpus.encodings import other_encoding
 from pipeline.corpus.format_detection import FORMAT_NAMES, HEAD_BYTES, detect
 from pipeline.corpus.formats.fields import MISSING, field_value, json_value, repeated_key, shortly
@@ -44,6 +47,52 @@ class Segmented:
     """Lines that are no documents, and are left out."""
     first_rejected: str | None = None
     """File, line and what is wrong with the first of them."""
+
+
+def command(
+    source: Annotated[
+        str | None, typer.Argument(metavar="IN", help="JSONL file with `id` and `text`."), PATH
+    ] = None,
+    segmenter: Annotated[
+        str, typer.Option("--segmenter", metavar="NAME", help="See --list.")
+    ] = "punctuation_v1",
+    option: Annotated[
+        list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="An option of the segmenter.")
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", metavar="OUT", help="JSONL file with `id` and `ends`."), PATH
+    ] = None,
+    list_all: Annotated[bool, typer.Option("--list", help="List the segmenters and stop.")] = False,
+    compare: Annotated[
+        str | None,
+        typer.Option("--compare", metavar="NAME,NAME,...", help="Show the splits of IN side by side."),
+    ] = None,
+    html: Annotated[
+        str | None, typer.Option("--html", metavar="PAGE", help="With --compare: write them as a page."), PATH
+    ] = None,
+) -> None:
+    """Arguments of `sllm segment`."""
+    if list_all:
+        list_segmenters()
+    elif compare is not None:
+        if source is None:
+            raise typer.BadParameter("--compare needs IN")
+        from jobs.reports.segmenter_differences import show_or_write
+
+        show_or_write(compare.split(","), source, html)
+    elif source is None or output is None:
+        raise typer.BadParameter("needs IN and --output OUT, or --list")
+    else:
+        made = segment_file(segmenter, option or [], source, output)
+        print(
+            f"{made.documents:,} documents, {made.characters:,} characters, {made.sentences:,} sentences -> {output}",
+            file=sys.stderr,
+        )
+        if made.rejected:
+            print(
+                f"{made.rejected:,} lines rejected, which {output} lacks; the first: {made.first_rejected}",
+                file=sys.stderr,
+            )
 
 
 def build(name: str, options: Iterable[str] = ()) -> Segmenter:

@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin
 from pydantic import ValidationError
 
 from pipeline.config.renamed import new_name
-from pipeline.config.section import Section, alternatives
+from pipeline.config.section import Section, alternatives, is_section
 
 _LONGEST_VALUE = 80
 _KINDS = (
@@ -89,7 +89,7 @@ def _place(location: tuple[int | str, ...], root: type[Section]) -> tuple[list[s
     path: list[str] = []
     section, kinds = root, (root,)
     for part in location:
-        inside = next((kind for kind in kinds if _is_section(kind)), None)
+        inside = next((kind for kind in kinds if is_section(kind)), None)
         if inside is not None:
             section = inside
             path.append(str(part))
@@ -106,7 +106,3 @@ def _items(kinds: tuple[Any, ...]) -> Iterator[Any]:
         arguments = [one for one in get_args(kind) if one is not Ellipsis]
         if get_origin(kind) in (tuple, list, dict) and arguments:
             yield from alternatives(arguments[-1])
-
-
-def _is_section(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Section)

@@ -14,7 +14,7 @@ from pipeline.config.inference import EvaluateConfig, GenerateConfig, ModelsConf
 from pipeline.config.infrastructure import DeepSpeedConfig, RayConfig, RunConfig, TrackingConfig
 from pipeline.config.models import LmConfig, SllmConfig, TrunkConfig, VaeConfig
 from pipeline.config.paths import PathString, resolved_path
-from pipeline.config.section import Section, alternatives
+from pipeline.config.section import Section, alternatives, is_section
 from pipeline.config.segmenter_training import SegmenterTrainConfig
 from pipeline.config.stream import StreamConfig
 from pipeline.errors import ConfigError
@@ -146,7 +146,7 @@ def _keys(section: type[Section], prefix: str = "") -> Iterator[str]:
     for name, field in section.model_fields.items():
         yield prefix + name
         for kind in alternatives(field.annotation):
-            if isinstance(kind, type) and issubclass(kind, Section):
+            if is_section(kind):
                 yield from _keys(kind, f"{prefix}{name}.")
 
 
