@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from pipeline.errors import first_line
 from pipeline.redaction import redacted
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class MetricsLogger:
                 self._send(batch)
             except Exception as error:
                 if not self._is_away:
-                    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+                    line = first_line(error)
                     logger.warning("metrics wait, the tracking store does not take them: %s", redacted(line))
                 self._is_away = True
                 return False

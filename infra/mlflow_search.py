@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from infra.mlflow_params import unflatten
-from infra.mlflow_run import DIGEST_CHARACTERS, OUTPUT_CONTEXT, client_of, resolve_uri, sqlite_path
-from pipeline.errors import ConfigError
+from infra.mlflow_run import DIGEST_CHARACTERS, OUTPUT_CONTEXT
+from infra.mlflow_store import client_of, resolve_uri, sqlite_path
+from pipeline.errors import ConfigError, first_line
 from pipeline.lineage import Artifact, JobRecord
 from pipeline.redaction import redacted
 
@@ -57,7 +58,7 @@ class RunSearch:
                 if not token:
                     break
         except MlflowException as error:
-            line = redacted(str(error).splitlines()[0])
+            line = redacted(first_line(error))
             raise ConfigError(f"the MLflow store {redacted(self._uri)} cannot be asked: {line}") from error
         return [
             record

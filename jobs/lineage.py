@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
-from infra.mlflow_run import resolve_uri
 from infra.mlflow_search import RunSearch
+from infra.mlflow_store import resolve_uri
 from infra.storage import Folder, StorageError
 from jobs.runner.output_folder import artifact_at, record_at
 from pipeline.config.paths import PATH, is_url, resolved_tracking_uri

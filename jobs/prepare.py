@@ -18,7 +18,7 @@ from rich.progress import (
 )
 
 import segmenters
-from infra.mlflow_run import check_server
+from infra.mlflow_store import check_server
 from infra.prepare_worker import Workers, start_workers
 from infra.shard_output import REJECTED, FinishedWorkUnit, ShardOutput
 from jobs.reports import corpus_summary

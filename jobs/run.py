@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from infra.mlflow_run import resolve_uri
+from infra.mlflow_store import resolve_uri
 from jobs.evaluate import lossy_documents, notes_of, read_report
 from jobs.reports import corpus_summary
 from jobs.runner.output_folder import check_new, output_folder

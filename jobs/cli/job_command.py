@@ -23,7 +23,9 @@ Submit = Annotated[
         "--submit", metavar="ADDRESS", help="Run as a Ray job on this cluster (its dashboard's URL)."
     ),
 ]
-ModelOrConfig = Annotated[str, typer.Argument(metavar="MODEL|CONFIG", help="Folder of a model, or a YAML file.")]
+ModelOrConfig = Annotated[
+    str, typer.Argument(metavar="MODEL|CONFIG", help="Folder of a model, or a YAML file.")
+]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,7 +29,14 @@ _PATHS = {
     paths.resolved_input: "path, glob, URL or `datasets:NAME`",
     paths.resolved_tracking_uri: "URL, or `sqlite:///FILE`",
 }
-_PLAIN = {bool: "true or false", int: "whole number", float: "number", str: "text", object: "any value", Any: "any value"}
+_PLAIN = {
+    bool: "true or false",
+    int: "whole number",
+    float: "number",
+    str: "text",
+    object: "any value",
+    Any: "any value",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +144,9 @@ def _default_cell(one: Key) -> str:
 def _keys_of(section: type[Section], defaults: Section | None, prefix: str) -> Iterator[Key]:
     for name, field in section.model_fields.items():
         key = f"{prefix}{name}"
-        default = field.get_default(call_default_factory=True) if defaults is None else getattr(defaults, name)
+        default = (
+            field.get_default(call_default_factory=True) if defaults is None else getattr(defaults, name)
+        )
         kind = field.annotation
         description = " ".join((field.description or "").split())
         if is_section(kind):

@@ -16,7 +16,9 @@ def sllm(*arguments):
 
 
 def test_the_page_is_current():
-    assert PAGE.read_text(encoding="utf-8") == markdown(), "run: sllm config --markdown > docs/configuration.md"
+    assert PAGE.read_text(encoding="utf-8") == markdown(), (
+        "run: sllm config --markdown > docs/configuration.md"
+    )
 
 
 def test_each_key_has_a_description_and_its_default_is_taken():
@@ -32,16 +34,22 @@ def test_each_key_has_a_description_and_its_default_is_taken():
 
 def test_a_key_a_section_and_all():
     one = sllm("vae.num_layers")
-    assert one.exit_code == 0 and one.stdout.startswith("vae.num_layers\n    whole number, at least 1, at most 24")
+    assert one.exit_code == 0 and one.stdout.startswith(
+        "vae.num_layers\n    whole number, at least 1, at most 24"
+    )
     assert "default 1" in one.stdout and one.stdout.count("vae.") == 1
     section = sllm("lm").stdout
-    assert section.startswith("lm\n    section\n") and "\nlm.train.steps\n" in section and "vae." not in section
+    assert (
+        section.startswith("lm\n    section\n") and "\nlm.train.steps\n" in section and "vae." not in section
+    )
     assert len(sllm().stdout) > len(section) and "\ncompare.variants.NAME.title\n" in sllm().stdout
 
 
 def test_json_has_types_and_defaults():
     (found,) = json.loads(sllm("data.filters.0.name", "--json").stdout)
-    assert found["key"] == "data.filters.N.name" and found["required"] and "`near_duplicates`" in found["type"]
+    assert (
+        found["key"] == "data.filters.N.name" and found["required"] and "`near_duplicates`" in found["type"]
+    )
     (found,) = json.loads(sllm("output", "--json").stdout)
     assert (found["type"], found["default"], found["required"]) == ("path or URL, or `null`", None, False)
 

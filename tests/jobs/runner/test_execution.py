@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.mlflow_run import client_of
+from infra.mlflow_store import client_of
 from infra.storage import StorageError
 from jobs.runner.execution import run_job
 from pipeline.config import load_config
