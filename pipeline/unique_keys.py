@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from json.decoder import JSONObject  # type: ignore[attr-defined]
 from json.scanner import py_make_scanner  # type: ignore[attr-defined]
 from typing import Any
@@ -91,6 +91,31 @@ def read_yaml(text: str, where: str) -> Any:
         ) from error
     except (yaml.YAMLError, ValueError) as error:  # such as a date of a 13th month
         raise ConfigError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def line_of(text: str, keys: Sequence[str]) -> int | None:
+    """Line, from 1, of the value at these keys and positions, or of what is nearest around it; None for no mapping.
+
+    `text` is YAML that `read_yaml` takes.
+    """
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+    finally:
+        loader.dispose()
+    line: int | None = None
+    for key in keys:
+        if isinstance(node, MappingNode):
+            found = next((pair for pair in node.value if pair[0].value == key), None)
+            if found is None:  # merged from elsewhere (`<<`), or given by default
+                break
+            line, node = found[0].start_mark.line + 1, found[1]
+        elif isinstance(node, SequenceNode) and key.isdecimal() and int(key) < len(node.value):
+            node = node.value[int(key)]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return line
 
 
 def read_value(text: str, where: str) -> Any:

@@ -1,4 +1,4 @@
-"""The keys of the configuration with their types, defaults and descriptions, as the classes of the sections have them."""
+"""The keys of the configuration with types, defaults and descriptions, read from the classes of the sections."""
 
 import dataclasses
 import difflib
@@ -121,9 +121,9 @@ def markdown() -> str:
 _INTRODUCTION = """# Configuration
 
 Every key of a configuration file, from the classes in `pipeline/config/`. `sllm config KEY` shows a part of it;
-`sllm config --markdown > docs/configuration.md` writes this page. On the command line a key is set by
-`KEY=VALUE`, with the value in YAML. `N` stands for a position in a list, `NAME` for a name that you choose; `null` is no
-value, which the descriptions call "none"."""
+`sllm config --markdown > docs/configuration.md` writes this page. On the command line a key is set by `KEY=VALUE`, with
+the value in YAML. `N` stands for a position in a list, `NAME` for a name that you choose; `null` is no value, which the
+descriptions call "none"."""
 
 
 _BAR = r"\|"

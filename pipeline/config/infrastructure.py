@@ -112,5 +112,5 @@ class RunConfig(Section):
     """`sllm run`: jobs one after the other, each reading what those before it wrote."""
 
     jobs: tuple[str, ...] = ()
-    """Names of the jobs, in their order; each writes to a folder of its own below `output`. None: `prepare`, `train-lm`,
-    `train-vae`, `train-sllm`, `evaluate` and `generate`."""
+    """Names of the jobs, in their order; each writes to a folder of its own below `output`. None: `prepare`,
+    `train-lm`, `train-vae`, `train-sllm`, `evaluate` and `generate`."""
