@@ -192,7 +192,7 @@ def test_a_wrong_token_is_said_in_one_line(cluster, tmp_path):
     job = cluster.sllm(*arguments, "--submit", cluster.address, RAY_AUTH_TOKEN_PATH=str(tmp_path / "token"))
     _, stderr = job.communicate(timeout=180)
     assert job.returncode == 1
-    assert "does not let us in" in stderr and "RAY_AUTH_TOKEN" in stderr
+    assert "refuses the token" in stderr and "RAY_AUTH_TOKEN" in stderr
     assert "Traceback" not in stderr
 
 
