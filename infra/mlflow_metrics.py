@@ -32,7 +32,7 @@ class _Value(NamedTuple):
 
 class MetricsLogger:
     """Sends the metrics of one run in batches. A store that cannot be reached for a while costs the memory of what
-    waits, `MAX_WAITING` values at most, and is said once.
+    waits, `MAX_WAITING` values at most, and one warning.
 
     Steps of a key that the run holds already (it was resumed) are left out.
     """
@@ -95,7 +95,10 @@ class MetricsLogger:
             except Exception as error:
                 if not self._is_away:
                     line = first_line(error)
-                    logger.warning("metrics wait, the tracking store does not take them: %s", redacted(line))
+                    logger.warning(
+                        "the tracking store cannot be reached, metrics are kept until it can: %s",
+                        redacted(line),
+                    )
                 self._is_away = True
                 return False
             self._is_away = False

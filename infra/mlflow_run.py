@@ -1,4 +1,4 @@
-"""MLflow: one run a job, with its inputs, configuration, metrics and output.
+"""MLflow: one run per job, with its inputs, configuration, metrics and output.
 
 `mlflow` itself is imported where it is needed, never at the top: it takes seconds.
 """
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 DIGEST_CHARACTERS = 36
-"""MLflow rejects a longer digest of a dataset; the full one stands in the profile and in our tags."""
+"""MLflow rejects a longer digest of a dataset; the full one is in the profile and in our tags."""
 OUTPUT_CONTEXT = "output"
-"""Context of a dataset that a run wrote: MLflow has outputs for models only, so shards stand with inputs."""
+"""Context of a dataset that a run wrote: MLflow has outputs for models only, so shards are among the inputs."""
 
 _PARAMS_A_BATCH = 100
 _INPUTS_A_BATCH = 100
@@ -65,7 +65,7 @@ class ActiveRun:
     ) -> None:
         """Store the configuration (flattened, secrets masked), the inputs with their digests, and tags.
 
-        Parameters of a run never change: where a resumed run differs, the new value stands in a tag.
+        Parameters of a run never change: where a resumed run differs, the new value is in a tag.
 
         Raises `ConfigError` where the store cannot be used.
         """

@@ -1,4 +1,4 @@
-"""MLflow as memory: the records of jobs, read back from their runs."""
+"""The records of jobs, read back from their MLflow runs."""
 
 import json
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class RunSearch:
-    """Looks jobs up in one tracking store."""
+    """Searches one tracking store for jobs."""
 
     def __init__(self, uri: str) -> None:
         """Raises `ConfigError` where `uri` is an SQLite file that does not exist."""
@@ -34,7 +34,7 @@ class RunSearch:
         except MlflowException:
             return None
 
-    def readers_of(self, artifact: Artifact) -> list[JobRecord]:
+    def jobs_with_input(self, artifact: Artifact) -> list[JobRecord]:
         """The finished jobs that read this content, wherever it lay then; oldest first.
 
         Raises `ConfigError` where the store cannot be asked.

@@ -65,7 +65,7 @@ def client_of(uri: str) -> "MlflowClient":
 
 
 def check_server(tracking: TrackingConfig) -> None:
-    """As `check_store`, where the store is behind a network: asked before any work, and nothing is made here."""
+    """As `check_store`, for a store on a server: before any work, and nothing is made on this machine."""
     if urlsplit(resolve_uri(tracking.uri)).hostname is not None:
         check_store(tracking)
 

@@ -70,9 +70,9 @@ def submit(
 
 
 def _refuse_secrets(config_path: str | None, arguments: Sequence[str]) -> None:
-    """Raise `ConfigError` for a secret that would stand in the entrypoint, which the dashboard shows, or be sent in the
+    """Raise `ConfigError` for a secret that would be in the entrypoint, which the dashboard shows, or be sent in the
     configuration file."""
-    remedy = "write ${VARIABLE} in its place, and set that variable here and on the cluster"
+    remedy = "write ${VARIABLE} instead, and set that variable here and on the cluster"
     for argument in arguments:
         if is_secret(argument):
             raise ConfigError(f"{redacted(argument)}: a secret is not sent with a submitted job: {remedy}")
@@ -156,7 +156,7 @@ def _refuse_local_paths(config: Config, folder: Path) -> None:
         *(("data.inputs", path) for path in config.data.inputs),
         *(("data.dev_inputs", path) for path in config.data.dev_inputs),
     ]
-    # These may be names on a hub, unless such a folder stands here.
+    # These may be names on a hub, unless there is such a folder here.
     named += [
         (key, path)
         for key, path in (("tokenizer.path", config.tokenizer.path), ("trunk.path", config.trunk.path))

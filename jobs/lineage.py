@@ -25,11 +25,11 @@ FILES_SHOWN = 12
 UNWRAPPED = 1000
 """Columns where the output goes into a file or another program."""
 METRICS_SHOWN = 6
-_TELLING = (
+_METRICS = (
     *("bits_per_byte", "nll_per_token", "token_accuracy", "exact_sentences"),
     *("documents", "sentences", "tokens"),
 )
-"""Metrics that say most, by the last part of their names; the first come first."""
+"""Metrics that are shown, by the last part of their names, in this order."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ def command(
 
 
 def show(path: str, tracking: str | None, as_json: bool = False, forward: bool = False) -> None:
-    """Print the lineage of what stands at `path`: back where a job made it, else (or with `forward`) forward.
+    """Print the lineage of what is at `path`: back where a job made it, else (or with `forward`) forward.
 
     Raises `ConfigError` where there is nothing at `path`, or no store to ask where one is needed.
     """
@@ -127,7 +127,7 @@ def walk_forward(
     """
     seen |= {artifact.digest}
     nexts = []
-    for record in search.readers_of(artifact):
+    for record in search.jobs_with_input(artifact):
         if record.output.digest in seen or not _went_into(record, documents):
             continue
         here = _documents(_manifest(record), artifact)
@@ -182,7 +182,7 @@ def _record_of(
     try:
         return RunSearch(tracking or _uri_of(asked_by)).run(artifact.run_id), note
     except ConfigError:
-        return None, f"{note}, and no MLflow store tells how it was made"
+        return None, f"{note}, and no MLflow store has its run"
 
 
 def _uri_of(record: JobRecord | None) -> str:
@@ -260,9 +260,9 @@ def _label(step: Step) -> str:
         lines.append(f"by [cyan]{step.job}[/cyan], run {step.artifact.run_id}, {step.finished}{code}")
     if step.segmenter:
         lines.append(escape(f"segmenter {step.segmenter}; tokenizer {step.tokenizer}"))
-    if telling := _telling(step):
+    if shown_metrics := _shown_metrics(step):
         lines.append(
-            f"[green]{escape(', '.join(f'{key} {value:.6g}' for key, value in telling.items()))}[/green]"
+            f"[green]{escape(', '.join(f'{key} {value:.6g}' for key, value in shown_metrics.items()))}[/green]"
         )
     return "\n".join(lines)
 
@@ -272,7 +272,7 @@ def _split(documents: dict[str, int]) -> str:
     return ", ".join(counted) or "no document of it"
 
 
-def _telling(step: Step) -> dict[str, float]:
+def _shown_metrics(step: Step) -> dict[str, float]:
     def last(name: str) -> str:
         return name.rpartition("/")[2]
 
@@ -280,6 +280,6 @@ def _telling(step: Step) -> dict[str, float]:
         name for name in step.metrics if step.artifact.kind != "model" or not name.startswith("train/")
     ]
     names = sorted(
-        (name for name in held_out if last(name) in _TELLING), key=lambda name: _TELLING.index(last(name))
+        (name for name in held_out if last(name) in _METRICS), key=lambda name: _METRICS.index(last(name))
     )
     return {name: step.metrics[name] for name in names[:METRICS_SHOWN]}

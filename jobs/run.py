@@ -1,4 +1,4 @@
-"""`sllm run`: the whole path, each job reading what those before it wrote."""
+"""`sllm run`: jobs one after the other, each reads what those before it wrote."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def wire(config: Config, job: str) -> Config:
     own = STEPS[job].folder
     models = dict(made["model"])
     if STEPS[job].kind == "model":
-        models.pop(own, None)  # training goes on from the model that is named, not from what it makes
+        models.pop(own, None)  # training starts from the model that is named, not from what it makes
     return config.model_copy(
         update={
             "output": str(root / own),
@@ -102,7 +102,7 @@ def _figures(config: Config, records: dict[str, JobRecord]) -> list[tuple[str, s
 
 
 def _notes(records: dict[str, JobRecord]) -> list[str]:
-    """What stands below the table: what was rejected, and what must be known of the figures."""
+    """The lines below the table: what was rejected, and how to read the figures."""
     notes = corpus_summary.lines(records["prepare"].output.path) if "prepare" in records else []
     if evaluation := records.get("evaluate"):
         notes += notes_of(read_report(evaluation.output.path))

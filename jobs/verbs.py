@@ -32,7 +32,7 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class TextOption:
-    """An option that stands for one key of the configuration, whose value is text as it is."""
+    """An option that sets one key of the configuration, to text as it is given."""
 
     name: str
     key: str

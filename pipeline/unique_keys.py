@@ -1,4 +1,4 @@
-"""YAML and JSON in which nothing is dropped without a word: a key given twice is an error, with its line."""
+"""YAML and JSON in which a key given twice is an error with its line; the libraries drop the first silently."""
 
 import contextlib
 import json
@@ -32,7 +32,7 @@ class _Loader(yaml.SafeLoader):
             event = self.peek_event()
             if event.anchor in self._open:
                 raise yaml.composer.ComposerError(
-                    None, None, f"*{event.anchor} stands in what it names", event.start_mark
+                    None, None, f"*{event.anchor} is inside what it names", event.start_mark
                 )
         return super().compose_node(parent, index)
 
@@ -185,9 +185,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _line_of_repeated_key(text: str) -> int | None:
-    """Line in which the first object with a repeated key begins; none where it is nested too deeply to tell.
+    """Line in which the first object with a repeated key begins; none where it is nested too deeply to know.
 
-    The decoder in C does not tell, and reads deeper nesting than the one in Python.
+    The decoder in C does not say it, and reads deeper nesting than the one in Python.
     """
     starts: list[int] = []
 

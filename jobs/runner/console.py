@@ -45,7 +45,7 @@ def answering_errors(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*arguments, **with_paths(command, options))
         except KeyboardInterrupt:
-            _complain("interrupted; what is finished stays, and the same command goes on from there")
+            _complain("interrupted; what is finished is kept, and the same command continues from there")
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
             ours = _mendable(error)

@@ -1,4 +1,4 @@
-"""How every job runs: reuse what is finished, refuse what does not match, else run it as one MLflow run."""
+"""One job: what is finished is reused, what does not match is refused, the rest runs as one MLflow run."""
 
 import dataclasses
 import datetime
@@ -41,10 +41,10 @@ def run_job(
 
     `sections` are the dotted keys of the configuration that decide the result; with the inputs' digests they
     are the job's identity; keys in `without` are left out of it. A number at the key `grows` may become larger: the
-    job then goes on from where it was, as a run of its own where that had finished. `body` returns the final metrics;
-    `check` raises what can be known before work: then no run is started and nothing is written. `force` first removes
-    what the earlier job wrote. A job that was interrupted goes on in its own run. `beside` are keys that the job uses
-    and that do not decide its result: they stand among the run's parameters too.
+    job then continues from its last step, as a new run where the earlier one had finished. `body` returns the final
+    metrics; `check` raises what can be known before work: then no run is started and nothing is written. `force` first removes
+    what the earlier job wrote. A job that was interrupted continues its own run. `beside` are keys that the job uses
+    and that do not decide its result: they are parameters of the run too.
 
     Raises `ConfigError` where `output` holds the work of a job of another identity; with `replace_other` (for what
     is cheap to make again) only where it is another kind of job's.
@@ -99,7 +99,7 @@ def run_job(
             finished=None,
             files=grown.files if grown is not None else {},
         )
-        went_on = "goes on in" if unfinished and unfinished.run_id == run.run_id else "starts as"
+        went_on = "continues" if unfinished and unfinished.run_id == run.run_id else "starts as"
         say(f"{job} -> {output}: {went_on} MLflow run {run.run_id}")
         with _ended(run), _interruptible():
             if replaced is not None:

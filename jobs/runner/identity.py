@@ -35,9 +35,12 @@ def refusal(
         if (kind, digest) not in then
     ]
     changes += [f"{kind} {path} is gone" for (kind, digest), path in then.items() if path not in now.values()]
-    changes = changes or ["the inputs stand in another order"]
+    changes = changes or ["the inputs are in another order"]
     shown = "; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else "")
-    return f"{output} holds the {state} {job} run {earlier.run_id} of another configuration or input ({shown}): {remedy}"
+    return (
+        f"{output} holds the {state} {job} run {earlier.run_id} of another configuration or input "
+        f"({shown}): {remedy}"
+    )
 
 
 def _changes(then: Any, now: Any) -> Iterator[str]:

@@ -133,7 +133,7 @@ class LocalOutputFolder:
         ]
 
     def _own(self, earlier: JobRecord | None) -> list[str]:
-        """Names of what the earlier job wrote; without a record, of shards that carry their own."""
+        """Names of what the earlier job wrote; without a record, of shards, whose manifest says so."""
         if earlier is None:
             contents = (_content(self._folder / name) for name in (MANIFEST_NAME, PLAN))
             return (

@@ -25,7 +25,7 @@ class OutputFolder(Protocol):
         """Hold the folder, so that two jobs never write to it at once. A job that died holds nothing."""
 
     def check(self, earlier: JobRecord | None, inputs: Iterable[str], force: bool) -> None:
-        """Before anything is written. `earlier` is the record of the job that goes on or is replaced.
+        """Before anything is written. `earlier` is the record of the job that continues or is replaced.
 
         Raises `ConfigError` where the job would write over what none of ours wrote, or, without a job of ours here
         and without `force`, would write beside it. What the job reads (`inputs`, paths) may lie here.
@@ -47,8 +47,10 @@ class OutputFolder(Protocol):
         """What the job wrote, with its digest."""
 
 
-BLOCKS = "it stands where this job writes; move it away, or name another output"
+BLOCKS = "this job writes there; move it away, or name another output"
+"""Remedy for what has the name of a file that the job writes."""
 FOREIGN = "name another output, or write beside it with --force, which leaves it as it is"
+"""Remedy for other files."""
 
 
 def refuse(output: str, names: Iterable[str], remedy: str) -> None:

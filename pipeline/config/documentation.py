@@ -95,7 +95,7 @@ def keys_at(key: str | None) -> list[Key]:
 
 
 def markdown() -> str:
-    """The page `docs/configuration.md`: a table for each section, in which a class of sections stands once."""
+    """The page `docs/configuration.md`: a table for each section, with each class of sections once."""
     keys = all_keys()
     parts = [_INTRODUCTION, _table([one for one in keys if "." not in one.key and one.section is None])]
     explained: dict[type[Section], str] = {}
@@ -160,9 +160,9 @@ def _keys_of(section: type[Section], defaults: Section | None, prefix: str) -> I
             description,
             field.is_required(),
         )
-        held, place = _section_held(kind)
+        held, placeholder = _section_held(kind)
         if held is not None:
-            yield from _keys_of(held, None, f"{key}.{place}.")
+            yield from _keys_of(held, None, f"{key}.{placeholder}.")
 
 
 def _section_held(kind: Any) -> tuple[type[Section] | None, str]:

@@ -1,4 +1,4 @@
-"""Where jobs run and what records them."""
+"""Where jobs run, and where their runs are recorded."""
 
 from pathlib import Path
 from typing import Any, Literal, Self

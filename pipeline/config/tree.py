@@ -134,7 +134,7 @@ def _validated(
     tree: dict[str, Any], overrides: Mapping[str, str], path: str | None = None, text: str = ""
 ) -> Config:
     """The configuration that `tree` is. Raises `ConfigError` that names, for each mistake, the override or the line of
-    the file `path`, whose content is `text`, that it stands in."""
+    the file `path`, whose content is `text`, with the mistake."""
     try:
         return Config.model_validate(tree)
     except ValidationError as error:

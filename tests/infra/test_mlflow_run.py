@@ -71,7 +71,7 @@ def test_metrics_outlive_a_store_that_is_away_for_a_while(run, monkeypatch, capl
     logger.log_metrics({"loss": 1.0}, 1)
     logger.close()
     assert steps_of(run, "loss") == [(1, 1.0)]
-    assert caplog.text.count("metrics wait") == 1
+    assert caplog.text.count("metrics are kept until it can") == 1
 
 
 def test_what_waits_for_a_store_is_bounded(monkeypatch, caplog):

@@ -62,7 +62,9 @@ def test_steps_may_grow_and_the_schedule_is_said(root, capfd):
     before = read_record(root / output)
     record = train_lm.run(config(root, output, "lm.train.steps=6"))
     said = capfd.readouterr().err
-    assert "4 steps become 6; it goes on from step 4 with the learning rate of a cosine over 6 steps" in said
+    assert (
+        "4 steps become 6; it continues from step 4 with the learning rate of a cosine over 6 steps" in said
+    )
     assert record.run_id != before.run_id and set(curve(record, root)) == {5, 6}
     tags = client_of(f"sqlite:///{root}/mlflow.db").get_run(record.run_id).data.tags
     assert tags["sllm.continues"] == before.run_id
