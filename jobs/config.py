@@ -43,7 +43,7 @@ def text(keys: Sequence[Key], width: int) -> str:
 
 def _paragraph(one: Key, width: int) -> str:
     default = f"; default {one.shown_default}" if one.shown_default and not one.is_required else ""
-    kind = f"{one.type}{'; required' if one.is_required else ''}{default}"
+    kind = f"{one.kind}{'; required' if one.is_required else ''}{default}"
     lines = (kind, one.description)
     wrapped = [
         textwrap.fill(line, width, initial_indent=_INDENT, subsequent_indent=_INDENT, break_on_hyphens=False)

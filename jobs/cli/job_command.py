@@ -57,7 +57,7 @@ def job_command(verb: Verb) -> Callable[..., None]:
     def command_with_text(
         config: ModelOrConfig,
         overrides: Overrides = None,
-        text: Text = None,  # type: ignore[valid-type]
+        text: Text = None,
         dry_run: DryRun = False,
         force: Force = False,
         submit: Submit = None,
@@ -73,7 +73,8 @@ def _start(verb: Verb, first: str, rest: list[str] | None, text: str | None, opt
     if verb.model_key is not None and config_path is not None:
         folder = Path(resolved_path(config_path))
         if folder.is_dir():
-            config_path, overrides = None, [f"{verb.model_key}={_quoted(config_path)}", *overrides]
+            overrides = [f"{verb.model_key}={_quoted(config_path)}", *overrides]
+            config_path = None
         elif not folder.exists() and folder.suffix not in (".yaml", ".yml"):
             raise ModelError(
                 f"there is no model at {config_path}: name the folder of a model, or a YAML file, or begin with "

@@ -42,9 +42,9 @@ def run_job(
     `sections` are the dotted keys of the configuration that decide the result; with the inputs' digests they
     are the job's identity; keys in `without` are left out of it. A number at the key `grows` may become larger: the
     job then continues from its last step, as a new run where the earlier one had finished. `body` returns the final
-    metrics; `check` raises what can be known before work: then no run is started and nothing is written. `force` first removes
-    what the earlier job wrote. A job that was interrupted continues its own run. `beside` are keys that the job uses
-    and that do not decide its result: they are parameters of the run too.
+    metrics; `check` raises what can be known before work: then no run is started and nothing is written. `force` first
+    removes what the earlier job wrote. A job that was interrupted continues its own run. `beside` are keys that the job
+    uses and that do not decide its result: they are parameters of the run too.
 
     Raises `ConfigError` where `output` holds the work of a job of another identity; with `replace_other` (for what
     is cheap to make again) only where it is another kind of job's.

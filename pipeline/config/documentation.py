@@ -45,8 +45,8 @@ class Key:
 
     key: str
     """Dotted."""
-    type: str
-    """In words."""
+    kind: str
+    """Its type in words."""
     default: Any
     """As JSON has it; None too where the key is required or a section."""
     description: str
@@ -65,7 +65,7 @@ class Key:
         """For programs."""
         return {
             "key": self.key,
-            "type": self.type,
+            "type": self.kind,
             "default": self.default,
             "required": self.is_required,
             "description": self.description,
@@ -106,7 +106,7 @@ def markdown() -> str:
             if skipped is not None and one.key.startswith(skipped):
                 continue
             skipped = None
-            if one.section in explained:
+            if one.section is not None and one.section in explained:
                 skipped = f"{one.key}."
                 same = f"{one.description} Its keys are those of `{explained[one.section]}`.".strip()
                 rows.append(dataclasses.replace(one, description=same))
@@ -131,7 +131,7 @@ _BAR = r"\|"
 
 def _table(keys: Sequence[Key]) -> str:
     rows = [
-        f"| `{one.key}` | {one.type} | {_default_cell(one)} | {one.description.replace('|', _BAR)} |"
+        f"| `{one.key}` | {one.kind} | {_default_cell(one)} | {one.description.replace('|', _BAR)} |"
         for one in keys
     ]
     return "\n".join(["| key | type | default | meaning |", "|---|---|---|---|", *rows])
@@ -202,7 +202,7 @@ def _in_words(kind: Any, metadata: Sequence[Any]) -> str:
         return "sections"
     for one in metadata:
         if isinstance(one, AfterValidator) and one.func in _PATHS:
-            return _PATHS[one.func]  # type: ignore[index]
+            return _PATHS[one.func]
     return _PLAIN.get(kind, str(kind)) + (_bounds(metadata) if kind in (int, float) else "")
 
 
