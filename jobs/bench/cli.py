@@ -103,6 +103,6 @@ def train(
     show(loaded(path, changes), steps, reference, as_json)
 
 
-command = typer.Typer(no_args_is_help=True, help="Measure ours and others' in one run.")
+command = typer.Typer(no_args_is_help=True, add_completion=False)
 for _verb in (prepare, stream, segmenters, train):
     command.command()(answering_errors(_verb))

@@ -60,7 +60,9 @@ class LazyCommand(TyperCommand):
 def _own_command(verb: Verb) -> Any:
     command = verb.load().command
     if isinstance(command, typer.Typer):  # a group of verbs
-        return typer.main.get_command(command)
+        group = typer.main.get_command(command)
+        group.help = help_of(verb)
+        return group
     alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
     alone.command(verb.name, help=help_of(verb))(answering_errors(command))
     return typer.main.get_command(alone)

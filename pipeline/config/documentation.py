@@ -20,6 +20,8 @@ from pipeline.errors import ConfigError
 
 ITEM, NAME = "N", "NAME"
 """Stand for a position in a list of sections, and for a name that the user chooses."""
+_FREE = "mapping to"
+"""How the words begin for a mapping whose keys are not ours, such as those of Hugging Face."""
 _NO_BOUND = 1e9
 """An upper bound from here on only keeps a number in its machine type, and is not said."""
 _PATHS = {
@@ -87,7 +89,8 @@ def keys_at(key: str | None) -> list[Key]:
         return keys
     if today := new_name(key):
         raise ConfigError(f"{key} is now called {today}")
-    found = next((one for one in keys if _pattern(one.key).fullmatch(key)), None)
+    free = (one for one in keys if one.kind.startswith(_FREE) and key.startswith(f"{one.key}."))
+    found = next((one for one in keys if _pattern(one.key).fullmatch(key)), None) or next(free, None)
     if found is None:
         (near,) = difflib.get_close_matches(key, [one.key for one in keys], n=1, cutoff=0.0)
         raise ConfigError(f"there is no key {key!r}; the nearest is {near!r}")
@@ -197,7 +200,7 @@ def _in_words(kind: Any, metadata: Sequence[Any]) -> str:
     if origin is tuple:
         return f"list ({_in_words(arguments[0], [])})"
     if origin is dict:
-        return "mapping" if is_section(arguments[1]) else f"mapping to {_in_words(arguments[1], [])}"
+        return "mapping" if is_section(arguments[1]) else f"{_FREE} {_in_words(arguments[1], [])}"
     if is_section(kind):
         return "sections"
     for one in metadata:

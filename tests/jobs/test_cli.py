@@ -179,7 +179,7 @@ def test_help_and_dry_run_import_nothing_heavy():
 import sys
 from typer.testing import CliRunner
 from jobs.cli import app
-for arguments in (["--help"], ["prepare", "output=x", "--dry-run"]):
+for arguments in (["--help"], ["prepare", "output=x", "--dry-run"], ["config", "vae"]):
     assert CliRunner().invoke(app, arguments).exit_code == 0
 heavy = {"mlflow", "ray", "torch", "transformers", "pyarrow", "spacy", "datasets"} & sys.modules.keys()
 assert not heavy, heavy

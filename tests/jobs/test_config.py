@@ -50,6 +50,8 @@ def test_json_has_types_and_defaults():
     assert (
         found["key"] == "data.filters.N.name" and found["required"] and "`near_duplicates`" in found["type"]
     )
+    (found,) = json.loads(sllm("trunk.config.hidden_size", "--json").stdout)
+    assert found["key"] == "trunk.config" and found["default"]["hidden_size"] == 128
     (found,) = json.loads(sllm("output", "--json").stdout)
     assert (found["type"], found["default"], found["required"]) == ("path or URL, or `null`", None, False)
 
