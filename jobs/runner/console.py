@@ -92,7 +92,9 @@ def _mendable(error: BaseException | None) -> BaseException | None:
             return error
         if isinstance(error, OSError) and error.errno in _REMEDIES:
             path = f" at {error.filename}" if error.filename is not None else ""
-            return SllmError(f"{error.strerror}{path}: {_REMEDIES[error.errno]}, then run the same command again")
+            return SllmError(
+                f"{error.strerror}{path}: {_REMEDIES[error.errno]}, then run the same command again"
+            )
         error = in_task or error.__cause__
     return None
 
