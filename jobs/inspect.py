@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.segment import output_file
+from jobs.runner.output_file import output_file
 from pipeline.config.paths import PATH
 from pipeline.errors import ConfigError, ShardError
 from pipeline.shards.format import Documents, Shards, SplitName, open_shards

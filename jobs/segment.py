@@ -1,31 +1,19 @@
 """`sllm segment`: the ends of the sentences of documents in JSONL, with any segmenter."""
 
-import contextlib
 import dataclasses
-import gzip
 import json
-import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
 import segmenters
+from jobs.runner.output_file import written_aside
 from pipeline.config import DataConfig
-from pipeline.config.paths import PATH, is_url, resolved_options
-from pipeline.corpus.encodings import other_encoding
-from pipeline.corpus.format_detection import FORMAT_NAMES, HEAD_BYTES, detect
-from pipeline.corpus.formats.fields import MISSING, field_value, json_value, repeated_key, shortly
-from pipeline.corpus.formats.lines import RECORD_SEPARATOR, decoded, lines, without_marks
-from pipeline.corpus.known_content import (
-    COMPRESSION_SUFFIXES,
-    columnar_format_of,
-    compression_of,
-    utf16_without_mark,
-)
-from pipeline.corpus.streams import Compression, first_bytes, text_chunks
+from pipeline.config.paths import PATH, resolved_options
+from pipeline.corpus.document_lines import read_documents
 from pipeline.errors import ConfigError, CorpusError
 from pipeline.unique_keys import read_value
 from segmenters import Segmenter, SegmenterError
@@ -155,71 +143,6 @@ def segment_file(
     return Segmented(**counts, rejected=num_rejected, first_rejected=str(rejected[0]) if rejected else None)
 
 
-def _raise(error: CorpusError) -> None:
-    raise error
-
-
-def read_documents(
-    source: str | Path,
-    text_field: str = "text",
-    id_field: str = "id",
-    reject: Callable[[CorpusError], None] = _raise,
-) -> Iterator[tuple[Any, str]]:
-    """Id and text of each line of a JSONL file or URL, plain or compressed; empty lines are passed over.
-
-    A line that is no document goes to `reject`, as a `CorpusError` naming the file, the line, and what is wrong with
-    it; by default that is raised. A file that cannot be read, or is no JSON lines, always raises one.
-    """
-    path = str(source)
-    chunks = text_chunks(path, _compression(path, text_field))
-    for number, (line, _) in enumerate(lines(chunks, limit=2**62), 1):
-        if not line or line.isspace():
-            continue
-        try:
-            document = _document(line, f"{path}:{number}", text_field, id_field)
-        except CorpusError as error:
-            reject(error)
-            continue
-        yield document
-
-
-def _compression(path: str, text_field: str) -> Compression:
-    """How the JSON lines are compressed. Raises `CorpusError` for a file of another format or encoding."""
-    if Path(path).is_dir():
-        raise CorpusError(f"{path} is a folder: name a file of JSON lines")
-    stored = first_bytes(path, HEAD_BYTES)
-    compression = compression_of(stored)
-    columnar = columnar_format_of(stored)
-    if columnar:
-        raise CorpusError(f"{path} is {FORMAT_NAMES[columnar]}: write its rows as JSON lines")
-    if not compression and (other_encoding(stored) or utf16_without_mark(stored)):
-        raise CorpusError(f"{path} is UTF-16 or UTF-32: make it UTF-8, for example with iconv")
-    detect(path, path.rpartition("/")[2], DataConfig(format="jsonl", text_field=text_field))
-    return compression
-
-
-def _document(line: bytes, where: str, text_field: str, id_field: str) -> tuple[Any, str]:
-    text = decoded(without_marks(line).removeprefix(RECORD_SEPARATOR))
-    if not isinstance(text, str):
-        raise CorpusError(f"{where}: not UTF-8 ({text.reason} at byte {text.start})")
-    try:
-        document = json_value(text)
-    except ValueError as error:
-        raise CorpusError(f"{where}: not JSON: {error}") from error
-    repeated = repeated_key(document, text_field) or repeated_key(document, id_field)
-    if repeated is not None:
-        raise CorpusError(
-            f"{where}: the key {shortly(repeated)} stands twice in one object; remove one of them"
-        )
-    found = field_value(document, text_field) if isinstance(document, dict) else None
-    if not isinstance(found, str):
-        raise CorpusError(f"{where}: not a document: needs a string in {text_field!r}")
-    identity = field_value(document, id_field)
-    if identity is MISSING:
-        raise CorpusError(f"{where}: not a document: needs {id_field!r}")
-    return identity, found
-
-
 def _batches(documents: Iterable[tuple[Any, str]]) -> Iterator[list[tuple[Any, str]]]:
     batch: list[tuple[Any, str]] = []
     size = 0
@@ -231,47 +154,6 @@ def _batches(documents: Iterable[tuple[Any, str]]) -> Iterator[list[tuple[Any, s
             batch, size = [], 0
     if batch:
         yield batch
-
-
-def output_file(output: str | Path) -> Path:
-    """Where to write one file. Raises `ConfigError` for a URL, a folder, and what is no regular file."""
-    path = Path(output)
-    if is_url(str(output)):
-        raise ConfigError(f"cannot write {output}: it is a URL; name a file of this machine")
-    if path.is_dir() or not path.name:
-        raise ConfigError(f"cannot write {path}: it is a folder; name a file in it")
-    if path.exists() and not path.is_file():
-        raise ConfigError(
-            f"cannot write {path}: it is no regular file, and would be replaced by one; name another file"
-        )
-    return path
-
-
-@contextlib.contextmanager
-def written_aside(output: str | Path, source: str | Path) -> Iterator[IO[bytes]]:
-    """A file that takes the name `output` when all is written, and leaves nothing behind after an error.
-
-    Raises `ConfigError` where it would take the place of `source`, which is read, and where it cannot be written.
-    """
-    path = output_file(output)
-    if path.exists() and Path(source).exists() and path.samefile(source):
-        raise ConfigError(f"{path} is what is read, and would be replaced: name another file")
-    compression = COMPRESSION_SUFFIXES.get(path.suffix.removeprefix(".").lower(), "")
-    if compression not in ("", "gzip"):
-        raise ConfigError(
-            f"cannot write {path}: {compression}, as its name says, is not written; name it without, or with .gz"
-        )
-    aside = path.with_name(f".{os.getpid()}.part.{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with cast("IO[bytes]", gzip.open(aside, "wb") if compression else aside.open("wb")) as file:
-            yield file
-        aside.replace(path)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
 
 
 def list_segmenters() -> None:

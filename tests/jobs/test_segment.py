@@ -87,8 +87,8 @@ def test_what_is_read_is_never_replaced(tmp_path, arguments):
     source.write_text('{"id": 1, "text": "A. B."}\n')
     (tmp_path / "link").symlink_to("docs.jsonl")
     for output, told in (
-        (source, "is what is read"),
-        (tmp_path / "link", "is what is read"),
+        (source, "is the input"),
+        (tmp_path / "link", "is the input"),
         (tmp_path, "cannot write"),
     ):
         result = CliRunner().invoke(app, ["segment", str(source), *arguments, str(output)])
