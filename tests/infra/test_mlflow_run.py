@@ -109,7 +109,7 @@ def test_a_store_that_is_gone_costs_training_no_time(answers, monkeypatch, caplo
     assert "2000 metric values" in caplog.text
 
 
-def test_a_server_that_refuses_is_told_in_one_line():
+def test_a_server_that_refuses_is_an_error_of_one_line():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(ConfigError, match="cannot be used") as caught:
@@ -207,17 +207,17 @@ def test_a_store_that_cannot_be_used_is_named_without_its_password(tmp_path):
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_file_that_is_no_store_is_told_at_once(tmp_path, monkeypatch):
+def test_a_file_that_is_no_store_is_refused_at_once(tmp_path, monkeypatch):
     (tmp_path / "text.db").write_text("This is some text and no database. " * 100)
     (tmp_path / "mine.db").touch()
     monkeypatch.setattr("os.access", lambda path, mode: not str(path).endswith("mine.db"))
     begun = time.monotonic()
-    for name, told in (
+    for name, message in (
         ("", "it is a folder; name a file in it"),
         ("text.db", "file is not a database"),
         ("mine.db", "cannot be written; allow it"),
     ):
-        with pytest.raises(ConfigError, match=rf"the MLflow store .*cannot be used: .*{told}"):
+        with pytest.raises(ConfigError, match=rf"the MLflow store .*cannot be used: .*{message}"):
             check_store(TrackingConfig(uri=f"sqlite:///{tmp_path / name}"))
     assert time.monotonic() - begun < 10
 

@@ -186,7 +186,7 @@ def test_interrupt_stops_the_job(cluster, tracking_uri, tmp_path):
     assert record is not None and client_of(tracking_uri).get_run(record.run_id).info.status == "KILLED"
 
 
-def test_a_wrong_token_is_said_in_one_line(cluster, tmp_path):
+def test_a_wrong_token_is_an_error_of_one_line(cluster, tmp_path):
     (tmp_path / "token").write_text("f" * 64)
     arguments = ["prepare", f"output={tmp_path}", f"tracking.uri=sqlite:///{tmp_path}/m.db"]
     job = cluster.sllm(*arguments, "--submit", cluster.address, RAY_AUTH_TOKEN_PATH=str(tmp_path / "token"))

@@ -126,10 +126,13 @@ def test_what_a_file_system_refuses_is_one_line(invoke, number):
         except OSError as error:
             raise RuntimeError("of a library") from error
 
-    for told, failing in ((" at /d/x.json: ", job), (": ", fail_with(OSError(number, os.strerror(number))))):
+    for message, failing in (
+        (" at /d/x.json: ", job),
+        (": ", fail_with(OSError(number, os.strerror(number)))),
+    ):
         result, _ = invoke("evaluate", "output=x", job=failing)
         assert result.exit_code == 1 and result.stderr.count("\n") == 1
-        assert result.stderr.startswith(f"error: {os.strerror(number)}{told}")
+        assert result.stderr.startswith(f"error: {os.strerror(number)}{message}")
         assert result.stderr.endswith("then run the same command again\n")
 
 
@@ -250,6 +253,6 @@ def test_paths_of_arguments_are_resolved(invoke, monkeypatch, tmp_path):
     assert result.exit_code == 2 and "NO_SUCH_VARIABLE is not set" in result.stderr
 
 
-def test_an_override_that_does_not_count_is_said(invoke):
+def test_an_override_that_does_not_count_is_named(invoke):
     result, [(config, _)] = invoke("train-lm", "lm.train.steps=5", "lm.train.steps=6")
     assert config.lm.train.steps == 6 and "lm.train.steps=5 does not count" in result.stderr

@@ -57,7 +57,7 @@ def curve(record, root, key="train/learning_rate"):
     return {metric.step: metric.value for metric in history}
 
 
-def test_steps_may_grow_and_the_schedule_is_said(root, capfd):
+def test_steps_may_grow_and_the_schedule_is_printed(root, capfd):
     output = started_from(root)
     before = read_record(root / output)
     record = train_lm.run(config(root, output, "lm.train.steps=6"))

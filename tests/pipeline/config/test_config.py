@@ -57,7 +57,7 @@ def test_it_survives_yaml():
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("deepspeed.config={train_batch_size: 8}", "train_batch_size is set by train.micro_batch_tokens"),
         ("deepspeed.config={gradient_accumulation_steps: 2}", "set by train.micro_batches_per_step"),
@@ -73,8 +73,8 @@ def test_it_survives_yaml():
         ("deepspeed={zero_stage: 3, offload_optimizer: nvme}", "needs nvme_path=FOLDER"),
     ],
 )
-def test_deepspeed_options_that_contradict_are_refused(override, told):
-    with pytest.raises(ConfigError, match=re.escape(told)):
+def test_deepspeed_options_that_contradict_are_refused(override, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
         load_config(None, [override])
 
 
@@ -108,7 +108,7 @@ def test_overrides_of_a_tree_leave_the_rest():
         override(config, {"vae.num_head": 2})
 
 
-def test_an_unknown_key_inside_a_named_section_is_told(tmp_path):
+def test_an_unknown_key_inside_a_named_section_names_the_nearest(tmp_path):
     with pytest.raises(ConfigError, match=r"variants\.a\.titel.*compare\.variants\.a\.title"):
         load_config(None, ["compare.variants={a: {titel: x, stages: {train-lm: 1}}}"])
 
@@ -169,7 +169,7 @@ def test_a_section_given_twice_names_file_and_lines(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("jobs/presets",), "jobs/presets is a folder; name a YAML file in it: "),
         (("nowhere.yaml",), "there is no such file; without a file, begin with KEY=VALUE"),
@@ -187,9 +187,9 @@ def test_a_section_given_twice_names_file_and_lines(tmp_path):
         ((None, "data.inputs=a #b"), "would be a comment"),
     ],
 )
-def test_errors_are_plain(arguments, told, monkeypatch):
+def test_errors_are_plain(arguments, message, monkeypatch):
     monkeypatch.chdir(Path(__file__).parents[3])
-    with pytest.raises(ConfigError, match=re.escape(told)) as caught:
+    with pytest.raises(ConfigError, match=re.escape(message)) as caught:
         load_config(arguments[0], arguments[1:])
     assert "Input should" not in str(caught.value) and "\n" not in str(caught.value)
 

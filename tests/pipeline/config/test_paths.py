@@ -46,7 +46,7 @@ def test_what_people_write_means_what_they_expect(home):
 
 
 @pytest.mark.parametrize(
-    ("written", "told"),
+    ("written", "message"),
     [
         ("${UNSET}/x", "UNSET is not set"),
         ("$UNSET/x", "UNSET is not set"),
@@ -61,10 +61,10 @@ def test_what_people_write_means_what_they_expect(home):
         ("file://relative/x", "names a host"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(written, told):
-    with pytest.raises(PathError, match=re.escape(told)):
+def test_what_cannot_be_meant_is_refused(written, message):
+    with pytest.raises(PathError, match=re.escape(message)):
         resolved_path(written)
-    with pytest.raises(ConfigError, match=re.escape(told)):
+    with pytest.raises(ConfigError, match=re.escape(message)):
         load_config(None, [f"output={written!r}"])
 
 
@@ -176,15 +176,17 @@ def test_each_argument_of_the_console_that_looks_like_a_path_is_one():
     for command in commands:
         for name, hint in typing.get_type_hints(inspect.unwrap(command), include_extras=True).items():
             marks = getattr(hint, "__metadata__", ())
-            told = " ".join(f"{getattr(mark, 'help', '')} {getattr(mark, 'metavar', '')}" for mark in marks)
-            if name in ("config", "overrides", "segmenter", "key", "return") or not looks.search(told):
+            message = " ".join(
+                f"{getattr(mark, 'help', '')} {getattr(mark, 'metavar', '')}" for mark in marks
+            )
+            if name in ("config", "overrides", "segmenter", "key", "return") or not looks.search(message):
                 continue
             seen += PATH in marks
             assert PATH in marks or hint.__origin__ is bool or name in ("compare", "samples"), (command, name)
     assert seen >= 9
 
 
-def test_an_absolute_path_with_a_slash_too_few_is_told(tmp_path, monkeypatch):
+def test_an_absolute_path_with_a_slash_too_few_is_refused(tmp_path, monkeypatch):
     """`sqlite:///tmp/m.db` is the file `tmp/m.db` of the working folder."""
     monkeypatch.chdir(tmp_path)
     short = str(tmp_path).removeprefix("/")
