@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.mlflow_run import ActiveRun
+from jobs.runner.console import say
 from jobs.runner.execution import run_job
 from jobs.runner.output_folder import output_folder
 from jobs.runner.training import shards_artifact
@@ -135,7 +136,7 @@ class _Evaluation:
         return {} if own in (None, of_shards) else segmenters_of(own, of_shards)
 
     def token_lm(self, path: str) -> dict[str, Any]:
-        _say("token-level model")
+        say("evaluate: token-level model ...")
         model = load_causal_lm(path, self.config.trunk)
         context = self.config.lm.context_tokens
         source = TokenWindows(self.documents, context, *self._marks(), overlap=min(context // 2, context - 2))
@@ -143,7 +144,7 @@ class _Evaluation:
         return self._likelihood(nll_N) | {"parameters": num_parameters(model)}
 
     def vae(self, path: str) -> dict[str, Any]:
-        _say("SentenceVAE")
+        say("evaluate: SentenceVAE ...")
         model = sllm_part(path, SentenceVae, "vae")
         source = SentenceWindows(self.documents, self.config.sllm.context_sentences, *self._marks())
         figures = reconstruction(model.to(_device()), source, self.config.evaluate.micro_batch_tokens)
@@ -160,11 +161,11 @@ class _Evaluation:
         if self.config.evaluate.ablations:
             ablations += ["zeroed", "shuffled"] if has_other_documents(self.documents) else ["zeroed"]
         if self.config.evaluate.ablations and "shuffled" not in ablations:
-            _say("no latents of another document, since there is only one document")
+            say("evaluate: no latents of another document, since there is only one document ...")
         report: Report = {}
         for ablation in ablations:
             name = "sllm" if ablation == "none" else f"sllm_latents_{ablation}"
-            _say(name)
+            say(f"evaluate: {name} ...")
             nll_N = sllm_nll(model, source, self.config.evaluate.micro_batch_tokens, ablation)
             report[name] = (
                 self._likelihood(nll_N) | {"parameters": num_parameters(model)} | self._segmenter(model.vae)
@@ -235,7 +236,3 @@ def print_report(report: Report) -> None:
 
 def _device() -> Any:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _say(model: str) -> None:
-    print(f"evaluate: {model} ...", file=sys.stderr, flush=True)

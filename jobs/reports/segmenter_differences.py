@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.segment import build, opened_output, read_documents
+import segmenters
+from jobs.runner.output_file import opened_output
+from pipeline.corpus.document_lines import read_documents
 from pipeline.corpus.format_detection import HEAD_BYTES
 from pipeline.corpus.formats.json_shape import json_shape
 from pipeline.corpus.formats.lines import without_marks
@@ -52,7 +54,7 @@ class Comparison:
 def compare(names: Sequence[str], source: str | Path, max_characters: int = 20_000) -> Comparison:
     """How these segmenters, with their defaults, split the start of a file: JSONL with `text`, or plain text.
 
-    Raises `ConfigError` for an unknown segmenter, `CorpusError` for a file that cannot be read.
+    Raises `SegmenterError` for an unknown segmenter, `CorpusError` for a file that cannot be read.
     """
     path = str(source)
     texts, size = list[str](), 0
@@ -61,7 +63,7 @@ def compare(names: Sequence[str], source: str | Path, max_characters: int = 20_0
         size += len(texts[-1])
         if size >= max_characters:
             break
-    return Comparison(texts, {name: build(name).split(texts) for name in names})
+    return Comparison(texts, {name: segmenters.load(name).split(texts) for name in names})
 
 
 def _texts(path: str) -> Iterable[str]:
