@@ -1,4 +1,7 @@
-"""The formats that are read, by name. A new one is a class in a file of this folder and a line here."""
+"""The formats that are read, by name. A new one is a class in a file of this folder and a line here.
+
+A test holds the names equal to the values of `data.format`.
+"""
 
 from pipeline.corpus.formats.arrow import Arrow
 from pipeline.corpus.formats.conllu import ConllU
