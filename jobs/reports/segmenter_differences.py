@@ -12,11 +12,11 @@ from rich.text import Text
 
 import segmenters
 from jobs.runner.output_file import opened_output
+from pipeline.corpus.compression import compression_of
 from pipeline.corpus.document_lines import read_documents
-from pipeline.corpus.format_detection import HEAD_BYTES
-from pipeline.corpus.formats.json_shape import json_shape
-from pipeline.corpus.formats.lines import without_marks
-from pipeline.corpus.known_content import compression_of
+from pipeline.corpus.format_detection import START_BYTES
+from pipeline.corpus.formats.json_layout import json_shape
+from pipeline.corpus.formats.lines import without_byte_order_marks
 from pipeline.corpus.streams import first_bytes, text_chunks
 from pipeline.errors import CorpusError
 from segmenters.contract import Ends
@@ -69,14 +69,14 @@ def compare(names: Sequence[str], source: str | Path, max_characters: int = 20_0
 def _texts(path: str) -> Iterable[str]:
     if Path(path).is_dir():
         raise CorpusError(f"{path} is a folder: name a file")
-    compression = compression_of(first_bytes(path, HEAD_BYTES))
-    start = next(text_chunks(path, compression), b"")[:HEAD_BYTES]
-    is_whole = len(start) < HEAD_BYTES
+    compression = compression_of(first_bytes(path, START_BYTES))
+    start = next(text_chunks(path, compression), b"")[:START_BYTES]
+    is_whole = len(start) < START_BYTES
     if ".jsonl" in Path(path).suffixes or json_shape(start.decode(errors="replace"), is_whole) == "lines":
         return (text for _, text in read_documents(path))
     data = b"".join(text_chunks(path, compression))
     try:
-        return [without_marks(data).decode()]
+        return [without_byte_order_marks(data).decode()]
     except UnicodeDecodeError as error:
         raise CorpusError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from error
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from pipeline.config.paths import is_url
-from pipeline.corpus.known_content import COMPRESSION_SUFFIXES
+from pipeline.corpus.compression import COMPRESSION_SUFFIXES
 from pipeline.errors import ConfigError
 from pipeline.output_files import written_aside
 
