@@ -1,4 +1,4 @@
-"""The example in docs/segmenters.md works as it stands there."""
+"""The example in docs/segmenters.md works unchanged."""
 
 import re
 from pathlib import Path
@@ -28,7 +28,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(alphabet="a \n", max_size=20))
-def test_it_is_found_by_name_and_keeps_the_contract(package: None, text: str) -> None:
+def test_it_is_found_by_name_and_fulfils_the_contract(package: None, text: str) -> None:
     for name in ("paragraphs_v1", "paragraphs:Paragraphs"):
         segmenter = segmenters.load(name, min_breaks=3)
         check_ends(text, segmenter.split([text])[0])
