@@ -1,4 +1,1 @@
-"""`sllm bench`: sllm and other packages, measured in one run.
-
-The command line alone imports it. It must not be needed by any other verb.
-"""
+"""`sllm bench`: ours and others' measured in one run. Nothing else imports it but the console."""

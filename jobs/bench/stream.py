@@ -147,7 +147,7 @@ def _ours(
 
 
 def _expand(batch: Batch) -> None:
-    """Make on the CPU the index tensors that a sentence-level model makes on its device."""
+    """Make on the CPU what a sentence-level model asks for on its device."""
     assert isinstance(batch, SentenceBatch)
     _ = batch.decoder_inputs_R, batch.decoder_targets_R, batch.sentences.masks
     for layout in (batch.sentences, batch.decoder_rows):
@@ -159,7 +159,7 @@ def _unused(sample: list[MicroBatch], budget: int) -> float:
 
 
 def _padding(sample: list[MicroBatch]) -> tuple[float, float | None]:
-    cells = filled = positions = sentences = 0
+    cells = filled = places = sentences = 0
     for micro_batch in sample:
         batch = micro_batch.batch()
         if isinstance(batch, TokenBatch):
@@ -169,9 +169,9 @@ def _padding(sample: list[MicroBatch]) -> tuple[float, float | None]:
         assert isinstance(batch, SentenceBatch)
         cells += batch.sentences.num_cells + batch.decoder_rows.num_cells
         filled += batch.sentences.num_tokens + batch.decoder_rows.num_tokens
-        positions += batch.sentences_DN.numel()
+        places += batch.sentences_DN.numel()
         sentences += batch.sentences.num_sequences
-    return 1 - filled / cells, 1 - sentences / positions if positions else None
+    return 1 - filled / cells, 1 - sentences / places if places else None
 
 
 def _datasets(shards: Shards, collate: Callable[[dict[str, list[torch.Tensor]]], None]) -> Iterator[int]:

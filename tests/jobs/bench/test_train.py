@@ -25,7 +25,7 @@ TINY = [
 ]
 
 
-def test_every_model_is_measured_with_the_peak_and_the_reference():
+def test_every_model_beside_the_peak_and_the_reference():
     result = CliRunner().invoke(app, ["bench", "train", *TINY, "--steps", "1", "--json"])
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
@@ -38,8 +38,8 @@ def test_every_model_is_measured_with_the_peak_and_the_reference():
     assert report["sllm_over_reference"] == pytest.approx(sllm / report["reference_tokens_per_second"])
 
 
-def test_the_reference_computes_padding():
-    """One word costs as many FLOPs as a full passage."""
+def test_the_reference_pays_for_padding():
+    """One word costs it as much as a full passage."""
     model = shapes(load_config(None, TINY), device="cpu").sllm
     step = ReferenceStep(model)
     flops = []
