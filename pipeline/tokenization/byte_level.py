@@ -19,6 +19,17 @@ from pipeline.tokenization.bpe_merges import Merges, byte_characters
 from pipeline.tokenization.pre_tokenizer import SEPARATOR_BYTE, WordFinder, WordPattern
 from pipeline.tokenization.token_ends import Untouched
 
+PROBES = (
+    "It's we'll they've I'm you're he'd 'tis 'S ''s \n's don'ts 's's",
+    "  two  blanks\t\ttabs \n\n lines\r\n  and an end  ",
+    "3.14 1,000,000 x2 2x _a_b --flag=value {'k': [1]} https://example.org/a?b=c#d",
+    "Ünïcödé naïve 世界。你好！ 한국어 हिन्दी ١٢٣ ²³ Ⅷ 🙂👩‍👩‍👧 e\u0301 \u00a0\u3000\u2028 \x00\x1c\x85",
+    "",
+    " ",
+    "a",
+)
+"""Texts on which the faster engine must give the ids of `tokenizers` before it is used."""
+
 _CHUNK_CHARACTERS = 2**20
 _BLANKS_BEGIN = re.compile(r"(?<=[^\s\x1c-\x1f\x85])[ \t]")
 _KEY_BYTES = 15

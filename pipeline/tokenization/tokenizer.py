@@ -15,23 +15,12 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError
 from pipeline.tokenization.bpe_training import byte_level_bpe
-from pipeline.tokenization.byte_level import ByteLevelEncoder, is_supported
+from pipeline.tokenization.byte_level import PROBES, ByteLevelEncoder, is_supported
 from pipeline.tokenization.special_tokens import folder_config
 from pipeline.tokenization.token_ends import Aligner, Untouched, ends_by_length, keeps_bytes, lengths_in_bytes
 
 MAX_VOCAB_SIZE = 2**22
 """About 15 times the largest vocabularies in use."""
-
-PROBES = (
-    "It's we'll they've I'm you're he'd 'tis 'S ''s \n's don'ts 's's",
-    "  two  blanks\t\ttabs \n\n lines\r\n  and an end  ",
-    "3.14 1,000,000 x2 2x _a_b --flag=value {'k': [1]} https://example.org/a?b=c#d",
-    "Ünïcödé naïve 世界。你好！ 한국어 हिन्दी ١٢٣ ²³ Ⅷ 🙂👩‍👩‍👧 e\u0301 \u00a0\u3000\u2028 \x00\x1c\x85",
-    "",
-    " ",
-    "a",
-)
-"""Texts on which the faster engine must give the ids of `tokenizers` before it is used."""
 
 
 @dataclass(frozen=True)

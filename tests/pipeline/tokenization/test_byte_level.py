@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, normalizers, pre_tokenizers
 
 from pipeline.tokenization import byte_level
-from pipeline.tokenization.byte_level import ByteLevelEncoder, is_supported
+from pipeline.tokenization.byte_level import PROBES, ByteLevelEncoder, is_supported
 from pipeline.tokenization.pre_tokenizer import WordPattern
-from pipeline.tokenization.tokenizer import PROBES, Tokenizer
+from pipeline.tokenization.tokenizer import Tokenizer
 
 
 def with_pattern(backend: tokenizers.Tokenizer, pattern: WordPattern) -> tokenizers.Tokenizer:
