@@ -19,7 +19,7 @@ UNKNOWN_WORD = 1
 FIRST_WORD = 2
 """Rows of a word table: 0 padding, 1 any word out of the vocabulary, then one a bucket."""
 LEAK = 0.1
-"""Slope of the leaky ReLU below 0, so that no hidden unit dies where boundaries are rare."""
+"""Slope of the leaky ReLU below 0, so that no hidden value stays 0 where boundaries are rare."""
 _ROWS = 2**10  # windows computed together: they fit the processor's cache
 
 Floats = NDArray[np.float32]

@@ -10,7 +10,7 @@ from segmenters.wtpsplit_sat import _model
 
 
 class _Sat:
-    """Stands in for the package's class: a boundary is likely behind each full stop."""
+    """In place of the package's class: a boundary is likely after each full stop."""
 
     def __init__(self, name: str) -> None:
         if name == "gone":
