@@ -10,7 +10,8 @@ from jobs import compare, prepare
 from jobs.reports.comparison import markdown
 from pipeline.config import load_config, override
 from pipeline.errors import ConfigError
-from pipeline.evaluation.comparison import Measured, Speed, beyond_frontier
+from pipeline.evaluation.comparison import DesignFigures, beyond_frontier
+from pipeline.evaluation.generation_speed import Speed
 from pipeline.lineage import read_record
 
 TRAIN = "{micro_batch_tokens: 256, micro_batches_per_step: 1, eval_every: 50, checkpoint_every: 50}"
@@ -18,7 +19,7 @@ TEXT = "The lazy dog sleeps. The quick fox jumps over it, and runs away! Does th
 VARIANTS = """{
   lm: {title: token-level, stages: {train-lm: 1}},
   paper: {title: the paper's, stages: {train-vae: 1, train-sllm: 2}, overrides: {sllm.trunk_from: config}},
-  local: {title: with a lookup, stages: {train-sllm: 1}, changed_from: paper, overrides: {
+  local: {title: context attention, stages: {train-sllm: 1}, changed_from: paper, overrides: {
     sllm.trunk_from: config, sllm.vae_from: config, vae.block: llama, vae.decoder_window: 16,
     vae.output_latent_scale: 0.1, vae.encoder_embedding: output, vae.encoder_layers: 0, vae.tie_word_embeddings: false,
     sllm.loss_sentences: 3, sllm.context_attention_heads: 2}}}"""
@@ -56,7 +57,7 @@ def test_one_table_and_plot_of_all_designs(config, capfd):
         assert math.isfinite(figures["bits_per_byte"]) and figures["training_flops"] > 0
         assert [speed["batch"] for speed in figures["speeds"]] == [1, 3]
         assert all(speed["tokens_per_second"] > 0 for speed in figures["speeds"])
-        assert figures["writing_flops_per_token"] > 0
+        assert figures["generation_flops_per_token"] > 0
         assert len(figures["curve"]) == 2
     assert variants["paper"]["ablations"].keys() == {"zeroed", "shuffled", "oracle"}
     assert variants["local"]["ablations"].keys() == {"zeroed", "shuffled"}
@@ -64,7 +65,7 @@ def test_one_table_and_plot_of_all_designs(config, capfd):
     assert variants["local"]["window_bytes"] == 4 * 2 * 1 * 128 * 16
     assert record.metrics["lm/bits_per_byte"] == variants["lm"]["bits_per_byte"]
     printed = capfd.readouterr().out
-    assert "with a lookup" in printed and "One change at a time" in printed
+    assert "context attention" in printed and "One change at a time" in printed
 
     # Again: everything is reused, the variants' models are jobs with records of their own.
     compare.run(config)
@@ -107,7 +108,7 @@ def test_what_cannot_be_compared_is_told_before_anything_is_trained(config, tmp_
 
 
 def point(name, kind, bits, speed):
-    return Measured(name, name, kind, 1, 1, 1, bits, 1, 0, (Speed(1, speed),), 1.0, curve=(1.0,))
+    return DesignFigures(name, name, kind, 1, 1, 1, bits, 1, 0, (Speed(1, speed),), 1.0, curve=(1.0,))
 
 
 def test_a_point_is_beyond_the_frontier_unless_a_token_level_model_is_as_good_and_as_fast():
