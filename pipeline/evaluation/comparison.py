@@ -140,9 +140,9 @@ def measure_designs(
     return figures
 
 
-def load_model(design: TrainedDesign) -> TokenLm | Sllm:
-    """The model that is compared, from its folder, without gradients."""
-    model: TokenLm | Sllm
+def load_model(design: TrainedDesign) -> torch.nn.Module:
+    """The `TokenLm` or `Sllm` that is compared, from its folder, without gradients."""
+    model: torch.nn.Module
     if design.is_token_level:
         model = TokenLm(load_causal_lm(design.folder, design.config.trunk))
     else:
@@ -191,8 +191,8 @@ def _nll_by_ablation(
     documents: DocumentSource,
     bos_eos: tuple[int, int],
     model: TokenLm | Sllm,
-) -> Iterator[tuple[Ablation, Float64]]:
-    """NLL of each dev token [T], as the model is and with its latents replaced."""
+) -> Iterator[tuple[str, Float64]]:
+    """NLL of each dev token [T], as the model is (`none`) and with its latents replaced, by `Ablation`."""
     budget = config.evaluate.micro_batch_tokens
     if isinstance(model, TokenLm):
         context = design.config.lm.context_tokens
