@@ -12,6 +12,8 @@ from pipeline.evaluation.comparison import DesignFigures, beyond_frontier
 _MARKERS = {"token-level": "o", "sentence-level": "^"}
 _LATENTS = {"zeroed": "zeroed", "shuffled": "of another document", "oracle": "of the sentence itself"}
 """Column of each ablation."""
+_OFFSETS = ((4, 4), (4, -11), (-15, 4), (-15, -11))
+"""Of the number beside a point, in turn, so that numbers of points that lie together can be read."""
 _LABEL_WIDTH = 46
 """Characters of a line of the plot's legend."""
 
@@ -148,7 +150,7 @@ def _scatter(axis: Any, designs: Sequence[DesignFigures], x: Sequence[float]) ->
             str(number + 1),
             (at, each.bits_per_byte),
             fontsize="small",
-            xytext=(4, 4),
+            xytext=_OFFSETS[number % len(_OFFSETS)],
             textcoords="offset points",
         )
 
