@@ -88,7 +88,7 @@ def test_only_the_designs_named(config, capfd):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ("{a: {title: a, stages: {train-lm: 1}, overrides: {lm.contextt: 3}}}", "lm.context_tokens"),
         ("{a: {title: a, stages: {train-vae: 1}}}", "must end with"),
@@ -96,13 +96,13 @@ def test_only_the_designs_named(config, capfd):
         ("{a: {title: a, stages: {train-lm: 1}, changed_from: b}}", "is no variant"),
     ],
 )
-def test_what_cannot_be_compared_is_told_before_anything_is_trained(config, tmp_path, change, told):
+def test_what_cannot_be_compared_is_refused_before_training(config, tmp_path, change, message):
     tree = config.model_dump(mode="json")
     tree["compare"]["variants"] = {}
     changed = load_config(
         None, [f"shards={config.shards}", f"output={tmp_path}/out", f"compare.variants={change}"]
     )
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         compare.run(changed)
     assert not (tmp_path / "out").exists()
 
