@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 
 from jobs import compare, prepare
-from jobs.reports.comparison import markdown
 from pipeline.config import load_config, override
 from pipeline.errors import ConfigError
-from pipeline.evaluation.comparison import DesignFigures, beyond_frontier
-from pipeline.evaluation.generation_speed import Speed
+from pipeline.evaluation.designs import check_models
 from pipeline.lineage import read_record
 
 TRAIN = "{micro_batch_tokens: 256, micro_batches_per_step: 1, eval_every: 50, checkpoint_every: 50}"
@@ -107,26 +105,6 @@ def test_what_cannot_be_compared_is_refused_before_training(config, tmp_path, ch
     assert not (tmp_path / "out").exists()
 
 
-def point(name, kind, bits, speed):
-    return DesignFigures(name, name, kind, 1, 1, 1, bits, 1, 0, (Speed(1, speed),), 1.0, curve=(1.0,))
-
-
-def test_a_point_is_beyond_the_frontier_unless_a_token_level_model_is_as_good_and_as_fast():
-    token_level = [point("small", "token-level", 2.0, 100.0), point("large", "token-level", 1.8, 50.0)]
-    for bits, speed, beyond in (
-        (1.9, 60.0, True),
-        (1.9, 40.0, False),
-        (2.1, 90.0, False),
-        (2.1, 120.0, True),
-    ):
-        ours = point("ours", "sentence-level", bits, speed)
-        assert beyond_frontier(ours, [*token_level, ours], 1) == beyond
-    table = markdown([*token_level, point("ours", "sentence-level", 1.9, 60.0)],
-                     {"tokens": 1, "baseline": "large", "device": "CPU", "threads": 1, "torch": "2",
-                      "generated_tokens": 1, "position_edges": [0, 10]})  # fmt: skip
-    assert "| 1.056 |" in table and "| batch 1 |" in table
-
-
 PRESETS = Path(__file__).parents[2] / "jobs" / "presets"
 
 
@@ -154,3 +132,11 @@ def test_a_design_whose_folder_would_be_anothers_is_refused(name):
     ]
     with pytest.raises(ConfigError, match="cannot be the name of its folder"):
         compare.run(load_config(None, options))
+
+
+def test_the_designs_of_the_preset_for_cpus_build_at_reduced_sizes(config):
+    small = ["compare.overrides={trunk.config.hidden_size: 32}", f"shards={config.shards}"]
+    reduced = load_config(str(PRESETS / "compare.yaml"), small)
+    assert len(reduced.compare.variants) == 17
+    for name in reduced.compare.variants:
+        check_models(reduced, name, compare.DESIGN_PRESETS)
