@@ -2,32 +2,40 @@
 
 import itertools
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.evaluation.comparison import Measured, beyond_frontier
+from pipeline.evaluation.comparison import DesignFigures, beyond_frontier
 
 _MARKERS = {"token-level": "o", "sentence-level": "^"}
+_LATENTS = {"zeroed": "zeroed", "shuffled": "of another document", "oracle": "of the sentence itself"}
+"""Column of each ablation."""
+_OFFSETS = ((4, 4), (4, -11), (-15, 4), (-15, -11))
+"""Of the number beside a point, in turn, so that numbers of points that lie together can be read."""
+_LABEL_WIDTH = 46
+"""Characters of a line of the plot's legend."""
 
 
-def markdown(measured: Sequence[Measured], setting: Mapping[str, Any]) -> str:
+def markdown(designs: Sequence[DesignFigures], setting: Mapping[str, Any]) -> str:
     """Tables: all figures; effects of single changes; latents replaced; by position in the document."""
-    base = next(each for each in measured if each.name == setting["baseline"])
+    base = next(each for each in designs if each.name == setting["baseline"])
     batches = [speed.batch for speed in base.speeds]
     lines = [
         "# Comparison",
         "",
-        f"Trained on {setting['tokens']:,} document tokens each, all stages together; scored on the same documents. "
-        f"Written from nothing, {setting['generated_tokens']} tokens a document, key/value caches on both sides, the "
-        f"models in turn; {setting['device']}, {setting['threads']} thread(s), torch {setting['torch']}. "
-        f"A point is beyond the frontier if no token-level model is both as good and as fast.",
+        f"Each design was trained on {setting['tokens']:,} document tokens, all stages together, and scored on the "
+        f"same documents. Speed is of generation from nothing, {setting['generated_tokens']} tokens per document, with "
+        f"key/value caches on both sides, the models in turn; {setting['device']}, {setting['threads']} thread(s), "
+        f"torch {setting['torch']}. The ratio is of bits per byte, to those of: {base.title}. "
+        "A design is beyond the frontier if no token-level model is both as good and as fast.",
         "",
         *_table(
             [
-                "design", "parameters", "bits per byte", f"/ {base.title}", "training tokens", "training TFLOP",
-                *(f"tokens/s, batch {batch}" for batch in batches), "MFLOP a written token",
-                "bytes a context token", "window bytes", "beyond the frontier",
+                "design", "parameters", "bits per byte", "ratio", "training tokens", "training TFLOP",
+                *(f"tokens/s, batch {batch}" for batch in batches), "MFLOP per generated token",
+                "bytes per token of context", "bytes of the window", "beyond the frontier",
             ],
             [
                 [
@@ -35,28 +43,28 @@ def markdown(measured: Sequence[Measured], setting: Mapping[str, Any]) -> str:
                     f"{each.bits_per_byte / base.bits_per_byte:.3f}", f"{each.training_tokens:,.0f}",
                     f"{each.training_flops / 1e12:,.1f}",
                     *(f"{speed.tokens_per_second:,.0f}" for speed in each.speeds),
-                    f"{each.writing_flops_per_token / 1e6:.2f}",
+                    f"{each.generation_flops_per_token / 1e6:.2f}",
                     f"{each.context_bytes_per_token:,.0f}", f"{each.window_bytes:,.0f}",
-                    _frontier(each, measured, batches),
+                    _frontier(each, designs, batches),
                 ]
-                for each in measured
+                for each in designs
             ],
         ),
     ]  # fmt: skip
-    if read_again := [each.title for each in measured if not each.slides]:
+    if recomputed := [each.title for each in designs if not each.slides]:
         lines += [
             "",
-            f"Positions are learned in {', '.join(read_again)}: a cache cannot slide, so when it is full the "
-            "newer half is read again; speed and FLOPs of writing are of that.",
+            f"Positions are learned in: {'; '.join(recomputed)}. A cache cannot slide there, so when it is full the "
+            "newer half is computed again; speed and FLOPs of generation include that.",
         ]
     if lossy := setting.get("lossy_documents"):
         lines += [
             "",
-            f"**Bits per byte mean nothing here**: of {lossy:,} documents of the dev split the token ids do not give "
-            "the text back. Designs may be compared, but with none of another tokenizer.",
+            f"**Bits per byte mean nothing here**: the token ids of {lossy:,} documents of the dev split do not give "
+            "the text back. Compare designs with each other only, not with those of another tokenizer.",
         ]
-    by_name = {each.name: each for each in measured}
-    changed = [(each, by_name[each.changed_from]) for each in measured if each.changed_from in by_name]
+    by_name = {each.name: each for each in designs}
+    changed = [(each, by_name[each.changed_from]) for each in designs if each.changed_from in by_name]
     if changed:
         rows = [
             [
@@ -69,7 +77,7 @@ def markdown(measured: Sequence[Measured], setting: Mapping[str, Any]) -> str:
         ]
         lines += ["", "## One change at a time", ""]
         lines += _table(["design", "changed from", "bits per byte", "ratio"], rows)
-    replaced = [each for each in measured if each.ablations]
+    replaced = [each for each in designs if each.ablations]
     if replaced:
         kinds = list(dict.fromkeys(kind for each in replaced for kind in each.ablations))
         rows = [
@@ -81,17 +89,17 @@ def markdown(measured: Sequence[Measured], setting: Mapping[str, Any]) -> str:
             for each in replaced
         ]
         lines += ["", "## The predicted latents replaced (bits per byte)", ""]
-        lines += _table(["design", "as it is", *(f"latents {kind}" for kind in kinds)], rows)
+        lines += _table(["design", "predicted", *(_LATENTS[kind] for kind in kinds)], rows)
     lines += ["", "## Bits per byte by position in the document (tokens)", ""]
     edges = setting["position_edges"]
     spans = [f"{low}-{high - 1}" for low, high in itertools.pairwise(edges)]
-    rows = [[each.title, *("" if math.isnan(x) else f"{x:.3f}" for x in each.curve)] for each in measured]
+    rows = [[each.title, *("" if math.isnan(x) else f"{x:.3f}" for x in each.curve)] for each in designs]
     lines += _table(["design", *spans], rows)
     return "\n".join(lines) + "\n"
 
 
-def plot(measured: Sequence[Measured], setting: Mapping[str, Any], file: Path) -> None:
-    """Bits per byte against written tokens/s for each batch size, against training FLOPs, and by position.
+def plot(designs: Sequence[DesignFigures], setting: Mapping[str, Any], file: Path) -> None:
+    """Bits per byte against generated tokens/s for each batch size, against training FLOPs, and by position.
 
     Designs have a number and a colour each; a line bounds what token-level models reach.
     """
@@ -100,24 +108,28 @@ def plot(measured: Sequence[Measured], setting: Mapping[str, Any], file: Path) -
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    batches = [speed.batch for speed in measured[0].speeds]
+    batches = [speed.batch for speed in designs[0].speeds]
     columns = math.ceil((len(batches) + 2) / 2)
     figure, grid = pyplot.subplots(
-        2, columns, figsize=(5 * columns + 4, 9), layout="constrained", squeeze=False
+        2, columns, figsize=(5 * columns + 5, 9), layout="constrained", squeeze=False
     )
     axes = grid.flatten()
     for unused in axes[len(batches) + 2 :]:
         unused.axis("off")
-    for place, batch in enumerate(batches):
-        _scatter(axes[place], measured, [each.speeds[place].tokens_per_second for each in measured])
-        _frontier_line(axes[place], [(each.speeds[place].tokens_per_second, each.bits_per_byte) for each in measured
-                                     if each.kind == "token-level"])  # fmt: skip
-        axes[place].set(xlabel=f"written tokens/s, batch {batch} (right is better)", xscale="log")
+    for number, batch in enumerate(batches):
+        speeds = [each.speeds[number].tokens_per_second for each in designs]
+        _scatter(axes[number], designs, speeds)
+        _frontier_line(axes[number], [(speed, each.bits_per_byte) for speed, each in zip(speeds, designs, strict=True)
+                                      if each.kind == "token-level"])  # fmt: skip
+        side_by_side = "1 document" if batch == 1 else f"{batch} documents side by side"
+        axes[number].set(
+            xlabel=f"generated tokens per second, {side_by_side} (right is better)", xscale="log"
+        )
     flops, by_position = axes[len(batches) : len(batches) + 2]
-    _scatter(flops, measured, [each.training_flops for each in measured])
-    flops.set(xlabel="training FLOPs", xscale="log")
+    _scatter(flops, designs, [each.training_flops for each in designs])
+    flops.set(xlabel="training FLOPs (left is better)", xscale="log")
     middles = [(low + high) / 2 for low, high in itertools.pairwise(setting["position_edges"])]
-    for number, each in enumerate(measured):
+    for number, each in enumerate(designs):
         style = "-" if each.kind == "sentence-level" else "--"
         by_position.plot(middles, each.curve, style, color=_color(number))
     by_position.set(xlabel="position in the document (tokens)", xscale="log")
@@ -130,15 +142,15 @@ def plot(measured: Sequence[Measured], setting: Mapping[str, Any], file: Path) -
     pyplot.close(figure)
 
 
-def _scatter(axis: Any, measured: Sequence[Measured], x: Sequence[float]) -> None:
-    for number, (each, at) in enumerate(zip(measured, x, strict=True)):
-        label = f"{number + 1}: {each.title}"
+def _scatter(axis: Any, designs: Sequence[DesignFigures], x: Sequence[float]) -> None:
+    for number, (each, at) in enumerate(zip(designs, x, strict=True)):
+        label = f"{number + 1}: {textwrap.fill(each.title, _LABEL_WIDTH, subsequent_indent='     ')}"
         axis.scatter(at, each.bits_per_byte, marker=_MARKERS[each.kind], color=_color(number), label=label)
         axis.annotate(
             str(number + 1),
             (at, each.bits_per_byte),
             fontsize="small",
-            xytext=(4, 4),
+            xytext=_OFFSETS[number % len(_OFFSETS)],
             textcoords="offset points",
         )
 
@@ -156,10 +168,10 @@ def _color(number: int) -> Any:
     return matplotlib.colormaps["tab20"](number % 20)
 
 
-def _frontier(each: Measured, measured: Sequence[Measured], batches: Sequence[int]) -> str:
+def _frontier(each: DesignFigures, designs: Sequence[DesignFigures], batches: Sequence[int]) -> str:
     if each.kind == "token-level":
         return ""
-    beyond = [str(batch) for batch in batches if beyond_frontier(each, measured, batch)]
+    beyond = [str(batch) for batch in batches if beyond_frontier(each, designs, batch)]
     return f"batch {', '.join(beyond)}" if beyond else "no"
 
 

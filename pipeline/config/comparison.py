@@ -5,22 +5,26 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from pipeline.config.paths import LocalPathString
 from pipeline.config.section import Bytes, Count, CountOrZero, Section, Share
 
 TrainingVerb = Literal["train-lm", "train-vae", "train-sllm"]
 
 
 class Variant(Section):
-    """One design: what is trained for it, and how its configuration differs."""
+    """One design: its models' configuration, and what is trained for it."""
 
     title: str
-    """Its name in the table."""
+    """Its label in tables and plots. It says what the design is by itself, without the row above."""
     stages: dict[TrainingVerb, Share] = Field(min_length=1)
     """What is trained, one after the other, and the share of the token budget that each stage gets."""
+    preset: LocalPathString | None = None
+    """Configuration whose sections `trunk`, `lm`, `vae` and `sllm` it has: a YAML file, or the name of one in
+    `jobs/presets/designs`. None: it has these sections of the comparison itself."""
     overrides: dict[str, object] = Field(default={})
-    """Dotted keys of the configuration, and their values."""
+    """Dotted keys of the configuration, and their values, in place of those of the preset."""
     changed_from: str | None = None
-    """Variant that this one differs from in one point: the table shows the effect."""
+    """Variant that this one differs from in one point: the report has the difference."""
 
 
 class CompareConfig(Section):
@@ -30,19 +34,21 @@ class CompareConfig(Section):
     """The designs, by the name of their folder."""
     only: tuple[str, ...] = ()
     """Names of the designs to train and compare; none: all."""
+    overrides: dict[str, object] = Field(default={})
+    """Dotted keys and their values for all designs, in place of those of their presets."""
     baseline: str | None = None
     """Token-level variant whose bits per byte are 1 in the table; none: the first token-level one."""
     tokens: Bytes = 1_000_000
     """Document tokens that a variant is trained on, all stages together. Steps follow from it."""
     batch_sizes: tuple[Count, ...] = Field(default=(1, 16), min_length=1)
-    """Documents written side by side when speed is measured."""
+    """Documents generated side by side when speed is measured."""
     generated_tokens: Count = 256
-    """Tokens written in each document when speed is measured."""
+    """Tokens generated in each document when speed is measured."""
     repeats: Count = 3
-    """Times each speed is measured, the models in turn; the median counts."""
+    """Times each speed is measured, the models in turn; the report has the median."""
     position_edges: tuple[CountOrZero, ...] = (0, 32, 64, 128, 256, 512, 1024, 2048, 4096)
-    """Edges of the bins of the curve of bits per byte by position (tokens) in the document, ascending; where they leave
-    tokens out, there is a bin more before the first or behind the last."""
+    """Edges of the bins of bits per byte by position (tokens) in the document, ascending. Where they leave tokens out,
+    a bin is added before the first or after the last."""
 
     @field_validator("position_edges")
     @classmethod

@@ -1,40 +1,45 @@
-"""What designs are compared by: quality, speed of writing, cost of training, memory of the context.
+"""What designs are compared by: bits per byte, speed of generation, FLOPs, memory of the context.
 
 Speed is measured, bits per byte are exact likelihoods of the same documents, FLOPs are those that PyTorch runs.
 """
 
 import math
-import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import torch
 
-from pipeline.config import GenerateConfig, StreamConfig, TrainConfig
-from pipeline.evaluation.flops import context_bytes_per_token, flops_of, training_flops_of
-from pipeline.generation.generate import generate_documents
-from pipeline.generation.sampling import Sampler
-from pipeline.generation.token_lm import write_tokens
-from pipeline.models.sllm import Sllm
-from pipeline.models.token_lm import TokenLm
+from pipeline.config import Config, StreamConfig, TrainConfig
+from pipeline.evaluation.ablations import has_other_documents
+from pipeline.evaluation.designs import TrainedDesign, model_of
+from pipeline.evaluation.flops import context_bytes_per_token, num_parameters, training_flops_of
+from pipeline.evaluation.generation_speed import (
+    Speed,
+    generation_flops_per_token,
+    measure_speeds,
+    sentence_generator,
+    token_generator,
+)
+from pipeline.evaluation.likelihood import (
+    Float64,
+    bits_per_byte_by_position,
+    likelihood_of_tokens,
+    sllm_nll_by_token,
+    token_lm_nll_by_token,
+)
+from pipeline.models.build import sllm_part
+from pipeline.models.sllm import Ablation, Sllm
+from pipeline.models.token_lm import TokenLm, learned_positions, load_causal_lm
+from pipeline.shards.reading import Shards
 from pipeline.stream.order import Corpus, Stream, StreamState
-from pipeline.training.task import Task
+from pipeline.stream.window_batches import DocumentSource, SentenceWindows, TokenWindows
+from pipeline.training.task import Task, TrainingJob, build_task, train_config
 
 
 @dataclass(frozen=True)
-class Speed:
-    """Writing documents side by side from nothing."""
-
-    batch: int
-    tokens_per_second: float
-    """Of all documents together; start, end marks and padding are not tokens."""
-
-
-@dataclass(frozen=True)
-class Measured:
+class DesignFigures:
     """All figures of one design."""
 
     name: str
@@ -52,18 +57,18 @@ class Measured:
     window_bytes: float
     """What does not grow: the keys and values of a sliding window."""
     speeds: tuple[Speed, ...]
-    writing_flops_per_token: float
-    """Matrix products and attention that were run to write one document, over its tokens."""
+    generation_flops_per_token: float
+    """Matrix products and attention that generate one document, over its tokens."""
     ablations: Mapping[str, float] = field(default_factory=dict)
     """Bits per byte with the predicted latents replaced."""
     curve: tuple[float, ...] = ()
     """Bits per byte of tokens by their position in the document."""
     changed_from: str | None = None
     slides: bool = True
-    """False for a token-level model with learned positions, which reads half of a full context again in writing."""
+    """False for a token-level model with learned positions, which computes half of a full context again."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON, which knows no NaN: null where a bin holds no tokens."""
+        """For JSON, which has no NaN: null where a bin holds no tokens."""
         return asdict(self) | {"curve": [None if math.isnan(bits) else bits for bits in self.curve]}
 
 
@@ -78,6 +83,73 @@ def steps_for(corpora: Sequence[Corpus], options: TrainConfig, stream: StreamCon
     return steps
 
 
+def measure_designs(
+    config: Config,
+    shards: Shards,
+    documents: DocumentSource,
+    position_edges: Sequence[int],
+    designs: Sequence[TrainedDesign],
+    report: Callable[[str], None],
+) -> list[DesignFigures]:
+    """Generate with, score and count all designs; `report` is called with what is being measured."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    models = {each.name: load_model(each).to(device).eval() for each in designs}
+    tokenizer = shards.tokenizer()
+    num_tokens = config.compare.generated_tokens
+    generators = {
+        each.name: token_generator(
+            model, num_tokens, each.config.lm.context_tokens, tokenizer.bos_id, tokenizer.eos_id
+        )
+        if isinstance(model := models[each.name], TokenLm)
+        else sentence_generator(cast(Sllm, model), num_tokens)
+        for each in designs
+    }
+    report("speed of generation")
+    speeds = measure_speeds(generators, config.compare.batch_sizes, config.compare.repeats)
+    totals = shards.manifest.totals["train"]
+    figures = []
+    for each in designs:
+        report(f"{each.variant.title}: bits per byte, FLOPs")
+        model = cast(TokenLm | Sllm, models[each.name])
+        scores = dict(_nll_by_ablation(each, config, documents, (tokenizer.bos_id, tokenizer.eos_id), model))
+        bits = {kind: likelihood_of_tokens(documents, nll_T).bits_per_byte for kind, nll_T in scores.items()}
+        growing, fixed = context_memory(model, totals.tokens / totals.sentences)
+        figures.append(
+            DesignFigures(
+                name=each.name,
+                title=each.variant.title,
+                kind="token-level" if each.is_token_level else "sentence-level",
+                parameters=num_parameters(model),
+                training_tokens=sum(record.metrics["train/tokens"] for record in each.records.values()),
+                training_flops=_training_flops(each),
+                bits_per_byte=bits.pop("none"),
+                context_bytes_per_token=growing,
+                window_bytes=fixed,
+                speeds=speeds[each.name],
+                generation_flops_per_token=generation_flops_per_token(generators[each.name]),
+                ablations=bits,
+                curve=tuple(
+                    bits_per_byte_by_position(
+                        documents, scores["none"], tokenizer.token_bytes, position_edges
+                    )
+                ),
+                changed_from=each.variant.changed_from,
+                slides=not isinstance(model, TokenLm) or learned_positions(model.model) is None,
+            )
+        )
+    return figures
+
+
+def load_model(design: TrainedDesign) -> torch.nn.Module:
+    """The `TokenLm` or `Sllm` that is compared, from its folder, without gradients."""
+    model: torch.nn.Module
+    if design.is_token_level:
+        model = TokenLm(load_causal_lm(design.folder, design.config.trunk))
+    else:
+        model = sllm_part(design.folder, Sllm, "sllm")
+    return model.requires_grad_(False)  # PyTorch's counter of FLOPs fails on inference tensors otherwise
+
+
 def training_flops_per_token(task: Task, options: TrainConfig) -> float:
     """FLOPs of forward and backward pass over a few micro-batches of training, over their document tokens."""
     reading = Stream(task.train, options.micro_batch_tokens, options.seed, task.stream)
@@ -88,58 +160,8 @@ def training_flops_per_token(task: Task, options: TrainConfig) -> float:
     return flops / sum(plan.tokens for plan in plans)
 
 
-def measure_speeds(
-    writers: Mapping[str, Callable[[int, int], int]], batch_sizes: Sequence[int], repeats: int
-) -> dict[str, tuple[Speed, ...]]:
-    """Speed of each writer (batch, seed -> tokens written). They take turns, so that a busy moment hits all."""
-    seconds: dict[tuple[str, int], list[float]] = {}
-    for repeat in range(repeats + 1):  # the first round warms up
-        for batch in batch_sizes:
-            for name, writer in writers.items():
-                start = time.perf_counter()
-                tokens = writer(batch, repeat)
-                if torch.cuda.is_available():
-                    torch.cuda.synchronize()
-                if repeat:
-                    seconds.setdefault((name, batch), []).append((time.perf_counter() - start) / tokens)
-    return {
-        name: tuple(Speed(batch, 1 / statistics.median(seconds[name, batch])) for batch in batch_sizes)
-        for name in writers
-    }
-
-
-def writing_flops_per_token(writer: Callable[[int, int], int]) -> float:
-    """FLOPs that `writer` (batch, seed -> tokens written) runs for one document, over its tokens."""
-    written: list[int] = []
-    flops = flops_of(lambda: written.append(writer(1, 0)))
-    return flops / written[0]
-
-
-def token_writer(
-    model: TokenLm, num_tokens: int, context_tokens: int, bos_id: int, eos_id: int
-) -> Callable[[int, int], int]:
-    """Writes `num_tokens` tokens in each document, drawn at temperature 1."""
-
-    def write(batch: int, seed: int) -> int:
-        sampler = Sampler(1.0, seed=seed)
-        return write_tokens(model, batch, num_tokens, context_tokens, bos_id, eos_id, sampler).numel()
-
-    return write
-
-
-def sentence_writer(model: Sllm, num_tokens: int) -> Callable[[int, int], int]:
-    """Writes `num_tokens` tokens in each document, drawn at temperature 1."""
-
-    def write(batch: int, seed: int) -> int:
-        config = GenerateConfig(max_tokens=num_tokens, max_sentences=num_tokens, temperature=1.0, seed=seed)
-        written = generate_documents(model, [[]] * batch, config, may_stop=False)
-        return sum(len(sentence.token_ids) for _, sentence in written)
-
-    return write
-
-
 def context_memory(model: TokenLm | Sllm, tokens_per_sentence: float) -> tuple[float, float]:
-    """Bytes of keys, values and latents: a token of context, and in all for a sliding window."""
+    """Bytes of keys, values and latents: per token of context, and in all for a sliding window."""
     size = next(model.parameters()).element_size()
     per_token = context_bytes_per_token(model, tokens_per_sentence, size)
     if isinstance(model, TokenLm):
@@ -149,7 +171,7 @@ def context_memory(model: TokenLm | Sllm, tokens_per_sentence: float) -> tuple[f
     return per_token, float(size * 2 * vae.num_layers * vae.hidden_size * vae.decoder_window)
 
 
-def beyond_frontier(point: Measured, others: Sequence[Measured], batch: int) -> bool:
+def beyond_frontier(point: DesignFigures, others: Sequence[DesignFigures], batch: int) -> bool:
     """Whether no token-level model is both as good (bits per byte) and as fast."""
     speed = _speed(point, batch)
     return not any(
@@ -159,5 +181,45 @@ def beyond_frontier(point: Measured, others: Sequence[Measured], batch: int) -> 
     )
 
 
-def _speed(measured: Measured, batch: int) -> float:
-    return next(speed.tokens_per_second for speed in measured.speeds if speed.batch == batch)
+def _speed(figures: DesignFigures, batch: int) -> float:
+    return next(speed.tokens_per_second for speed in figures.speeds if speed.batch == batch)
+
+
+def _nll_by_ablation(
+    design: TrainedDesign,
+    config: Config,
+    documents: DocumentSource,
+    bos_eos: tuple[int, int],
+    model: TokenLm | Sllm,
+) -> Iterator[tuple[str, Float64]]:
+    """NLL of each dev token [T], as the model is (`none`) and with its latents replaced, by `Ablation`."""
+    budget = config.evaluate.micro_batch_tokens
+    if isinstance(model, TokenLm):
+        context = design.config.lm.context_tokens
+        source = TokenWindows(documents, context, *bos_eos, overlap=min(context // 2, context - 2))
+        yield "none", token_lm_nll_by_token(model, source, budget)
+        return
+    sentences = model.config.context_sentences
+    ablations: list[Ablation] = ["none"]
+    if config.evaluate.ablations:
+        ablations += ["zeroed", "shuffled"] if has_other_documents(documents) else ["zeroed"]
+        # A decoder that was never trained as an autoencoder cannot use the encoder's latents.
+        if "train-vae" in design.records:
+            ablations.append("oracle")
+    windows = SentenceWindows(documents, sentences, *bos_eos, sentences // 2, model.vae.decoder_reach)
+    for ablation in ablations:
+        yield ablation, sllm_nll_by_token(model, windows, budget, ablation)
+
+
+def _training_flops(design: TrainedDesign) -> float:
+    total = 0.0
+    for verb, record in design.records.items():
+        # Its own model is what was made, not what it starts from.
+        models = design.config.models.model_copy(update={model_of(verb): None})
+        own = design.config.model_copy(update={"models": models})
+        job = cast(TrainingJob, verb)
+        total += (
+            training_flops_per_token(build_task(job, own), train_config(job, own))
+            * record.metrics["train/tokens"]
+        )
+    return total

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from jobs import compare, prepare
-from jobs.reports.comparison import markdown
 from pipeline.config import load_config, override
 from pipeline.errors import ConfigError
-from pipeline.evaluation.comparison import Measured, Speed, beyond_frontier
+from pipeline.evaluation.designs import check_models
 from pipeline.lineage import read_record
 
 TRAIN = "{micro_batch_tokens: 256, micro_batches_per_step: 1, eval_every: 50, checkpoint_every: 50}"
@@ -18,7 +17,7 @@ TEXT = "The lazy dog sleeps. The quick fox jumps over it, and runs away! Does th
 VARIANTS = """{
   lm: {title: token-level, stages: {train-lm: 1}},
   paper: {title: the paper's, stages: {train-vae: 1, train-sllm: 2}, overrides: {sllm.trunk_from: config}},
-  local: {title: with a lookup, stages: {train-sllm: 1}, changed_from: paper, overrides: {
+  local: {title: context attention, stages: {train-sllm: 1}, changed_from: paper, overrides: {
     sllm.trunk_from: config, sllm.vae_from: config, vae.block: llama, vae.decoder_window: 16,
     vae.output_latent_scale: 0.1, vae.encoder_embedding: output, vae.encoder_layers: 0, vae.tie_word_embeddings: false,
     sllm.loss_sentences: 3, sllm.context_attention_heads: 2}}}"""
@@ -56,7 +55,7 @@ def test_one_table_and_plot_of_all_designs(config, capfd):
         assert math.isfinite(figures["bits_per_byte"]) and figures["training_flops"] > 0
         assert [speed["batch"] for speed in figures["speeds"]] == [1, 3]
         assert all(speed["tokens_per_second"] > 0 for speed in figures["speeds"])
-        assert figures["writing_flops_per_token"] > 0
+        assert figures["generation_flops_per_token"] > 0
         assert len(figures["curve"]) == 2
     assert variants["paper"]["ablations"].keys() == {"zeroed", "shuffled", "oracle"}
     assert variants["local"]["ablations"].keys() == {"zeroed", "shuffled"}
@@ -64,7 +63,7 @@ def test_one_table_and_plot_of_all_designs(config, capfd):
     assert variants["local"]["window_bytes"] == 4 * 2 * 1 * 128 * 16
     assert record.metrics["lm/bits_per_byte"] == variants["lm"]["bits_per_byte"]
     printed = capfd.readouterr().out
-    assert "with a lookup" in printed and "One change at a time" in printed
+    assert "context attention" in printed and "One change at a time" in printed
 
     # Again: everything is reused, the variants' models are jobs with records of their own.
     compare.run(config)
@@ -87,7 +86,7 @@ def test_only_the_designs_named(config, capfd):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ("{a: {title: a, stages: {train-lm: 1}, overrides: {lm.contextt: 3}}}", "lm.context_tokens"),
         ("{a: {title: a, stages: {train-vae: 1}}}", "must end with"),
@@ -95,35 +94,15 @@ def test_only_the_designs_named(config, capfd):
         ("{a: {title: a, stages: {train-lm: 1}, changed_from: b}}", "is no variant"),
     ],
 )
-def test_what_cannot_be_compared_is_told_before_anything_is_trained(config, tmp_path, change, told):
+def test_what_cannot_be_compared_is_refused_before_training(config, tmp_path, change, message):
     tree = config.model_dump(mode="json")
     tree["compare"]["variants"] = {}
     changed = load_config(
         None, [f"shards={config.shards}", f"output={tmp_path}/out", f"compare.variants={change}"]
     )
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         compare.run(changed)
     assert not (tmp_path / "out").exists()
-
-
-def point(name, kind, bits, speed):
-    return Measured(name, name, kind, 1, 1, 1, bits, 1, 0, (Speed(1, speed),), 1.0, curve=(1.0,))
-
-
-def test_a_point_is_beyond_the_frontier_unless_a_token_level_model_is_as_good_and_as_fast():
-    token_level = [point("small", "token-level", 2.0, 100.0), point("large", "token-level", 1.8, 50.0)]
-    for bits, speed, beyond in (
-        (1.9, 60.0, True),
-        (1.9, 40.0, False),
-        (2.1, 90.0, False),
-        (2.1, 120.0, True),
-    ):
-        ours = point("ours", "sentence-level", bits, speed)
-        assert beyond_frontier(ours, [*token_level, ours], 1) == beyond
-    table = markdown([*token_level, point("ours", "sentence-level", 1.9, 60.0)],
-                     {"tokens": 1, "baseline": "large", "device": "CPU", "threads": 1, "torch": "2",
-                      "generated_tokens": 1, "position_edges": [0, 10]})  # fmt: skip
-    assert "| 1.056 |" in table and "| batch 1 |" in table
 
 
 PRESETS = Path(__file__).parents[2] / "jobs" / "presets"
@@ -153,3 +132,11 @@ def test_a_design_whose_folder_would_be_anothers_is_refused(name):
     ]
     with pytest.raises(ConfigError, match="cannot be the name of its folder"):
         compare.run(load_config(None, options))
+
+
+def test_the_designs_of_the_preset_for_cpus_build_at_reduced_sizes(config):
+    small = ["compare.overrides={trunk.config.hidden_size: 32}", f"shards={config.shards}"]
+    reduced = load_config(str(PRESETS / "compare.yaml"), small)
+    assert len(reduced.compare.variants) == 17
+    for name in reduced.compare.variants:
+        check_models(reduced, name, compare.DESIGN_PRESETS)

@@ -90,13 +90,15 @@ def test_a_deepspeed_configuration_may_be_a_file(tmp_path):
 
 
 PRESETS = sorted((Path(__file__).parents[3] / "jobs" / "presets").rglob("*.yaml"))
+DESIGNS = Path(__file__).parents[3] / "jobs" / "presets" / "designs"
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
 def test_presets_load_and_so_do_their_variants(preset):
     config = load_config(str(preset))
     for variant in config.compare.variants.values():
-        assert override(config, variant.overrides) != config or not variant.overrides
+        own = config if variant.preset is None else load_config(str(DESIGNS / f"{variant.preset}.yaml"))
+        assert override(own, variant.overrides) != own or not variant.overrides
 
 
 def test_overrides_of_a_tree_leave_the_rest():
