@@ -42,7 +42,7 @@ from pipeline.evaluation.likelihood import (
     token_lm_nll_by_token,
 )
 from pipeline.lineage import JobRecord, artifact_of
-from pipeline.models.build import sllm_part
+from pipeline.models.saved import saved_model
 from pipeline.models.sllm import Ablation, Sllm
 from pipeline.models.token_lm import TokenLm, learned_positions, load_causal_lm
 from pipeline.output_files import REPORT_FOLDER
@@ -279,7 +279,7 @@ def _load(trained: Trained) -> torch.nn.Module:
     if trained.is_token_level:
         model = TokenLm(load_causal_lm(trained.folder, trained.config.trunk))
     else:
-        model = sllm_part(trained.folder, Sllm, "sllm")
+        model = saved_model(trained.folder, Sllm, "sllm")
     return model.requires_grad_(False)  # PyTorch's counter of FLOPs fails on inference tensors otherwise
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from infra.mlflow_run import ActiveRun
 from jobs.runner.execution import run_job
 from jobs.runner.output_folder import output_folder
-from jobs.runner.training import shards_artifact
+from jobs.runner.training import model_artifact, shards_artifact
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.evaluation.ablations import has_other_documents
@@ -28,8 +28,8 @@ from pipeline.evaluation.likelihood import (
     token_lm_nll,
     unigram_nll,
 )
-from pipeline.lineage import JobRecord, artifact_of
-from pipeline.models.build import check_models, sentence_limit, sllm_part
+from pipeline.lineage import JobRecord
+from pipeline.models.saved import check_models, saved_model, sentence_limit
 from pipeline.models.sentence_vae import SentenceVae, check_longest
 from pipeline.models.sllm import Ablation, Sllm
 from pipeline.models.token_lm import TokenLm, load_causal_lm
@@ -53,7 +53,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
     models = [config.models.lm, config.models.vae, config.models.sllm]
     inputs = [
         shards_artifact(config.shards, config.stream),
-        *(artifact_of(path) for path in models if path is not None),
+        *(model_artifact(path) for path in models if path is not None),
     ]
 
     def check() -> None:
@@ -144,13 +144,13 @@ class _Evaluation:
 
     def vae(self, path: str) -> dict[str, Any]:
         _say("SentenceVAE")
-        model = sllm_part(path, SentenceVae, "vae")
+        model = saved_model(path, SentenceVae, "vae")
         source = SentenceWindows(self.documents, self.config.sllm.context_sentences, *self._marks())
         figures = reconstruction(model.to(_device()), source, self.config.evaluate.micro_batch_tokens)
         return figures.as_dict() | {"parameters": num_parameters(model)} | self._segmenter(model)
 
     def sllm(self, path: str) -> Report:
-        model = sllm_part(path, Sllm, "sllm")
+        model = saved_model(path, Sllm, "sllm")
         model.to(_device())
         context = model.config.context_sentences
         source = SentenceWindows(

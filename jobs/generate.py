@@ -12,11 +12,12 @@ import segmenters
 from infra.mlflow_run import ActiveRun
 from jobs.runner.execution import run_job
 from jobs.runner.output_folder import output_folder
+from jobs.runner.training import model_artifact
 from pipeline.config import Config
 from pipeline.errors import ConfigError, ModelError
 from pipeline.generation.generate import generate
-from pipeline.lineage import JobRecord, artifact_of
-from pipeline.models.build import sllm_part
+from pipeline.lineage import JobRecord
+from pipeline.models.saved import saved_model
 from pipeline.models.sllm import Sllm
 from pipeline.models.tokenizer_agreement import check_own_tokenizer, tokenizer_beside
 from pipeline.tokenization.sentences import encode_documents
@@ -34,7 +35,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
     output = output_folder(given, "generate needs output=FOLDER")
 
     def check() -> None:
-        model = sllm_part(path, Sllm, "sllm", read_weights=False)
+        model = saved_model(path, Sllm, "sllm", read_weights=False)
         tokenizer, missing = tokenizer_beside(path)
         if tokenizer is None:
             raise ModelError(f"models.sllm={path} cannot write text: {missing}")
@@ -51,7 +52,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
         "generate",
         config,
         sections=["generate"],
-        inputs=[artifact_of(path)],
+        inputs=[model_artifact(path)],
         output=output,
         output_kind="report",
         body=body,
@@ -67,7 +68,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
 
 def write(config: Config, path: str, output: Path) -> dict[str, float]:
     """Stream the text to stdout, keep it in a file -> tokens, sentences, tokens a second."""
-    model = sllm_part(path, Sllm, "sllm")
+    model = saved_model(path, Sllm, "sllm")
     tokenizer = Tokenizer.load(path)
     prompt = config.generate.prompt
     sentences = _encode_prompt(model, tokenizer, prompt)

@@ -19,9 +19,10 @@ from pipeline.evaluation.flops import (
     training_flops,
 )
 from pipeline.evaluation.gpu_memory import STAGES, activation_bytes, training_memory
+from pipeline.models.build import build_lm, build_sllm, build_vae, untrained
 from pipeline.models.sentence_vae import SentenceVae
-from pipeline.models.shapes import shapes
 from pipeline.models.token_lm import TokenLm
+from pipeline.shards.format import open_shards
 
 DEVICES = {
     "h200": (989e12, 4.8e12),
@@ -59,11 +60,12 @@ def machine(num_gpus: int, device: str, peak: float | None, utilisation: float) 
 
 def plan(config: Config, on: Machine, tokens_per_sentence: float) -> dict[str, Any]:
     """All figures, for JSON: of each model its parameters, FLOPs, memory, speed and days."""
-    built = shapes(config)
+    shards = open_shards(config.shard_folders[0], config.stream) if config.shard_folders else None
+    fresh = untrained(config)
     models: dict[str, tuple[Model, TrainConfig]] = {
-        "lm": (built.lm, config.lm.train),
-        "vae": (built.vae, config.vae.train),
-        "sllm": (built.sllm, config.sllm.train),
+        "lm": (build_lm(fresh, shards, read_weights=False), config.lm.train),
+        "vae": (build_vae(fresh, shards, read_weights=False), config.vae.train),
+        "sllm": (build_sllm(fresh, shards, read_weights=False), config.sllm.train),
     }
     context_tokens = config.sllm.context_sentences * tokens_per_sentence
     figures = {

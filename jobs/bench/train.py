@@ -15,7 +15,7 @@ from rich.table import Table
 from jobs.bench.reference_step import Passage, ReferenceStep, passages_of
 from pipeline.config import Config, TrainConfig
 from pipeline.evaluation.flops import Model, Workload, parts_of, training_flops
-from pipeline.models.shapes import shapes
+from pipeline.models.build import build_lm, build_sllm, build_vae, untrained
 from pipeline.models.sllm import Sllm
 from pipeline.models.token_lm import TokenLm
 from pipeline.shards.format import open_shards
@@ -46,13 +46,15 @@ def measure(config: Config, steps: int, reference: bool) -> dict[str, Any]:
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
-    built = shapes(config, device="cpu")
-    documents = _documents(config, built.vae.config.vocab_size)
+    shards = open_shards(config.shard_folders[0], config.stream) if config.shard_folders else None
+    fresh = untrained(config)
+    vae, sllm = build_vae(fresh, shards), build_sllm(fresh, shards)
+    documents = _documents(config, vae.config.vocab_size)
     peak = peak_flops(device, dtype)
     models: dict[str, tuple[Model, TrainConfig]] = {
-        "lm": (built.lm, config.lm.train),
-        "vae": (built.vae, config.vae.train),
-        "sllm": (built.sllm, config.sllm.train),
+        "lm": (build_lm(fresh, shards), config.lm.train),
+        "vae": (vae, config.vae.train),
+        "sllm": (sllm, config.sllm.train),
     }
     results = []
     for name, (module, train) in models.items():
@@ -68,7 +70,7 @@ def measure(config: Config, steps: int, reference: bool) -> dict[str, Any]:
     }
     if reference:
         fewer = max(steps // 4, 1)
-        seconds, tokens, _ = _time(TheirStep(config, built.sllm, documents, fewer), fewer, device)
+        seconds, tokens, _ = _time(TheirStep(config, sllm, documents, fewer), fewer, device)
         report["reference_tokens_per_second"] = tokens / seconds
         report["sllm_over_reference"] = results[-1].tokens_per_second / (tokens / seconds)
     return {**report, "models": [dataclasses.asdict(result) for result in results]}

@@ -3,10 +3,11 @@
 import contextlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
@@ -23,11 +24,35 @@ _LAYER_COUNTS = (
     "n_layers",
     "num_decoder_layers",
 )
+Model = TypeVar("Model", bound=PreTrainedModel)
+
+
+def is_folder(path: str) -> bool:
+    """Whether a model is in a folder of this machine, and not on the hub."""
+    return Path(path).is_dir()
+
+
+def check_folder(path: str) -> None:
+    """Raise `ModelError` where there is no such folder: what a job of ours trained is never on the hub."""
+    if not is_folder(path):
+        raise ModelError(
+            f"there is no model at {path}: name the folder that a training job or `sllm export` wrote"
+        )
+
+
+def on_device(build: Callable[[], Model], read_weights: bool) -> Model:
+    """A model with fresh weights, into which others are read; where none are, on the meta device, without values."""
+    with torch.device("cpu" if read_weights else "meta"):
+        return build()
 
 
 def read_config(path: str, trust_remote_code: bool = False) -> PreTrainedConfig:
     """The configuration in a folder or hub name. Raises `ModelError` where there is none, or a damaged one."""
     file = Path(path) / "config.json"
+    if is_folder(path) and not file.exists():
+        raise ModelError(f"there is no model at {path}: the folder has no {file.name}")
+    if file.is_absolute():  # as no hub name is
+        check_folder(path)
     if file.is_file():
         try:
             tree = json.loads(file.read_text(encoding="utf-8"))
@@ -69,7 +94,7 @@ def load_model(loader: Any, path: str, what: str, **options: Any) -> PreTrainedM
 
 def check_weights(path: str) -> None:
     """Open each safetensors file of a folder, which reads no weights. Raises `ModelError` for a damaged one."""
-    for file in sorted(Path(path).glob("*.safetensors")) if Path(path).is_dir() else ():
+    for file in sorted(Path(path).glob("*.safetensors")):
         try:
             with safe_open(file, framework="pt"):
                 pass

@@ -13,6 +13,9 @@ from transformers import PreTrainedModel
 from pipeline.config import Config, StreamConfig, TrainConfig
 from pipeline.errors import ConfigError, ModelError, ShardError
 from pipeline.models.build import build_lm, build_sllm, build_vae
+from pipeline.models.sentence_vae import SentenceVae
+from pipeline.models.sllm import Sllm
+from pipeline.models.token_lm import TokenLm
 from pipeline.models.tokenizer_agreement import check_mixed
 from pipeline.models.trunk import merge_adapters
 from pipeline.shards.format import Documents, Shards, SplitName, mixing_weights, open_shards
@@ -57,16 +60,17 @@ def train_config(job: TrainingJob, config: Config) -> TrainConfig:
 def build_task(job: TrainingJob, config: Config, read_weights: bool = True) -> Task:
     """The task of a training job; the same weights on every rank. Raises `ConfigError`, `ShardError`, `ModelError`.
 
-    Without `read_weights` its model has a shape alone: everything is checked that can be seen before work.
+    Without `read_weights` its model is on the meta device: what does not fit is found, and nothing can be trained.
     """
     shards = _open(job, config)[0]
     torch.manual_seed(train_config(job, config).seed)
-    builders: dict[TrainingJob, Callable[[Config, Shards, bool], tuple[nn.Module, PreTrainedModel]]] = {
+    builders: dict[TrainingJob, Callable[[Config, Shards, bool], TokenLm | SentenceVae | Sllm]] = {
         "train-lm": build_lm,
         "train-vae": build_vae,
         "train-sllm": build_sllm,
     }
-    module, model = builders[job](config, shards, read_weights)
+    module = builders[job](config, shards, read_weights)
+    model = module.model if isinstance(module, TokenLm) else module
     if train_config(job, config).activation_checkpointing:
         recompute_activations(model)
     return Task(
