@@ -135,7 +135,8 @@ def plan(
       sllm plan jobs/presets/paper/opt-1.3b-h2.yaml --gpus 8
       sllm plan jobs/presets/demo.yaml sllm.train_trunk=ends --device a100 --json
     """
-    from jobs.plan import machine, show
+    from jobs.plan import show
+    from pipeline.evaluation.cost import machine
 
     path, changes = config_and_overrides(config, overrides)
     on = machine(gpus, device, peak, utilisation)

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from jobs.bench.reference_step import Passage, ReferenceStep, passages_of
 from pipeline.config import Config, TrainConfig
-from pipeline.evaluation.flops import Model, Workload, parts_of, training_flops
+from pipeline.evaluation.flops import Model, Workload, model_parts, training_flops
 from pipeline.models.build import build_lm, build_sllm, build_vae, untrained
 from pipeline.models.sllm import Sllm
 from pipeline.models.token_lm import TokenLm
@@ -30,7 +30,7 @@ BOS, EOS = 1, 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Measured:
+class StepSpeed:
     """One kind of training step."""
 
     model: str
@@ -60,7 +60,7 @@ def measure(config: Config, steps: int, reference: bool) -> dict[str, Any]:
     for name, (module, train) in models.items():
         step = OurStep(config, module, train, documents)
         seconds, tokens, flops = _time(step, steps, device)
-        results.append(Measured(name, tokens / seconds, flops / seconds, flops / seconds / peak))
+        results.append(StepSpeed(name, tokens / seconds, flops / seconds, flops / seconds / peak))
     report: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
@@ -118,7 +118,7 @@ class OurStep:
 
     def __init__(self, config: Config, module: Model, train: TrainConfig, documents: DocumentSource) -> None:
         self.engine = PlainEngine(module, train, config.precision)
-        self.train, self.parts = train, parts_of(module)
+        self.train, self.parts = train, model_parts(module)
         size = config.lm.context_tokens if isinstance(module, TokenLm) else config.sllm.context_sentences
         kind = TokenWindows if isinstance(module, TokenLm) else SentenceWindows
         corpus = Corpus.of(kind(documents, size, BOS, EOS))
@@ -194,7 +194,7 @@ def _elapsed(run: Callable[[], object], device: torch.device) -> float:
 
 def _work(batch: Batch) -> Workload:
     if isinstance(batch, TokenBatch):
-        return Workload.of_rows((batch.targets_DL != IGNORED).sum(1).numpy())
+        return Workload.of_tokens((batch.targets_DL != IGNORED).sum(1).numpy())
     assert isinstance(batch, SentenceBatch)
     windows = np.bincount(batch.window_S.numpy())
     context = windows - np.bincount(batch.decoded.window_S.numpy(), minlength=len(windows))

@@ -12,6 +12,8 @@ from pydantic import Field, field_validator, with_config
 from pipeline.config.paths import LocalPathString
 from pipeline.config.section import DOCUMENTED, Count, CountOrZero, Section, Seed
 
+Precision = Literal["fp32", "bf16", "fp16"]
+"""Arithmetic of training."""
 NonNegative = Annotated[float, Field(ge=0, le=1e12)]
 
 

@@ -24,7 +24,7 @@ _LAYER_COUNTS = (
     "n_layers",
     "num_decoder_layers",
 )
-Model = TypeVar("Model", bound=PreTrainedModel)
+Pretrained = TypeVar("Pretrained", bound=PreTrainedModel)
 
 
 def is_folder(path: str) -> bool:
@@ -40,7 +40,7 @@ def check_folder(path: str) -> None:
         )
 
 
-def on_device(build: Callable[[], Model], read_weights: bool) -> Model:
+def on_device(build: Callable[[], Pretrained], read_weights: bool) -> Pretrained:
     """A model with fresh weights, into which others are read; where none are, on the meta device, without values."""
     with torch.device("cpu" if read_weights else "meta"):
         return build()
@@ -59,7 +59,7 @@ def read_config(path: str, trust_remote_code: bool = False) -> PreTrainedConfig:
         except (OSError, ValueError) as error:
             raise ModelError(f"{file} is damaged: {error}; get the model again") from error
         if not isinstance(tree, dict):
-            raise ModelError(f"{file} is damaged: it holds no object; get the model again")
+            raise ModelError(f"{file} is damaged: it has no object; get the model again")
         check_weights(path)
         _check_layers(path)
     try:
@@ -84,10 +84,10 @@ def load_model(loader: Any, path: str, what: str, **options: Any) -> PreTrainedM
         raise ModelError(f"no {what} in {path!r}: {reason(error)}") from error
     layers = getattr(model.config, "num_hidden_layers", None)
     unknown = {name for name in found["unexpected_keys"] if _is_beyond(name, layers)}
-    for names, told in ((found["missing_keys"], "lack"), (unknown, "have more than its config.json says:")):
+    for names, fault in ((found["missing_keys"], "lack"), (unknown, "have more than its config.json says:")):
         if names:
             raise ModelError(
-                f"the {what} in {path!r} is not whole: its weights {told} {_some(names)}; get the model again"
+                f"the {what} in {path!r} is not whole: its weights {fault} {_some(names)}; get the model again"
             )
     return model
 

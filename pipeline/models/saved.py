@@ -1,25 +1,30 @@
 """Models that a job of ours saved in a folder: read with their weights or on the meta device, and checked."""
 
-from typing import Literal, TypeVar
+from typing import Literal
 
 from pydantic import ValidationError
-from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModel, PreTrainedConfig
 
 from pipeline.config import Config, Section, SllmConfig, VaeConfig
 from pipeline.errors import ConfigError, ModelError, SllmError
-from pipeline.models.model_folder import check_folder, check_weights, load_model, on_device, read_config
+from pipeline.models.model_folder import (
+    Pretrained,
+    check_folder,
+    check_weights,
+    load_model,
+    on_device,
+    read_config,
+)
 from pipeline.models.sentence_vae import SentenceVae
 from pipeline.models.sllm import Sllm, SllmModelConfig
-from pipeline.models.tokenizer_agreement import check_tokenizer
+from pipeline.models.tokenizer_agreement import check_model_tokenizer
 from pipeline.models.trunk import check_positions, check_vocabulary
 from pipeline.shards.format import Shards
 
-Model = TypeVar("Model", bound=PreTrainedModel)
-
 
 def saved_model(
-    path: str | None, kind: type[Model], name: Literal["vae", "sllm"], read_weights: bool = True
-) -> Model:
+    path: str | None, kind: type[Pretrained], name: Literal["vae", "sllm"], read_weights: bool = True
+) -> Pretrained:
     """The SentenceVAE or SLLM in the folder `models.NAME`; without `read_weights` on the meta device.
 
     Raises `ConfigError` without a path, `ModelError` where there is no such model, or a damaged one.
@@ -45,7 +50,7 @@ def saved_model(
 def check_fits(path: str, found: PreTrainedConfig, shards: Shards | None) -> None:
     """Raise `ModelError` where a model is not of the shards' tokenizer, or knows fewer tokens."""
     if shards is not None:
-        check_tokenizer(path, found, shards)
+        check_model_tokenizer(path, found, shards)
         check_vocabulary(path, found, shards.tokenizer().vocab_size)
 
 

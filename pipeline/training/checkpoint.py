@@ -87,7 +87,7 @@ def write_state(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any],
 
 
 STEP_NAME = re.compile(r"step-\d{9,}")
-"""Of a checkpoint that one process wrote; what is named otherwise is a person's."""
+"""Of a checkpoint that one process wrote; what is named otherwise is not ours."""
 
 
 class Checkpoint:
@@ -140,8 +140,8 @@ class Checkpoint:
 def newest(folder: Path) -> Path | None:
     """The checkpoint of most steps in a folder of them, whichever launcher wrote it; none where there is none.
 
-    A damaged one is passed over, with a warning. Raises `TrainingError` where all are damaged: nothing starts anew
-    unless it is told to.
+    A damaged one is passed over, with a warning. Raises `TrainingError` where all are damaged: training starts
+    anew only with --force.
     """
     found: list[tuple[int, Path]] = []
     damaged: list[TrainingError] = []
@@ -163,7 +163,7 @@ def newest(folder: Path) -> Path | None:
 
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Make what goes wrong while a checkpoint or model is written a `TrainingError` that names place and free space."""
+    """Turn errors while a checkpoint or model is written into a `TrainingError` that names folder and free space."""
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:

@@ -126,13 +126,13 @@ def recompute_activations(model: PreTrainedModel) -> None:
 
 def _windows(job: TrainingJob, config: Config, documents: Documents, tokenizer: Tokenizer) -> WindowSource:
     if job == "train-lm":
-        size, scored = config.lm.context_tokens, config.lm.loss_tokens
-        overlap = 0 if scored is None else max(size - 1 - scored, 0)
+        size, in_loss = config.lm.context_tokens, config.lm.loss_tokens
+        overlap = 0 if in_loss is None else max(size - 1 - in_loss, 0)
         return TokenWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id, overlap)
     size = config.sllm.context_sentences
-    scored = config.sllm.loss_sentences
-    if job == "train-vae" or scored is None:
+    in_loss = config.sllm.loss_sentences
+    if job == "train-vae" or in_loss is None:
         return SentenceWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id)
-    # Of the context the decoder writes what its first layer sees; evaluation is exact.
-    overlap, rows = max(size - scored, 0), max(config.vae.decoder_window - 1, 0)
-    return SentenceWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id, overlap, rows)
+    # Of the context the decoder takes what its first layer attends to; evaluation is exact.
+    overlap, positions = max(size - in_loss, 0), max(config.vae.decoder_window - 1, 0)
+    return SentenceWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id, overlap, positions)

@@ -10,9 +10,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from infra.mlflow_run import client_of
-from jobs import compare, evaluate, generate, plan, prepare, train_lm, train_sllm, train_vae
+from jobs import compare, evaluate, generate, prepare, train_lm, train_sllm, train_vae
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, ModelError, ShardError, SllmError
+from pipeline.evaluation.cost import costs, machine
 from pipeline.tokenization.tokenizer import Tokenizer
 
 TRAIN = "{steps: 2, micro_batch_tokens: 256, micro_batches_per_step: 1}"
@@ -102,7 +103,7 @@ def test_plan_and_a_trunk_alone_are_refused_too(root, hub_model):
     for call in (
         lambda: train_lm.run(tree),
         lambda: train_vae.run(tree),
-        lambda: plan.plan(tree, plan.machine(1, "cpu", None, 0.5), 10),
+        lambda: costs(tree, machine(1, "cpu", None, 0.5), 10),
     ):
         with pytest.raises(ModelError, match=OTHER):
             call()

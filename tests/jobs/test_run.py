@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobs import run as whole_path
-from jobs.evaluate import read_report
+from jobs.reports.evaluation import read_report
 from pipeline.config import RunConfig, load_config
 from pipeline.errors import ConfigError, ModelError
 from pipeline.lineage import read_record

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from jobs import prepare as prepare_job
 from jobs import run as whole_path
 from jobs.cli import app
-from jobs.evaluate import REPORT_FILE
 from jobs.reports import corpus_summary
+from jobs.reports.evaluation import REPORT_FILE
 from pipeline.config import load_config
 from pipeline.lineage import Artifact
 from pipeline.shards.manifest import Identity, Manifest

@@ -11,8 +11,8 @@ from transformers import AutoTokenizer
 from pipeline.errors import ModelError, ShardError
 from pipeline.models.tokenizer_agreement import (
     check_mixed,
+    check_model_tokenizer,
     check_own_tokenizer,
-    check_tokenizer,
     difference,
     tokenizer_beside,
 )
@@ -103,7 +103,7 @@ def test_a_folder_without_a_tokenizer_is_said_and_a_damaged_one_refused(tmp_path
     config = SimpleNamespace(bos_token_id=1)
     (tmp_path / "config.json").write_text("{}")
     for _ in range(2):
-        check_tokenizer(str(tmp_path), config, fake_shards(TOKENIZER))
+        check_model_tokenizer(str(tmp_path), config, fake_shards(TOKENIZER))
     assert caplog.text.count("not compared: there is no tokenizer in its folder") == 1
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(ModelError, match=r"tokenizer of the model in .* is damaged"):
@@ -114,20 +114,20 @@ def test_a_digest_of_ours_is_enough_where_it_fits_and_behaviour_decides_where_it
     bos_eos = [TOKENIZER.bos_id, TOKENIZER.eos_id]
     nowhere = str(tmp_path / "nowhere")
     config = SimpleNamespace(tokenizer_digest=TOKENIZER.digest, tokenizer_bos_eos=bos_eos)
-    check_tokenizer(nowhere, config, fake_shards(TOKENIZER))  # nothing is read
+    check_model_tokenizer(nowhere, config, fake_shards(TOKENIZER))  # nothing is read
     other = changed(swap(100, 200))
     with pytest.raises(ModelError, match=r"was trained with tokenizer .* tokenizer\.path="):
-        check_tokenizer(nowhere, config, fake_shards(other))
+        check_model_tokenizer(nowhere, config, fake_shards(other))
     TOKENIZER.save(tmp_path)
     with pytest.raises(ModelError, match=r"other ids.*prepare with tokenizer\.path="):
-        check_tokenizer(str(tmp_path), config, fake_shards(other))
+        check_model_tokenizer(str(tmp_path), config, fake_shards(other))
     # Another way to write the same: another digest, and no error.
     config.tokenizer_digest = "0" * 64
-    check_tokenizer(str(tmp_path), config, fake_shards(TOKENIZER))
+    check_model_tokenizer(str(tmp_path), config, fake_shards(TOKENIZER))
     marked = changed(lambda tree: None, {"bos_token": "<pad>", "eos_token": "<eos>"})
     config.tokenizer_digest = marked.digest
     with pytest.raises(ModelError, match="its BOS has id 1, there 0"):
-        check_tokenizer(str(tmp_path), config, fake_shards(marked))
+        check_model_tokenizer(str(tmp_path), config, fake_shards(marked))
 
 
 def test_shards_of_two_tokenizers_are_not_mixed():
