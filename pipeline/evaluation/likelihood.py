@@ -8,7 +8,7 @@ by half, each token counted once, so every token but those at the start of its d
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,8 +27,6 @@ from pipeline.stream.window_batches import DocumentSource, SentenceWindows, Toke
 from pipeline.stream.windows import Int64
 
 Float64 = NDArray[np.float64]
-Progress = Callable[[int], None]
-"""Called with the document tokens evaluated since the last call."""
 
 
 def bits_per_byte(nll: float, num_bytes: float) -> float:
@@ -133,11 +131,9 @@ def bits_per_byte_by_position(
     return [bits_per_byte(float(n), b) if b else math.nan for n, b in zip(nll, num_bytes, strict=True)]
 
 
-def token_lm_nll(
-    model: TokenLm, source: TokenWindows, micro_batch_tokens: int, progress: Progress = lambda tokens: None
-) -> Float64:
+def token_lm_nll(model: TokenLm, source: TokenWindows, micro_batch_tokens: int) -> Float64:
     """NLL (nats) of each document under a token-level model [N]."""
-    return _by_document(source.documents, token_lm_nll_by_token(model, source, micro_batch_tokens, progress))
+    return _by_document(source.documents, token_lm_nll_by_token(model, source, micro_batch_tokens))
 
 
 def sllm_nll(
@@ -145,17 +141,14 @@ def sllm_nll(
     source: SentenceWindows,
     micro_batch_tokens: int,
     ablation: Ablation = "none",
-    progress: Progress = lambda tokens: None,
 ) -> Float64:
     """NLL (nats) of each document under a sentence-level model [N]."""
-    nll_T = sllm_nll_by_token(model, source, micro_batch_tokens, ablation, progress)
+    nll_T = sllm_nll_by_token(model, source, micro_batch_tokens, ablation)
     return _by_document(source.documents, nll_T)
 
 
 @torch.inference_mode()
-def token_lm_nll_by_token(
-    model: TokenLm, source: TokenWindows, micro_batch_tokens: int, progress: Progress = lambda tokens: None
-) -> Float64:
+def token_lm_nll_by_token(model: TokenLm, source: TokenWindows, micro_batch_tokens: int) -> Float64:
     """NLL (nats) of each document token [T], document after document; the last one includes the EOS."""
     nll_T = _no_nll(source.documents)
     first = source.documents.token_starts_N1[0]
@@ -168,7 +161,6 @@ def token_lm_nll_by_token(
             nll_T[start + context : end] = row_L[context : end - start]
             if source.windows.ends_document_W[window]:
                 nll_T[end - 1] += row_L[end - start]
-        progress(plan.tokens)
     return nll_T
 
 
@@ -178,7 +170,6 @@ def sllm_nll_by_token(
     source: SentenceWindows,
     micro_batch_tokens: int,
     ablation: Ablation = "none",
-    progress: Progress = lambda tokens: None,
 ) -> Float64:
     """NLL (nats) of each document token [T], document after document; the last one of a sentence includes
     its EOS and the decision to go on or to stop."""
@@ -201,7 +192,6 @@ def sllm_nll_by_token(
         scored_T = scored_S[decoded.sentences.sequence_T.cpu().numpy()]
         units += int(scored_T.sum() + scored_S.sum())
         nll_T[np.concatenate([np.arange(*span) for span in spans])] = own_T[scored_T]
-        progress(plan.tokens)
     sentences = source.documents.sentence_starts_N1[-1] - source.documents.sentence_starts_N1[0]
     assert units == len(nll_T) + sentences, "each token and each EOS is counted once"
     return nll_T
