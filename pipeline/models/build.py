@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from pipeline.config import Config, ModelsConfig, TrunkConfig
 from pipeline.config.models import SllmArchitecture, VaeArchitecture, VaeTraining
 from pipeline.errors import ConfigError, ModelError
-from pipeline.models.model_folder import check_folder, check_weights, is_folder, on_device
+from pipeline.models.model_folder import check_folder, is_folder, on_device
 from pipeline.models.saved import check_fits, saved_model
 from pipeline.models.sentence_vae import SentenceVae, SentenceVaeConfig, check_longest
 from pipeline.models.sllm import Sllm, SllmModelConfig
@@ -133,8 +133,6 @@ def _causal_lm(
 ) -> PreTrainedModel:
     if source is not None and read_weights:
         return load_causal_lm(source, config.trunk)
-    if source is not None:
-        check_weights(source)
     what = source or "trunk.config"
     model = on_device(
         lambda: empty_model(AutoModelForCausalLM, found, what, config.trunk.attention), read_weights

@@ -47,7 +47,10 @@ def on_device(build: Callable[[], Pretrained], read_weights: bool) -> Pretrained
 
 
 def read_config(path: str, trust_remote_code: bool = False) -> PreTrainedConfig:
-    """The configuration in a folder or hub name. Raises `ModelError` where there is none, or a damaged one."""
+    """The configuration in a folder or hub name; the weights in a folder are opened, not read.
+
+    Raises `ModelError` where there is none, or a file of the model is damaged.
+    """
     file = Path(path) / "config.json"
     if is_folder(path) and not file.exists():
         raise ModelError(f"there is no model at {path}: the folder has no {file.name}")
@@ -65,7 +68,8 @@ def read_config(path: str, trust_remote_code: bool = False) -> PreTrainedConfig:
     try:
         return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     except Exception as error:  # of transformers, which raises any kind for a value that it does not expect
-        raise ModelError(f"no model configuration in {path!r}: {reason(error)}") from error
+        where = "" if is_folder(path) else "it is no folder, and as a name on the hub: "
+        raise ModelError(f"there is no model at {path}: {where}{reason(error)}") from error
 
 
 def load_model(loader: Any, path: str, what: str, **options: Any) -> PreTrainedModel:

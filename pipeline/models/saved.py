@@ -10,7 +10,6 @@ from pipeline.errors import ConfigError, ModelError, SllmError
 from pipeline.models.model_folder import (
     Pretrained,
     check_folder,
-    check_weights,
     load_model,
     on_device,
     read_config,
@@ -40,7 +39,6 @@ def saved_model(
         model = load_model(AutoModel, path, kind.__name__)
         assert isinstance(model, kind)
         return model
-    check_weights(path)
     try:
         return on_device(lambda: kind(found), read_weights=False)
     except SllmError as error:
@@ -65,7 +63,6 @@ def check_models(config: Config, shards: Shards) -> None:
         found = read_config(models.lm, config.trunk.trust_remote_code)
         check_fits(models.lm, found, shards)
         check_positions(models.lm, found, config.lm.context_tokens, "lm.context_tokens")
-        check_weights(models.lm)
     if models.vae is not None:
         check_fits(models.vae, saved_model(models.vae, SentenceVae, "vae", read_weights=False).config, shards)
     if models.sllm is not None:

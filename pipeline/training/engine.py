@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pipeline.config import TrainConfig
 from pipeline.config.models import Precision
 from pipeline.stream.batches import Batch
-from pipeline.training.checkpoint import BUFFER, MOMENTS, WEIGHT, Checkpoint, Part
+from pipeline.training.checkpoint import AVERAGE, BUFFER, MOMENTS, WEIGHT, Checkpoint, Part
 
 
 class Engine(Protocol):
@@ -67,6 +67,24 @@ def load_checkpoint(engine: Engine, checkpoint: Checkpoint) -> None:
             buffer.copy_(checkpoint.read(BUFFER, name, 0, buffer.numel()).view_as(buffer))
     engine.set_counters(checkpoint.state["engine"])
     engine.weights_written()
+
+
+def weights_in(checkpoint: Checkpoint, module: nn.Module) -> dict[str, Tensor]:
+    """All weights of a module in fp32: trained ones (their average, where kept) from the checkpoint, frozen ones its own.
+
+    Raises `TrainingError` where the checkpoint lacks one.
+    """
+    kind = AVERAGE if checkpoint.has_average else WEIGHT
+    weights: dict[str, Tensor] = {}
+    for name, parameter in module.named_parameters():
+        weights[name] = (
+            checkpoint.read(kind, name, 0, parameter.numel()).view(parameter.shape)
+            if parameter.requires_grad
+            else parameter.detach()
+        )
+    for name, buffer in persistent_buffers(module).items():
+        weights[name] = checkpoint.read(BUFFER, name, 0, buffer.numel()).view(buffer.shape)
+    return weights
 
 
 def parameter_groups(module: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
