@@ -1,6 +1,6 @@
 """The models, and how each is trained.
 
-An option that a model of ours is built from stands in a dataclass here, once: the section of the configuration and the
+An option that our models are built from is in a dataclass here, once: the section of the configuration and the
 configuration that is saved with the model both inherit it.
 """
 
@@ -23,8 +23,8 @@ class TrainConfig(Section):
     steps: Count = 1000
     """Optimizer steps; the cosine ends with the last one."""
     micro_batch_tokens: Count = 4096
-    """Document tokens in the loss of a micro-batch, at most (a single longer item stands alone); context-only tokens
-    come on top."""
+    """Document tokens in the loss of a micro-batch, at most (a single longer item is a micro-batch of its own);
+    context-only tokens come on top."""
     micro_batches_per_step: Count = 2
     """Micro-batches in the global batch of one optimizer step, whatever the world size."""
     learning_rate: float = Field(default=1e-3, gt=0, le=1e12)
@@ -50,7 +50,7 @@ class TrainConfig(Section):
     activation_checkpointing: bool = False
     """Keep only the inputs of each layer for the backward pass, and compute the rest again: less memory, more time."""
     spike_deviations: float = Field(default=6.0, ge=0, le=1e12)
-    """Warn where the loss of a step lies this many running deviations over its running mean; 0: never."""
+    """Warn where the loss of a step is this many running deviations over its running mean; 0: never."""
     checkpoint_every: Count = 500
     """Steps between checkpoints; the last step always has one."""
     checkpoint_async: bool = False
@@ -81,9 +81,9 @@ class TrunkConfig(Section):
     path: LocalPathString | None = None
     """Folder or hub name of a pretrained causal language model; none: built from `config`."""
     config: dict[str, Any] = Field(default=SMALL_LLAMA)
-    """Hugging Face configuration with `model_type`; without one, the default with what is said here in its place. The
-    vocabulary comes from the shards, if not said here. Beside `path` it is the shape that the model there must have,
-    from which `sllm plan` needs no download."""
+    """Hugging Face configuration with `model_type`; without one, the default with these values in it. The vocabulary is
+    the shards', unless it is given here. With `path` too, the model there must have this configuration, and `sllm plan`
+    needs no download."""
     attention: str | None = None
     """Attention implementation (`eager`, `sdpa`, `flash_attention_2`, ...); none: the library's choice."""
     trust_remote_code: bool = False
@@ -99,7 +99,7 @@ class LmConfig(Section):
     """The token-level language model: baseline, and source of the trunk."""
 
     context_tokens: int = Field(default=512, ge=2, lt=2**31)
-    """Tokens the model sees at once; longer documents are cut into windows."""
+    """Tokens that the model takes at once; longer documents are cut into windows."""
     loss_tokens: Count | None = None
     """Tokens of a window that are in the training loss; those before them, up to `context_tokens` in all, are
     context-only. None: all of a window are in the loss, so on average half of it is context."""
@@ -184,7 +184,7 @@ class SllmArchitecture:
     """Options of a sentence-level language model that are saved with it."""
 
     context_sentences: Annotated[int, Field(ge=2, lt=2**31)] = 64
-    """Sentences the trunk sees at once; longer documents are cut into windows."""
+    """Sentences that the trunk takes at once; longer documents are cut into windows."""
     context_attention_heads: CountOrZero = 0
     """Heads of a cross-attention from each position of the decoder, after its layers, to the latents of earlier
     sentences; they must divide the latents' size. 0, the paper's: the decoder gets the predicted latent alone."""

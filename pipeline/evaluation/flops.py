@@ -1,4 +1,4 @@
-"""What models cost, on paper: FLOPs of training and of generation, and memory of the context.
+"""What models cost by their configurations: FLOPs of training and of generation, and memory of the context.
 
 Counted are the products of matrices: 2 FLOPs per weight and position, and 4 per query, key and unit of width in
 attention, where a query counts with the keys that it attends to (a causal one with half of them), without padding.
@@ -79,7 +79,7 @@ def training_flops(parts: Iterable[ModelPart], work: Workload) -> float:
 
 
 def generation_flops(model: Model, tokens_per_sentence: float, context_tokens: float) -> float:
-    """FLOPs of one generated token, `context_tokens` after the start, with key/value caches that hold all of them."""
+    """FLOPs of one generated token, `context_tokens` after the start, with key/value caches of all of them."""
     if isinstance(model, TokenLm):
         return forward_flops(model_parts(model), Workload.generated_token(context_tokens))
     sentences = context_tokens / tokens_per_sentence

@@ -1,6 +1,6 @@
-"""Memory of a training GPU, on paper: weights, gradients and optimizer under each ZeRO stage, and activations.
+"""Memory per GPU in training: weights, gradients and optimizer under each ZeRO stage, and activations.
 
-The first three are arithmetic (arXiv 1910.02054, section 3, with what DeepSpeed really keeps). Activations are an
+The first three are arithmetic (arXiv 1910.02054, section 3, with what DeepSpeed keeps). Activations are an
 estimate within a factor of two: each matrix keeps its inputs and outputs for the backward pass.
 """
 

@@ -118,7 +118,7 @@ def bits_per_byte_by_position(
 ) -> list[float]:
     """Of tokens at positions edges[i] to edges[i + 1] of their document; NaN where there are none.
 
-    `bytes_V`: UTF-8 bytes that each token stands for.
+    `bytes_V`: UTF-8 bytes of each token.
     """
     starts_N1 = documents.token_starts_N1
     counts_N = np.diff(starts_N1)

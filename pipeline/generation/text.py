@@ -1,4 +1,4 @@
-"""From a prompt to text, sentence by sentence, with the tokenizer beside a sentence-level model."""
+"""From a prompt to text, sentence by sentence, with the tokenizer in the folder of a sentence-level model."""
 
 import logging
 from collections.abc import Iterator

@@ -33,7 +33,7 @@ def saved_model(
     check_folder(path)
     found = read_config(path)
     if kind.config_class is None or not isinstance(found, kind.config_class):
-        raise ModelError(f"models.{name}={path} holds a {found.model_type!r}, not a {kind.__name__}")
+        raise ModelError(f"models.{name}={path} has a {found.model_type!r}, not a {kind.__name__}")
     _check_values(path, found)
     if read_weights:
         model = load_model(AutoModel, path, kind.__name__)

@@ -38,7 +38,8 @@ _TOKENIZER_FILES = (
 def check_model_tokenizer(model_path: str, model_config: PreTrainedConfig, shards: Shards) -> None:
     """Raise `ModelError` unless the model's tokenizer is that of the shards.
 
-    A model of ours carries its tokenizer's digest and ids of BOS and EOS: where these are the shards', that will do.
+    The configuration of our models has the tokenizer's digest and the ids of BOS and EOS: where these are the shards',
+    nothing else is compared.
     Otherwise the tokenizer beside the model is compared; where there is none, a line says that nothing was compared.
     """
     used = shards.tokenizer()

@@ -1,9 +1,9 @@
 """Checkpoints that any number of workers can go on from, whatever engine wrote them.
 
-A rank writes the run of elements that it owns of each parameter, as one safetensors file: the fp32 weight, AdamW's
+A rank writes its own run of elements of each parameter, as one safetensors file: the fp32 weight, AdamW's
 two moments, and the average of the weights where one is kept. A reader takes the elements that it needs from
-whichever files hold them. So world size, ZeRO stage, offload and engine may change between writing and reading,
-without a conversion in between; and elements that no file holds are an error, never a fresh start.
+whichever files have them. So world size, ZeRO stage, offload and engine may change between writing and reading,
+without a conversion in between; and elements that no file has are an error, never a fresh start.
 
 Frozen weights are not in it: they come from the models that the job reads.
 """
@@ -40,7 +40,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 @dataclass(frozen=True)
 class Part:
-    """A run of elements of one parameter that this rank holds, with what the optimizer keeps for them."""
+    """A run of elements of one parameter that this rank keeps, with the optimizer's state of them."""
 
     name: str
     shape: tuple[int, ...]
@@ -50,7 +50,7 @@ class Part:
     tensors: Mapping[str, Tensor]
     """Flat fp32 views of the same length: `weight` and `MOMENTS`. Writing to them changes the training state."""
     is_copy: bool = False
-    """Whether rank 0 holds the same elements, and writes them."""
+    """Whether rank 0 has the same elements, and writes them."""
 
     def read(self, kind: str) -> Tensor:
         """`weight` or one of `MOMENTS`."""

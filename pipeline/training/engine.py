@@ -41,7 +41,7 @@ class Engine(Protocol):
         """This rank's part of the trained weights and of the optimizer's state, to be read or written."""
 
     def weights_written(self) -> None:
-        """Compute with the weights that were written into `parts` from now on. All ranks call it."""
+        """From now on compute with the weights that were written into `parts`. All ranks call it."""
 
     def counters(self) -> dict[str, float]:
         """The optimizer's steps, and the state of the loss scale."""
@@ -70,7 +70,7 @@ def load_checkpoint(engine: Engine, checkpoint: Checkpoint) -> None:
 
 
 def weights_in(checkpoint: Checkpoint, module: nn.Module) -> dict[str, Tensor]:
-    """All weights of a module in fp32: trained ones (their average, where kept) from the checkpoint, frozen ones its own.
+    """All weights of a module in fp32: from the checkpoint (their average, where kept), frozen ones from the module.
 
     Raises `TrainingError` where the checkpoint lacks one.
     """

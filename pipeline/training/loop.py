@@ -30,7 +30,7 @@ from pipeline.training.task import Task
 
 
 class Runtime(Protocol):
-    """What a launcher gives a training run: a place for checkpoints, and a receiver of metrics and warnings."""
+    """What a launcher gives a training run: storage for checkpoints, and a receiver of metrics and warnings."""
 
     def report(self, metrics: dict[str, float]) -> None:
         """Metrics of a step (rank 0 only): `step`, `train/...`, `dev/...`."""
@@ -53,14 +53,14 @@ class Runtime(Protocol):
 
 @dataclass(frozen=True)
 class Progress:
-    """What a checkpoint holds besides the engine's state."""
+    """What is in a checkpoint besides the engine's state."""
 
     step: int = 0
     """Steps done."""
     tokens: int = 0
     """Document tokens seen."""
     stream: dict[str, Any] = field(default_factory=StreamState().as_dict)
-    """The stream's state: of what was trained on, not of what was read ahead."""
+    """The stream's state: of what was trained on, without what was prefetched."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ Warn = Callable[[str], None]
 
 @dataclass
 class RunningLoss:
-    """Exponentially weighted mean of the loss of a step, and variance around it; goes into checkpoints."""
+    """Exponentially weighted mean of the loss per step, and variance around it; saved in checkpoints."""
 
     steps: int = 0
     mean: float = 0.0
@@ -38,7 +38,7 @@ class RunningLoss:
         return (loss - self.mean) / max(math.sqrt(self.variance), 1e-3 * abs(self.mean), 1e-12)
 
     def add(self, loss: float) -> None:
-        """Take in the loss of a step."""
+        """Add the loss of a step."""
         self.steps += 1
         change = loss - self.mean
         self.mean += max(1 / self.steps, 1 / MEAN_STEPS) * change

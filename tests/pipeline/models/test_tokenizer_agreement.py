@@ -77,13 +77,13 @@ def test_any_other_behaviour_is_a_difference(change):
 
 
 def test_another_bos_or_eos_is_a_difference_but_none_is_not():
-    def marked(bos=None, eos=None):
+    def with_bos_eos(bos=None, eos=None):
         return changed(lambda tree: None, {"bos_token": bos, "eos_token": eos})
 
-    assert "BOS" in str(difference(marked("<pad>", "<eos>"), TOKENIZER))
-    assert "EOS" in str(difference(marked(None, "<pad>"), TOKENIZER))
-    assert difference(marked(None, "<eos>"), TOKENIZER) is None
-    assert difference(marked(), TOKENIZER) is None
+    assert "BOS" in str(difference(with_bos_eos("<pad>", "<eos>"), TOKENIZER))
+    assert "EOS" in str(difference(with_bos_eos(None, "<pad>"), TOKENIZER))
+    assert difference(with_bos_eos(None, "<eos>"), TOKENIZER) is None
+    assert difference(with_bos_eos(), TOKENIZER) is None
 
 
 def test_files_that_differ_and_do_the_same_are_no_difference(tmp_path):
@@ -94,8 +94,8 @@ def test_files_that_differ_and_do_the_same_are_no_difference(tmp_path):
 
 
 def fake_shards(tokenizer, folder="shards"):
-    marks = (tokenizer.bos_id, tokenizer.eos_id)
-    manifest = SimpleNamespace(tokenizer_digest=tokenizer.digest, bos_eos=marks)
+    bos_eos = (tokenizer.bos_id, tokenizer.eos_id)
+    manifest = SimpleNamespace(tokenizer_digest=tokenizer.digest, bos_eos=bos_eos)
     return SimpleNamespace(folder=folder, manifest=manifest, tokenizer=lambda: tokenizer)
 
 
@@ -124,10 +124,10 @@ def test_a_digest_of_ours_is_enough_where_it_fits_and_behaviour_decides_where_it
     # Another way to write the same: another digest, and no error.
     config.tokenizer_digest = "0" * 64
     check_model_tokenizer(str(tmp_path), config, fake_shards(TOKENIZER))
-    marked = changed(lambda tree: None, {"bos_token": "<pad>", "eos_token": "<eos>"})
-    config.tokenizer_digest = marked.digest
+    other = changed(lambda tree: None, {"bos_token": "<pad>", "eos_token": "<eos>"})
+    config.tokenizer_digest = other.digest
     with pytest.raises(ModelError, match="its BOS has id 1, there 0"):
-        check_model_tokenizer(str(tmp_path), config, fake_shards(marked))
+        check_model_tokenizer(str(tmp_path), config, fake_shards(other))
 
 
 def test_shards_of_two_tokenizers_are_not_mixed():

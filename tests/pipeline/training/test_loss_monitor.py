@@ -56,7 +56,7 @@ def test_an_ordinary_run_has_no_spike():
     assert metrics["train/loss_spikes"] == 0
 
 
-def test_a_spike_is_told_with_its_step_and_does_not_hide_the_next():
+def test_a_spike_is_reported_with_its_step_and_does_not_hide_the_next():
     losses = falling(300)
     losses[[150, 160]] += 3
     warnings, metrics = watch(losses)
