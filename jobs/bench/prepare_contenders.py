@@ -21,7 +21,7 @@ BATCH = 256
 
 
 @dataclass(frozen=True)
-class Preparation:
+class Task:
     """What a contender is given."""
 
     file: str
@@ -37,7 +37,7 @@ class Preparation:
                 yield json.loads(line)["text"]
 
 
-def _ours(task: Preparation, launcher: str) -> None:
+def _ours(task: Task, launcher: str) -> None:
     from jobs.prepare import prepare
 
     overrides = [
@@ -50,7 +50,7 @@ def _ours(task: Preparation, launcher: str) -> None:
     prepare(load_config(None, overrides), task.output)
 
 
-def _sllm_job(task: Preparation) -> None:
+def _sllm_job(task: Task) -> None:
     from jobs.cli import main
 
     preset = Path(__file__).parents[1] / "presets" / "prepare.yaml"
@@ -62,13 +62,13 @@ def _sllm_job(task: Preparation) -> None:
     main()
 
 
-def _engine_alone(task: Preparation) -> None:
+def _engine_alone(task: Task) -> None:
     tokenizer = Tokenizer.load(task.tokenizer)
     for batch in _batched(task.rows()):
         tokenizer.encode(batch)
 
 
-def _tokenizers_alone(task: Preparation) -> None:
+def _tokenizers_alone(task: Task) -> None:
     import tokenizers
 
     tokenizer = tokenizers.Tokenizer.from_file(f"{task.tokenizer}/tokenizer.json")
@@ -77,7 +77,7 @@ def _tokenizers_alone(task: Preparation) -> None:
             _ = encoding.ids
 
 
-def _tiktoken_alone(task: Preparation) -> None:
+def _tiktoken_alone(task: Task) -> None:
     import tiktoken
     from tokenizers import decoders
 
@@ -102,7 +102,7 @@ def _character_of_byte(byte: int) -> int:
     return byte if byte in printable else 256 + others.index(byte)
 
 
-def _datasets(task: Preparation) -> None:
+def _datasets(task: Task) -> None:
     import datasets
     from transformers import AutoTokenizer
 
@@ -130,7 +130,7 @@ class _RayDataTokenizer:
         return {"input_ids": ids}
 
 
-def _ray_data(task: Preparation) -> None:
+def _ray_data(task: Task) -> None:
     import ray
 
     ray.init(num_cpus=task.num_workers + 1, include_dashboard=False)
@@ -142,7 +142,7 @@ def _ray_data(task: Preparation) -> None:
     ).write_parquet(task.output)
 
 
-def _datatrove(task: Preparation) -> None:
+def _datatrove(task: Task) -> None:
     from datatrove.executor import LocalPipelineExecutor
     from datatrove.pipeline.readers import JsonlReader
     from datatrove.pipeline.tokens import DocumentTokenizer
@@ -164,7 +164,7 @@ def _batched(rows: Iterator[str]) -> Iterator[list[str]]:
         yield batch
 
 
-CONTENDERS: dict[str, tuple[str, Callable[[Preparation], None]]] = {
+CONTENDERS: dict[str, tuple[str, Callable[[Task], None]]] = {
     "sllm prepare (the recorded job)": ("mlflow", _sllm_job),
     "sllm shards, launcher=ray": ("ray", lambda task: _ours(task, "ray")),
     "sllm shards, launcher=local": ("tokenizers", lambda task: _ours(task, "local")),
@@ -181,7 +181,7 @@ CONTENDERS: dict[str, tuple[str, Callable[[Preparation], None]]] = {
 def _contend(contender: str, folder: str, num_workers: str, segmenter: str, which: str) -> None:
     with tempfile.TemporaryDirectory() as output:
         CONTENDERS[contender][1](
-            Preparation(
+            Task(
                 f"{folder}/{which}.jsonl.gz",
                 f"{folder}/tokenizer",
                 f"{output}/out",
