@@ -35,7 +35,7 @@ class ContenderError(Exception):
 
 
 @dataclass(frozen=True)
-class PreparationSpeed:
+class Measured:
     """What one contender took."""
 
     contender: str
@@ -50,7 +50,7 @@ class PreparationSpeed:
 
 def bench_prepare(
     file: str, tokenizer: str, num_workers: int, segmenter: str = "punctuation_v1", as_json: bool = False
-) -> list[PreparationSpeed]:
+) -> list[Measured]:
     """Measure all contenders that are installed on `file` (anything `data.inputs` takes), and show them.
 
     `tokenizer` is a folder or hub name. A contender that fails is named, and the others are measured.
@@ -75,7 +75,7 @@ def bench_prepare(
                 print(error, file=sys.stderr)
                 continue
             rate = size / 1e6 / whole[0]
-            results.append(PreparationSpeed(contender, whole[0], startup[0], whole[1], whole[2], rate))
+            results.append(Measured(contender, whole[0], startup[0], whole[1], whole[2], rate))
     if as_json:
         contenders = [dataclasses.asdict(measured) for measured in results]
         report = {"file": file, "bytes": size, "workers": num_workers, "contenders": contenders}
@@ -154,7 +154,7 @@ class _TreeWatcher(threading.Thread):
         self.join()
 
 
-def _show(file: str, size: int, results: list[PreparationSpeed]) -> None:
+def _show(file: str, size: int, results: list[Measured]) -> None:
     table = Table(title=f"{file}: {size / 1e6:.1f} MB of text", title_justify="left")
     table.add_column("contender")
     for column in ("MB/CPU-s", "CPU s", "of it start-up", "wall s", "peak MB"):

@@ -35,7 +35,7 @@ DATASETS_ROWS = 16
 
 
 @dataclass(frozen=True)
-class StreamSpeed:
+class Measured:
     """What one contender gives."""
 
     contender: str
@@ -61,7 +61,7 @@ class Shape:
     """To read for, each contender."""
 
 
-def bench_stream(folder: str, shape: Shape, as_json: bool = False) -> list[StreamSpeed]:
+def bench_stream(folder: str, shape: Shape, as_json: bool = False) -> list[Measured]:
     """Measure all contenders on the train shards in `folder`, and show them. Raises `ShardError`, `ConfigError`."""
     shards = open_shards(folder)
     if shards.manifest.totals["train"].tokens == 0:
@@ -78,12 +78,12 @@ def bench_stream(folder: str, shape: Shape, as_json: bool = False) -> list[Strea
     torch.set_num_threads(1)
     pa.set_cpu_count(1)
     results = [
-        StreamSpeed("memory map, copied by numpy (the limit)", _rate(_copied(shards), shape.seconds)),
+        Measured("memory map, copied by numpy (the limit)", _rate(_copied(shards), shape.seconds)),
         _ours("sllm, token-level", shards, tokens, shape),
         _ours("sllm, sentence-level", shards, sentences, shape),
         _ours("sllm, sentence-level, index tensors too", shards, sentences, shape, _expand),
-        StreamSpeed("datasets, padded documents", _rate(_datasets(shards, _padded_documents), shape.seconds)),
-        StreamSpeed("datasets, padded sentences", _rate(_datasets(shards, _padded_sentences), shape.seconds)),
+        Measured("datasets, padded documents", _rate(_datasets(shards, _padded_documents), shape.seconds)),
+        Measured("datasets, padded sentences", _rate(_datasets(shards, _padded_sentences), shape.seconds)),
     ]
     plan = _plan_memory(shards, sentences)
     if as_json:
@@ -130,7 +130,7 @@ def _ours(
     windows: Callable[[Documents], WindowSource],
     shape: Shape,
     then: Callable[[Batch], None] = lambda batch: None,
-) -> StreamSpeed:
+) -> Measured:
     def built() -> Iterator[int]:
         stream = _stream(shards, windows, shape)
         while True:
@@ -140,7 +140,7 @@ def _ours(
 
     sample = list(islice(_stream(shards, windows, shape).first_epoch(), 1000))
     unused = _unused(sample, shape.micro_batch_tokens)
-    return StreamSpeed(name, _rate(built(), shape.seconds), unused, *_padding(sample))
+    return Measured(name, _rate(built(), shape.seconds), unused, *_padding(sample))
 
 
 def _expand(batch: Batch) -> None:
@@ -216,7 +216,7 @@ def _plan_memory(shards: Shards, windows: Callable[[Documents], WindowSource]) -
     }
 
 
-def _show(folder: str, shape: Shape, results: list[StreamSpeed], plan: dict[str, float]) -> None:
+def _show(folder: str, shape: Shape, results: list[Measured], plan: dict[str, float]) -> None:
     table = Table(
         title=f"{folder}: micro-batches of {shape.micro_batch_tokens} tokens, windows of {shape.context_tokens} "
         f"tokens or {shape.context_sentences} sentences",

@@ -30,7 +30,7 @@ BOS, EOS = 1, 2
 
 
 @dataclasses.dataclass(frozen=True)
-class StepSpeed:
+class Measured:
     """One kind of training step."""
 
     model: str
@@ -60,7 +60,7 @@ def measure(config: Config, steps: int, reference: bool) -> dict[str, Any]:
     for name, (module, train) in models.items():
         step = OurStep(config, module, train, documents)
         seconds, tokens, flops = _time(step, steps, device)
-        results.append(StepSpeed(name, tokens / seconds, flops / seconds, flops / seconds / peak))
+        results.append(Measured(name, tokens / seconds, flops / seconds, flops / seconds / peak))
     report: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
