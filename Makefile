@@ -27,7 +27,7 @@ test: install ## run the tests
 	$(BIN)/python -m pytest
 
 soak: install ## the long forms: 50 kills of prepare at random moments, 1000 stops of the stream, a million damaged inputs
-	SLLM_SOAK_KILLS=50 $(BIN)/python -m pytest tests/jobs/test_prepare.py -k kills
+	SLLM_SOAK_KILLS=50 $(BIN)/python -m pytest tests/jobs/test_prepare_reruns.py -k kills
 	SLLM_SOAK_STOPS=1000 $(BIN)/python -m pytest tests/pipeline/stream/test_order.py -k stop
 	SLLM_SOAK_FUZZ=1000000 $(BIN)/python -m pytest tests/fuzz
 

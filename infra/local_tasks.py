@@ -1,55 +1,61 @@
-"""Work done on this machine without Ray, in this process or in several: the same interface as `ray_tasks`."""
+"""Work done on this machine without Ray, in this process or in several: the same methods as `ray_tasks`."""
 
+import itertools
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pipeline.errors import SllmError
+
+W = TypeVar("W")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class ProcessLostError(SllmError):
     """A process of this machine that died at its work."""
 
 
-class LocalWorkers:
-    """One worker, here."""
+class LocalWorkers(Generic[W]):
+    """One worker, in this process."""
 
-    def __init__(self, make_worker: Callable[[], Any]) -> None:
-        self._worker = make_worker()
+    def __init__(self, worker: W) -> None:
+        self._worker = worker
 
-    def map(self, method: str, items: Iterable[Any], *shared: Any) -> Iterator[tuple[Any, Any]]:
-        """Call `method(item, *shared)` of the worker for each item; yields (item, result)."""
+    def map(self, work: Callable[[W, T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
+        """Call `work(worker, item)` for each item; yields (item, result)."""
         for item in items:
-            yield item, getattr(self._worker, method)(item, *shared)
+            yield item, work(self._worker, item)
 
     def close(self) -> None:
         """Nothing to stop."""
 
 
-class ProcessWorkers:
+class ProcessWorkers(Generic[W]):
     """A worker in each of several processes, which are forked from a server that has imported what they need."""
 
-    def __init__(self, make_worker: Callable[[], Any], num_workers: int, imports: list[str]) -> None:
+    def __init__(self, make_worker: Callable[[], W], num_workers: int, imports: list[str]) -> None:
         """`imports` are modules that the server imports once for all of them."""
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(imports)
         self._num_workers = num_workers
         self._pool = ProcessPoolExecutor(num_workers, context, _start, (make_worker,))
 
-    def map(self, method: str, items: Iterable[Any], *shared: Any) -> Iterator[tuple[Any, Any]]:
-        """Call `method(item, *shared)` of a worker for each item; yields (item, result) as they are done.
+    def map(self, work: Callable[[W, T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
+        """Call `work(worker, item)` for each item, somewhere; yields (item, result) as they are done.
 
-        Raises what the work raises, and `ProcessLostError` where a process dies.
+        `work` is a function that other processes can import, such as a method of the worker's class. Raises what the
+        work raises, and `ProcessLostError` where a process dies.
         """
         waiting = iter(items)
-        busy: dict[Future[Any], Any] = {}
+        busy: dict[Future[R], T] = {}
         while True:
             # One item more than workers, so that none waits for this process.
-            while len(busy) <= self._num_workers and (item := next(waiting, _NONE)) is not _NONE:
-                busy[self._pool.submit(_call, method, item, shared)] = item
+            for item in itertools.islice(waiting, self._num_workers + 1 - len(busy)):
+                busy[self._pool.submit(_call, work, item)] = item
             if not busy:
                 return
             for future in wait(busy, return_when=FIRST_COMPLETED).done:
@@ -64,11 +70,10 @@ class ProcessWorkers:
                 yield item, result
 
     def close(self) -> None:
-        """Stop the processes when they have done what they are at."""
+        """Stop the processes when they have done their current items."""
         self._pool.shutdown(cancel_futures=True)
 
 
-_NONE = object()
 _worker: Any = None
 
 
@@ -78,5 +83,5 @@ def _start(make_worker: Callable[[], Any]) -> None:
     _worker = make_worker()
 
 
-def _call(method: str, item: Any, shared: tuple[Any, ...]) -> Any:
-    return getattr(_worker, method)(item, *shared)
+def _call(work: Callable[[Any, T], R], item: T) -> R:
+    return work(_worker, item)

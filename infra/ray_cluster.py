@@ -15,9 +15,9 @@ def connect(config: RayConfig) -> None:
     """Connect once; later calls change nothing. Token authentication stays as the cluster has it.
 
     What workers print stays in Ray's own logs (`SLLM_DEBUG=1` shows it): their errors reach the driver anyway,
-    and chatter would tear the progress bar.
+    and other lines would break the progress bar.
     """
-    # Ray's own wish for the future, and what it does not warn about then.
+    # Ray's future default; it warns where the variable is not set.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 

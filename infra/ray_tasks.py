@@ -1,17 +1,21 @@
-"""Work carried by Ray actors that pull one item at a time, so what is in flight stays bounded."""
+"""Work done by Ray actors that get one item at a time, so what is in flight stays bounded."""
 
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from pipeline.errors import SllmError
 
+W = TypeVar("W")
+T = TypeVar("T")
+R = TypeVar("R")
+
 ATTEMPTS = 3
-"""Times an item is tried when the worker at it dies; an error that the work itself raises is final."""
+"""Times an item is tried when its worker dies; an error that the work itself raises is final."""
 
 
 class WorkerLostError(SllmError):
@@ -24,17 +28,17 @@ class _Actor:
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         self._worker = make_worker()
 
-    def call(self, method: str, item: Any, shared: tuple[Any, ...]) -> Any:
-        return getattr(self._worker, method)(item, *shared)
+    def call(self, work: Callable[[Any, Any], Any], item: Any) -> Any:
+        return work(self._worker, item)
 
     def ready(self) -> None:
         pass
 
 
-class RayWorkers:
+class RayWorkers(Generic[W]):
     """Actors, a core each, that live until `close`; one that dies is replaced and its item done again."""
 
-    def __init__(self, make_worker: Callable[[], Any], num_workers: int) -> None:
+    def __init__(self, make_worker: Callable[[], W], num_workers: int) -> None:
         self._make_worker = make_worker
         self._starting: dict[Any, Any] = {}
         self._idle: list[Any] = []
@@ -44,23 +48,22 @@ class RayWorkers:
 
     def _start_actor(self) -> None:
         actor: Any = ray.remote(num_cpus=1)(_Actor).remote(self._make_worker)
-        # Not before it answers is it given work: on a full cluster it may have to wait for a place.
+        # It gets work only once it answers: on a full cluster it may have to wait for a free core.
         self._starting[actor.ready.remote()] = actor
 
-    def map(self, method: str, items: Iterable[Any], *shared: Any) -> Iterator[tuple[Any, Any]]:
-        """Call `method(item, *shared)` of a worker for each item; yields (item, result) as they are done.
+    def map(self, work: Callable[[W, T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
+        """Call `work(worker, item)` for each item, somewhere; yields (item, result) as they are done.
 
         Raises what the work raises, and `WorkerLostError` where workers die at the same item every time.
         """
         waiting = deque((item, 1) for item in items)
         busy = self._busy
-        shared_ref = ray.put(shared)
         failures = 0
         while waiting or busy:
             while waiting and self._idle:
                 actor = self._idle.pop()
                 item, attempt = waiting.popleft()
-                busy[actor.call.remote(method, item, shared_ref)] = (actor, item, attempt)
+                busy[actor.call.remote(work, item)] = (actor, item, attempt)
             done, _ = ray.wait([*busy, *self._starting], num_returns=1)
             ref = done[0]
             if ref in self._starting:
@@ -82,7 +85,7 @@ class RayWorkers:
             except RayActorError as error:
                 if attempt >= ATTEMPTS:
                     raise WorkerLostError(
-                        f"{attempt} workers died one after the other at the same piece of work (out of "
+                        f"{attempt} workers died one after the other at the same work unit (out of "
                         f"memory?): {error}; make prepare.work_unit_bytes smaller or give workers more memory"
                     ) from error
                 waiting.appendleft((item, attempt + 1))
@@ -92,7 +95,7 @@ class RayWorkers:
             yield item, result
 
     def close(self) -> None:
-        """Stop the actors; what they have at hand is lost."""
+        """Stop the actors; their current items are lost."""
         for actor in [*self._idle, *self._starting.values(), *(actor for actor, _, _ in self._busy.values())]:
             ray.kill(actor)
         self._idle, self._starting, self._busy = [], {}, {}

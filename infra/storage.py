@@ -1,7 +1,6 @@
-"""A folder on this machine or behind an fsspec URL, whose files appear whole or not at all."""
+"""A folder on this machine or at an fsspec URL: the store of shards, whose files appear whole or not at all."""
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +10,9 @@ import fsspec
 
 from pipeline.config.paths import is_url, resolved_path
 from pipeline.errors import SllmError
-from pipeline.output_files import remove_written
+from pipeline.lineage import digest_file
+from pipeline.output_files import remove_written, write_whole
 
-TEMPORARY_SUFFIX = ".partial"
 _WITH_FOLDERS = frozenset(
     ("arrow_hdfs", "file", "ftp", "hdfs", "local", "memory", "sftp", "smb", "ssh", "webdav", "webhdfs")
 )
@@ -26,7 +25,7 @@ class StorageError(SllmError):
 
 
 class Folder:
-    """Files by name (`tokenizer/tokenizer.json`) below a local path or an fsspec URL."""
+    """Files by name (`tokenizer/tokenizer.json`) below a local path or an fsspec URL. It can be pickled."""
 
     def __init__(self, url: str) -> None:
         self._local = None if is_url(url) else Path(resolved_path(url)).absolute()
@@ -43,6 +42,9 @@ class Folder:
             self._has_folders = bool(
                 _WITH_FOLDERS & {protocol, *(() if isinstance(protocol, str) else protocol)}
             )
+
+    def __reduce__(self) -> tuple[type["Folder"], tuple[str]]:
+        return Folder, (self.url,)  # a connection does not travel: each process makes its own
 
     def check_bucket(self) -> None:
         """Raise `StorageError` where the bucket of an object store is not there: none is ever made."""
@@ -72,19 +74,7 @@ class Folder:
                     self._remote.makedirs(path.rpartition("/")[0], exist_ok=True)
                 self._remote.pipe_file(path, bytes(data))
                 return
-            target = self._local / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            aside = target.with_name(f"{target.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
-            try:
-                with aside.open("wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                aside.replace(target)
-            except BaseException:
-                aside.unlink(missing_ok=True)
-                raise
-            _sync_folder(target.parent)
+            write_whole(self._local / name, data)
         except OSError as error:
             raise StorageError(f"{name} cannot be written to {self.url!r}: {error}") from error
 
@@ -103,7 +93,7 @@ class Folder:
         """SHA-256 (hex) of the file; None where there is none."""
         try:
             with self._open(name) as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+                return digest_file(file)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -159,12 +149,3 @@ class Folder:
                 remove_written(self._local, [name])
         except OSError as error:
             raise StorageError(f"{self.url!r} cannot be cleared: {error}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename outlast a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

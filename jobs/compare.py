@@ -46,7 +46,7 @@ from pipeline.models.saved import saved_model
 from pipeline.models.sllm import Ablation, Sllm
 from pipeline.models.token_lm import TokenLm, learned_positions, load_causal_lm
 from pipeline.output_files import REPORT_FOLDER
-from pipeline.shards.format import Shards, open_shards
+from pipeline.shards.reading import Shards, open_shards
 from pipeline.stream.window_batches import DocumentSource, SentenceWindows, TokenWindows
 from pipeline.training.task import build_task, corpora, train_config
 

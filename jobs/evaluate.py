@@ -12,7 +12,7 @@ from pipeline.errors import ConfigError
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.lineage import JobRecord
 from pipeline.models.saved import check_models
-from pipeline.shards.format import open_shards
+from pipeline.shards.reading import open_shards
 
 
 def run(config: Config, force: bool = False) -> JobRecord:

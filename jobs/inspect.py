@@ -12,7 +12,8 @@ from rich.text import Text
 
 from jobs.segment import output_file
 from pipeline.errors import ConfigError, ShardError
-from pipeline.shards.format import Documents, Shards, SplitName, open_shards
+from pipeline.shards.format import SplitName
+from pipeline.shards.reading import Documents, Shards, open_shards
 from pipeline.tokenization.tokenizer import Tokenizer
 
 SPLITS: tuple[SplitName, ...] = ("train", "dev")
@@ -94,8 +95,8 @@ def _print(shards: Shards, report: dict[str, Any], samples: int) -> None:
     for key in ("documents", "sentences", "tokens", "num_bytes"):
         table.add_row(key, *(f"{report['splits'][split][key]:,}" for split in SPLITS))
     for key, over, under in (
-        ("bytes a token", "num_bytes", "tokens"),
-        ("tokens a sentence", "tokens", "sentences"),
+        ("bytes per token", "num_bytes", "tokens"),
+        ("tokens per sentence", "tokens", "sentences"),
     ):
         ratios = [report["splits"][split][over] / max(1, report["splits"][split][under]) for split in SPLITS]
         table.add_row(key, *(f"{ratio:.2f}" for ratio in ratios))

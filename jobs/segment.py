@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import gzip
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
@@ -24,18 +23,19 @@ from pipeline.corpus.known_content import (
 )
 from pipeline.corpus.streams import Compression, first_bytes, text_chunks
 from pipeline.errors import ConfigError, CorpusError
+from pipeline.output_files import written_aside
 from pipeline.unique_keys import read_value
 from segmenters import Segmenter, SegmenterError
 
 BATCH_CHARACTERS = 2**20
-"""Characters of text that are split at once."""
+"""Characters of text that are segmented at once."""
 MAX_REJECTED_FRACTION: float = DataConfig().max_rejected_fraction
 """Share of the lines of a file that may be no documents, as in `sllm prepare`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Segmented:
-    """What was cut, and what was not."""
+    """Counts of what was segmented, and of what was rejected."""
 
     documents: int
     characters: int
@@ -89,7 +89,7 @@ def segment_file(
             rejected.append(error)
 
     documents = read_documents(source, text_field, id_field, reject)
-    with written_aside(output, source) as file:
+    with opened_output(output, source) as file:
         for batch in _batches(documents):
             for (identity, text), ends in zip(batch, chosen.split([text for _, text in batch]), strict=True):
                 line = json.dumps({"id": identity, "ends": ends.tolist()}, ensure_ascii=True)
@@ -159,9 +159,7 @@ def _document(line: bytes, where: str, text_field: str, id_field: str) -> tuple[
         raise CorpusError(f"{where}: not JSON: {error}") from error
     repeated = repeated_key(document, text_field) or repeated_key(document, id_field)
     if repeated is not None:
-        raise CorpusError(
-            f"{where}: the key {shortly(repeated)} stands twice in one object; remove one of them"
-        )
+        raise CorpusError(f"{where}: the key {shortly(repeated)} is in one object twice; remove one of them")
     found = field_value(document, text_field) if isinstance(document, dict) else None
     if not isinstance(found, str):
         raise CorpusError(f"{where}: not a document: needs a string in {text_field!r}")
@@ -199,30 +197,28 @@ def output_file(output: str | Path) -> Path:
 
 
 @contextlib.contextmanager
-def written_aside(output: str | Path, source: str | Path) -> Iterator[IO[bytes]]:
-    """A file that takes the name `output` when all is written, and leaves nothing behind after an error.
+def opened_output(output: str | Path, source: str | Path) -> Iterator[IO[bytes]]:
+    """A file to write to (gzip where `output` ends in `.gz`), which appears at `output` whole or not at all.
 
-    Raises `ConfigError` where it would take the place of `source`, which is read, and where it cannot be written.
+    Raises `ConfigError` where it cannot be written, and where it would replace `source`, the input.
     """
     path = output_file(output)
     if path.exists() and Path(source).exists() and path.samefile(source):
-        raise ConfigError(f"{path} is what is read, and would be replaced: name another file")
+        raise ConfigError(f"{path} is the input, and would be replaced: name another file")
     compression = COMPRESSION_SUFFIXES.get(path.suffix.removeprefix(".").lower(), "")
     if compression not in ("", "gzip"):
         raise ConfigError(
             f"cannot write {path}: {compression}, as its name says, is not written; name it without, or with .gz"
         )
-    aside = path.with_name(f".{os.getpid()}.part.{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with cast("IO[bytes]", gzip.open(aside, "wb") if compression else aside.open("wb")) as file:
+        with (
+            written_aside(path) as aside,
+            cast("IO[bytes]", gzip.open(aside, "wb") if compression else aside.open("wb")) as file,
+        ):
             yield file
-        aside.replace(path)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
 
 
 def list_segmenters() -> None:

@@ -1,6 +1,6 @@
 """What was made from what: artifacts, named by the digest of their content, and the record of a job.
 
-A job's record stands as `job.json` in the folder it wrote. It needs no tracking server: from the record of a
+A job's record is `job.json` in the folder it wrote. It needs no tracking server: from the record of a
 model one walks back through `inputs` to the corpus files.
 """
 
@@ -8,15 +8,15 @@ import dataclasses
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import ConfigError
-from pipeline.output_files import CHECKPOINTS_NAME, FILES, RECORD_NAME
+from pipeline.output_files import CHECKPOINTS_NAME, FILES, RECORD_NAME, write_whole
 from pipeline.unique_keys import read_json
 
 MANIFEST_NAME = "manifest.json"
@@ -38,7 +38,7 @@ class Artifact:
 
 @dataclasses.dataclass(frozen=True)
 class JobRecord:
-    """One run of a job: what it was told, what it read, what it made of it."""
+    """One run of a job: its configuration, its inputs, its output."""
 
     job: str
     identity: str
@@ -91,25 +91,14 @@ def record_text(record: JobRecord) -> str:
 
 def write_record(folder: str | Path, record: JobRecord) -> None:
     """Write `job.json` into `folder` (made if missing): it appears whole or not at all."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / f".{RECORD_NAME}.{os.getpid()}"
-    try:
-        with aside.open("w", encoding="utf-8") as stream:
-            stream.write(record_text(record))
-            stream.flush()
-            os.fsync(stream.fileno())
-        aside.replace(folder / RECORD_NAME)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
+    write_whole(Path(folder) / RECORD_NAME, record_text(record).encode())
 
 
 def read_record(folder: str | Path) -> JobRecord | None:
     """The record in `folder`; none where there is no such file.
 
     Raises `ConfigError` for a `job.json` that is not one of ours. The output's path is `folder` as given,
-    so that a folder that was moved is found where it stands.
+    so that a folder that was moved is found where it is.
     """
     path = Path(folder) / RECORD_NAME
     try:
@@ -124,7 +113,7 @@ def read_record(folder: str | Path) -> JobRecord | None:
 
 
 def parse_record(text: bytes, folder: str) -> JobRecord:
-    """The record of which `text` is the content; `folder` is where it stands."""
+    """The record of which `text` is the content; `folder` is where it is."""
     path = f"{folder.rstrip('/')}/{RECORD_NAME}"
     try:
         tree = read_json(text, RECORD_NAME)
@@ -152,10 +141,17 @@ def _record_type() -> TypeAdapter[JobRecord]:
     return TypeAdapter(JobRecord)
 
 
-def digest_file(path: str | Path) -> str:
-    """SHA-256 (hex) of a file's bytes."""
-    with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def identity_digest(value: object) -> str:
+    """SHA-256 (hex) of a JSON-like value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def digest_file(file: str | Path | BufferedIOBase) -> str:
+    """SHA-256 (hex) of a file's bytes, or of what an open one still holds. Raises `OSError`."""
+    if isinstance(file, str | Path):
+        with Path(file).open("rb") as stream:
+            return digest_file(stream)
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_folder(path: str | Path) -> str:
@@ -198,7 +194,7 @@ def _walk(root: Path, folder: Path, seen: set[Path]) -> Iterator[Path]:
 
 
 def describe_output(kind: str, path: str | Path, run_id: str | None = None) -> Artifact:
-    """What stands at `path`, as an artifact with its digest.
+    """What is at `path`, as an artifact with its digest.
 
     Shards are digested by their manifest, which holds the SHA-256 of each: terabytes are not read again.
     """
@@ -214,7 +210,7 @@ def describe_output(kind: str, path: str | Path, run_id: str | None = None) -> A
 
 
 def artifact_of(path: str | Path) -> Artifact:
-    """What stands at `path`: the output of the job recorded there, else (a corpus file, a downloaded model)
+    """What is at `path`: the output of the job recorded there, else (a corpus file, a downloaded model)
     a plain digest.
 
     Raises `ConfigError` where there is nothing, or only the unfinished output of a job.

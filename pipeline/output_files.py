@@ -1,15 +1,21 @@
-"""Which files of an output folder its job wrote, known by their names, and what else lies there.
+"""The files of an output folder: written whole or not at all, and known by their names as a job's.
 
-Nothing here follows a link: what is behind one was not written by a job, whatever its name.
+Nothing here follows a link: its target was not written by a job, whatever its name.
 """
 
+import contextlib
 import fnmatch
 import os
+import re
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 RECORD_NAME = "job.json"
 CHECKPOINTS_NAME = "checkpoints"
+PYTHON_DOCS_NAME = "corpus/python-docs.jsonl"
+"""Written before the job begins, as it is an input, and compared with what is there."""
 REPORT_FOLDER = "report"
 """Of a comparison, beside the folders of its designs."""
 
@@ -22,7 +28,7 @@ FILES = {
     "shards": (
         *("manifest.json", "rejected.jsonl", "train-[0-9]*.arrow", "dev-[0-9]*.arrow"),
         *("tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json", "tokenizer/trained_on.sha256"),
-        *("progress/plan.json", "progress/[0-9]*.json", "corpus/python-docs.jsonl"),
+        *("progress/plan.json", "progress/[0-9]*.json", PYTHON_DOCS_NAME),
     ),
     "model": (*_MODEL_FILES, "segmenter.safetensors", "MODEL_CARD.md"),
     "report": (
@@ -38,10 +44,51 @@ _CHECKPOINT_FILES = (
     *(".metadata.json", ".validate_storage_marker"),  # of Ray
 )
 _CHECKPOINT_NAMES = ("step-[0-9]*", ".step-*.partial", "checkpoint_[0-9]*")
-_NOT_IN_THE_WAY = "corpus/python-docs.jsonl"
-"""Written before the job begins, as it is an input, and compared with what is there."""
 _NOT_FOREIGN = ("mlflow.db*", "artifacts", "mlruns", "mlartifacts", "lost+found")
 """An MLflow store on this machine, and what comes with a file system."""
+_ASIDE = re.compile(r"(?P<folder>(?:.*/)?)\.?(?P<name>[^/]+)\.\d+(?:-\d+)?\.partial", re.DOTALL)
+"""The leading dot and the thread came later: files that an earlier version left are known too."""
+
+
+@contextlib.contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """Yield a file name beside `path` to write to; the file is renamed to `path` at the end, or removed after an error.
+
+    The parent folder must exist. Nothing is forced to disk: see `write_whole`. Raises `OSError`.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
+    try:
+        yield aside
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, data: Any) -> None:
+    """Write all of `data` (bytes or a buffer) to `path`, or nothing, also when power is lost. Raises `OSError`.
+
+    The parent folder is made; an older file is replaced.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_aside(path) as aside:
+        aside.write_bytes(data)
+        to_disk(aside)
+    to_disk(path.parent)
+
+
+def to_disk(path: Path) -> None:
+    """Force a file's content, or a folder's names, from the system's memory to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def half_written(name: str) -> str | None:
+    """Of a file that `written_aside` left when its process was killed, the name it would have got; else None."""
+    match = _ASIDE.fullmatch(name)
+    return match and match["folder"] + match["name"]
 
 
 def written_files(root: str | Path, kind: str) -> list[str]:
@@ -62,12 +109,12 @@ def in_the_way(root: str | Path, kind: str, own: Iterable[str]) -> Iterator[str]
         if (root / name).is_symlink() or (name in folders and (root / name).is_file()):
             yield name
     for folder in ("", *sorted(folders - {CHECKPOINTS_NAME})):
-        place = root / folder
-        if folder and place.is_symlink():
+        inside = root / folder
+        if folder and inside.is_symlink():
             continue
-        for entry in _entries(place):
+        for entry in _entries(inside):
             name = f"{folder}/{entry.name}" if folder else entry.name
-            if name not in own and is_of_job(name, kind) and (name != _NOT_IN_THE_WAY or entry.is_symlink()):
+            if name not in own and is_of_job(name, kind) and (name != PYTHON_DOCS_NAME or entry.is_symlink()):
                 yield name
 
 
@@ -90,7 +137,7 @@ def foreign_entries(root: str | Path, kind: str, inputs: Iterable[str]) -> Itera
     read = [os.path.realpath(path) for path in inputs]
     here = os.path.realpath(root)
     if any(path == here or here.startswith(f"{path.rstrip('/')}/") for path in read):
-        return  # all that lies here may be read
+        return  # everything here may be an input
     for entry in sorted(_entries(root), key=lambda entry: entry.name):
         if entry.name.startswith(".") or any(fnmatch.fnmatchcase(entry.name, one) for one in _NOT_FOREIGN):
             continue
@@ -112,7 +159,7 @@ def has_checkpoints(root: str | Path) -> bool:
 
 
 def remove_written(root: str | Path, names: Iterable[str]) -> None:
-    """Remove these files, and folders that this leaves empty; a link, and what is behind one, stays."""
+    """Remove these files, and folders that this leaves empty; a link, and its target, stays."""
     root = Path(root)
     for name in names:
         path = root / name

@@ -25,7 +25,7 @@ from rich.table import Table
 
 from pipeline.config import StreamConfig
 from pipeline.errors import ConfigError
-from pipeline.shards.format import Documents, Shards, open_shards
+from pipeline.shards.reading import Documents, Shards, open_shards
 from pipeline.stream.batches import Batch, SentenceBatch, TokenBatch
 from pipeline.stream.order import Corpus, MicroBatch, Stream
 from pipeline.stream.window_batches import SentenceWindows, TokenWindows, WindowSource

@@ -18,7 +18,7 @@ from pipeline.evaluation.flops import Model, Workload, model_parts, training_flo
 from pipeline.models.build import build_lm, build_sllm, build_vae, untrained
 from pipeline.models.sllm import Sllm
 from pipeline.models.token_lm import TokenLm
-from pipeline.shards.format import open_shards
+from pipeline.shards.reading import open_shards
 from pipeline.stream.batches import IGNORED, Batch, SentenceBatch, TokenBatch
 from pipeline.stream.order import Corpus, MicroBatch, Stream, StreamState
 from pipeline.stream.window_batches import DocumentSource, SentenceWindows, TokenWindows

@@ -7,11 +7,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from infra.shard_output import REJECTED, RejectionKind, ShardOutput
+from infra.storage import Folder
 from pipeline.corpus import Rejection
 from pipeline.errors import ShardError
 from pipeline.redaction import redacted
+from pipeline.shards.format import REJECTED
 from pipeline.shards.manifest import Manifest
+from pipeline.shards.output import ShardOutput
+from pipeline.shards.rejections import RejectionKind, first_rejections
+from pipeline.shards.store import ShardStore
 
 _NOT_IN_METRIC_NAMES = re.compile(r"[^\w.\- ]+")
 _LONGEST_METRIC_NAME = 200
@@ -46,7 +50,7 @@ def _metric_name(prefix: str, reason: str) -> str:
 def figures(output: str) -> list[tuple[str, str]]:
     """Name and value of each line of a table over a whole run; `output` holds finished shards."""
     # Of the manifest: the record of a job that is reused may be of a version that counted less.
-    counts = metrics(_finished(ShardOutput(output)))
+    counts = metrics(_finished(Folder(output)))
     rows = [
         (f"corpus {name} ({split})", f"{counts[f'{split}/{name}']:,.0f}")
         for name in ("documents", "sentences", "tokens", "bytes")
@@ -67,7 +71,7 @@ def show(output: str, console: Console | None = None) -> None:
 
     Raises `ShardError` where `output` holds no finished shards.
     """
-    folder = ShardOutput(output)
+    folder = Folder(output)
     manifest = _finished(folder)
     console = console or Console()
     console.print(_totals(output, manifest))
@@ -80,7 +84,7 @@ def show(output: str, console: Console | None = None) -> None:
     table.add_column("rejected, or filtered by")
     table.add_column("documents", justify="right")
     table.add_column("the first", overflow="fold")
-    first = folder.first_rejections(counts)
+    first = first_rejections(folder, counts)
     for kind, count in counts.items():
         table.add_row(Text(_title(kind)), f"{count:,}", Text(_example(first.get(kind))))
     console.print(table)
@@ -89,9 +93,9 @@ def show(output: str, console: Console | None = None) -> None:
 
 def lines(output: str) -> list[str]:
     """What was rejected or filtered, the first of each reason, for the end of a whole run."""
-    folder = ShardOutput(output)
+    folder = Folder(output)
     counts = _set_aside(_finished(folder))
-    first = folder.first_rejections(counts)
+    first = first_rejections(folder, counts)
     found = [
         f"{_title(kind)}, the first of {count:,}: {_example(first.get(kind))}"
         for kind, count in counts.items()
@@ -99,10 +103,10 @@ def lines(output: str) -> list[str]:
     return [*found, _where(output)] if found else [_NOTHING]
 
 
-def _finished(folder: ShardOutput) -> Manifest:
-    manifest = folder.manifest()
+def _finished(folder: ShardStore) -> Manifest:
+    manifest = ShardOutput(folder).manifest()
     if manifest is None:
-        raise ShardError(f"{folder.folder.url} holds no finished shards; run `sllm prepare`")
+        raise ShardError(f"{folder.url} holds no finished shards; run `sllm prepare`")
     return manifest
 
 

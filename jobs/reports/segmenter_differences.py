@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.segment import build, read_documents, written_aside
+from jobs.segment import build, opened_output, read_documents
 from pipeline.corpus.format_detection import HEAD_BYTES
 from pipeline.corpus.formats.json_shape import json_shape
 from pipeline.corpus.formats.lines import without_marks
@@ -85,7 +85,7 @@ def show_or_write(names: Sequence[str], source: str | Path, html_page: str | Pat
     if html_page is None:
         show(comparison)
         return
-    with written_aside(html_page, source) as file:
+    with opened_output(html_page, source) as file:
         file.write(page(comparison).encode("utf-8", errors="replace"))
 
 

@@ -161,7 +161,7 @@ def _manifest(artifact: Artifact) -> "Manifest | None":
     """Of shards that a job reads."""
     if artifact.kind != "shards":
         return None
-    from pipeline.shards.format import open_shards  # heavy, and of no use where a finished job is reused
+    from pipeline.shards.reading import open_shards  # heavy, and of no use where a finished job is reused
 
     try:
         return open_shards(artifact.path).manifest

@@ -1,7 +1,6 @@
 """The unit of work: a few pieces of files, made into one shard."""
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -118,8 +117,3 @@ def has_made_form(doc_id: str) -> bool:
 def is_dev_document(hashed: int, dev_fraction: float) -> bool:
     """Whether the document with this hash of its own id, or of its text, goes to the dev split."""
     return hashed < dev_fraction * 2.0**64
-
-
-def identity_digest(value: object) -> str:
-    """SHA-256 (hex) of a JSON-like value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

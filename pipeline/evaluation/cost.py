@@ -18,7 +18,7 @@ from pipeline.evaluation.workload import Workload
 from pipeline.models.build import build_lm, build_sllm, build_vae, untrained
 from pipeline.models.sentence_vae import SentenceVae
 from pipeline.models.token_lm import TokenLm
-from pipeline.shards.format import open_shards
+from pipeline.shards.reading import open_shards
 
 DEVICES = {
     "h200": (989e12, 4.8e12),

@@ -25,7 +25,7 @@ from pipeline.models.saved import saved_model, sentence_limit
 from pipeline.models.sentence_vae import SentenceVae, check_longest
 from pipeline.models.sllm import Ablation, Sllm
 from pipeline.models.token_lm import TokenLm, load_causal_lm
-from pipeline.shards.format import Shards
+from pipeline.shards.reading import Shards
 from pipeline.stream.window_batches import DocumentSource, SentenceWindows, TokenWindows
 from pipeline.tokenization.tokenizer import Tokenizer
 

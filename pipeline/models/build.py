@@ -31,7 +31,7 @@ from pipeline.models.trunk import (
     pretrained_config,
     token_vectors,
 )
-from pipeline.shards.format import Shards, open_shards
+from pipeline.shards.reading import Shards, open_shards
 
 _SWITCHES = frozenset({"kl_weight", "output_latent_scale"})
 """Options of a SentenceVAE of which only whether they are over 0 decides which weights there are."""

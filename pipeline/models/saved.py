@@ -18,7 +18,7 @@ from pipeline.models.sentence_vae import SentenceVae
 from pipeline.models.sllm import Sllm, SllmModelConfig
 from pipeline.models.tokenizer_agreement import check_model_tokenizer
 from pipeline.models.trunk import check_positions, check_vocabulary
-from pipeline.shards.format import Shards
+from pipeline.shards.reading import Shards
 
 
 def saved_model(

@@ -11,7 +11,7 @@ import numpy as np
 from transformers import PreTrainedConfig
 
 from pipeline.errors import ConfigError, ModelError, ShardError
-from pipeline.shards.format import Shards
+from pipeline.shards.reading import Shards
 from pipeline.tokenization.tokenizer import Tokenizer
 
 log = logging.getLogger("sllm")

@@ -19,10 +19,11 @@ import fsspec
 from pipeline.config import StreamConfig
 from pipeline.config.paths import resolved_path
 from pipeline.errors import ShardError
+from pipeline.lineage import digest_file
+from pipeline.output_files import write_whole, written_aside
+from pipeline.shards.format import TOKENIZER_FILES, TOKENIZER_FOLDER
 from pipeline.shards.manifest import ShardRecord
 
-TOKENIZER_FOLDER = "tokenizer"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 ATTEMPTS = 3
 _COPY_NAME = re.compile(r"[0-9a-f]{64}\.arrow")
 PARALLEL_FETCHES = 4
@@ -58,11 +59,8 @@ class ShardCache:
         files = {name: self.read(f"{TOKENIZER_FOLDER}/{name}") for name in TOKENIZER_FILES}
         digest = hashlib.sha256(b"\0".join(files.values())).hexdigest()
         folder = self.folder / f"tokenizer-{digest}"
-        folder.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
-            aside = folder / f".{name}.{os.getpid()}"
-            aside.write_bytes(data)
-            aside.replace(folder / name)
+            write_whole(folder / name, data)
         return folder
 
     def sha256(self, name: str) -> str:
@@ -75,7 +73,7 @@ class ShardCache:
             self._remote.invalidate_cache()  # what is there now, not what once was
             try:
                 with self._remote.open(f"{self.url}/{name}", "rb") as file:
-                    return hashlib.file_digest(file, "sha256").hexdigest()
+                    return digest_file(file)
             except FileNotFoundError:
                 return ""
 
@@ -113,24 +111,22 @@ class ShardCache:
 
     def _copy(self, record: ShardRecord) -> Path:
         path = self.folder / f"{record.sha256}.arrow"
-        if file_sha256(path) == record.sha256:
+        if path.is_file() and digest_file(path) == record.sha256:
             with contextlib.suppress(FileNotFoundError):
                 os.utime(path)  # the least recently used go first
             return path
-        aside = self.folder / f".{path.name}.{os.getpid()}.{threading.get_ident()}"
         url = f"{self.url}/{record.file}"
 
         self._make_room(record.file_bytes)
         try:
-            self._attempt(record.file, lambda: self._remote.get_file(url, str(aside)))
-            if file_sha256(aside) != record.sha256:
-                raise ShardError(
-                    f"shard {url} is damaged: its checksum is not that of the manifest; copy it there again, or run "
-                    "`sllm prepare` again, it makes just this shard anew"
-                )
-            aside.replace(path)
+            with written_aside(path) as aside:
+                self._attempt(record.file, lambda: self._remote.get_file(url, str(aside)))
+                if digest_file(aside) != record.sha256:
+                    raise ShardError(
+                        f"shard {url} is damaged: its checksum is not that of the manifest; copy it there again, or "
+                        "run `sllm prepare` again, it makes just this shard anew"
+                    )
         finally:
-            aside.unlink(missing_ok=True)
             with self._lock:
                 self._arriving -= record.file_bytes
         return path
@@ -169,14 +165,6 @@ class ShardCache:
                     ) from error
                 time.sleep(RETRY_SECONDS * attempt)
         raise AssertionError
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 (hex) of a file; of a missing one none fits, so it is empty."""
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _keys(records: Sequence[ShardRecord]) -> set[str]:

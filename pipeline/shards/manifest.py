@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pipeline.corpus.work_units import identity_digest
 from pipeline.errors import ShardError
+from pipeline.lineage import identity_digest
 from pipeline.unique_keys import read_json
 
 FORMAT_VERSION = 1
@@ -49,7 +49,7 @@ class Identity(_Record):
     work_unit_bytes: Count = Field(validation_alias=AliasChoices("work_unit_bytes", "split_bytes"))
 
     def differences(self, other: "Identity") -> list[str]:
-        """What differs, one short line each; where the files lie does not count."""
+        """What differs, one short line each; the paths of the files do not count."""
         mine, others = self._comparable(), other._comparable()
         dev, now = self._dev_inputs(), other._dev_inputs()
         mine["dev inputs"], others["dev inputs"] = ", ".join(dev) or None, ", ".join(now) or None
@@ -62,7 +62,7 @@ class Identity(_Record):
         ]
 
     def _named(self) -> dict[str, InputFile]:
-        """The inputs by name; of those with one name the second has ` (2)` behind it."""
+        """The inputs by name; of those with one name the second has ` (2)` after it."""
         named: dict[str, InputFile] = {}
         counts: Counter[str] = Counter()
         for file in self.inputs:
@@ -91,7 +91,7 @@ class ShardRecord(_Record):
     file: str
     split: Literal["train", "dev"]
     index: Count
-    """Index of the split of the corpus that it was made from."""
+    """Index of the work unit that it was made from."""
     documents: AtLeastOne
     sentences: AtLeastOne
     tokens: AtLeastOne
@@ -103,19 +103,19 @@ class ShardRecord(_Record):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}\z")
     """Of the file."""
     documents_by_input: dict[int, Count] = {}
-    """Documents by the file of the corpus that they are of: its place in the identity's `inputs`. Empty in shards of a
+    """Documents by the file of the corpus that they are of: its index in the identity's `inputs`. Empty in shards of a
     version that did not say."""
 
     @model_validator(mode="after")
     def _is_named_after_its_split(self) -> Self:
         # So it never names a file elsewhere.
         if self.file != shard_name(self.split, self.index):
-            raise ValueError(f"{self.file!r} is no name of a {self.split} shard of split {self.index}")
+            raise ValueError(f"{self.file!r} is no name of a {self.split} shard of work unit {self.index}")
         return self
 
 
 def shard_name(split: Literal["train", "dev"], index: int) -> str:
-    """File of the shard that a split of the corpus becomes."""
+    """File of the shard of train or dev that a work unit becomes."""
     return f"{split}-{index:05d}.arrow"
 
 
@@ -135,15 +135,15 @@ class Manifest(_Record):
 
     identity: Identity
     num_work_units: Count = Field(validation_alias=AliasChoices("num_work_units", "num_splits"))
-    """Splits of the corpus; one makes up to one shard of train and one of dev."""
+    """One makes up to one shard of train and one of dev."""
     shards: tuple[ShardRecord, ...]
     totals: dict[Literal["train", "dev"], Totals]
     rejected: dict[str, int]
-    """Rejections by kind of reason; each stands in `rejected.jsonl`."""
+    """Rejections by kind of reason; each is in `rejected.jsonl`."""
     filtered: dict[str, int] = {}
-    """Documents that filters dropped, by filter; each stands in `rejected.jsonl` too."""
+    """Documents that filters dropped, by filter; each is in `rejected.jsonl` too."""
     bos_eos: tuple[Count, Count] | None = None
-    """Ids of BOS and EOS, which are put around texts when shards are read and stand in none of them. None: in shards of
+    """Ids of BOS and EOS, which are put around texts when shards are read, and are in no shard. None: in shards of
     a version that did not say."""
     digest: str
     """SHA-256 (hex) of the identity and of every shard's checksum."""
@@ -155,7 +155,7 @@ class Manifest(_Record):
         if len({shard.file for shard in self.shards}) < len(self.shards):
             raise ValueError("a shard is named twice")
         if any(shard.index >= self.num_work_units for shard in self.shards):
-            raise ValueError(f"a shard is of a split past the last of {self.num_work_units}")
+            raise ValueError(f"a shard is of a work unit past the last of {self.num_work_units}")
         return self
 
     @classmethod
@@ -205,12 +205,12 @@ class Manifest(_Record):
     def documents_of(self, sha256: str) -> dict[str, int] | None:
         """Documents of train and dev that come from a file of the corpus with this content; none where the file is not
         among the inputs, or the shards do not say."""
-        places = {i for i, file in enumerate(self.identity.inputs) if file.sha256 == sha256}
-        if not places or not all(shard.documents_by_input for shard in self.shards):
+        indexes = {i for i, file in enumerate(self.identity.inputs) if file.sha256 == sha256}
+        if not indexes or not all(shard.documents_by_input for shard in self.shards):
             return None
         found = {"train": 0, "dev": 0}
         for shard in self.shards:
-            found[shard.split] += sum(shard.documents_by_input.get(i, 0) for i in places)
+            found[shard.split] += sum(shard.documents_by_input.get(i, 0) for i in indexes)
         return found
 
     @property

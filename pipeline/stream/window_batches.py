@@ -13,7 +13,7 @@ from pipeline.stream.windows import Int64, Windows
 
 
 class DocumentSource(Protocol):
-    """What a batch reads of shards (`pipeline.shards.format.Documents`)."""
+    """What a batch reads of shards (`pipeline.shards.reading.Documents`)."""
 
     @property
     def num_bytes_N(self) -> Int64:

@@ -11,7 +11,6 @@ Frozen weights are not in it: they come from the models that the job reads.
 import contextlib
 import json
 import logging
-import os
 import re
 import shutil
 from collections import defaultdict
@@ -27,6 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.errors import TrainingError
+from pipeline.output_files import to_disk
 
 log = logging.getLogger("sllm")
 
@@ -80,10 +80,10 @@ def write_state(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any],
     """Write this rank's file; rank 0 also writes `state`, which must hold `world_size` and `step`."""
     path = folder / _file_name(rank, state["world_size"])
     save_file(tensors, path, metadata={"format": "pt"})
-    _to_disk(path)
+    to_disk(path)
     if rank == 0:
         (folder / STATE_FILE).write_text(json.dumps(state))
-        _to_disk(folder / STATE_FILE)
+        to_disk(folder / STATE_FILE)
 
 
 STEP_NAME = re.compile(r"step-\d{9,}")
@@ -220,8 +220,3 @@ def _copy(tensor: Tensor) -> Tensor:
 
 def _file_name(rank: int, world_size: int) -> str:
     return f"state-{rank:05d}-of-{world_size:05d}.safetensors"
-
-
-def _to_disk(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infra.shard_output import ShardOutput
+from infra.storage import Folder
 from jobs import inspect
 from jobs.prepare import prepare
 from pipeline.config import load_config
-from pipeline.shards.format import Shards, open_shards
 from pipeline.shards.manifest import MANIFEST, PROGRESS, Manifest
+from pipeline.shards.output import ShardOutput
+from pipeline.shards.reading import Shards, open_shards
+from pipeline.shards.store import stored_tokenizer
 from pipeline.stream.order import Corpus, Stream, StreamState
 from pipeline.stream.window_batches import SentenceWindows, TokenWindows
 from tests.fuzz.mutations import mutated, mutated_tree
@@ -126,12 +128,14 @@ def test_shards_of_a_damaged_manifest_are_read_or_refused(fuzz, root):
 def test_what_a_rerun_finds_is_used_or_refused(fuzz, root):
     folder = fuzz.folder / "out"
     finished = files_of(root / "out")
-    output = ShardOutput(str(folder))
+    output = ShardOutput(Folder(str(folder)))
     whole = Manifest.parse(finished[MANIFEST], "")
-    splits = ShardOutput(str(root / "out")).open(whole.identity, whole.num_work_units, overwrite=False)
+    work_units = ShardOutput(Folder(str(root / "out"))).open(
+        whole.identity, whole.num_work_units, overwrite=False
+    )
     unfinished = {name: content for name, content in finished.items() if name != MANIFEST} | {
         f"{PROGRESS}/plan.json": whole.identity.model_dump_json().encode(),
-        **{f"{PROGRESS}/{index:05d}.json": split.to_json() for index, split in splits.items()},
+        **{f"{PROGRESS}/{index:05d}.json": one.to_json() for index, one in work_units.items()},
     }
 
     def make(rng):
@@ -151,19 +155,19 @@ def test_what_a_rerun_finds_is_used_or_refused(fuzz, root):
         return {name: content.decode("latin-1") for name, content in files.items()}
 
     def check(files):
-        for name in output.folder.names():
+        for name in output.store.names():
             (folder / name).unlink()
         for name, content in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content.encode("latin-1"))
         overwrite = len(files) % 2 == 0
         kept = output.open(whole.identity, whole.num_work_units, overwrite)
-        output.tokenizer()
-        for index, split in kept.items():
+        stored_tokenizer(output.store)
+        for index, work_unit in kept.items():
             assert 0 <= index < whole.num_work_units
-            files = [(record.file, record.sha256) for record in split.shards]
-            assert files in ([], [(record.file, record.sha256) for record in splits[index].shards])
-            output.id_hashes(split)
-        output.write_rejected(sorted(kept.items()))
+            files = [(record.file, record.sha256) for record in work_unit.shards]
+            assert files in ([], [(record.file, record.sha256) for record in work_units[index].shards])
+            output.id_hashes(work_unit)
+        output.write_rejections(kept)
 
     fuzz("progress", make, check)

@@ -1,5 +1,6 @@
 import errno
 import hashlib
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ def test_files_by_name(scheme: str, tmp_path: Path) -> None:
     assert folder.names() == ["a/b", "c"]
     assert folder.read("c") == b"three"
     assert folder.sha256("a/b") == hashlib.sha256(b"one").hexdigest()
+    travelled = pickle.loads(pickle.dumps(folder))  # noqa: S301 - as a worker gets it
+    assert travelled.read("c") == b"three"
+    assert list(folder.lines("c")) == [b"three"] and list(folder.lines("missing")) == []
     folder.remove(["a/b", "c"])
     assert folder.names() == []
 

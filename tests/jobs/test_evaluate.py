@@ -12,7 +12,7 @@ from jobs import evaluate, prepare, train_lm, train_sllm
 from jobs.reports.evaluation import REPORT_FILE, read_report
 from pipeline.config import load_config
 from pipeline.errors import ModelError
-from pipeline.shards.format import open_shards
+from pipeline.shards.reading import open_shards
 from pipeline.tokenization.tokenizer import Tokenizer
 
 TRAIN = "{steps: 1, micro_batch_tokens: 256, micro_batches_per_step: 1, eval_every: 4, checkpoint_every: 4}"

@@ -1,202 +1,20 @@
-import contextlib
+"""`prepare` as a job: rejections, splits, filters, outputs at URLs, and what it refuses."""
+
 import gzip
 import json
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from infra.ray_cluster import is_cluster_given
 from infra.storage import Folder
 from jobs import prepare as prepare_job
 from jobs.prepare import prepare
-from pipeline.config import Config, load_config
+from pipeline.config import load_config
 from pipeline.errors import ConfigError, CorpusError, ShardError
-from pipeline.shards.format import open_shards
+from pipeline.shards.reading import open_shards
 from segmenters import SegmenterError
-
-ROWS = [
-    {"id": f"d{i}", "text": f"Document {i}. Hello, world! " + "Some more text here. " * (i % 7)}
-    for i in range(60)
-]
-
-
-def config_for(root: Path, *overrides: str) -> Config:
-    return load_config(
-        None,
-        [
-            f"data.inputs=[{root}/a.jsonl.gz]",
-            "launcher=local",
-            "prepare.num_workers=1",
-            "data.dev_fraction=0.2",
-            "prepare.work_unit_bytes=700",
-            "tokenizer.vocab_size=300",
-            *overrides,
-        ],
-    )
-
-
-def write_rows(root: Path, rows: list[Any], name: str = "a.jsonl.gz") -> None:
-    lines = [row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows]
-    (root / name).write_bytes(gzip.compress(b"\n".join(lines)))
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-
-
-@pytest.fixture
-def made(tmp_path: Path) -> Path:
-    """A finished output folder."""
-    write_rows(tmp_path, ROWS)
-    prepare(config_for(tmp_path), str(tmp_path / "out"))
-    return tmp_path / "out"
-
-
-def test_the_bytes_are_those_of_split_and_configuration(made: Path, tmp_path: Path) -> None:
-    expected = content(made)
-    assert sum(name.endswith(".arrow") for name in expected) > 6
-    assert "progress" not in "".join(expected)
-    for num_workers in (2, 7):
-        output = tmp_path / f"again{num_workers}"
-        prepare(config_for(tmp_path, f"prepare.num_workers={num_workers}"), str(output))
-        assert content(output) == expected
-
-
-def test_ray_workers_write_the_same_bytes(made: Path, tmp_path: Path, ray_cluster: str) -> None:
-    for num_workers in (1, 2, 7):
-        output = tmp_path / f"ray{num_workers}"
-        prepare(config_for(tmp_path, "launcher=ray", f"prepare.num_workers={num_workers}"), str(output))
-        assert content(output) == content(made)
-
-
-SOAK = int(os.environ.get("SLLM_SOAK_KILLS", "4"))
-"""Kills in a row; `make soak` sets more."""
-
-
-def test_after_kills_at_random_moments_the_bytes_are_the_same(tmp_path: Path) -> None:
-    write_rows(tmp_path, [{"id": f"d{i}", "text": ROWS[i % 60]["text"] * 40} for i in range(900)])
-    overrides = ("prepare.work_unit_bytes=20000", "data.max_rejected_fraction=0", "tokenizer.vocab_size=600")
-    prepare(config_for(tmp_path, *overrides), str(tmp_path / "whole"))
-    output = tmp_path / "killed"
-    config = config_for(tmp_path, *overrides, "prepare.num_workers=2", f"output={output}")
-    (tmp_path / "config.yaml").write_text(config.model_dump_json())
-    program = (
-        "import sys; from jobs.prepare import prepare; from pipeline.config import load_config\n"
-        "if __name__ == '__main__': prepare(c := load_config(sys.argv[1]), c.output)"
-    )
-    (tmp_path / "program.py").write_text(program)
-    chance = random.Random(7)
-    root = str(Path(prepare_job.__file__).parents[1])
-    for _ in range(SOAK):
-        process = subprocess.Popen(
-            [sys.executable, tmp_path / "program.py", tmp_path / "config.yaml"],
-            env={**os.environ, "PYTHONPATH": root},
-            start_new_session=True,
-            stderr=subprocess.DEVNULL,
-        )
-        time.sleep(chance.uniform(0.5, 4))
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    prepare(config, str(output))
-    assert content(output) == content(tmp_path / "whole")
-
-
-class Killed(BaseException):
-    """As if the process ended here."""
-
-
-@pytest.mark.parametrize("writes", range(0, 30, 3))
-def test_after_a_kill_at_any_write_a_rerun_completes_the_same_bytes(
-    made: Path, tmp_path: Path, monkeypatch: Any, writes: int
-) -> None:
-    output, left, write = tmp_path / "killed", [writes], Folder.write
-
-    def dying(folder: Folder, name: str, data: Any) -> None:
-        if left[0] == 0:
-            (output / f"{name}.1.partial").parent.mkdir(parents=True, exist_ok=True)
-            (output / f"{name}.1.partial").write_bytes(bytes(data)[:10])
-            raise Killed
-        left[0] -= 1
-        write(folder, name, data)
-
-    monkeypatch.setattr(Folder, "write", dying)
-    with pytest.raises(Killed):
-        prepare(config_for(tmp_path), str(output))
-    monkeypatch.setattr(Folder, "write", write)
-    before = {file: file.stat().st_mtime_ns for file in output.glob("*.arrow")}
-    with pytest.raises(ShardError, match=r"unfinished|no shards"):
-        open_shards(str(output))
-    prepare(config_for(tmp_path), str(output))
-    assert content(output) == content(made)
-    done = sum(before[file] == file.stat().st_mtime_ns for file in before)
-    assert done >= len(before) - 2  # at most the shards of the split at hand are made again
-
-
-def test_after_a_kill_between_manifest_and_cleaning_up_a_rerun_cleans_up(
-    made: Path, tmp_path: Path, monkeypatch: Any
-) -> None:
-    def dying(folder: Folder, names: Any) -> None:
-        if (tmp_path / "killed" / "manifest.json").exists():
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Folder, "remove", dying)
-        with pytest.raises(Killed):
-            prepare(config_for(tmp_path), str(tmp_path / "killed"))
-    assert (tmp_path / "killed" / "progress").is_dir()
-    prepare(config_for(tmp_path), str(tmp_path / "killed"))
-    assert content(tmp_path / "killed") == content(made)
-
-
-def test_a_rerun_makes_only_what_is_missing_or_damaged(made: Path, tmp_path: Path) -> None:
-    expected = content(made)
-    (made / "train-00001.arrow").unlink()
-    damaged = bytearray(expected["train-00003.arrow"])
-    damaged[99] ^= 1
-    (made / "train-00003.arrow").write_bytes(damaged)
-    before = {file: file.stat().st_mtime_ns for file in made.glob("*.arrow")}
-    prepare(config_for(tmp_path), str(made))
-    assert content(made) == expected
-    changed = {file.name for file, time in before.items() if file.stat().st_mtime_ns != time}
-    assert changed <= {"dev-00001.arrow", "train-00003.arrow", "dev-00003.arrow"}
-
-
-@pytest.mark.parametrize(
-    ("override", "named"),
-    [
-        ("prepare.max_sentence_tokens=7", "max_sentence_tokens: 64 there, 7 now"),
-        ("data.dev_fraction=0.5", "data.dev_fraction: 0.2 there, 0.5 now"),
-        ("tokenizer.vocab_size=290", "tokenizer_digest"),
-        ("segmenter.name=reference_v1", "segmenter.name: punctuation_v1 there, reference_v1 now"),
-    ],
-)
-def test_shards_of_something_else_are_never_mixed(
-    made: Path, tmp_path: Path, override: str, named: str
-) -> None:
-    before = content(made)
-    with pytest.raises(ShardError, match=named):
-        prepare(config_for(tmp_path, override), str(made))
-    assert content(made) == before
-    prepare(config_for(tmp_path, override, "prepare.overwrite=true"), str(made))
-    prepare(config_for(tmp_path, override), str(tmp_path / "fresh"))
-    assert content(made) == content(tmp_path / "fresh")
-
-
-def test_a_changed_input_is_noticed_also_in_the_middle(made: Path, tmp_path: Path) -> None:
-    manifest = (made / "manifest.json").read_bytes()
-    write_rows(tmp_path, [*ROWS, {"id": "new", "text": "A new one."}])
-    with pytest.raises(ShardError, match=r"input a\.jsonl\.gz: sha256"):
-        prepare(config_for(tmp_path), str(made))
-    assert (made / "manifest.json").read_bytes() == manifest
+from tests.jobs.corpus import ROWS, config_for, content, write_rows
 
 
 def test_rejections_are_counted_and_too_many_end_the_job(tmp_path: Path) -> None:
@@ -218,7 +36,7 @@ def test_rejections_are_counted_and_too_many_end_the_job(tmp_path: Path) -> None
         ("a.jsonl.gz", "line 63", "d30"),
     ]
     assert manifest.totals["train"].documents + manifest.totals["dev"].documents == 60
-    # The splits with repeated ids may be found damaged later and are made again, still without them.
+    # Work units with repeated ids that are damaged later are made again, still without them.
     before = content(output)
     next(iter(sorted(output.glob("*.arrow"), reverse=True))).unlink()
     prepare(config_for(tmp_path, "data.max_rejected_fraction=0.1"), str(output))
@@ -236,7 +54,7 @@ def test_dev_inputs_and_a_corpus_without_documents(tmp_path: Path) -> None:
         prepare(config_for(tmp_path), str(tmp_path / "none"))
 
 
-def test_an_output_behind_a_url(made: Path, tmp_path: Path) -> None:
+def test_an_output_at_a_url(made: Path, tmp_path: Path) -> None:
     url = f"memory://{tmp_path}/out"
     manifest = prepare(config_for(tmp_path), url)
     assert manifest == prepare(config_for(tmp_path), url)
@@ -265,7 +83,7 @@ def test_a_wrong_segmenter_is_refused_before_anything_is_written(tmp_path: Path,
     assert not (tmp_path / "out").exists()
 
 
-def work_units_of(output: Path) -> dict[str, str]:
+def splits_of(output: Path) -> dict[str, str]:
     """By document id, `train` or `dev`."""
     return {
         doc_id: file.name.partition("-")[0]
@@ -275,16 +93,16 @@ def work_units_of(output: Path) -> dict[str, str]:
 
 
 def test_documents_without_ids_stay_in_their_split_and_copies_are_kept(tmp_path: Path) -> None:
-    places = {"x": range(40), "y": range(40, 60), "copy": range(40), "moved/x": range(40)}
-    for place, numbers in places.items():
-        (tmp_path / place).mkdir(parents=True)
+    folders = {"x": range(40), "y": range(40, 60), "copy": range(40), "moved/x": range(40)}
+    for folder, numbers in folders.items():
+        (tmp_path / folder).mkdir(parents=True)
         rows = [json.dumps({"text": f"Document {i}. It says something."}) for i in numbers]
-        (tmp_path / place / "part.jsonl").write_text("\n".join(rows))
+        (tmp_path / folder / "part.jsonl").write_text("\n".join(rows))
 
     def made(output: str, *inputs: str) -> tuple[dict[str, str], int]:
         config = config_for(tmp_path, f"data.inputs=[{','.join(f'{tmp_path}/{one}' for one in inputs)}]")
         totals = prepare(config, str(tmp_path / output)).totals
-        return work_units_of(tmp_path / output), totals["train"].documents + totals["dev"].documents
+        return splits_of(tmp_path / output), totals["train"].documents + totals["dev"].documents
 
     alone, count = made("alone", "x")
     assert set(alone.values()) == {"train", "dev"} and count == 40
@@ -303,10 +121,10 @@ def test_documents_without_ids_stay_in_their_split_and_copies_are_kept(tmp_path:
     assert content(tmp_path / "twice") == before
 
 
-def test_inputs_of_one_name_another_order_and_dev_are_told_apart(tmp_path: Path) -> None:
-    for place in ("x", "y"):
-        (tmp_path / place).mkdir()
-        (tmp_path / place / "part.jsonl").write_text(json.dumps({"text": f"Text of {place}."}) + '\n{"te')
+def test_inputs_of_one_name_another_order_and_dev_are_distinguished(tmp_path: Path) -> None:
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "part.jsonl").write_text(json.dumps({"text": f"Text of {folder}."}) + '\n{"te')
     x, y = f"{tmp_path}/x", f"{tmp_path}/y"
     both = ("data.max_rejected_fraction=1", "data.dev_fraction=0", f"data.inputs=[{x},{y}]")
     manifest = prepare(config_for(tmp_path, *both), str(tmp_path / "out"))
@@ -373,15 +191,6 @@ def test_filters_drop_the_same_documents_for_any_number_of_workers(tmp_path: Pat
     assert content(tmp_path / "one") == before
 
 
-def test_ray_is_used_only_where_a_cluster_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    assert load_config(None).launcher == "auto"
-    assert not is_cluster_given(load_config(None).ray)
-    assert is_cluster_given(load_config(None, ["ray.address=auto"]).ray)
-    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")  # as in a submitted job
-    assert is_cluster_given(load_config(None).ray)
-
-
 def test_a_recorded_job_writes_to_a_url(made: Path, tmp_path: Path, tracking_uri: str) -> None:
     url = f"memory://{tmp_path}/job"
     config = config_for(tmp_path, f"output={url}", f"tracking.uri={tracking_uri}")
@@ -400,19 +209,19 @@ def test_a_recorded_job_writes_to_a_url(made: Path, tmp_path: Path, tracking_uri
 def test_a_corpus_in_the_output_folder_is_left_and_not_listed(
     tmp_path: Path, tracking_uri: str, given: str
 ) -> None:
-    place = tmp_path / "corpus" if given.startswith("corpus") else tmp_path
-    place.mkdir(exist_ok=True)
-    write_rows(place, ROWS)
-    before = content(place)
+    folder = tmp_path / "corpus" if given.startswith("corpus") else tmp_path
+    folder.mkdir(exist_ok=True)
+    write_rows(folder, ROWS)
+    before = content(folder)
     inputs = f"data.inputs={tmp_path}/{given}"
-    if given == ".":  # what lies beside it would be read too
+    if given == ".":  # what is beside it would be read too
         (tmp_path / "mlflow.db").rename(tmp_path.parent / f"{tmp_path.name}.db")
         tracking_uri = f"sqlite:///{tmp_path.parent}/{tmp_path.name}.db"
-        before = content(place)
+        before = content(folder)
     config = config_for(tmp_path, inputs, f"output={tmp_path}", f"tracking.uri={tracking_uri}")
     record = prepare_job.run(config)
     assert record.files and not [name for name in record.files if name.endswith((".gz", ".db"))]
-    after = content(place)
+    after = content(folder)
     assert {name: after[name] for name in before if not name.endswith(".db")} == {
         name: old for name, old in before.items() if not name.endswith(".db")
     }
@@ -434,22 +243,6 @@ def test_shards_of_another_program_are_never_replaced(tmp_path: Path, tracking_u
     assert content(tmp_path / "out") == {"train-00000.arrow": b"another's"}
 
 
-def test_own_ids_that_look_made_are_ids_all_the_same(tmp_path: Path) -> None:
-    """Within a split and over splits, and after a rerun that reads them from shards."""
-    made_id = "a.jsonl.gz#5@0123456789ab"
-    rows = [*ROWS[:2], {"id": made_id, "text": "One."}, {"id": made_id, "text": "Two."}, *ROWS[2:]]
-    write_rows(tmp_path, [*rows, {"id": made_id, "text": "Three."}])
-    config = config_for(tmp_path, "data.max_rejected_fraction=0.5")
-    prepare(config, str(tmp_path / "out"))
-    rejected = [json.loads(line) for line in (tmp_path / "out/rejected.jsonl").read_text().splitlines()]
-    assert [(row["reason"], row["doc_id"]) for row in rejected] == [("duplicate id", made_id)] * 2
-    expected = content(tmp_path / "out")
-    last = sorted((tmp_path / "out").glob("*.arrow"), key=lambda file: file.name.partition("-")[2])[-1]
-    last.unlink()
-    prepare(config, str(tmp_path / "out"))
-    assert content(tmp_path / "out") == expected
-
-
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -459,7 +252,7 @@ def test_own_ids_that_look_made_are_ids_all_the_same(tmp_path: Path) -> None:
         ("a.jsonl.gz", gzip.compress(b"")),
     ],
 )
-def test_files_without_a_document_are_told_before_the_run(
+def test_files_without_a_document_are_an_error_before_the_run(
     tmp_path: Path, name: str, text: str | bytes, tracking_uri: str
 ) -> None:
     (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -486,7 +279,7 @@ def test_shards_beside_their_corpus_are_no_part_of_it(tmp_path: Path, tracking_u
     assert prepare_job.run(config) == first and content(tmp_path) == expected
 
 
-def test_a_wrong_filter_is_told_before_the_run(tmp_path: Path, tracking_uri: str) -> None:
+def test_a_wrong_filter_is_an_error_before_the_run(tmp_path: Path, tracking_uri: str) -> None:
     write_rows(tmp_path, ROWS)
     filters = "data.filters=[{name: length, options: {min: 3}}]"
     config = config_for(tmp_path, filters, f"output={tmp_path}/out", f"tracking.uri={tracking_uri}")

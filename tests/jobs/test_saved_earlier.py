@@ -17,7 +17,7 @@ from pipeline.config import load_config
 from pipeline.config.renamed import RENAMED
 from pipeline.errors import ConfigError
 from pipeline.lineage import read_record, write_record
-from pipeline.shards.format import open_shards
+from pipeline.shards.reading import open_shards
 
 ARTIFACTS = Path(__file__).parents[1] / "artifacts" / "first"
 OVERRIDES = [

@@ -78,7 +78,7 @@ def test_an_unknown_segmenter_or_option_is_refused(name: str, options: tuple[str
 @pytest.mark.parametrize(
     "arguments", [("--segmenter", "punctuation_v1", "--output"), ("--compare", "punctuation_v1", "--html")]
 )
-def test_what_is_read_is_never_replaced(tmp_path, arguments):
+def test_the_input_is_never_replaced(tmp_path, arguments):
     from typer.testing import CliRunner
 
     from jobs.cli import app
@@ -86,13 +86,13 @@ def test_what_is_read_is_never_replaced(tmp_path, arguments):
     source = tmp_path / "docs.jsonl"
     source.write_text('{"id": 1, "text": "A. B."}\n')
     (tmp_path / "link").symlink_to("docs.jsonl")
-    for output, told in (
-        (source, "is what is read"),
-        (tmp_path / "link", "is what is read"),
+    for output, says in (
+        (source, "is the input"),
+        (tmp_path / "link", "is the input"),
         (tmp_path, "cannot write"),
     ):
         result = CliRunner().invoke(app, ["segment", str(source), *arguments, str(output)])
-        assert result.exit_code == 2 and told in result.stderr and result.stderr.count("\n") == 1
+        assert result.exit_code == 2 and says in result.stderr and result.stderr.count("\n") == 1
     assert source.read_text() == '{"id": 1, "text": "A. B."}\n'
     assert sorted(path.name for path in tmp_path.iterdir()) == ["docs.jsonl", "link"]
 

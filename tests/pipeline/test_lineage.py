@@ -46,7 +46,7 @@ def test_record_survives_the_disk(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["job.json"]
 
 
-def test_record_of_a_moved_folder_points_to_where_it_stands(tmp_path):
+def test_record_of_a_moved_folder_points_to_where_it_is(tmp_path):
     write_record(tmp_path / "a", record_in(tmp_path / "a"))
     (tmp_path / "a").rename(tmp_path / "b")
     record = read_record(tmp_path / "b")

@@ -13,11 +13,14 @@ from pipeline.lineage import content_files, digest_folder
 from pipeline.output_files import (
     FILES,
     foreign_entries,
+    half_written,
     in_the_way,
     is_of_job,
     other_checkpoints,
     remove_checkpoints,
     remove_written,
+    write_whole,
+    written_aside,
     written_files,
 )
 
@@ -135,7 +138,7 @@ def test_what_is_foreign(tmp_path):
     assert list(in_the_way(tmp_path / "out", "model", ())) == ["config.json"]
 
 
-def test_checkpoints_of_others_are_told_and_left(tmp_path):
+def test_checkpoints_of_others_are_listed_and_left(tmp_path):
     mine = {
         "training_state.json": b"",
         "state-00000-of-00001.safetensors": b"",
@@ -159,3 +162,45 @@ def test_checkpoints_of_others_are_told_and_left(tmp_path):
         "step-000000001/notes.txt", "latest", "notes.txt",
         "best/training_state.json", "best/state-00000-of-00001.safetensors", "best/model/config.json",
     }  # fmt: skip
+
+
+NAME = st.text(
+    st.characters(blacklist_characters="/\0", blacklist_categories=["Cs"]), min_size=1, max_size=40
+)
+
+
+@given(name=NAME, data=st.binary(max_size=9))
+def test_a_file_is_written_whole_and_its_half_is_known_by_name(name, data):
+    with tempfile.TemporaryDirectory() as root:
+        path = Path(root) / "below" / name
+        if path.name in ("", ".", ".."):
+            return
+        write_whole(path, b"old")
+        write_whole(path, memoryview(data))
+        with written_aside(path) as aside:
+            aside.write_bytes(b"half")
+            assert path.read_bytes() == data
+            assert half_written(aside.relative_to(root).as_posix()) == path.relative_to(root).as_posix()
+        assert path.read_bytes() == b"half" and list(path.parent.iterdir()) == [path]
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    write_whole(tmp_path / "a", b"old")
+    with pytest.raises(ZeroDivisionError), written_aside(tmp_path / "a") as aside:
+        aside.write_bytes(b"half")
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"] and (tmp_path / "a").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize(
+    ("name", "whole"),
+    [
+        ("tokenizer/tokenizer.json.17.partial", "tokenizer/tokenizer.json"),  # of an earlier version
+        (".train-00000.arrow.17-140.partial", "train-00000.arrow"),
+        ("film.partial", None),
+        ("train-00000.arrow", None),
+        ("a.x17.partial", None),
+    ],
+)
+def test_half_written_files_are_known_by_their_names(name, whole):
+    assert half_written(name) == whole

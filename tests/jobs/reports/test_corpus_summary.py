@@ -164,8 +164,8 @@ def test_at_a_url_and_where_the_list_is_damaged_or_gone(tmp_path, tracking_uri) 
 def test_credentials_in_a_url_are_not_shown(tmp_path, tracking_uri, monkeypatch) -> None:
     prepare_job.prepare(config(tmp_path, tracking_uri), str(tmp_path / "out"))
     console = Console(file=io.StringIO(), width=200)
-    folder = corpus_summary.ShardOutput(str(tmp_path / "out"))
-    monkeypatch.setattr(corpus_summary, "ShardOutput", lambda output: folder)
+    folder = corpus_summary.Folder(str(tmp_path / "out"))
+    monkeypatch.setattr(corpus_summary, "Folder", lambda output: folder)
     corpus_summary.show("ftp://me:hunter2@host/out", console)
     assert "hunter2" not in console.file.getvalue() and "host/out/rejected.jsonl" in console.file.getvalue()
 
@@ -193,4 +193,4 @@ def test_the_table_of_a_whole_run_has_the_counts_and_marks_figures_that_mean_not
     assert "broken JSON, the first of 2: a.jsonl, line 21 (" in told
     assert f"all of them: {tmp_path}/out/rejected.jsonl" in told
     assert "(*) Bits per byte mean nothing here: of 3 documents" in told
-    assert "sllm was trained on sentences of fixed_v1, and scored on those of punctuation_v1." in told
+    assert "sllm was trained on sentences of fixed_v1, and evaluated on those of punctuation_v1." in told

@@ -17,7 +17,7 @@ from jobs.prepare import prepare
 from jobs.runner.training import shards_artifact
 from pipeline.config import StreamConfig, load_config
 from pipeline.errors import ConfigError, ShardError
-from pipeline.shards.format import mixing_weights, open_shards
+from pipeline.shards.reading import mixing_weights, open_shards
 from pipeline.training.task import build_task
 
 TRAIN = "train"

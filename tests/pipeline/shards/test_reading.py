@@ -7,12 +7,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from infra.shard_output import ShardOutput
+from infra.storage import Folder
 from jobs.prepare import prepare
 from pipeline.config import Config, load_config
 from pipeline.errors import ShardError
-from pipeline.shards.format import SCHEMA, Shards, check_tokenizer, open_shards
+from pipeline.shards.format import SCHEMA
 from pipeline.shards.manifest import FORMAT_VERSION
+from pipeline.shards.reading import Shards, check_tokenizer, open_shards
 from pipeline.tokenization.tokenizer import Tokenizer
 
 TEXTS = [f"Document {i}. It has {i} more sentences. " + "And one. " * i for i in range(30)]
@@ -143,7 +144,7 @@ def test_no_shards_unfinished_ones_and_other_versions_are_refused(folder: Path, 
     with pytest.raises(ShardError, match="damaged"):
         open_shards(str(root))
     (root / "manifest.json").unlink()
-    ShardOutput(str(root)).folder.write("progress/plan.json", b"{}")
+    Folder(str(root)).write("progress/plan.json", b"{}")
     with pytest.raises(ShardError, match="unfinished"):
         open_shards(str(root))
 

@@ -1,0 +1,44 @@
+"""Documents that repeat, by id or by text, one of an earlier work unit: they are dropped, the first one stays."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.corpus.filters import Deduplicator, Filter, Signatures
+
+
+def repeated_id_hashes(hashes_of: list[NDArray[np.uint64]]) -> dict[int, frozenset[int]]:
+    """Id hashes that are in several lists: list index -> hashes that an earlier list has too.
+
+    Takes about 24 bytes per document while it runs.
+    """
+    everything = np.concatenate([np.zeros(0, np.uint64), *hashes_of])
+    order = np.argsort(everything, kind="stable")
+    repeated = order[1:][everything[order[1:]] == everything[order[:-1]]]
+    owners = np.searchsorted(np.cumsum([len(hashes) for hashes in hashes_of]), repeated, side="right")
+    found: dict[int, set[int]] = {}
+    for owner, value in zip(owners.tolist(), everything[repeated].tolist(), strict=True):
+        found.setdefault(owner, set()).add(value)
+    return {owner: frozenset(values) for owner, values in sorted(found.items())}
+
+
+def deduplicators(filters: Mapping[str, Filter | Deduplicator]) -> dict[str, Deduplicator]:
+    """Those of the filters that compare documents with each other, in their order."""
+    return {name: step for name, step in filters.items() if isinstance(step, Deduplicator)}
+
+
+def find_duplicates(
+    steps: Mapping[str, Deduplicator], signed: Mapping[int, Mapping[str, Signatures]]
+) -> dict[int, dict[str, frozenset[int]]]:
+    """Which documents of each work unit repeat earlier ones, given each work unit's signatures by its index."""
+    found: dict[int, dict[str, frozenset[int]]] = {index: {} for index in signed}
+    for name, step in steps.items():
+        parts = [(index, signed[index][name]) for index in sorted(signed) if name in signed[index]]
+        if not parts:
+            continue
+        repeated = step.repeated(np.concatenate([signatures for _, signatures in parts]))
+        ends = np.cumsum([len(signatures) for _, signatures in parts])
+        for (index, _), of_work_unit in zip(parts, np.split(repeated, ends[:-1]), strict=True):
+            found[index][name] = frozenset(np.flatnonzero(of_work_unit).tolist())
+    return found

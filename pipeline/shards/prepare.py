@@ -1,0 +1,136 @@
+"""From a corpus to sentence shards: the route of a document, whoever does the work and wherever the shards go.
+
+The shards are a pure function of corpus and configuration: the same bytes for any number of workers, in whatever order
+their results come, and after a kill at any moment.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from typing import Protocol, TypeVar
+
+from pipeline.config import Config
+from pipeline.corpus import Document, WorkUnit, WorkUnitReader, plan_work_units
+from pipeline.corpus.filters import build_filters
+from pipeline.corpus.work_units import is_dev_document
+from pipeline.shards.duplicates import deduplicators, find_duplicates, repeated_id_hashes
+from pipeline.shards.manifest import Manifest
+from pipeline.shards.materials import Materials, no_document
+from pipeline.shards.output import FinishedWorkUnits, ShardOutput
+from pipeline.shards.rejections import check_rejected
+from pipeline.shards.store import ShardStore, stored_tokenizer
+from pipeline.shards.worker import Worker, WorkUnitTask
+from pipeline.tokenization.tokenizer import Tokenizer
+
+R = TypeVar("R")
+
+
+class Workers(Protocol):
+    """Several `Worker`s somewhere: in this process, in others, or on a cluster."""
+
+    def map(
+        self, work: Callable[[Worker, WorkUnitTask], R], tasks: Iterable[WorkUnitTask]
+    ) -> Iterator[tuple[WorkUnitTask, R]]:
+        """Call `work` (a method of `Worker`) for each task; yields (task, result) as they come, in any order."""
+
+    def close(self) -> None:
+        """Stop them."""
+
+
+StartWorkers = Callable[[Worker, Callable[[], Worker]], Workers]
+"""Given a worker for this process, and what makes one in another process."""
+Progress = Callable[[str, int], Callable[[int], object]]
+"""Given what begins and its bytes of text: what to call with the bytes that are done."""
+
+
+def prepare(
+    config: Config, materials: Materials, store: ShardStore, start_workers: StartWorkers, progress: Progress
+) -> Manifest:
+    """Make, or finish, the shards of this configuration in the store -> their manifest.
+
+    Raises `CorpusError` for input that is damaged or mostly rejected, `ShardError` where the store holds shards of
+    something else and `prepare.overwrite` is not set.
+    """
+    output = ShardOutput(store)
+    work_units = plan_work_units(materials.surveys, config.data, materials.work_unit_bytes)
+    tokenizer, trained_on = materials.tokenizer, None
+    if tokenizer is None:
+        trained_on = materials.tokenizer_identity(config)
+        tokenizer = stored_tokenizer(store, trained_on) or _train_tokenizer(config, work_units)
+    identity = materials.identity(config, tokenizer)
+    finished = output.open(identity, len(work_units), config.prepare.overwrite)
+    if (manifest := output.manifest()) is not None:
+        return manifest
+    output.begin(identity, tokenizer, trained_on)
+
+    worker = Worker(config.data, store, identity, materials.segmenter, tokenizer)
+    with closing(start_workers(worker, partial(Worker.load, config, store, identity))) as workers:
+        tasks = [WorkUnitTask(work_unit) for work_unit in work_units]
+
+        if steps := deduplicators(build_filters(config.data.filters)):
+            # What repeats an earlier document depends on the documents of finished work units too.
+            signed = dict(_results(workers, Worker.sign, tasks, progress, "look for duplicates"))
+            duplicates = find_duplicates(steps, signed)
+            tasks = [replace(task, duplicates=duplicates[task.work_unit.index]) for task in tasks]
+
+        missing = [task for task in tasks if task.work_unit.index not in finished]
+        for index, result in _results(workers, Worker.prepare, missing, progress, "prepare"):
+            output.write_work_unit(index, result)
+            finished[index] = result
+
+        repeated = repeated_id_hashes([output.id_hashes(finished[task.work_unit.index]) for task in tasks])
+        again = [replace(tasks[index], repeated_ids=hashes) for index, hashes in repeated.items()]
+        for index, result in _results(workers, Worker.prepare, again, progress, "without repeated ids"):
+            output.write_work_unit(index, result, replaced=finished[index])
+            finished[index] = result
+
+    output.write_rejections(finished)
+    _check(config, output, finished)
+    return output.finish(identity, finished, tokenizer)
+
+
+def _results(
+    workers: Workers,
+    work: Callable[[Worker, WorkUnitTask], R],
+    tasks: list[WorkUnitTask],
+    progress: Progress,
+    title: str,
+) -> Iterator[tuple[int, R]]:
+    """Index of the work unit and result of each task, as they come; a result counts as done once it is used."""
+    if not tasks:
+        return
+    advance = progress(title, sum(task.work_unit.num_bytes for task in tasks))
+    for task, result in workers.map(work, tasks):
+        yield task.work_unit.index, result
+        advance(task.work_unit.num_bytes)
+
+
+def _train_tokenizer(config: Config, work_units: list[WorkUnit]) -> Tokenizer:
+    """On the first `tokenizer.train_bytes` of the train documents."""
+
+    def texts() -> Iterator[str]:
+        reader, left = WorkUnitReader(config.data), config.tokenizer.train_bytes
+        for work_unit in work_units:
+            for document in reader.read(work_unit):
+                if not isinstance(document, Document) or document.is_dev:
+                    continue
+                if is_dev_document(document.hashed, config.data.dev_fraction):
+                    continue
+                yield document.text
+                left -= document.num_bytes
+                if left <= 0:
+                    return
+
+    return Tokenizer.train(texts(), config.tokenizer.vocab_size)
+
+
+def _check(config: Config, output: ShardOutput, finished: FinishedWorkUnits) -> None:
+    """Raise `CorpusError` where too many documents were rejected, or none is left."""
+    documents = sum(record.documents for work_unit in finished.values() for record in work_unit.shards)
+    rejections = (
+        rejection for _, work_unit in sorted(finished.items()) for rejection in work_unit.rejections
+    )
+    check_rejected(rejections, documents, config.data.max_rejected_fraction, output.store)
+    if documents == 0:
+        raise no_document(config.data)

@@ -1,0 +1,28 @@
+import pytest
+
+from infra.local_tasks import LocalWorkers, ProcessWorkers
+from infra.ray_cluster import is_cluster_given
+from infra.workers import start_workers
+from pipeline.config import load_config
+
+
+def test_one_worker_is_of_this_process_and_several_have_their_own() -> None:
+    def elsewhere() -> None:
+        raise AssertionError("no other process was asked for")
+
+    here: object = object()
+    one = start_workers(load_config(None, ["launcher=local", "prepare.num_workers=1"]), here, elsewhere)
+    assert isinstance(one, LocalWorkers)
+    assert list(one.map(lambda worker, item: (worker is here, item), [3])) == [(3, (True, 3))]
+    several = start_workers(load_config(None, ["launcher=local", "prepare.num_workers=2"]), here, object)
+    several.close()
+    assert isinstance(several, ProcessWorkers)
+
+
+def test_ray_is_used_only_where_a_cluster_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert load_config(None).launcher == "auto"
+    assert not is_cluster_given(load_config(None).ray)
+    assert is_cluster_given(load_config(None, ["ray.address=auto"]).ray)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")  # as in a submitted job
+    assert is_cluster_given(load_config(None).ray)
