@@ -27,7 +27,7 @@ class LocalRuntime:
         self._writer = BackgroundWriter()
 
     def report(self, metrics: dict[str, float]) -> None:
-        """Hand the metrics of a step on."""
+        """Pass the metrics of a step on."""
         self._report(metrics)
 
     def warn(self, message: str) -> None:
@@ -41,7 +41,7 @@ class LocalRuntime:
             self._writer.wait()
 
     def wait(self) -> None:
-        """Until the last checkpoint stands."""
+        """Wait until the last checkpoint is written."""
         self._writer.wait()
 
     @contextmanager
@@ -50,7 +50,7 @@ class LocalRuntime:
         yield newest(self.checkpoints)
 
     def found(self) -> list[Path]:
-        """All whole checkpoints of ours, oldest first; copies and links of other names are a person's."""
+        """All whole checkpoints of ours, oldest first; copies and links of other names are not ours."""
         folders = (path for path in self.checkpoints.glob("step-*") if not path.is_symlink())
         return sorted(
             path for path in folders if STEP_NAME.fullmatch(path.name) and (path / STATE_FILE).is_file()
@@ -69,10 +69,10 @@ class LocalRuntime:
                     partial.rename(final)
                 except OSError as error:
                     raise TrainingError(
-                        f"{final} stands where a checkpoint goes: move it away ({error.strerror})"
+                        f"{final} is in the way of a checkpoint: move it away ({error.strerror})"
                     ) from error
         except BaseException:
-            remove_checkpoint(partial)  # what is half written takes the room that is missing
+            remove_checkpoint(partial)  # what is half written takes space on a full disk
             raise
         for old in self.found()[: -self.keep]:
             remove_checkpoint(old)

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from pipeline.errors import first_line
 from pipeline.redaction import redacted
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class _Value(NamedTuple):
 
 class MetricsLogger:
     """Sends the metrics of one run in batches. A store that cannot be reached for a while costs the memory of what
-    waits, `MAX_WAITING` values at most, and is said once.
+    waits, `MAX_WAITING` values at most, and one warning.
 
     Steps of a key that the run holds already (it was resumed) are left out.
     """
@@ -93,8 +94,11 @@ class MetricsLogger:
                 self._send(batch)
             except Exception as error:
                 if not self._is_away:
-                    line = (str(error).strip() or type(error).__name__).splitlines()[0]
-                    logger.warning("metrics wait, the tracking store does not take them: %s", redacted(line))
+                    line = first_line(error)
+                    logger.warning(
+                        "the tracking store cannot be reached, metrics are kept until it can: %s",
+                        redacted(line),
+                    )
                 self._is_away = True
                 return False
             self._is_away = False

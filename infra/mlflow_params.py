@@ -10,7 +10,7 @@ _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_\-. :/]")
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """`{"a": {"b": 1}}` as `{"a.b": "1"}`; a value too long for one parameter goes on in `a.b:1`, ..."""
+    """`{"a": {"b": 1}}` as `{"a.b": "1"}`; a value too long for one parameter continues in `a.b:1`, ..."""
     flat: dict[str, str] = {}
     for key, value in tree.items():
         name = _NOT_IN_NAMES.sub("_", f"{prefix}{key}")

@@ -1,85 +1,34 @@
-"""MLflow: one run a job, with its inputs, configuration, metrics and output.
+"""MLflow: one run per job, with its inputs, configuration, metrics and output.
 
 `mlflow` itself is imported where it is needed, never at the top: it takes seconds.
 """
 
-import contextlib
 import json
-import logging
-import os
 import re
-import socket
-import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from infra.mlflow_metrics import MetricsLogger
 from infra.mlflow_params import flatten
+from infra.mlflow_store import client_of, experiment_id_of, resolve_uri, usable_store
 from pipeline.config import TrackingConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import first_line
 from pipeline.lineage import Artifact
 from pipeline.redaction import redacted, redacted_tree
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-logger = logging.getLogger(__name__)
-
 DIGEST_CHARACTERS = 36
-"""MLflow rejects a longer digest of a dataset; the full one stands in the profile and in our tags."""
+"""MLflow rejects a longer digest of a dataset; the full one is in the profile and in our tags."""
 OUTPUT_CONTEXT = "output"
-"""Context of a dataset that a run wrote: MLflow has outputs for models only, so shards stand with inputs."""
+"""Context of a dataset that a run wrote: MLflow has outputs for models only, so shards are among the inputs."""
 
-_SQLITE = "sqlite:///"
 _PARAMS_A_BATCH = 100
 _INPUTS_A_BATCH = 100
-
-
-_DATABASE_PORTS = {"postgresql": 5432, "postgres": 5432, "mysql": 3306}
-_KNOCK_SECONDS = 5.0
-
-DEFAULT_URI, DEFAULT_EXPERIMENT = "sqlite:///runs/mlflow.db", "sllm"
-
-
-def resolve_uri(uri: str | None) -> str:
-    """The tracking URI: as given, else MLFLOW_TRACKING_URI, else an SQLite file below the working folder.
-
-    An SQLite path is made absolute, so that every process of the job means one file.
-    """
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-    if not uri.startswith(_SQLITE) or uri == "sqlite:///:memory:":
-        return uri
-    return _SQLITE + str(Path(uri.removeprefix(_SQLITE)).absolute())
-
-
-def resolve_experiment(name: str | None) -> str:
-    """The experiment: as given, else MLFLOW_EXPERIMENT_NAME, else `sllm`."""
-    return name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
-
-
-def sqlite_path(uri: str) -> Path | None:
-    """The file of an SQLite tracking store; none for a server or another database."""
-    return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
-
-
-def client_of(uri: str) -> "MlflowClient":
-    """A client of the store, which is made or brought up to date here, before any other process opens it."""
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    # By default a server that refuses is asked for four minutes, one that hangs for two minutes each time.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    for chatty in ("alembic", "mlflow"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    if (file := sqlite_path(uri)) is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=uri)
 
 
 def attach(tracking_uri: str, run_id: str) -> MetricsLogger:
@@ -116,13 +65,13 @@ class ActiveRun:
     ) -> None:
         """Store the configuration (flattened, secrets masked), the inputs with their digests, and tags.
 
-        Parameters of a run never change: where a resumed run differs, the new value stands in a tag.
+        Parameters of a run never change: where a resumed run differs, the new value is in a tag.
 
         Raises `ConfigError` where the store cannot be used.
         """
         from mlflow.entities import LoggedModelInput, Param, RunTag
 
-        with _usable(self.tracking_uri):
+        with usable_store(self.tracking_uri):
             client = client_of(self.tracking_uri)
             run = client.get_run(self.run_id)
             params = {**flatten(redacted_tree(config))}
@@ -187,7 +136,7 @@ class ActiveRun:
         client = client_of(self.tracking_uri)
         if error is not None:
             client.set_tag(
-                self.run_id, "sllm.error", f"{type(error).__name__}: {redacted(_first_line(error))}"[:5000]
+                self.run_id, "sllm.error", f"{type(error).__name__}: {redacted(first_line(error))}"[:5000]
             )
         client.set_terminated(self.run_id, status)
 
@@ -204,88 +153,21 @@ class ActiveRun:
             return None
 
 
-def check_server(tracking: TrackingConfig) -> None:
-    """As `check_store`, where the store is behind a network: asked before any work, and nothing is made here."""
-    if urlsplit(resolve_uri(tracking.uri)).hostname is not None:
-        check_store(tracking)
-
-
-def check_store(tracking: TrackingConfig) -> None:
-    """Open the store, before anything is written to the output. Raises `ConfigError` where it cannot be used."""
-    _experiment_id(tracking)
-
-
 def start_run(tracking: TrackingConfig, name: str, output: str, resume: str | None = None) -> ActiveRun:
-    """A new run in the experiment, or the run `resume` taken up again.
-
-    A missing experiment is made; beside an SQLite file stand its artifacts.
+    """A new run in the experiment, or the run `resume`, running again.
 
     Raises `ConfigError` where the store cannot be used.
     """
     uri = resolve_uri(tracking.uri)
-    experiment_id = _experiment_id(tracking)
-    with _usable(uri):
+    experiment_id = experiment_id_of(tracking)
+    with usable_store(uri):
         client = client_of(uri)
-        if resume is not None and (run_id := _taken_up(client, resume)):
+        if resume is not None and (run_id := _resumed(client, resume)):
             return ActiveRun(uri, run_id, output)
         return ActiveRun(uri, client.create_run(experiment_id, run_name=name).info.run_id, output)
 
 
-def _experiment_id(tracking: TrackingConfig) -> str:
-    uri, name = resolve_uri(tracking.uri), resolve_experiment(tracking.experiment)
-    with _usable(uri):
-        _knock(uri)
-        client = client_of(uri)
-        found = client.get_experiment_by_name(name)
-        file = sqlite_path(uri)
-        beside = None if file is None else (file.parent / "artifacts").as_uri()
-        if found is None:
-            made: str = client.create_experiment(name, artifact_location=beside)
-            return made
-    if found.lifecycle_stage != "active":
-        raise ConfigError(
-            f"the MLflow experiment {name!r} is deleted: bring it back with `mlflow experiments restore "
-            f"--experiment-id {found.experiment_id}`, or name another one in tracking.experiment"
-        )
-    found_id: str = found.experiment_id
-    return found_id
-
-
-def _knock(uri: str) -> None:
-    """Raise where no one listens at the port of a database, or a file is none: MLflow would ask it for minutes."""
-    if (file := sqlite_path(uri)) is not None and file.exists():
-        if file.is_dir():
-            raise IsADirectoryError("it is a folder; name a file in it")
-        if not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)):
-            raise PermissionError("it or its folder cannot be written; allow it, or name another")
-        with contextlib.closing(
-            sqlite3.connect(file, timeout=_KNOCK_SECONDS, isolation_level=None)
-        ) as database:
-            try:
-                database.execute("PRAGMA schema_version")
-            except sqlite3.OperationalError as error:
-                if "locked" not in str(error):  # another job writes, for which MLflow waits
-                    raise
-    parts = urlsplit(uri)
-    kind = parts.scheme.partition("+")[0]
-    if parts.hostname is None or kind not in _DATABASE_PORTS or "," in parts.netloc:
-        return
-    place = (parts.hostname, parts.port or _DATABASE_PORTS[kind])
-    socket.create_connection(place, timeout=_KNOCK_SECONDS).close()
-
-
-@contextlib.contextmanager
-def _usable(uri: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        raise ConfigError(
-            f"the MLflow store {redacted(uri)} (tracking.uri or MLFLOW_TRACKING_URI) cannot be used: "
-            f"{redacted(_first_line(error))}"
-        ) from error
-
-
-def _taken_up(client: "MlflowClient", run_id: str) -> str | None:
+def _resumed(client: "MlflowClient", run_id: str) -> str | None:
     from mlflow.exceptions import MlflowException
 
     try:
@@ -316,7 +198,3 @@ def _name_of(artifact: Artifact) -> str:
     path = redacted(artifact.path)
     path = path.partition("?")[0] if "://" in path else path
     return path.rstrip("/").rsplit("/", 1)[-1][:500] or artifact.kind
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,12 +1,13 @@
-"""MLflow as memory: the records of jobs, read back from their runs."""
+"""The records of jobs, read back from their MLflow runs."""
 
 import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from infra.mlflow_params import unflatten
-from infra.mlflow_run import DIGEST_CHARACTERS, OUTPUT_CONTEXT, client_of, resolve_uri, sqlite_path
-from pipeline.errors import ConfigError
+from infra.mlflow_run import DIGEST_CHARACTERS, OUTPUT_CONTEXT
+from infra.mlflow_store import client_of, resolve_uri, sqlite_path
+from pipeline.errors import ConfigError, first_line
 from pipeline.lineage import Artifact, JobRecord
 from pipeline.redaction import redacted
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class RunSearch:
-    """Looks jobs up in one tracking store."""
+    """Searches one tracking store for jobs."""
 
     def __init__(self, uri: str) -> None:
         """Raises `ConfigError` where `uri` is an SQLite file that does not exist."""
@@ -33,7 +34,7 @@ class RunSearch:
         except MlflowException:
             return None
 
-    def readers_of(self, artifact: Artifact) -> list[JobRecord]:
+    def jobs_with_input(self, artifact: Artifact) -> list[JobRecord]:
         """The finished jobs that read this content, wherever it lay then; oldest first.
 
         Raises `ConfigError` where the store cannot be asked.
@@ -57,7 +58,7 @@ class RunSearch:
                 if not token:
                     break
         except MlflowException as error:
-            line = redacted(str(error).splitlines()[0])
+            line = redacted(first_line(error))
             raise ConfigError(f"the MLflow store {redacted(self._uri)} cannot be asked: {line}") from error
         return [
             record

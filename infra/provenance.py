@@ -1,4 +1,4 @@
-"""Where a run comes from: versions of the code, and the Ray job it is."""
+"""What a run was made with: versions of the code, and the Ray job."""
 
 import json
 import os
@@ -31,10 +31,10 @@ def code_versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """The commit our code stands at, `+changes` where files differ from it; a submitted job is told by its
-    environment (`SLLM_GIT_COMMIT`), as it travels without `.git`."""
-    if told := os.environ.get("SLLM_GIT_COMMIT"):
-        return told
+    """The commit of our code, `+changes` where files differ from it; a submitted job has it from its environment
+    (`SLLM_GIT_COMMIT`), as it is sent without `.git`."""
+    if given := os.environ.get("SLLM_GIT_COMMIT"):
+        return given
     folder = Path(__file__).resolve().parent.parent
     if not (folder / ".git").exists():
         return None

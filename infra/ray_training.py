@@ -1,4 +1,4 @@
-"""Training on a cluster: Ray Train starts the workers, DeepSpeed steps them, checkpoints go to storage."""
+"""Training on a cluster: Ray Train starts the workers, DeepSpeed trains in them, checkpoints are written to storage."""
 
 import logging
 import tempfile
@@ -30,8 +30,8 @@ POLL_SECONDS = 0.5
 
 
 @ray.remote(num_cpus=0)
-class Mailbox:
-    """Carries metrics, warnings and the first error from the workers to the driver, which draws and logs them."""
+class ReportQueue:
+    """Metrics, warnings and the first error of the workers, until the driver takes them."""
 
     def __init__(self) -> None:
         self.metrics: list[dict[str, float]] = []
@@ -62,24 +62,24 @@ class Mailbox:
 
 
 class RayRuntime:
-    """One worker's side: checkpoints through `ray.train.report`, which is a barrier and merges the ranks' files."""
+    """The runtime in a worker: checkpoints by `ray.train.report`, which is a barrier and merges the ranks' files."""
 
-    def __init__(self, mailbox: Any, checkpoints: Path) -> None:
-        self.mailbox, self.checkpoints = mailbox, checkpoints
+    def __init__(self, reports: Any, checkpoints: Path) -> None:
+        self.reports, self.checkpoints = reports, checkpoints
         self._written: Future[None] | None = None
 
     def report(self, metrics: dict[str, float]) -> None:
         """Send the metrics of a step to the driver, without waiting."""
-        self.mailbox.put.remote(metrics)
+        self.reports.put.remote(metrics)
 
     def warn(self, message: str) -> None:
         """Send a warning to the driver, without waiting."""
-        self.mailbox.warn.remote(message)
+        self.reports.warn.remote(message)
 
     def save(self, step: int, write: Callable[[Path], None], background: bool) -> None:
         """Every rank writes into a folder of its own; storage holds them merged, whole or not at all.
 
-        Ray takes a checkpoint up once all ranks' files are there; an error in the background ends the run.
+        Ray registers a checkpoint once all ranks' files are there; an error in the background ends the run.
         """
         self.wait()
         folder = tempfile.mkdtemp(prefix=f"sllm-step-{step}-")
@@ -107,11 +107,11 @@ class RayRuntime:
             )
         except Exception:
             if written.done():
-                finish(written)  # in our words, where the upload is what failed
+                finish(written)  # our error, where the upload failed
             raise
 
     def wait(self) -> None:
-        """Until the last checkpoint stands in storage."""
+        """Wait until the last checkpoint is in storage."""
         written, self._written = self._written, None
         finish(written)
 
@@ -130,12 +130,12 @@ class RayRuntime:
         yield found[0]
 
 
-def worker(arguments: dict[str, Any]) -> None:
-    """What each training worker runs; all ranks the same."""
-    _quiet()
+def train_in_worker(arguments: dict[str, Any]) -> None:
+    """The function of each training worker; the same in all ranks."""
+    _silence_libraries()
     job: TrainingJob = arguments["job"]
     config = Config.model_validate(arguments["config"])
-    runtime = RayRuntime(arguments["mailbox"], Path(arguments["checkpoints"]))
+    runtime = RayRuntime(arguments["reports"], Path(arguments["checkpoints"]))
     try:
         task = build_task(job, config)
         options = train_config(job, config)
@@ -143,23 +143,23 @@ def worker(arguments: dict[str, Any]) -> None:
         train(task, options, engine, runtime)
     except SllmError as error:
         if ray.train.get_context().get_world_rank() == 0:
-            ray.get(runtime.mailbox.fail.remote(str(error)))
+            ray.get(runtime.reports.fail.remote(str(error)))
         raise
 
 
 def train_on_cluster(
     job: TrainingJob, config: Config, checkpoints: Path, output: Path, report: Report
 ) -> None:
-    """Train to the end, going on after failures; the model's files then lie in the folder `output`."""
+    """Train to the end, restarted after failures; the model's files are then in the folder `output`."""
     connect(config.ray)
-    mailbox: Any = Mailbox.remote()  # type: ignore[attr-defined]
+    reports: Any = ReportQueue.remote()  # type: ignore[attr-defined]
     options = train_config(job, config)
     trainer = TorchTrainer(
-        worker,
+        train_in_worker,
         train_loop_config={
             "job": job,
             "config": with_absolute_paths(config).model_dump(),
-            "mailbox": mailbox,
+            "reports": reports,
             "checkpoints": str(checkpoints.absolute()),
         },
         scaling_config=ScalingConfig(
@@ -175,11 +175,11 @@ def train_on_cluster(
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
-    with _follow(mailbox, report):
+    with _forwarded(reports, report):
         try:
             trainer.fit()
         except TrainingFailedError as error:
-            known = ray.get(mailbox.failure.remote())
+            known = ray.get(reports.failure.remote())
             raise TrainingError(known or f"training failed on the cluster: {error}") from error
     finished = newest(checkpoints)
     if finished is None:
@@ -207,11 +207,11 @@ def with_absolute_paths(config: Config) -> Config:
 
 
 @contextmanager
-def _follow(mailbox: Any, report: Report) -> Iterator[None]:
+def _forwarded(reports: Any, report: Report) -> Iterator[None]:
     done = threading.Event()
 
     def drain() -> None:
-        metrics, warnings = ray.get(mailbox.take.remote())
+        metrics, warnings = ray.get(reports.take.remote())
         for of_step in metrics:
             report(of_step)
         for message in warnings:
@@ -231,11 +231,11 @@ def _follow(mailbox: Any, report: Report) -> Iterator[None]:
         drain()
 
 
-def _quiet() -> None:
-    """Workers' own chatter would tear the driver's progress bar."""
+def _silence_libraries() -> None:
+    """Lines of the workers' libraries would break the driver's progress bar."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
-    log.setLevel(logging.ERROR)  # the driver looked at the same things, and said so
+    log.setLevel(logging.ERROR)  # the driver has made the same checks, and warned
     for name in ("DeepSpeed", "deepspeed"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -4,9 +4,7 @@ Each variant's models are ordinary training jobs in folders below `output`, reus
 and the plot are a job of their own in `output`/report, made again when other variants or other measures are asked for.
 """
 
-import importlib
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +13,11 @@ import torch
 
 from infra.mlflow_run import ActiveRun
 from jobs.reports.comparison import markdown, plot
+from jobs.runner.console import say
 from jobs.runner.execution import run_job
 from jobs.runner.output_folder import check_new, output_folder
 from jobs.runner.training import shards_artifact
+from jobs.verbs import VERBS
 from pipeline.config import Config, Variant, override
 from pipeline.errors import ConfigError, ModelError
 from pipeline.evaluation.ablations import has_other_documents
@@ -144,7 +144,7 @@ def _train(name: str, variant: Variant, config: Config, shards: Shards, force: b
         steps = steps_for(corpora(verb, own, "train"), train_config(verb, own), config.stream, tokens)
         own = override(own, {f"{_model_of(verb)}.train.steps": steps})
         own = own.model_copy(update={"output": str(Path(str(config.output), name, _model_of(verb)))})
-        records[verb] = importlib.import_module(f"jobs.{verb.replace('-', '_')}").run(own, force=force)
+        records[verb] = VERBS[verb].load().run(own, force=force)
     return Trained(name, variant, variant_config(config, name, records), records)
 
 
@@ -238,12 +238,12 @@ def _measure(
             if isinstance(model, TokenLm)
             else sentence_writer(_sllm(model), num_tokens)
         )
-    _say("speed of writing")
+    say("compare: speed of writing ...")
     speeds = measure_speeds(writers, config.compare.batch_sizes, config.compare.repeats)
     totals = shards.manifest.totals["train"]
     measured = []
     for each in trained:
-        _say(f"{each.variant.title}: bits per byte, FLOPs")
+        say(f"compare: {each.variant.title}: bits per byte, FLOPs ...")
         model = models[each.name]
         scores = dict(_scores(each, config, documents, (tokenizer.bos_id, tokenizer.eos_id), model))
         bits = {kind: likelihood_of_tokens(documents, nll_T).bits_per_byte for kind, nll_T in scores.items()}
@@ -325,7 +325,3 @@ def _training_flops(trained: Trained) -> float:
         per_token = training_flops_per_token(task, train_config(verb, own))  # type: ignore[arg-type]
         total += per_token * record.metrics["train/tokens"]
     return total
-
-
-def _say(line: str) -> None:
-    print(f"compare: {line} ...", file=sys.stderr, flush=True)

@@ -1,9 +1,8 @@
 """`sllm evaluate`: the same dev documents under every model, in bits per byte."""
 
-import sys
-
 from infra.mlflow_run import ActiveRun
 from jobs.reports.evaluation import print_report, read_report, write_report
+from jobs.runner.console import say
 from jobs.runner.execution import run_job
 from jobs.runner.output_folder import output_folder
 from jobs.runner.training import model_artifact, shards_artifact
@@ -33,7 +32,9 @@ def run(config: Config, force: bool = False) -> JobRecord:
         check_models(config, open_shards(folder, config.stream))
 
     def body(run: ActiveRun) -> dict[str, float]:
-        figures = evaluate(config, open_shards(folder, config.stream), _say)
+        figures = evaluate(
+            config, open_shards(folder, config.stream), lambda model: say(f"evaluate: {model} ...")
+        )
         write_report(figures, run.output)
         return {
             f"{model}/{name}": value
@@ -56,7 +57,3 @@ def run(config: Config, force: bool = False) -> JobRecord:
     )
     print_report(read_report(config.output))
     return record
-
-
-def _say(model: str) -> None:
-    print(f"evaluate: {model} ...", file=sys.stderr, flush=True)

@@ -1,22 +1,40 @@
 """`sllm export`: the model in a checkpoint, as a plain Hugging Face folder."""
 
+import dataclasses
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Annotated, Any, cast, get_args
 
+import typer
 from pydantic import ValidationError
 
 from infra.mlflow_run import ActiveRun
-from jobs.runner.arguments import loaded
+from jobs.runner.arguments import AsJson, Force, Overrides, loaded
+from jobs.runner.console import only_result_on_stdout
 from jobs.runner.execution import run_job
 from jobs.runner.output_folder import output_folder
 from pipeline.config import Config
-from pipeline.config.paths import local_path
+from pipeline.config.paths import PATH, local_path
 from pipeline.config.renamed import tree_with_current_names
 from pipeline.errors import ConfigError, ModelError
 from pipeline.lineage import CHECKPOINTS_NAME, Artifact, JobRecord, describe_output, read_record
 from pipeline.training.checkpoint import STATE_FILE, Checkpoint, newest
 from pipeline.training.engine import weights_in
 from pipeline.training.task import TrainingJob, build_task
+
+
+def command(
+    checkpoint: Annotated[
+        str,
+        typer.Argument(metavar="CHECKPOINT", help="A checkpoint, or a training job's output: its newest."),
+        PATH,
+    ],
+    overrides: Overrides = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Arguments of `sllm export`."""
+    with only_result_on_stdout(as_json) as show:
+        show(dataclasses.asdict(run(checkpoint, overrides or [], force)))
 
 
 def run(path: str, overrides: list[str], force: bool = False) -> JobRecord:

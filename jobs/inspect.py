@@ -2,15 +2,17 @@
 
 import json
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.segment import output_file
+from jobs.runner.output_file import output_file
+from pipeline.config.paths import PATH
 from pipeline.errors import ConfigError, ShardError
 from pipeline.shards.format import SplitName
 from pipeline.shards.reading import Documents, Shards, open_shards
@@ -20,6 +22,23 @@ SPLITS: tuple[SplitName, ...] = ("train", "dev")
 PERCENTILES = (1, 10, 50, 90, 99)
 SAMPLE_SENTENCES = 12
 """Sentences shown of a sample."""
+
+
+def command(
+    shards: Annotated[str, typer.Argument(help="Folder or URL of shards."), PATH],
+    samples: Annotated[
+        int, typer.Option("--samples", min=0, help="Documents to show with their sentences.")
+    ] = 2,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    plot: Annotated[
+        str | None,
+        typer.Option("--plot", metavar="FILE", help="Draw the histograms: .png, .svg or .pdf."),
+        PATH,
+    ] = None,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not read every shard.")] = False,
+) -> None:
+    """Arguments of `sllm inspect`."""
+    show(shards, samples, as_json, plot, verify=not no_verify)
 
 
 def show(

@@ -4,17 +4,18 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
-from infra.mlflow_run import resolve_uri
 from infra.mlflow_search import RunSearch
+from infra.mlflow_store import resolve_uri
 from infra.storage import Folder, StorageError
 from jobs.runner.output_folder import artifact_at, record_at
-from pipeline.config.paths import is_url
+from pipeline.config.paths import PATH, is_url, resolved_tracking_uri
 from pipeline.errors import ConfigError, ShardError
 from pipeline.lineage import MANIFEST_NAME, Artifact, JobRecord
 from pipeline.redaction import MASK
@@ -24,11 +25,11 @@ FILES_SHOWN = 12
 UNWRAPPED = 1000
 """Columns where the output goes into a file or another program."""
 METRICS_SHOWN = 6
-_TELLING = (
+_METRICS = (
     *("bits_per_byte", "nll_per_token", "token_accuracy", "exact_sentences"),
     *("documents", "sentences", "tokens"),
 )
-"""Metrics that say most, by the last part of their names; the first come first."""
+"""Metrics that are shown, by the last part of their names, in this order."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +53,22 @@ class Step:
     went_into: tuple["Step", ...] = ()
 
 
+def command(
+    path: Annotated[str, typer.Argument(help="A model, shards, a report, or a corpus file."), PATH],
+    tracking: Annotated[
+        str | None, typer.Option("--tracking", metavar="URI", help="MLflow store, where job.json names none.")
+    ] = None,
+    forward: Annotated[
+        bool, typer.Option("--forward", help="Show what was made from it, also where a job made it.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the tree as JSON.")] = False,
+) -> None:
+    """Arguments of `sllm lineage`."""
+    show(path, None if tracking is None else resolved_tracking_uri(tracking), as_json, forward)
+
+
 def show(path: str, tracking: str | None, as_json: bool = False, forward: bool = False) -> None:
-    """Print the lineage of what stands at `path`: back where a job made it, else (or with `forward`) forward.
+    """Print the lineage of what is at `path`: back where a job made it, else (or with `forward`) forward.
 
     Raises `ConfigError` where there is nothing at `path`, or no store to ask where one is needed.
     """
@@ -112,7 +127,7 @@ def walk_forward(
     """
     seen |= {artifact.digest}
     nexts = []
-    for record in search.readers_of(artifact):
+    for record in search.jobs_with_input(artifact):
         if record.output.digest in seen or not _went_into(record, documents):
             continue
         here = _documents(_manifest(record), artifact)
@@ -167,7 +182,7 @@ def _record_of(
     try:
         return RunSearch(tracking or _uri_of(asked_by)).run(artifact.run_id), note
     except ConfigError:
-        return None, f"{note}, and no MLflow store tells how it was made"
+        return None, f"{note}, and no MLflow store has its run"
 
 
 def _uri_of(record: JobRecord | None) -> str:
@@ -245,9 +260,9 @@ def _label(step: Step) -> str:
         lines.append(f"by [cyan]{step.job}[/cyan], run {step.artifact.run_id}, {step.finished}{code}")
     if step.segmenter:
         lines.append(escape(f"segmenter {step.segmenter}; tokenizer {step.tokenizer}"))
-    if telling := _telling(step):
+    if shown_metrics := _shown_metrics(step):
         lines.append(
-            f"[green]{escape(', '.join(f'{key} {value:.6g}' for key, value in telling.items()))}[/green]"
+            f"[green]{escape(', '.join(f'{key} {value:.6g}' for key, value in shown_metrics.items()))}[/green]"
         )
     return "\n".join(lines)
 
@@ -257,7 +272,7 @@ def _split(documents: dict[str, int]) -> str:
     return ", ".join(counted) or "no document of it"
 
 
-def _telling(step: Step) -> dict[str, float]:
+def _shown_metrics(step: Step) -> dict[str, float]:
     def last(name: str) -> str:
         return name.rpartition("/")[2]
 
@@ -265,6 +280,6 @@ def _telling(step: Step) -> dict[str, float]:
         name for name in step.metrics if step.artifact.kind != "model" or not name.startswith("train/")
     ]
     names = sorted(
-        (name for name in held_out if last(name) in _TELLING), key=lambda name: _TELLING.index(last(name))
+        (name for name in held_out if last(name) in _METRICS), key=lambda name: _METRICS.index(last(name))
     )
     return {name: step.metrics[name] for name in names[:METRICS_SHOWN]}

@@ -1,14 +1,40 @@
 """`sllm plan`: what a configuration costs, before it is run."""
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
+from jobs.runner.arguments import ConfigPath, Overrides, config_and_overrides, loaded
 from pipeline.config import Config
-from pipeline.evaluation.cost import Machine, costs
+from pipeline.evaluation.cost import Machine, costs, machine
 from pipeline.evaluation.gpu_memory import STAGES
+
+
+def command(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    gpus: Annotated[int, typer.Option("--gpus", min=1, help="GPUs that train together.")] = 1,
+    device: Annotated[
+        str, typer.Option("--device", metavar="NAME", help="h200, h100, a100, l40s, l4, v100 or cpu.")
+    ] = "h100",
+    peak: Annotated[
+        float | None, typer.Option("--peak", metavar="FLOP/S", help="Peak of one, in place of the table's.")
+    ] = None,
+    utilisation: Annotated[
+        float, typer.Option("--utilisation", min=0.01, max=1.0, help="Share of the peak that training gets.")
+    ] = 0.4,
+    tokens_per_sentence: Annotated[
+        float, typer.Option("--tokens-per-sentence", min=1.0, help="Mean; `sllm inspect` knows it.")
+    ] = 18.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Arguments of `sllm plan`."""
+    path, changes = config_and_overrides(config, overrides)
+    on = machine(gpus, device, peak, utilisation)
+    show(loaded(path, changes), on, tokens_per_sentence, as_json)
 
 
 def show(

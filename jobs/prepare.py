@@ -15,7 +15,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from infra.mlflow_run import check_server
+from infra.mlflow_store import check_server
 from infra.storage import Folder
 from infra.workers import start_workers
 from jobs.reports import corpus_summary

@@ -1,69 +1,52 @@
-"""`sllm run`: the whole path, each job reading what those before it wrote."""
+"""`sllm run`: jobs one after the other, each reads what those before it wrote."""
 
-import importlib
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from infra.mlflow_run import resolve_uri
+from infra.mlflow_store import resolve_uri
 from jobs.reports import corpus_summary
 from jobs.reports.evaluation import lossy_documents, notes_of, read_report
 from jobs.runner.output_folder import check_new, output_folder
+from jobs.verbs import STEPS, VERBS, steps_of
 from pipeline.config import Config
 from pipeline.lineage import JobRecord
-from pipeline.output_files import REPORT_FOLDER
 from pipeline.redaction import redacted
-
-FOLDERS = {
-    "prepare": "shards",
-    "train-lm": "lm",
-    "train-vae": "vae",
-    "train-sllm": "sllm",
-    "evaluate": "evaluation",
-    "generate": "text",
-    "compare": "comparison",
-}
-"""Folder of each job below `output`."""
-KINDS = {"prepare": "shards", "train-lm": "model", "train-vae": "model", "train-sllm": "model"}
-"""What each job writes, where it is no report."""
 
 
 def run(config: Config, force: bool = False) -> JobRecord:
-    """Run `config.run.jobs` in order; what is finished is reused. Ends with a summary -> the last job's record."""
+    """Run the jobs of `config.run.jobs` in order; what is finished is reused -> the last job's record.
+
+    Prints a summary at the end.
+    """
     output_folder(config.output, "run needs output=FOLDER; each job writes to a folder below it")
-    for verb in config.run.jobs:
-        kind = KINDS.get(verb, "report")
-        folder = Path(str(wire(config, verb).output), REPORT_FOLDER if verb == "compare" else "")
-        check_new(str(folder), kind, (*config.data.inputs, *config.data.dev_inputs), force)
+    steps = steps_of(config.run.jobs)
+    for name, step in steps.items():
+        folder = Path(str(wire(config, name).output), step.record_folder)
+        check_new(str(folder), step.kind, (*config.data.inputs, *config.data.dev_inputs), force)
     records: dict[str, JobRecord] = {}
-    for verb in config.run.jobs:
-        module = importlib.import_module(f"jobs.{verb.replace('-', '_')}")
-        records[verb] = module.run(wire(config, verb), force=force)
+    for name in steps:
+        records[name] = VERBS[name].load().run(wire(config, name), force=force)
     summarize(config, records)
-    return records[config.run.jobs[-1]]
+    return list(records.values())[-1]
 
 
-def wire(config: Config, verb: str) -> Config:
+def wire(config: Config, job: str) -> Config:
     """The configuration of one job of the run: its output folder, and the folders that it reads."""
     root = Path(str(config.output))
-    planned = set(config.run.jobs)
-
-    def made_by(job: str, given: str | None) -> str | None:
-        return str(root / FOLDERS[job]) if job in planned else given
-
-    models = {
-        "lm": made_by("train-lm", config.models.lm),
-        "vae": made_by("train-vae", config.models.vae),
-        "sllm": made_by("train-sllm", config.models.sllm),
-    }
-    own = verb.removeprefix("train-")
-    if own in models:
-        models[own] = getattr(config.models, own)  # what training goes on from, not what it makes
+    steps = steps_of(config.run.jobs)
+    made: dict[str, dict[str, str]] = {"shards": {}, "model": {}, "report": {}}
+    for step in steps.values():
+        made[step.kind][step.folder] = str(root / step.folder)
+    own = STEPS[job].folder
+    models = dict(made["model"])
+    if STEPS[job].kind == "model":
+        models.pop(own, None)  # training starts from the model that is named, not from what it makes
     return config.model_copy(
         update={
-            "output": str(root / FOLDERS[verb]),
-            "shards": str(root / FOLDERS["prepare"]) if "prepare" in planned else config.shards,
+            "output": str(root / own),
+            "shards": next(iter(made["shards"].values()), config.shards),
             "models": config.models.model_copy(update=models),
         }
     )
@@ -98,8 +81,8 @@ def _figures(config: Config, records: dict[str, JobRecord]) -> list[tuple[str, s
     rows: list[tuple[str, str]] = []
     if prepare := records.get("prepare"):
         rows += corpus_summary.figures(prepare.output.path)
-    for job in ("train-lm", "train-vae", "train-sllm"):
-        if record := records.get(job):
+    for job, record in records.items():
+        if STEPS[job].kind == "model":
             rows.append((f"{job}: tokens seen", f"{record.metrics['train/tokens']:,.0f}"))
             rows.append((f"{job}: tokens/s", f"{record.metrics['train/tokens_per_second']:,.0f}"))
     if evaluation := records.get("evaluate"):
@@ -119,7 +102,7 @@ def _figures(config: Config, records: dict[str, JobRecord]) -> list[tuple[str, s
 
 
 def _notes(records: dict[str, JobRecord]) -> list[str]:
-    """What stands below the table: what was rejected, and what must be known of the figures."""
+    """The lines below the table: what was rejected, and how to read the figures."""
     notes = corpus_summary.lines(records["prepare"].output.path) if "prepare" in records else []
     if evaluation := records.get("evaluate"):
         notes += notes_of(read_report(evaluation.output.path))

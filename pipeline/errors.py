@@ -26,3 +26,8 @@ class ModelError(SllmError):
 
 class TrainingError(SllmError):
     """A training run that cannot go on: diverged, or a checkpoint that does not fit."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says; of one that says nothing, its type."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

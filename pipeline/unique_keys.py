@@ -1,8 +1,8 @@
-"""YAML and JSON in which nothing is dropped without a word: a key given twice is an error, with its line."""
+"""YAML and JSON in which a key given twice is an error with its line; the libraries drop the first silently."""
 
 import contextlib
 import json
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from json.decoder import JSONObject  # type: ignore[attr-defined]
 from json.scanner import py_make_scanner  # type: ignore[attr-defined]
 from typing import Any
@@ -32,7 +32,7 @@ class _Loader(yaml.SafeLoader):
             event = self.peek_event()
             if event.anchor in self._open:
                 raise yaml.composer.ComposerError(
-                    None, None, f"*{event.anchor} stands in what it names", event.start_mark
+                    None, None, f"*{event.anchor} is inside what it names", event.start_mark
                 )
         return super().compose_node(parent, index)
 
@@ -91,6 +91,31 @@ def read_yaml(text: str, where: str) -> Any:
         ) from error
     except (yaml.YAMLError, ValueError) as error:  # such as a date of a 13th month
         raise ConfigError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def line_of(text: str, keys: Sequence[str]) -> int | None:
+    """Line, from 1, of the value at these keys and positions, or of what is nearest around it; None for no mapping.
+
+    `text` is YAML that `read_yaml` takes.
+    """
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+    finally:
+        loader.dispose()
+    line: int | None = None
+    for key in keys:
+        if isinstance(node, MappingNode):
+            found = next((pair for pair in node.value if pair[0].value == key), None)
+            if found is None:  # merged from elsewhere (`<<`), or given by default
+                break
+            line, node = found[0].start_mark.line + 1, found[1]
+        elif isinstance(node, SequenceNode) and key.isdecimal() and int(key) < len(node.value):
+            node = node.value[int(key)]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return line
 
 
 def read_value(text: str, where: str) -> Any:
@@ -160,9 +185,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _line_of_repeated_key(text: str) -> int | None:
-    """Line in which the first object with a repeated key begins; none where it is nested too deeply to tell.
+    """Line in which the first object with a repeated key begins; none where it is nested too deeply to know.
 
-    The decoder in C does not tell, and reads deeper nesting than the one in Python.
+    The decoder in C does not say it, and reads deeper nesting than the one in Python.
     """
     starts: list[int] = []
 

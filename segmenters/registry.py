@@ -55,7 +55,7 @@ def load(name: str, **options: Any) -> Segmenter:
     try:
         segmenter = factory(**options)
     except TypeError as error:
-        raise SegmenterError(f"segmenter {name!r} does not take these options: {error}") from error
+        raise SegmenterError(f"segmenter {name!r}: {_wrong_options(factory, options, error)}") from error
     if not isinstance(segmenter, Segmenter):
         raise SegmenterError(
             f"{target} is not a segmenters.Segmenter; subclass it (see segmenters/contract.py)"
@@ -74,3 +74,13 @@ def _check_types(name: str, factory: Any, options: Mapping[str, Any]) -> None:
         if kinds <= {bool, int, float, str, type(None)} and not fits:
             wanted = " or ".join(sorted("null" if one is type(None) else one.__name__ for one in kinds))
             raise SegmenterError(f"segmenter {name!r}: option {key}={value!r} must be of type {wanted}")
+
+
+def _wrong_options(factory: Any, options: dict[str, Any], error: TypeError) -> str:
+    """What is wrong with the options, and which there are."""
+    if not dataclasses.is_dataclass(factory):
+        return f"it does not take these options: {error}"
+    known = [field.name for field in dataclasses.fields(factory) if field.init]
+    unknown = [option for option in options if option not in known]
+    wrong = f"it has no option {', '.join(map(repr, unknown))}" if unknown else str(error)
+    return f"{wrong}; its options are {', '.join(known)}" if known else f"{wrong}; it has no options"

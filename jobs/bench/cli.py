@@ -1,4 +1,4 @@
-"""`sllm bench`: ours and others' in one run."""
+"""`sllm bench`: the arguments of its verbs."""
 
 import json
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from jobs.runner.arguments import ConfigPath, Overrides, config_and_overrides, loaded
+from jobs.runner.console import answering_errors
 from pipeline.config.paths import PATH
 
 
@@ -100,3 +101,8 @@ def train(
 
     path, changes = config_and_overrides(config, overrides)
     show(loaded(path, changes), steps, reference, as_json)
+
+
+command = typer.Typer(no_args_is_help=True, add_completion=False)
+for _verb in (prepare, stream, segmenters, train):
+    command.command()(answering_errors(_verb))

@@ -51,15 +51,14 @@ def _ours(task: Task, launcher: str) -> None:
 
 
 def _sllm_job(task: Task) -> None:
-    from jobs.cli import main
+    from jobs.prepare import run
 
-    preset = Path(__file__).parents[1] / "presets" / "prepare.yaml"
-    sys.argv = [
-        *("sllm", "prepare", str(preset), f"data.inputs=[{task.file}]", f"output={task.output}"),
+    overrides = [
+        *(f"data.inputs=[{task.file}]", f"output={task.output}"),
         *(f"segmenter.name={task.segmenter}", f"tokenizer.path={task.tokenizer}"),
         *(f"prepare.num_workers={task.num_workers}", f"tracking.uri=sqlite:///{task.output}.db"),
     ]
-    main()
+    run(load_config(str(Path(__file__).parents[1] / "presets" / "prepare.yaml"), overrides))
 
 
 def _engine_alone(task: Task) -> None:

@@ -9,7 +9,7 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-from jobs.segment import read_documents
+from pipeline.corpus.document_lines import read_documents
 from pipeline.errors import ConfigError
 from segmenters.learned.training.augmentation import stripped
 from segmenters.learned.training.examples import Example, read_gold

@@ -8,7 +8,7 @@ from pathlib import Path
 import segmenters
 from jobs.bench.segmenter_peers import PEERS, Peer
 from jobs.bench.segmenter_sets import gold_sets, sources
-from jobs.segment import read_documents
+from pipeline.corpus.document_lines import read_documents
 from segmenters import Segmenter, SegmenterError
 from segmenters.contract import Ends
 from segmenters.learned.training.examples import read_gold

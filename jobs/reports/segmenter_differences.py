@@ -10,11 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.segment import build, opened_output, read_documents
-from pipeline.corpus.format_detection import HEAD_BYTES
-from pipeline.corpus.formats.json_shape import json_shape
-from pipeline.corpus.formats.lines import without_marks
-from pipeline.corpus.known_content import compression_of
+import segmenters
+from jobs.runner.output_file import opened_output
+from pipeline.corpus.compression import compression_of
+from pipeline.corpus.document_lines import read_documents
+from pipeline.corpus.format_detection import START_BYTES
+from pipeline.corpus.formats.json_layout import json_shape
+from pipeline.corpus.formats.lines import without_byte_order_marks
 from pipeline.corpus.streams import first_bytes, text_chunks
 from pipeline.errors import CorpusError
 from segmenters.contract import Ends
@@ -52,7 +54,7 @@ class Comparison:
 def compare(names: Sequence[str], source: str | Path, max_characters: int = 20_000) -> Comparison:
     """How these segmenters, with their defaults, split the start of a file: JSONL with `text`, or plain text.
 
-    Raises `ConfigError` for an unknown segmenter, `CorpusError` for a file that cannot be read.
+    Raises `SegmenterError` for an unknown segmenter, `CorpusError` for a file that cannot be read.
     """
     path = str(source)
     texts, size = list[str](), 0
@@ -61,20 +63,20 @@ def compare(names: Sequence[str], source: str | Path, max_characters: int = 20_0
         size += len(texts[-1])
         if size >= max_characters:
             break
-    return Comparison(texts, {name: build(name).split(texts) for name in names})
+    return Comparison(texts, {name: segmenters.load(name).split(texts) for name in names})
 
 
 def _texts(path: str) -> Iterable[str]:
     if Path(path).is_dir():
         raise CorpusError(f"{path} is a folder: name a file")
-    compression = compression_of(first_bytes(path, HEAD_BYTES))
-    start = next(text_chunks(path, compression), b"")[:HEAD_BYTES]
-    is_whole = len(start) < HEAD_BYTES
+    compression = compression_of(first_bytes(path, START_BYTES))
+    start = next(text_chunks(path, compression), b"")[:START_BYTES]
+    is_whole = len(start) < START_BYTES
     if ".jsonl" in Path(path).suffixes or json_shape(start.decode(errors="replace"), is_whole) == "lines":
         return (text for _, text in read_documents(path))
     data = b"".join(text_chunks(path, compression))
     try:
-        return [without_marks(data).decode()]
+        return [without_byte_order_marks(data).decode()]
     except UnicodeDecodeError as error:
         raise CorpusError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from error
 

@@ -1,1 +1,3 @@
-"""How every job runs: arguments, output folder, reuse, record, progress. Knows no verb."""
+"""How every job runs: arguments, output folder, reuse of what is finished, record, MLflow run, progress. It must
+not know which verbs there are.
+"""

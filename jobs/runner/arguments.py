@@ -10,7 +10,6 @@ import typer
 
 from pipeline.config import Config, load_config, undone
 from pipeline.config.paths import PATH, resolved_path
-from pipeline.corpus.file_names import readable_path
 from pipeline.errors import ConfigError
 
 ConfigPath = Annotated[
@@ -19,6 +18,10 @@ ConfigPath = Annotated[
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY=VALUE", help="Dotted key of the configuration and its value in YAML."),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace what an earlier run wrote to the same output.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the job's record as JSON; all else goes to stderr.")
 ]
 
 
@@ -56,6 +59,8 @@ def _readable(argument: str) -> str:
     """An argument that is no UTF-8 may only name input files, whose names have an escape for such bytes."""
     if not any("\udc80" <= character <= "\udcff" for character in argument):
         return argument
+    from pipeline.corpus.file_names import readable_path  # not at the top: its package reads Parquet
+
     if argument.startswith(("data.inputs=", "data.dev_inputs=")):
         return readable_path(argument)
     raise ConfigError(

@@ -1,4 +1,4 @@
-"""What a person sees of a training run: a bar in a terminal, a line now and then in a log."""
+"""The progress of a training run: a bar in a terminal, a line every 10 s in a log."""
 
 import sys
 import time
@@ -58,7 +58,7 @@ class TrainingProgress:
 
 
 def describe(metrics: dict[str, float]) -> str:
-    """The figures of a step on one line: nats a document token, tokens a second."""
+    """The figures of a step on one line: nats per document token, tokens/s."""
     parts = [f"nll/token {metrics['train/nll_per_token']:.3f}"]
     if "dev/nll_per_token" in metrics:
         parts.append(f"dev {metrics['dev/nll_per_token']:.3f}")

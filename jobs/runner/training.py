@@ -1,4 +1,4 @@
-"""What the three training verbs share: inputs, launcher, progress, metrics, and where the model goes."""
+"""A training job: inputs, launcher, progress, metrics, and the folder of the model."""
 
 import hashlib
 import sys
@@ -21,7 +21,7 @@ NOT_LEARNED = (
     *("log_every", "eval_every", "eval_micro_batches", "spike_deviations", "activation_checkpointing"),
     *("checkpoint_every", "checkpoint_async", "keep_checkpoints"),
 )
-"""Options of `train` that change what is told and kept, not what is learned: they may change at any time."""
+"""Options of `train` that change what is printed and kept, not what is learned: they may change at any time."""
 
 
 def run_training(
@@ -101,7 +101,7 @@ def _with_start(job: TrainingJob, config: Config, start: str | None) -> Config:
 
 
 def _check_grown(job: TrainingJob, config: Config, output: Path) -> None:
-    """Say what it means that a run gets more steps than it was started with; refuse where nothing is left of it."""
+    """Say what more steps mean for a run that was started with fewer; refuse where no checkpoint of it is left."""
     earlier = read_record(output)
     if earlier is None or earlier.job != job:
         return
@@ -112,7 +112,7 @@ def _check_grown(job: TrainingJob, config: Config, output: Path) -> None:
     last = newest(output / CHECKPOINTS_NAME)
     if last is not None:
         print(
-            f"{job}: {before} steps become {steps}; it goes on from step {Checkpoint(last).state['step']} with the "
+            f"{job}: {before} steps become {steps}; it continues from step {Checkpoint(last).state['step']} with the "
             f"learning rate of a cosine over {steps} steps, so the result is not that of a "
             f"run planned with {steps}",
             file=sys.stderr,
@@ -120,7 +120,7 @@ def _check_grown(job: TrainingJob, config: Config, output: Path) -> None:
     elif earlier.output_is_whole:
         key = f"models.{_section(job)}"
         raise ConfigError(
-            f"{output} has no checkpoint left to go on from: start from its weights with {key}={output} and another "
+            f"{output} has no checkpoint left to continue from: start from its weights with {key}={output} and another "
             "output, or train all steps anew with --force"
         )
 

@@ -53,7 +53,7 @@ class DataConfig(Section):
     @field_validator("delimiter")
     @classmethod
     def _is_one_character(cls, value: str | None) -> str | None:
-        if value == r"\t":  # as a shell hands it over
+        if value == r"\t":  # as a shell passes it
             return "\t"
         if value is not None and (len(value) != 1 or not value.isascii() or value in '"\r\n\0'):
             raise ValueError('must be one ASCII character, and neither a quote nor a line end, such as ";"')
@@ -104,7 +104,7 @@ class PrepareConfig(Section):
     num_workers: Count = 2
     """Workers that read, segment, tokenize and write: Ray actors or processes, as `launcher` says."""
     work_unit_bytes: Bytes | None = None
-    """Bytes of (uncompressed) input text in one split, the unit of work; a split makes one shard. None: a 64th
+    """Bytes of (uncompressed) input text in one work unit, which makes one shard. None: a 64th
     of the corpus, but between 2 and 64 MiB."""
     max_sentence_tokens: Count = 64
     """A longer sentence is split at its best inner place, never cut off."""

@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin
 from pydantic import ValidationError
 
 from pipeline.config.renamed import new_name
-from pipeline.config.section import Section, alternatives
+from pipeline.config.section import Section, alternatives, is_section
 
 _LONGEST_VALUE = 80
 _KINDS = (
@@ -34,16 +34,16 @@ _EXPECTED = {
 """By the first word of the type of pydantic's error."""
 
 
-def explained(error: ValidationError, root: type[Section]) -> str:
-    """All that is wrong, each with its dotted key, what was expected and what was given."""
-    by_key: dict[str, dict[str, Any]] = {}
+def explained(error: ValidationError, root: type[Section]) -> dict[tuple[str, ...], str]:
+    """All that is wrong: the keys that lead to each mistake, and what was expected and given there, in words."""
+    by_key: dict[tuple[str, ...], dict[str, Any]] = {}
     for each in error.errors(include_url=False):
-        path, section = _place(each["loc"], root)
-        key = ".".join(path)
+        path, section = _keys_of(each["loc"], root)
+        key = tuple(path)
         # Of a union's alternatives, the one that says most: a path that cannot be resolved, say.
         if key not in by_key or each["type"] == "value_error":
             by_key[key] = {**each, "path": path, "section": section}
-    return "; ".join(_explain(key, each) for key, each in by_key.items())
+    return {key: _explain(".".join(key), each) for key, each in by_key.items()}
 
 
 def plain_kind(value: Any) -> str:
@@ -68,14 +68,14 @@ def _explain(key: str, error: Mapping[str, Any]) -> str:
         return f"{key}: {error['ctx']['error']}"
     if value is None:
         return f"{key} has no value: give one, or leave the key out"
-    told: str = error["msg"].replace("Input should be", "must be").replace("Input should", "must")
+    expected: str = error["msg"].replace("Input should be", "must be").replace("Input should", "must")
     first = kind.partition("_")[0]
     if kind.endswith(("_type", "_parsing", "_from_float")) and first in _EXPECTED:
-        told = _EXPECTED[first]
+        expected = _EXPECTED[first]
         if first == "string" and not isinstance(value, list | tuple):
-            said = f"and {_shown(value)} is {plain_kind(value)} in YAML"
-            return f"{key} must be text, {said}: quote it, on a command line as {key}='\"...\"'"
-    return f"{key} {told} (got {_shown(value)})"
+            given = f"and {_shown(value)} is {plain_kind(value)} in YAML"
+            return f"{key} must be text, {given}: quote it, on a command line as {key}='\"...\"'"
+    return f"{key} {expected} (got {_shown(value)})"
 
 
 def _shown(value: Any) -> str:
@@ -84,12 +84,12 @@ def _shown(value: Any) -> str:
     return short.repr(value)
 
 
-def _place(location: tuple[int | str, ...], root: type[Section]) -> tuple[list[str], type[Section]]:
+def _keys_of(location: tuple[int | str, ...], root: type[Section]) -> tuple[list[str], type[Section]]:
     """The keys of a location, without pydantic's names for the alternatives of a union; the section it lies in."""
     path: list[str] = []
     section, kinds = root, (root,)
     for part in location:
-        inside = next((kind for kind in kinds if _is_section(kind)), None)
+        inside = next((kind for kind in kinds if is_section(kind)), None)
         if inside is not None:
             section = inside
             path.append(str(part))
@@ -106,7 +106,3 @@ def _items(kinds: tuple[Any, ...]) -> Iterator[Any]:
         arguments = [one for one in get_args(kind) if one is not Ellipsis]
         if get_origin(kind) in (tuple, list, dict) and arguments:
             yield from alternatives(arguments[-1])
-
-
-def _is_section(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Section)

@@ -29,16 +29,16 @@ class EvaluateConfig(Section):
 
 
 class GenerateConfig(Section):
-    """How text is written."""
+    """How text is generated."""
 
     prompt: str = ""
-    """Text to go on from; empty: from the start vector."""
+    """Text to continue; empty: generation starts from the start vector."""
     max_sentences: Count = 16
-    """Sentences written, at most."""
+    """Generated sentences, at most."""
     max_sentence_tokens: Count | None = None
-    """Tokens a sentence, at most; none: the limit the shards were made with."""
+    """Tokens per sentence, at most; none: the limit the shards were made with."""
     max_tokens: Count = 1024
-    """Tokens written in all, at most."""
+    """Generated tokens in all, at most."""
     temperature: float = Field(default=0.0, ge=0, le=1e3)
     """0 is greedy; else at least 0.001."""
     top_p: float = Field(default=1.0, gt=0, le=1)
@@ -50,5 +50,5 @@ class GenerateConfig(Section):
     @classmethod
     def _not_tiny(cls, value: float) -> float:
         if 0 < value < 1e-3:
-            raise ValueError("a temperature below 0.001 is no sampling: set 0")
+            raise ValueError("a temperature below 0.001 is greedy in effect: set 0")
         return value

@@ -1,4 +1,4 @@
-"""Where jobs run and what records them."""
+"""Where jobs run, and where their runs are recorded."""
 
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -111,14 +111,6 @@ class TrackingConfig(Section):
 class RunConfig(Section):
     """`sllm run`: jobs one after the other, each reading what those before it wrote."""
 
-    jobs: tuple[
-        Literal["prepare", "train-lm", "train-vae", "train-sllm", "evaluate", "generate", "compare"], ...
-    ] = (
-        "prepare",
-        "train-lm",
-        "train-vae",
-        "train-sllm",
-        "evaluate",
-        "generate",
-    )
-    """The jobs; each writes to a folder of its own below `output`."""
+    jobs: tuple[str, ...] = ()
+    """Names of the jobs, in their order; each writes to a folder of its own below `output`. None: `prepare`,
+    `train-lm`, `train-vae`, `train-sllm`, `evaluate` and `generate`."""

@@ -63,7 +63,7 @@ _PATH_OPTION = re.compile(r"(.*_)?(path|folder|file|directory|dir|weights|pipeli
 
 
 class PathError(ConfigError, ValueError):
-    """A path that cannot be meant as it stands."""
+    """A path that cannot be used as it is."""
 
 
 def is_url(path: str) -> bool:

@@ -1,7 +1,7 @@
 """What every part of the configuration tree is."""
 
 import dataclasses
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, TypeGuard, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
@@ -58,5 +58,10 @@ def alternatives(annotation: Any) -> tuple[Any, ...]:
     return (annotation,)
 
 
+def is_section(kind: Any) -> TypeGuard[type[Section]]:
+    """Whether a type is a class of sections."""
+    return isinstance(kind, type) and issubclass(kind, Section)
+
+
 def _is_collection(kind: Any) -> bool:
-    return get_origin(kind) in (tuple, dict) or (isinstance(kind, type) and issubclass(kind, Section))
+    return get_origin(kind) in (tuple, dict) or is_section(kind)

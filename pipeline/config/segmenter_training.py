@@ -21,23 +21,24 @@ class SegmenterTrainConfig(Section):
     gold: tuple[SegmenterSource, ...] = ()
     """Files with known boundaries: JSONL with `text` and `ends`, or CoNLL-U."""
     raw: tuple[SegmenterSource, ...] = ()
-    """JSONL files with `text`, for self-supervision: boundaries are the rule's, then what it saw is removed."""
+    """JSONL files with `text`, for self-supervision: boundaries are those of the rule `punctuation_v1`, and the
+    punctuation is then removed."""
     start_from: LocalPathString | None = None
     """Weights to adapt: a file, or `shipped`; none: from scratch."""
     held_out_fraction: float = Field(default=0.06, gt=0, lt=1)
     """Share of the texts of each gold file that is scored and not trained on."""
     steps: Count = 1200
-    """Optimizer steps, of 8,192 words and marks each, of the network for text with marks."""
+    """Optimizer steps of the network for punctuated text, of 8,192 words and punctuation marks each."""
     learning_rate: float = Field(default=3e-3, gt=0, le=1e12)
     """Peak learning rate of a one-cycle schedule."""
     unpunctuated_steps: Count = 2000
-    """Optimizer steps, of 8,192 words each, of the network for text without marks."""
+    """Optimizer steps of the network for unpunctuated text, of 8,192 words each."""
     unpunctuated_learning_rate: float = Field(default=2e-3, gt=0, le=1e12)
     """Its peak learning rate."""
     dropout: float = Field(default=0.3, ge=0, lt=1)
     """Dropout on the embeddings."""
     word_dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Share of words hidden in each step, so that the model does not lean on single words."""
+    """Share of words that each step replaces by an unknown word, so that the model does not depend on single words."""
     weight_decay: float = Field(default=0.1, ge=0, le=1e12)
     """AdamW weight decay, on matrices only."""
     num_threads: Count | None = None

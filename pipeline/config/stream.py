@@ -11,10 +11,10 @@ class StreamConfig(Section):
 
     block_tokens: Bytes = 2**28
     """Document tokens that are shuffled together: whole shards, in a random order, until they hold this many. It
-    bounds the plan's memory (about 0.4 bytes a token, more for tiny documents) and, of remote shards, what must be in
+    bounds the plan's memory (about 0.4 bytes per token, more for tiny documents) and, of remote shards, what must be in
     the cache at once."""
     packing_pool_windows: Count = 8192
-    """Windows that are packed together: more fill micro-batches better, and cost time to resume."""
+    """Windows that are packed together: more fill micro-batches better, and resuming takes longer."""
     weights: tuple[Share, ...] | None = Field(default=None, min_length=1)
     """Share of the tokens that each of several `shards` gives, relative to the others; none: by their size."""
     prefetch_steps: CountOrZero = 2

@@ -14,11 +14,11 @@ from pipeline.config.inference import EvaluateConfig, GenerateConfig, ModelsConf
 from pipeline.config.infrastructure import DeepSpeedConfig, RayConfig, RunConfig, TrackingConfig
 from pipeline.config.models import LmConfig, Precision, SllmConfig, TrunkConfig, VaeConfig
 from pipeline.config.paths import PathString, resolved_path
-from pipeline.config.section import Section, alternatives
+from pipeline.config.section import Section, alternatives, is_section
 from pipeline.config.segmenter_training import SegmenterTrainConfig
 from pipeline.config.stream import StreamConfig
 from pipeline.errors import ConfigError
-from pipeline.unique_keys import read_value, read_yaml
+from pipeline.unique_keys import line_of, read_value, read_yaml
 
 
 class Config(Section):
@@ -69,11 +69,14 @@ def load_config(path: str | None, overrides: list[str] | tuple[str, ...] = ()) -
     Raises `ConfigError` for a missing or broken file, for an unknown key (naming the nearest known one), and for a
     key given twice in a mapping.
     """
-    tree = {} if path is None else _read(resolved_path(path))
+    text = "" if path is None else _text_of(resolved_path(path))
+    tree = {} if path is None else _tree_of(text, path)
+    given = {}
     for override in overrides:
         key, value = _parts(override)
         _set(tree, key, read_value(value, f"override {override!r}"))
-    return _validated(tree, path or "overrides")
+        given[key] = override
+    return _validated(tree, given, path, text)
 
 
 def undone(overrides: Sequence[str]) -> list[str]:
@@ -95,10 +98,10 @@ def override(config: Config, values: Mapping[str, object]) -> Config:
     tree = config.model_dump(mode="json")
     for key, value in values.items():
         _set(tree, key, value)
-    return _validated(tree, "overrides")
+    return _validated(tree, {key: f"{key}={value}" for key, value in values.items()})
 
 
-def _read(path: str) -> dict[str, Any]:
+def _text_of(path: str) -> str:
     file = Path(path)
     if file.is_dir():
         inside = ", ".join(sorted(name.name for name in file.glob("*.y*ml"))[:3])
@@ -106,7 +109,7 @@ def _read(path: str) -> dict[str, Any]:
             f"the configuration {path} is a folder; name a YAML file{f' in it: {inside}' if inside else ''}"
         )
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        return file.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise ConfigError(
             f"cannot read the configuration {path}: there is no such file; without a file, begin with "
@@ -116,6 +119,9 @@ def _read(path: str) -> dict[str, Any]:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not valid YAML: it is not UTF-8 (byte {error.start})") from error
+
+
+def _tree_of(text: str, path: str) -> dict[str, Any]:
     tree = read_yaml(text, path)
     if tree is None:
         return {}
@@ -124,11 +130,41 @@ def _read(path: str) -> dict[str, Any]:
     return tree
 
 
-def _validated(tree: dict[str, Any], source: str) -> Config:
+def _validated(
+    tree: dict[str, Any], overrides: Mapping[str, str], path: str | None = None, text: str = ""
+) -> Config:
+    """The configuration that `tree` is. Raises `ConfigError` that names, for each mistake, the override or the line of
+    the file `path`, whose content is `text`, with the mistake."""
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"{source}: {explained(error, Config)}") from error
+        mistakes = explained(error, Config)
+    in_file = _mistakes_in(_tree_of(text, path)) if path is not None and overrides else mistakes
+    said: dict[str, list[str]] = {}
+    for keys, what in mistakes.items():
+        blamed = _overrides_at(".".join(keys), overrides, keys in in_file)
+        line = None if blamed or path is None else line_of(text, keys)
+        where = blamed or ("the configuration" if path is None else path)
+        said.setdefault(where if line is None else f"{where}, line {line}", []).append(what)
+    raise ConfigError("; ".join(f"{where}: {'; '.join(each)}" for where, each in said.items()))
+
+
+def _mistakes_in(tree: dict[str, Any]) -> dict[tuple[str, ...], str]:
+    try:
+        Config.model_validate(tree)
+    except ValidationError as error:
+        return explained(error, Config)
+    return {}
+
+
+def _overrides_at(key: str, overrides: Mapping[str, str], is_in_file: bool) -> str:
+    """The overrides that a mistake at `key` comes from; none where the file alone has it too."""
+    above = [given for name, given in overrides.items() if f"{key}.".startswith(f"{name}.")]
+    below = [given for name, given in overrides.items() if name.startswith(f"{key}.") or not key]
+    blamed = above[-1:] or ([] if is_in_file else below)
+    return (
+        ("override " if len(blamed) == 1 else "overrides ") + ", ".join(map(repr, blamed)) if blamed else ""
+    )
 
 
 def _parts(override: str) -> tuple[str, str]:
@@ -146,7 +182,7 @@ def _keys(section: type[Section], prefix: str = "") -> Iterator[str]:
     for name, field in section.model_fields.items():
         yield prefix + name
         for kind in alternatives(field.annotation):
-            if isinstance(kind, type) and issubclass(kind, Section):
+            if is_section(kind):
                 yield from _keys(kind, f"{prefix}{name}.")
 
 

@@ -1,10 +1,14 @@
-"""The corpus: inputs -> sources (files) -> surveys (digest, where to cut) -> splits -> documents."""
+"""The corpus: inputs -> sources (files) -> surveys (digests, pieces) -> work units -> documents and rejections.
 
-from pipeline.corpus.formats.python_docs import python_docs
-from pipeline.corpus.formats.readers import Document, Rejection, WorkUnitReader
-from pipeline.corpus.sources import PYTHON_DOCS, Source, find_sources
-from pipeline.corpus.survey import Piece, Survey, survey, survey_all
-from pipeline.corpus.work_units import WorkUnit, plan_work_units
+Does not know tokens, shards or models, nor where the work runs.
+"""
+
+from pipeline.corpus.documents import Document, Rejection
+from pipeline.corpus.inputs import PYTHON_DOCS, find_sources
+from pipeline.corpus.python_docs import python_docs
+from pipeline.corpus.source import Piece, Source, Survey
+from pipeline.corpus.survey import survey, survey_all
+from pipeline.corpus.work_units import WorkUnit, WorkUnitReader, choose_work_unit_bytes, plan_work_units
 
 __all__ = [
     "PYTHON_DOCS",
@@ -15,6 +19,7 @@ __all__ = [
     "Survey",
     "WorkUnit",
     "WorkUnitReader",
+    "choose_work_unit_bytes",
     "find_sources",
     "plan_work_units",
     "python_docs",

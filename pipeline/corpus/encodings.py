@@ -1,12 +1,14 @@
-"""Text of other encodings than UTF-8, made into UTF-8 as it is read."""
+"""Encodings: whether bytes are text, and text of other encodings made into UTF-8 as it is read."""
 
 import codecs
+import re
 from collections.abc import Iterator
 
 from pipeline.errors import CorpusError
 
 UTF8 = "utf-8"
-_MARKS = {
+_CONTROL = re.compile(r"[\x00-\x07\x0e-\x1a\x1c\x1d\x1f]")
+_BYTE_ORDER_MARKS = {
     b"\xff\xfe\0\0": "utf-32",
     b"\0\0\xfe\xff": "utf-32",
     b"\xff\xfe": "utf-16",
@@ -17,7 +19,7 @@ _MARKS = {
 def transcoded(chunks: Iterator[bytes], encoding: str, path: str) -> Iterator[bytes]:
     """The text of `chunks` as UTF-8; what is none in `encoding` becomes the byte 0xff, which is no UTF-8 either.
 
-    Raises `CorpusError`, naming `path`, where the encoding can go on no more.
+    Raises `CorpusError`, naming `path`, where the rest cannot be decoded.
     """
     if encoding == UTF8:
         yield from chunks
@@ -32,8 +34,27 @@ def transcoded(chunks: Iterator[bytes], encoding: str, path: str) -> Iterator[by
 
 
 def other_encoding(start: bytes) -> str | None:
-    """The encoding whose byte order mark stands at the start; None for UTF-8 or where there is none."""
-    return next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
+    """The encoding whose byte order mark the bytes begin with; None for UTF-8 or where there is no mark."""
+    return next((name for mark, name in _BYTE_ORDER_MARKS.items() if start.startswith(mark)), None)
+
+
+def is_text(head: bytes) -> bool:
+    """Whether the bytes are UTF-8, perhaps cut off, without control characters that texts do not have."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return not _CONTROL.search(text)
+
+
+def utf16_without_byte_order_mark(head: bytes) -> str | None:
+    """The encoding of UTF-16 without a byte order mark, of text that is mostly ASCII: each other byte is zero."""
+    pairs = head[: len(head) // 2 * 2]
+    zeros = (pairs[0::2].count(0), pairs[1::2].count(0))
+    if len(pairs) < 8 or max(zeros) < 0.7 * len(pairs) / 2 or min(zeros) > 0:
+        return None
+    encoding = "utf-16-le" if zeros[1] else "utf-16-be"
+    return None if _CONTROL.search(pairs.decode(encoding, errors="replace")) else encoding
 
 
 def _bad_byte(error: UnicodeError) -> tuple[str | bytes, int]:

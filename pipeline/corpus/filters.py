@@ -1,4 +1,4 @@
-"""Optional steps that drop documents: by length, by language, and those whose text stood in the corpus before.
+"""Optional steps that drop documents: by length, by language, or because they repeat an earlier one.
 
 A filter judges one document by itself. A deduplicator looks at all: a first pass makes a short signature of each
 document, one decision over all signatures, in the order of the corpus, says which are repetitions (the first
@@ -62,7 +62,7 @@ class Length(Filter):
 
 @dataclasses.dataclass(frozen=True)
 class Language(Filter):
-    """Keeps documents in some languages, as `py3langid` tells them (97 languages, by the first characters)."""
+    """Keeps documents in some languages, as `py3langid` classifies them (97 languages, by the first characters)."""
 
     languages: Sequence[str]
     """ISO 639-1 codes of those that stay."""
@@ -70,10 +70,10 @@ class Language(Filter):
     """Looked at, from the start of a document."""
 
     def __post_init__(self) -> None:
-        known = set(_language_identifier().labels)
-        unknown = sorted(set(self.languages) - known)
+        available = set(_language_identifier().labels)
+        unknown = sorted(set(self.languages) - available)
         if unknown or not self.languages:
-            raise ConfigError(f"the language filter knows {', '.join(sorted(known))}; not {unknown}")
+            raise ConfigError(f"the language filter has {', '.join(sorted(available))}; not {unknown}")
 
     def objection(self, text: str) -> str | None:
         """See `Filter`."""
@@ -157,7 +157,7 @@ def build_filters(configs: Sequence[FilterConfig]) -> dict[str, Filter | Dedupli
         kind: Any = FILTERS[config.name]
         unknown = [key for key in config.options if key not in inspect.signature(kind).parameters]
         if config.name in built:
-            raise ConfigError(f"data.filters: {config.name} stands there twice: write all its options in one")
+            raise ConfigError(f"data.filters: {config.name} is named twice: write all its options in one")
         try:
             if unknown:
                 raise TypeError(f"it has no option {unknown[0]!r}")

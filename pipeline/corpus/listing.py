@@ -1,19 +1,14 @@
-"""The files that an input names: one file, those of a folder, or those of a glob; on this machine or at a URL."""
+"""The files that an input of this machine names: one file, those of a folder, or those of a glob."""
 
 import fnmatch
 import functools
-import html
 import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
-
-import fsspec
 
 from pipeline.corpus.file_names import local_path, readable_path
-from pipeline.corpus.streams import is_url, is_web
 from pipeline.errors import CorpusError
 
 
@@ -26,7 +21,7 @@ class FoundFile:
     name: str
     """Relative to the input, with `/` between parts."""
     size: int | None
-    """Bytes as stored; None where the place does not tell."""
+    """Bytes as stored; None where it is not known before reading."""
     real: str
     """Equal for two paths of one file."""
 
@@ -42,35 +37,8 @@ class Listing:
     """Names of what is not read, by reason."""
 
 
-def list_input(given: str) -> Listing:
-    """The files of one input, by name; hidden ones are left out.
-
-    Raises `CorpusError` where there are none, for a link to nothing, and for what cannot be listed.
-    """
-    try:
-        if given.startswith(("file://", "local://")):
-            given = given.partition("://")[2]
-        if is_web(given.lower()):
-            scheme, colon, rest = given.partition(":")
-            # fsspec takes `::` for the end of one URL and the start of another, in a query too.
-            given = scheme.lower() + colon + rest.replace("::", "%3A%3A")
-        listing = _list_url(given) if is_url(given) else _list_local(given)
-    except CorpusError:
-        raise
-    except FileNotFoundError as error:
-        raise CorpusError(f"input {given!r}: there is no such file") from error
-    except Exception as error:  # of whatever the place is: file systems, web clients, object stores
-        raise CorpusError(f"input {given!r} cannot be listed: {error}") from error
-    listing.files = [
-        file for file in listing.files if not any(part.startswith(".") for part in file.name.split("/"))
-    ]
-    listing.files.sort(key=lambda file: file.path)
-    if not listing.files and not listing.left_out:
-        raise CorpusError(f"input {given!r}: there is no such file, and no file in a folder of that name")
-    return listing
-
-
-def _list_local(given: str) -> Listing:
+def list_local(given: str) -> Listing:
+    """The files that a path of this machine, or a glob, names. Raises `CorpusError` for what cannot be read."""
     # Absolute, so that it means the same in every process.
     literal = Path(given).expanduser().absolute()
     path = literal if os.path.lexists(literal) else local_path(given).expanduser().absolute()
@@ -112,7 +80,7 @@ class _Walk:
 
     def listing(self) -> Listing:
         self._walk(self._root, ())
-        # What lies there itself keeps its name; then come links, in the order of their names.
+        # Files of the folder itself keep their names; then come links, in the order of their names.
         while self._links:
             self._links.sort(reverse=True)
             self._walk(*self._links.pop())
@@ -145,7 +113,7 @@ class _Walk:
 
     def _enter(self, entry: Path, parts: tuple[str, ...]) -> Iterator[tuple[Path, tuple[str, ...]]]:
         """Note a file or a link; yield a folder to walk."""
-        fits = self._pattern is None or _fits(parts, self._pattern)
+        fits = self._pattern is None or matches_glob(parts, self._pattern)
         if any(part.startswith(".") for part in parts):
             return
         try:
@@ -158,7 +126,7 @@ class _Walk:
             return
         is_link = entry.is_symlink()
         if stat.S_ISDIR(mode):
-            if self._pattern is None or _fits(parts, self._pattern, as_prefix=True):
+            if self._pattern is None or matches_glob(parts, self._pattern, as_prefix=True):
                 if is_link:
                     self._links.append((entry, parts))
                 else:
@@ -190,119 +158,12 @@ def _name(parts: tuple[str, ...]) -> str:
 
 
 @functools.lru_cache(maxsize=2**16)
-def _fits(parts: tuple[str, ...], pattern: tuple[str, ...], as_prefix: bool = False) -> bool:
+def matches_glob(parts: tuple[str, ...], pattern: tuple[str, ...], as_prefix: bool = False) -> bool:
     """Whether a name fits a glob, part by part; `as_prefix`: whether something below it may."""
     if not pattern:
         return not parts
     if not parts:
         return as_prefix or all(part == "**" for part in pattern)
     if pattern[0] == "**":
-        return _fits(parts, pattern[1:], as_prefix) or _fits(parts[1:], pattern, as_prefix)
-    return fnmatch.fnmatchcase(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:], as_prefix)
-
-
-def _list_url(given: str) -> Listing:
-    if is_web(given):
-        return _list_web(given)
-    file_system, root = fsspec.core.url_to_fs(given)
-    chain = given.partition("::")[2]
-
-    def found(paths: dict[str, dict[str, object]], base: str) -> Listing:
-        files = []
-        left_out: dict[str, list[str]] = {}
-        for path, info in paths.items():
-            name = path.lstrip("/").removeprefix(base.lstrip("/")).lstrip("/")
-            if not name:
-                continue  # the marker of the folder itself
-            if name.endswith("/"):
-                left_out.setdefault("folder marker", []).append(name)
-            elif info.get("type", "file") == "file":
-                size = info.get("size")
-                url = file_system.unstrip_protocol(path) + (f"::{chain}" if chain else "")
-                files.append(FoundFile(url, name, size if isinstance(size, int) else None, url))
-            elif info.get("type") == "directory" and "**" not in root:
-                left_out.setdefault("folder that the glob fits", []).append(name)
-        return Listing(files, False, left_out)
-
-    if file_system.isdir(root):
-        base = root.rstrip("/")
-        return found(file_system.find(base, detail=True), base)
-    plain = root.partition("?")[0] if "*" not in root else root
-    if "versionid=" in root.removeprefix(plain).lower():
-        raise CorpusError(
-            f"input {given!r}: the newest version alone is read; take the query off, or fetch the file"
-        )
-    for key in dict.fromkeys((root, plain)):
-        if file_system.isfile(key):
-            name = plain.rstrip("/").rpartition("/")[2]
-            size = file_system.info(key).get("size")
-            url = (
-                given if key == root else file_system.unstrip_protocol(key) + (f"::{chain}" if chain else "")
-            )
-            return Listing([FoundFile(url, name, size, url)], True)
-    if not any(character in root for character in "*?["):
-        return Listing([], False)
-    parts = root.split("/")
-    fixed = next(i for i, part in enumerate(parts) if any(c in part for c in "*?["))
-    base = "/".join(parts[:fixed])
-    fitting = file_system.glob(root, detail=True)
-    if not any(
-        info.get("type", "file") == "file" and not path.endswith("/") for path, info in fitting.items()
-    ):
-        # Folders alone: their files are meant, as in a listing of this machine.
-        fitting = {
-            path: info
-            for folder in sorted(fitting)
-            for path, info in file_system.find(folder.rstrip("/"), detail=True).items()
-        }
-    return found(fitting, base)
-
-
-def _list_web(given: str) -> Listing:
-    file_system, _ = fsspec.core.url_to_fs(given)
-    parts = urlsplit(given)
-    if "*" in parts.path:
-        before = given.partition("*")[0].rpartition("/")[0] + "/"
-        pattern = tuple(parts.path.removeprefix(urlsplit(before).path).split("/"))
-        files = [file for file in _crawl(file_system, before) if _fits(tuple(file.name.split("/")), pattern)]
-        return Listing(files, False)
-    if parts.path.endswith("/") or not parts.path:
-        return Listing(list(_crawl(file_system, given)), False)
-    info = file_system.info(given)
-    last = parts.path.rpartition("/")[2]
-    if str(info.get("mimetype", "")).startswith("text/html") and "." not in last:
-        files = list(_crawl(file_system, f"{_without_query(given)}/"))
-        if files:
-            return Listing(files, False)
-    size = info.get("size")
-    return Listing([FoundFile(given, _unquoted(last), size if isinstance(size, int) else None, given)], True)
-
-
-def _crawl(file_system: fsspec.AbstractFileSystem, root: str) -> Iterator[FoundFile]:
-    """The files that the index pages at and below a folder's URL link to."""
-    root = _without_query(root).rstrip("/") + "/"
-    todo, seen = [root], {root}
-    while todo:
-        folder = todo.pop()
-        for entry in file_system.ls(folder, detail=True):
-            link = html.unescape(entry["name"]).replace("/./", "/").partition("#")[0]
-            url = _without_query(link)  # pages link to themselves with a query, to sort
-            if url in seen or not url.startswith(folder) or ":" in url[len(root) :].split("/")[0]:
-                continue
-            seen.add(url)
-            if url.endswith("/"):
-                todo.append(url)
-            else:
-                yield FoundFile(link, _unquoted(url.removeprefix(root)), None, link)
-
-
-def _without_query(url: str) -> str:
-    return url.partition("#")[0].partition("?")[0]
-
-
-def _unquoted(name: str) -> str:
-    """A URL's name as the file is called where it lies."""
-    try:
-        return "/".join(unquote(part, errors="strict") for part in name.split("/"))
-    except UnicodeDecodeError:
-        return name
+        return matches_glob(parts, pattern[1:], as_prefix) or matches_glob(parts[1:], pattern, as_prefix)
+    return fnmatch.fnmatchcase(parts[0], pattern[0]) and matches_glob(parts[1:], pattern[1:], as_prefix)

@@ -1,22 +1,14 @@
 """Bytes of a file: local or fsspec URL, plain or compressed, in order or a range of them."""
 
-import bz2
-import lzma
-import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, Literal, cast
+from typing import BinaryIO, cast
 
 import fsspec
-import pyarrow as pa
-import zstandard
 
+from pipeline.corpus.compression import CHUNK_BYTES, Compression, decompressed
 from pipeline.corpus.encodings import UTF8, transcoded
 from pipeline.corpus.file_names import local_path
 from pipeline.errors import CorpusError
-
-Compression = Literal["", "gzip", "zstd", "bz2", "xz", "lz4"]
-
-CHUNK_BYTES = 2**20
 
 
 def is_url(path: str) -> bool:
@@ -99,7 +91,7 @@ def stamp(path: str) -> str:
 
 
 def stored_bytes(path: str) -> int:
-    """Size of the file as it is stored; 0 where the place does not tell."""
+    """Size of the file as it is stored; 0 where a server does not say it."""
     try:
         if not is_url(path):
             return local_path(path).stat().st_size
@@ -129,94 +121,6 @@ def text_chunks(
                 yield chunk
 
         yield from decompressed(stored(), compression, path)
-
-
-def decompressed(stored: Iterator[bytes], compression: Compression, path: str) -> Iterator[bytes]:
-    """The text in compressed bytes: of one stream (member, frame) or of several, one after the other.
-
-    Raises `CorpusError`, naming `path`, where they are damaged or end too early.
-    """
-    done = 0
-    try:
-        for chunk in _lz4_text(stored) if compression == "lz4" else _text(stored, compression):
-            done += len(chunk)
-            if chunk:
-                yield chunk
-    except (EOFError, zlib.error, zstandard.ZstdError, lzma.LZMAError, OSError) as error:
-        if isinstance(error, EOFError):
-            raise CorpusError(
-                f"input {path!r} is truncated: its {compression} data stops after {done} bytes of text; "
-                f"fetch or make it again"
-            ) from error
-        raise CorpusError(
-            f"input {path!r} is damaged after {done} bytes of text: {error}; fetch or make it again"
-        ) from error
-
-
-def _text(stored: Iterator[bytes], compression: Compression) -> Iterator[bytes]:
-    """Raises `EOFError` where the last stream has no end."""
-    decoder: Any = None
-    pending = b""
-    is_first = True
-    while True:
-        if not pending and getattr(decoder, "needs_input", True):
-            pending = next(stored, b"")
-            if not pending:
-                break
-        if decoder is None:
-            # gzip and xz allow zero bytes after a stream.
-            if compression in ("gzip", "xz") and not is_first:
-                pending = pending.lstrip(b"\0")
-            if not pending:
-                continue
-            decoder, is_first = _decoder(compression), False
-        # A few bytes of bzip2 or xz may hold gigabytes: they come in parts.
-        bound = (CHUNK_BYTES,) if compression in ("bz2", "xz") else ()
-        chunk = decoder.decompress(pending, *bound)
-        pending = b""
-        if decoder.eof:
-            pending, decoder = decoder.unused_data, None
-        yield chunk
-    if decoder is not None:
-        raise EOFError
-
-
-def _decoder(compression: Compression) -> Any:
-    if compression == "gzip":
-        return zlib.decompressobj(wbits=31)
-    if compression == "bz2":
-        return bz2.BZ2Decompressor()
-    if compression == "xz":
-        return lzma.LZMADecompressor()
-    return zstandard.ZstdDecompressor(max_window_size=2**31).decompressobj()
-
-
-def _lz4_text(stored: Iterator[bytes]) -> Iterator[bytes]:
-    """Raises `EOFError` where the last frame has no end."""
-    stream = pa.CompressedInputStream(pa.PythonFile(_Readable(stored), "r"), "lz4")
-    try:
-        while chunk := stream.read(CHUNK_BYTES // 16):
-            yield chunk
-    except OSError as error:
-        raise EOFError if "Truncated" in str(error) else error from error
-
-
-class _Readable:
-    """What `pyarrow` reads from: chunks, as a file."""
-
-    closed = False
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._left = b""
-
-    def read(self, size: int) -> bytes:
-        chunk = self._left or next(self._chunks, b"")
-        self._left = chunk[size:]
-        return chunk[:size]
-
-    def close(self) -> None:
-        self.closed = True
 
 
 class RangeReader:

@@ -1,23 +1,22 @@
-"""The unit of work: a few pieces of files, made into one shard."""
+"""Work units: a few pieces of files each, made into one shard; how they are planned and how they are read."""
 
-import hashlib
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pipeline.config import DataConfig
-from pipeline.corpus.sources import Source
-from pipeline.corpus.streams import stored_bytes
-from pipeline.corpus.survey import Piece, Survey
+from pipeline.corpus.documents import Document, Rejection
+from pipeline.corpus.formats.table import FORMATS
+from pipeline.corpus.source import Piece, Source, Survey
+from pipeline.corpus.streams import RangeReader, stamp
+from pipeline.errors import CorpusError
 
 TYPICAL_COMPRESSION = 4
 """Text over gzip or zstd of it."""
-_MADE_ID = re.compile(r"#\d+@[0-9a-f]{12}\Z")
 
 
 @dataclass(frozen=True)
 class WorkUnitPart:
-    """One piece of a split, with what its file was when the split was planned."""
+    """One piece of a work unit, with what its file was when the work unit was planned."""
 
     piece: Piece
     sha256: str
@@ -37,7 +36,7 @@ class WorkUnit:
         return sum(part.piece.num_bytes for part in self.parts)
 
     def inputs(self) -> list[dict[str, str | int]]:
-        """What the split is made of, without the place where it lies."""
+        """What the work unit is made of, the same for any location of the corpus."""
         return [
             {
                 "name": part.piece.source.name,
@@ -49,17 +48,45 @@ class WorkUnit:
         ]
 
 
+class WorkUnitReader:
+    """Reads work units; of a compressed file it keeps the position, so the next one need not start over."""
+
+    def __init__(self, data: DataConfig) -> None:
+        self._data = data
+        self._ranges: RangeReader | None = None
+
+    def read(self, work_unit: WorkUnit) -> Iterator[Document | Rejection]:
+        """Documents and rejections of the work unit, in the order of the files.
+
+        Raises `CorpusError` for a file that has changed since the work unit was planned.
+        """
+        for part in work_unit.parts:
+            source = part.piece.source
+            if part.stamp and stamp(source.path) != part.stamp:
+                raise CorpusError(f"input {source.path!r} changed after work on it began; run again")
+            yield from FORMATS[source.format].read(part.piece, self._data, self._chunks(part.piece))
+            if part.stamp and stamp(source.path) != part.stamp:
+                raise CorpusError(f"input {source.path!r} changed while it was read; run again")
+
+    def _chunks(self, piece: Piece) -> Iterator[bytes]:
+        """The bytes of a piece; nothing is opened before the first one is asked for."""
+        source = piece.source
+        if self._ranges is None or self._ranges.path != source.path:
+            self._ranges = RangeReader(source.path, source.compression, self._data.encoding)
+        yield from self._ranges.chunks(piece.start, piece.end)
+
+
 def choose_work_unit_bytes(sources: Iterable[Source]) -> int:
-    """A 64th of the corpus, as far as file sizes tell, but between 2 and 64 MiB."""
+    """A 64th of the corpus, as far as file sizes are known, but between 2 and 64 MiB."""
     total = 0
     for source in sources:
-        size = 0 if source.format == "datasets" else stored_bytes(source.path)
+        size = FORMATS[source.format].stored_bytes(source)
         total += size * TYPICAL_COMPRESSION if source.compression else size
     return min(max(total // 64, 2 * 2**20), 64 * 2**20)
 
 
 def plan_work_units(surveys: Iterable[Survey], data: DataConfig, work_unit_bytes: int) -> list[WorkUnit]:
-    """Splits in the order of the files; small files share one. A pure function of its arguments.
+    """Work units in the order of the files; small files share one. A pure function of its arguments.
 
     `data.max_bytes` ends `data.inputs` with the piece that reaches it; `data.dev_inputs` are read whole.
     """
@@ -91,29 +118,3 @@ def _group(parts: Iterable[WorkUnitPart], work_unit_bytes: int) -> Iterator[tupl
         size += part.piece.num_bytes
     if group:
         yield tuple(group)
-
-
-def id_hash(doc_id: str) -> int:
-    """A 64-bit hash of a document id, evenly spread."""
-    return int.from_bytes(hashlib.blake2b(doc_id.encode(), digest_size=8).digest(), "little")
-
-
-def made_id(name: str, row: int, text: bytes) -> tuple[str, int]:
-    """The id of a document that brings none, and the 64-bit hash of its text (UTF-8).
-
-    Neither depends on where the corpus lies, nor on what else is in it.
-    """
-    digest = hashlib.blake2b(text, digest_size=8)
-    # A name that is not UTF-8 holds lone surrogates.
-    shown = name.encode(errors="backslashreplace").decode()
-    return f"{shown}#{row}@{digest.hexdigest()[:12]}", int.from_bytes(digest.digest(), "little")
-
-
-def has_made_form(doc_id: str) -> bool:
-    """Whether it looks as `made_id` makes them."""
-    return _MADE_ID.search(doc_id) is not None
-
-
-def is_dev_document(hashed: int, dev_fraction: float) -> bool:
-    """Whether the document with this hash of its own id, or of its text, goes to the dev split."""
-    return hashed < dev_fraction * 2.0**64

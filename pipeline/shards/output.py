@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from pipeline.corpus import Rejection
-from pipeline.corpus.work_units import has_made_form, id_hash
+from pipeline.corpus.documents import has_made_form, id_hash
 from pipeline.errors import ShardError
 from pipeline.output_files import RECORD_NAME, half_written, is_of_job
 from pipeline.shards.format import OWN_IDS_LIKE_MADE, REJECTED

@@ -12,8 +12,8 @@ from typing import Protocol, TypeVar
 
 from pipeline.config import Config
 from pipeline.corpus import Document, WorkUnit, WorkUnitReader, plan_work_units
+from pipeline.corpus.documents import is_dev_document
 from pipeline.corpus.filters import build_filters
-from pipeline.corpus.work_units import is_dev_document
 from pipeline.shards.duplicates import deduplicators, find_duplicates, repeated_id_hashes
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.materials import Materials, no_document

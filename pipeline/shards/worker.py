@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 import segmenters
 from pipeline.config import Config, DataConfig
 from pipeline.corpus import Document, Rejection, WorkUnit, WorkUnitReader
+from pipeline.corpus.documents import has_made_form, is_dev_document
 from pipeline.corpus.filters import Filter, Signatures, build_filters
-from pipeline.corpus.work_units import has_made_form, is_dev_document
 from pipeline.errors import ConfigError, ShardError
 from pipeline.shards.duplicates import deduplicators
 from pipeline.shards.format import OWN_IDS_LIKE_MADE, SplitName

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 from jobs.lineage import _tree, walk_back
-from jobs.runner.output_folder import LocalPlace
+from jobs.runner.local_output import LocalOutputFolder
 from pipeline.config import Config
 from pipeline.lineage import (
     RECORD_NAME,
@@ -45,7 +45,7 @@ def test_a_record_is_read_or_refused(fuzz):
     outside = fuzz.folder / "precious"
     outside.write_text("kept")
     whole = record_text(record(folder, [Artifact("corpus", "/c/a.jsonl", "ef" * 32)])).encode()
-    place = LocalPlace(str(folder), "model")
+    output = LocalOutputFolder(str(folder), "model")
 
     def check(content):
         found = parse_record(content, str(folder))
@@ -54,8 +54,8 @@ def test_a_record_is_read_or_refused(fuzz):
         (folder / "tokenizer").mkdir(parents=True, exist_ok=True)
         for name in ("manifest.json", "tokenizer/tokenizer.json"):
             (folder / name).write_text("abc")
-        assert found.output_is_whole in (True, False) and place.is_whole(found) == found.output_is_whole
-        place.remove(found, found.inputs)
+        assert found.output_is_whole in (True, False) and output.is_whole(found) == found.output_is_whole
+        output.remove(found, found.inputs)
         assert outside.read_text() == "kept"
 
     fuzz("job record", lambda rng: damaged(rng, whole), check)

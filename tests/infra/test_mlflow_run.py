@@ -8,15 +8,8 @@ import pytest
 
 from infra import mlflow_metrics
 from infra.mlflow_metrics import MetricsLogger
-from infra.mlflow_run import (
-    attach,
-    check_server,
-    check_store,
-    client_of,
-    resolve_experiment,
-    resolve_uri,
-    start_run,
-)
+from infra.mlflow_run import attach, start_run
+from infra.mlflow_store import check_server, check_store, client_of, resolve_experiment, resolve_uri
 from pipeline.config import TrackingConfig
 from pipeline.errors import ConfigError
 from pipeline.lineage import Artifact
@@ -78,7 +71,7 @@ def test_metrics_outlive_a_store_that_is_away_for_a_while(run, monkeypatch, capl
     logger.log_metrics({"loss": 1.0}, 1)
     logger.close()
     assert steps_of(run, "loss") == [(1, 1.0)]
-    assert caplog.text.count("metrics wait") == 1
+    assert caplog.text.count("metrics are kept until it can") == 1
 
 
 def test_what_waits_for_a_store_is_bounded(monkeypatch, caplog):
@@ -116,7 +109,7 @@ def test_a_store_that_is_gone_costs_training_no_time(answers, monkeypatch, caplo
     assert "2000 metric values" in caplog.text
 
 
-def test_a_server_that_refuses_is_told_in_one_line():
+def test_a_server_that_refuses_is_an_error_of_one_line():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(ConfigError, match="cannot be used") as caught:
@@ -214,17 +207,17 @@ def test_a_store_that_cannot_be_used_is_named_without_its_password(tmp_path):
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_file_that_is_no_store_is_told_at_once(tmp_path, monkeypatch):
+def test_a_file_that_is_no_store_is_refused_at_once(tmp_path, monkeypatch):
     (tmp_path / "text.db").write_text("This is some text and no database. " * 100)
     (tmp_path / "mine.db").touch()
     monkeypatch.setattr("os.access", lambda path, mode: not str(path).endswith("mine.db"))
     begun = time.monotonic()
-    for name, told in (
+    for name, message in (
         ("", "it is a folder; name a file in it"),
         ("text.db", "file is not a database"),
         ("mine.db", "cannot be written; allow it"),
     ):
-        with pytest.raises(ConfigError, match=rf"the MLflow store .*cannot be used: .*{told}"):
+        with pytest.raises(ConfigError, match=rf"the MLflow store .*cannot be used: .*{message}"):
             check_store(TrackingConfig(uri=f"sqlite:///{tmp_path / name}"))
     assert time.monotonic() - begun < 10
 

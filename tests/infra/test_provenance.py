@@ -1,7 +1,7 @@
 from infra.provenance import code_versions, git_commit, ray_job_tags
 
 
-def test_a_submitted_job_is_told_its_commit(monkeypatch):
+def test_a_submitted_job_has_its_commit_from_the_environment(monkeypatch):
     monkeypatch.setenv("SLLM_GIT_COMMIT", "c0ffee")
     assert git_commit() == "c0ffee" and code_versions()["git"] == "c0ffee"
 

@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from infra import submission
-from infra.mlflow_run import client_of
+from infra.mlflow_store import client_of
 from infra.submission import SubmissionError, submit
+from infra.submitted_files import submitted_files
+from jobs.runner.console import say
 from pipeline.config import load_config
 from pipeline.errors import ConfigError
 from pipeline.lineage import read_record
@@ -184,13 +186,13 @@ def test_interrupt_stops_the_job(cluster, tracking_uri, tmp_path):
     assert record is not None and client_of(tracking_uri).get_run(record.run_id).info.status == "KILLED"
 
 
-def test_a_wrong_token_is_said_in_one_line(cluster, tmp_path):
+def test_a_wrong_token_is_an_error_of_one_line(cluster, tmp_path):
     (tmp_path / "token").write_text("f" * 64)
     arguments = ["prepare", f"output={tmp_path}", f"tracking.uri=sqlite:///{tmp_path}/m.db"]
     job = cluster.sllm(*arguments, "--submit", cluster.address, RAY_AUTH_TOKEN_PATH=str(tmp_path / "token"))
     _, stderr = job.communicate(timeout=180)
     assert job.returncode == 1
-    assert "does not let us in" in stderr and "RAY_AUTH_TOKEN" in stderr
+    assert "refuses the token" in stderr and "RAY_AUTH_TOKEN" in stderr
     assert "Traceback" not in stderr
 
 
@@ -207,10 +209,10 @@ def test_a_wrong_token_is_said_in_one_line(cluster, tmp_path):
 def test_a_path_that_only_this_machine_has_is_refused(override, tmp_path):
     config = load_config(None, ["tracking.uri=https://mlflow", override])
     with pytest.raises(ConfigError, match=override.split("=")[0].replace(".", r"\.")):
-        submit("http://127.0.0.1:1", "prepare", None, [], config, folder=tmp_path)
+        submit("http://127.0.0.1:1", "prepare", None, [], config, say, folder=tmp_path)
 
 
-def test_hub_names_and_urls_may_travel(tmp_path, monkeypatch):
+def test_hub_names_and_urls_are_accepted(tmp_path, monkeypatch):
     monkeypatch.setattr(submission, "_client", lambda _address: (_ for _ in ()).throw(OSError("reached")))
     changes = [
         "tokenizer.path=gpt2",
@@ -219,18 +221,20 @@ def test_hub_names_and_urls_may_travel(tmp_path, monkeypatch):
     ]
     config = load_config(None, ["tracking.uri=https://mlflow", "output=/shared/x", *changes])
     with pytest.raises(SubmissionError, match="reached"):
-        submit("http://127.0.0.1:1", "prepare", None, [], config, folder=tmp_path)
+        submit("http://127.0.0.1:1", "prepare", None, [], config, say, folder=tmp_path)
     (tmp_path / "gpt2").mkdir()
     with pytest.raises(ConfigError, match=r"tokenizer\.path=gpt2"):
-        submit("http://127.0.0.1:1", "prepare", None, [], config, folder=tmp_path)
+        submit("http://127.0.0.1:1", "prepare", None, [], config, say, folder=tmp_path)
 
 
-def test_a_configuration_outside_the_folder_cannot_travel(tmp_path):
+def test_a_configuration_outside_the_folder_is_refused(tmp_path):
     (tmp_path / "c.yaml").write_text("")
     (tmp_path / "code").mkdir()
     config = load_config(None, ["tracking.uri=https://mlflow"])
     with pytest.raises(ConfigError, match="lies outside"):
-        submit("http://127.0.0.1:1", "run", str(tmp_path / "c.yaml"), [], config, folder=tmp_path / "code")
+        submit(
+            "http://127.0.0.1:1", "run", str(tmp_path / "c.yaml"), [], config, say, folder=tmp_path / "code"
+        )
 
 
 SECRET_FILES = [
@@ -256,11 +260,11 @@ SECRET_FILES = [
 ]
 PLAIN_FILES = [
     *("my_segmenter.py", "sub/rules.py", "config.yaml", "tokenizer.json", "secret_sentences.py", "words.txt"),
-    *("patterns.jsonl", "keyboard.py", "tokens.py"),
+    *("patterns.jsonl", "keyboard.py", "tokens.py", "segmenters/learned/weights/learned_v1.safetensors"),
 ]
 
 
-def test_hidden_files_keys_and_credentials_never_travel(tmp_path):
+def test_hidden_files_keys_and_credentials_are_never_sent(tmp_path):
     import zipfile
 
     from ray._private.runtime_env.packaging import _zip_files
@@ -275,7 +279,7 @@ def test_hidden_files_keys_and_credentials_never_travel(tmp_path):
     (tmp_path / "outside" / "private.py").write_text("x")
     (folder / "link").symlink_to("../outside")
     (folder / "a link [1]").symlink_to("../outside/private.py")
-    assert list(submission.travelling_files(folder)) == sorted(PLAIN_FILES)
+    assert list(submitted_files(folder)) == sorted(PLAIN_FILES)
     sent = submission._runtime_env(folder)
     _zip_files(str(folder), sent["excludes"], str(tmp_path / "p.zip"), include_gitignore=True)
     with zipfile.ZipFile(tmp_path / "p.zip") as package:
@@ -289,10 +293,10 @@ def test_hidden_files_keys_and_credentials_never_travel(tmp_path):
 def test_a_secret_in_a_submission_is_refused(argument, tmp_path):
     config = load_config(None, ["tracking.uri=https://mlflow", "output=/shared/x"])
     with pytest.raises(ConfigError, match=r"\$\{VARIABLE\}") as caught:
-        submit("http://127.0.0.1:1", "prepare", None, [argument], config, folder=tmp_path)
+        submit("http://127.0.0.1:1", "prepare", None, [argument], config, say, folder=tmp_path)
     (tmp_path / "c.yaml").write_text(argument.replace("=", ": ", 1))
     with pytest.raises(ConfigError, match="holds a secret"):
-        submit("http://127.0.0.1:1", "prepare", str(tmp_path / "c.yaml"), [], config, folder=tmp_path)
+        submit("http://127.0.0.1:1", "prepare", str(tmp_path / "c.yaml"), [], config, say, folder=tmp_path)
     assert "hunter2" not in str(caught.value)
 
 
@@ -304,7 +308,7 @@ def test_a_secret_in_a_submission_is_refused(argument, tmp_path):
         "https://h/a?sig=${S}",
     ],
 )
-def test_a_variable_in_place_of_a_secret_travels(value, tmp_path, monkeypatch, capsys):
+def test_a_variable_in_place_of_a_secret_is_accepted(value, tmp_path, monkeypatch, capsys):
     """The remedy of the refusal is itself accepted, in an override and in a file; the address shows no password."""
     sent = []
 
@@ -319,7 +323,7 @@ def test_a_variable_in_place_of_a_secret_travels(value, tmp_path, monkeypatch, c
     argument = f"data.inputs=[{value}]"
     (tmp_path / "c.yaml").write_text(f"data:\n  inputs: ['{value}']\n")
     address = "http://me:hunter2@127.0.0.1:1"
-    assert submit(address, "prepare", str(tmp_path / "c.yaml"), [argument], config, folder=tmp_path) == 0
+    assert submit(address, "prepare", str(tmp_path / "c.yaml"), [argument], config, say, folder=tmp_path) == 0
     assert value in sent[0] and "hunter2" not in capsys.readouterr().err
 
 
@@ -335,7 +339,7 @@ def test_a_folder_that_is_too_large_names_what_is_large(tmp_path, monkeypatch):
     (tmp_path / "runs" / "left_behind.bin").write_bytes(bytes(3 * 2**20))
     config = load_config(None, ["tracking.uri=https://mlflow"])
     with pytest.raises(SubmissionError, match=r"120\.00MiB.*: weights 2 MiB; move") as caught:
-        submit("http://127.0.0.1:1", "run", None, [], config, folder=tmp_path)
+        submit("http://127.0.0.1:1", "run", None, [], config, say, folder=tmp_path)
     assert "runs" not in str(caught.value).split("largest in it")[1]
 
 
@@ -363,5 +367,5 @@ def test_a_lost_connection_repeats_no_line(monkeypatch, capsys):
             return Info("SUCCEEDED" if self.connections > 1 else "RUNNING")
 
     monkeypatch.setattr(submission.time, "sleep", lambda _seconds: None)
-    assert submission._follow(Client(), "job") == 0
+    assert submission._follow(Client(), "job", say) == 0
     assert capsys.readouterr().out == "one\ntwo\nthree\n"

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from infra.mlflow_run import client_of
+from infra.mlflow_store import client_of
 from jobs import compare, evaluate, generate, prepare, train_lm, train_sllm, train_vae
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, ModelError, ShardError, SllmError

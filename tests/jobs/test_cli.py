@@ -10,9 +10,12 @@ import yaml
 from typer.testing import CliRunner
 
 from jobs import cli
+from jobs.verbs import VERBS
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.lineage import Artifact, JobRecord
 from segmenters.contract import SegmenterError
+
+JOBS = [name for name, verb in VERBS.items() if verb.can_be_submitted]
 
 RECORD = JobRecord(
     job="prepare",
@@ -39,9 +42,8 @@ def invoke(monkeypatch):
             seen.append((config, force))
             return RECORD if job is None else job()
 
-        for verb in cli.JOBS:
-            name = f"jobs.{verb.replace('-', '_')}"
-            monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(run=run))
+        for verb in JOBS:
+            monkeypatch.setitem(sys.modules, VERBS[verb].module_name, types.SimpleNamespace(run=run))
         result = CliRunner().invoke(cli.app, list(arguments))
         return result, seen
 
@@ -55,7 +57,7 @@ def fail_with(error):
     return job
 
 
-@pytest.mark.parametrize("verb", cli.JOBS)
+@pytest.mark.parametrize("verb", JOBS)
 def test_every_verb_takes_a_file_and_overrides(invoke, tmp_path, verb):
     (tmp_path / "c.yaml").write_text("precision: bf16\nlm: {context_tokens: 64}\n")
     result, [(config, force)] = invoke(verb, str(tmp_path / "c.yaml"), "lm.context_tokens=32", "--force")
@@ -63,7 +65,7 @@ def test_every_verb_takes_a_file_and_overrides(invoke, tmp_path, verb):
     assert (config.precision, config.lm.context_tokens, force) == ("bf16", 32, True)
 
 
-@pytest.mark.parametrize("verb", cli.JOBS)
+@pytest.mark.parametrize("verb", VERBS)
 def test_help_shows_an_example(invoke, verb):
     result, _ = invoke(verb, "--help")
     assert result.exit_code == 0 and f"sllm {verb} " in result.stdout
@@ -74,6 +76,16 @@ def test_dry_run_prints_the_resolved_configuration_and_runs_nothing(invoke):
     assert result.exit_code == 0 and not seen
     tree = yaml.safe_load(result.stdout)
     assert tree["vae"]["num_layers"] == 2 and tree["vae"]["train"]["beta2"] == 0.95
+
+
+def test_generate_says_where_there_is_no_model(invoke, tmp_path):
+    result, seen = invoke("generate", str(tmp_path / "none"))
+    assert result.exit_code == 2 and not seen and f"there is no model at {tmp_path}/none" in result.stderr
+
+
+def test_an_unknown_job_of_a_run_is_refused(invoke):
+    result, seen = invoke("run", "run.jobs=[train-ml]", "--dry-run")
+    assert result.exit_code == 2 and not seen and "did you mean train-lm?" in result.stderr
 
 
 def test_generate_takes_a_model_folder_and_a_prompt(invoke, tmp_path):
@@ -114,10 +126,13 @@ def test_what_a_file_system_refuses_is_one_line(invoke, number):
         except OSError as error:
             raise RuntimeError("of a library") from error
 
-    for told, failing in ((" at /d/x.json: ", job), (": ", fail_with(OSError(number, os.strerror(number))))):
+    for message, failing in (
+        (" at /d/x.json: ", job),
+        (": ", fail_with(OSError(number, os.strerror(number)))),
+    ):
         result, _ = invoke("evaluate", "output=x", job=failing)
         assert result.exit_code == 1 and result.stderr.count("\n") == 1
-        assert result.stderr.startswith(f"error: {os.strerror(number)}{told}")
+        assert result.stderr.startswith(f"error: {os.strerror(number)}{message}")
         assert result.stderr.endswith("then run the same command again\n")
 
 
@@ -167,7 +182,7 @@ def test_help_and_dry_run_import_nothing_heavy():
 import sys
 from typer.testing import CliRunner
 from jobs.cli import app
-for arguments in (["--help"], ["prepare", "output=x", "--dry-run"]):
+for arguments in (["--help"], ["prepare", "output=x", "--dry-run"], ["config", "vae"]):
     assert CliRunner().invoke(app, arguments).exit_code == 0
 heavy = {"mlflow", "ray", "torch", "transformers", "pyarrow", "spacy", "datasets"} & sys.modules.keys()
 assert not heavy, heavy
@@ -175,7 +190,7 @@ assert not heavy, heavy
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("verb", [verb for verb in cli.JOBS if verb != "prepare"])
+@pytest.mark.parametrize("verb", [verb for verb in JOBS if verb != "prepare"])
 @pytest.mark.parametrize("output", ["s3://bucket/run", "memory://run", "gs://bucket/run"])
 def test_a_url_as_output_is_refused_before_anything(invoke, monkeypatch, tmp_path, verb, output):
     monkeypatch.chdir(tmp_path)
@@ -188,7 +203,7 @@ def test_a_url_as_output_is_refused_before_anything(invoke, monkeypatch, tmp_pat
 @pytest.mark.parametrize("output", ["s3:/bucket/run", "memory://run", "gs//bucket"])
 def test_a_url_that_leads_nowhere_is_refused_by_every_verb(invoke, monkeypatch, tmp_path, output):
     monkeypatch.chdir(tmp_path)
-    for verb in cli.JOBS:
+    for verb in JOBS:
         result, seen = invoke(verb, f"output={output}")
         assert result.exit_code == 2 and not seen and not list(tmp_path.iterdir())
 
@@ -238,6 +253,6 @@ def test_paths_of_arguments_are_resolved(invoke, monkeypatch, tmp_path):
     assert result.exit_code == 2 and "NO_SUCH_VARIABLE is not set" in result.stderr
 
 
-def test_an_override_that_does_not_count_is_said(invoke):
+def test_an_override_that_does_not_count_is_named(invoke):
     result, [(config, _)] = invoke("train-lm", "lm.train.steps=5", "lm.train.steps=6")
     assert config.lm.train.steps == 6 and "lm.train.steps=5 does not count" in result.stderr

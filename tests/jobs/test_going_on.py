@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from infra.mlflow_run import client_of
+from infra.mlflow_store import client_of
 from jobs import lineage, prepare, train_lm, train_sllm, train_vae
 from jobs import run as whole_path
 from pipeline.config import load_config
@@ -57,12 +57,14 @@ def curve(record, root, key="train/learning_rate"):
     return {metric.step: metric.value for metric in history}
 
 
-def test_steps_may_grow_and_the_schedule_is_said(root, capfd):
+def test_steps_may_grow_and_the_schedule_is_printed(root, capfd):
     output = started_from(root)
     before = read_record(root / output)
     record = train_lm.run(config(root, output, "lm.train.steps=6"))
     said = capfd.readouterr().err
-    assert "4 steps become 6; it goes on from step 4 with the learning rate of a cosine over 6 steps" in said
+    assert (
+        "4 steps become 6; it continues from step 4 with the learning rate of a cosine over 6 steps" in said
+    )
     assert record.run_id != before.run_id and set(curve(record, root)) == {5, 6}
     tags = client_of(f"sqlite:///{root}/mlflow.db").get_run(record.run_id).data.tags
     assert tags["sllm.continues"] == before.run_id

@@ -1,8 +1,10 @@
 """A model that is not there is named by its path, and nothing is said of a hub or a configuration."""
 
 import pytest
+from typer.testing import CliRunner
 
 from jobs import evaluate, export, generate, train_lm, train_sllm, train_vae
+from jobs.cli import app
 from pipeline.config import load_config
 from pipeline.errors import ModelError
 from pipeline.models.model_folder import read_config
@@ -54,3 +56,8 @@ def test_a_relative_path_may_be_a_name_on_the_hub(tmp_path, monkeypatch):
         ModelError, match="no model at runs/none: it is no folder, and as a name on the hub: "
     ):
         read_config("runs/none")
+
+
+def test_a_folder_named_on_the_command_line(tmp_path):
+    result = CliRunner().invoke(app, ["generate", str(tmp_path / "none")])
+    assert result.exit_code == 2 and f"there is no model at {tmp_path}/none" in result.stderr

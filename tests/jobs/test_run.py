@@ -7,7 +7,8 @@ import pytest
 
 from jobs import run as whole_path
 from jobs.reports.evaluation import read_report
-from pipeline.config import RunConfig, load_config
+from jobs.verbs import STEPS, steps_of
+from pipeline.config import load_config
 from pipeline.errors import ConfigError, ModelError
 from pipeline.lineage import read_record
 
@@ -46,8 +47,8 @@ def finished(corpus, empty_store, tmp_path_factory):
 
 def test_every_job_leaves_its_record_and_figures(finished):
     output, _ = finished
-    for job in RunConfig().jobs:
-        record = read_record(output / whole_path.FOLDERS[job])
+    for job in steps_of([]):
+        record = read_record(output / STEPS[job].folder)
         assert record is not None and record.finished, job
     report = read_report(str(output / "evaluation"))
     assert {"unigram", "lm", "vae", "sllm", "sllm_latents_zeroed", "sllm_latents_shuffled"} == report.keys()
@@ -67,7 +68,7 @@ def test_a_second_run_reuses_everything(finished, corpus, capfd):
     capfd.readouterr()
     whole_path.run(config(corpus, output, uri))
     said = capfd.readouterr().err
-    assert said.count("reuse ") == len(RunConfig().jobs)
+    assert said.count("reuse ") == len(steps_of([]))
     assert "starts as" not in said
     assert before == {path: path.stat().st_mtime_ns for path in output.rglob("*.safetensors")}
 
@@ -91,14 +92,14 @@ def test_models_of_other_shards_are_refused(finished, corpus, tmp_path):
 
 def test_the_records_list_all_that_was_written(finished):
     output, _ = finished
-    for job in RunConfig().jobs:
-        folder = output / whole_path.FOLDERS[job]
+    for job in steps_of([]):
+        folder = output / STEPS[job].folder
         there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
         apart = {name for name in there if name.startswith((".", "checkpoints/")) or name == "job.json"}
         assert set(read_record(folder).files) == there - apart, job
 
 
-def test_foreign_files_in_a_later_folder_are_told_before_any_work(corpus, tmp_path, tracking_uri):
+def test_foreign_files_in_a_later_folder_are_refused_before_any_work(corpus, tmp_path, tracking_uri):
     (tmp_path / "out" / "vae").mkdir(parents=True)
     (tmp_path / "out" / "vae" / "notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match=r"vae holds notes\.txt, which no job of ours wrote"):

@@ -100,7 +100,7 @@ def test_values_of_overrides():
 
 @pytest.mark.parametrize("depth", [100, 600, 900])
 @pytest.mark.parametrize("around", [("[", "]"), ('{"b":', "}")])
-def test_a_repeated_key_is_told_however_deep_it_lies(depth, around):
+def test_a_repeated_key_is_refused_however_deep_it_lies(depth, around):
     before, after = around
     with pytest.raises(ValueError, match="'a' is given twice"):
         read_json(before * depth + '{"a": 1, "a": 2}' + after * depth, "x")

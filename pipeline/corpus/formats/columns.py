@@ -13,7 +13,7 @@ from pipeline.errors import CorpusError
 
 
 def check_columns(path: str, names: Sequence[str], data: DataConfig, schema: pa.Schema | None = None) -> None:
-    """Raises `CorpusError` where a column is there twice, or the one with the text is not there."""
+    """Raises `CorpusError` where two columns have one name, or the one with the text is missing."""
     for name, count in collections.Counter(names).items():
         if name and count > 1:
             raise CorpusError(f"input {path!r} has two columns {name!r}: rename or drop one of them")

@@ -4,9 +4,9 @@ A quote opens a field only at the field's start, a doubled one inside it is a qu
 by a delimiter or a line end (`\\n`, `\\r\\n` or `\\r`). The grammar is a regular expression over bytes, with possessive
 repeats only, so that a file is read in time linear in its size.
 
-A quote that is never closed, or closed in the wrong place, makes one record of all lines up to there. Where nine in
-ten of the lines that it swallowed are rows by themselves, with as many cells as the header, the quote is taken for
-the fault, its line alone is broken, and the others are read. Otherwise all of these lines are broken.
+A quote that is never closed, or closed in the wrong position, makes one record of all lines up to the next one.
+Where nine in ten of these lines are rows by themselves, with as many cells as the header, the quote is taken for the
+fault, its line alone is broken, and the others are read. Otherwise all of these lines are broken.
 """
 
 import csv
@@ -16,24 +16,24 @@ import re
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
-from pipeline.corpus.formats.lines import BYTE_ORDER_MARK, count_lines, without_marks
+from pipeline.corpus.formats.lines import BYTE_ORDER_MARK, count_lines, without_byte_order_marks
 
 ROWS_TO_TRUST = 8
-"""Swallowed lines below this number are too few to tell rows from the lines of a text."""
+"""Fewer swallowed lines than this may be the lines of a text as well as rows."""
 SHARE_OF_ROWS = 0.9
 HELD_BYTES = 64 * 2**20
-"""As much of a record is kept at least, so that its lines can still be told apart where its quote is broken."""
+"""As much of a record is kept at least, so that its lines can still be read one by one where its quote is broken."""
 _LINE = re.compile(rb"[^\r\n]*+(?:\r\n?+|\n)")
 
 
 @dataclass(frozen=True)
 class Records:
-    """Whole records, each of them good."""
+    """Whole records, each of them well-formed."""
 
     content: bytes
     num_lines: int
     is_settled: bool = True
-    """Whether reading may start anew behind them, and find the same."""
+    """Whether reading may start anew after them, and find the same."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ class CsvGrammar:
         self._still_open = re.compile(quoted + rb'(?:"' + comma + opened + rb")?+\Z")
 
     def record_end(self, content: bytes, at: int) -> int:
-        """End of the first record of `Records.content` that ends at or behind `at`."""
+        """End of the first record of `Records.content` that ends at or after `at`."""
         end = _end(self._records, content, 0, at)
-        if content[end - 1 : end + 1] == b"\r\n":  # `at` stood between them
+        if content[end - 1 : end + 1] == b"\r\n":  # `at` is between them
             end += 1
         return end if end >= at else _end(self._record, content, end, len(content))
 
@@ -82,7 +82,7 @@ class CsvGrammar:
         line = 0
         for match in self._record.finditer(content):
             record = match.group()
-            yield from ((line, cells) for _, cells in self._parsed(without_marks(record)))
+            yield from ((line, cells) for _, cells in self._parsed(without_byte_order_marks(record)))
             line += count_lines(record)
 
     def split(self, blocks: Iterator[bytes], width: int | None, limit: int) -> Iterator[Records | Broken]:
@@ -149,7 +149,7 @@ class CsvGrammar:
         """The broken record at `start` -> where to go on."""
         first = _line(data, start)
         if not self._opened.match(first):
-            yield Broken(len(first), 1, "behind the quote that closes a field there is more text")
+            yield Broken(len(first), 1, "after the quote that closes a field there is more text")
             return start + len(first)
         swallowed, is_closed = self._swallowed(data, start + len(first))
         rows = swallowed[:-1] if is_closed else swallowed
@@ -181,7 +181,7 @@ class CsvGrammar:
         return len(next(self._parsed(line))[1])
 
     def _rows(self, lines: list[bytes]) -> Iterator[Records | Broken]:
-        """The first line broken, each of the others for itself; reading may start anew behind the last alone."""
+        """The first line broken, each of the others for itself; reading may start anew only after the last."""
         last = len(lines) - 1
         for index, line in enumerate(lines):
             if index and self._record.fullmatch(line):

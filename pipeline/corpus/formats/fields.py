@@ -10,7 +10,7 @@ MISSING = object()
 
 
 class _Repetitive(dict[str, Any]):
-    """An object in which a key stands twice."""
+    """An object with a duplicate key."""
 
     repeated: str
 
@@ -25,7 +25,7 @@ def json_value(text: str) -> Any:
         if error.msg != "Extra data":
             raise
         raise ValueError(
-            f"behind the JSON value, at character {error.pos}, there is more: a line end may be missing there, as "
+            f"after the JSON value, at character {error.pos}, there is more: a line end may be missing there, as "
             "between files that were joined"
         ) from error
     except ValueError as error:
@@ -33,7 +33,7 @@ def json_value(text: str) -> Any:
 
 
 def repeated_key(row: Any, field: str) -> str | None:
-    """A key that stands twice in the object, or in one on the way to the field."""
+    """A duplicate key of the object, or in one on the way to the field."""
     while isinstance(row, dict):
         if isinstance(row, _Repetitive):
             return row.repeated

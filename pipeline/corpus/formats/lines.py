@@ -46,7 +46,7 @@ def count_lines(content: bytes) -> int:
     return content.count(b"\n") + (content.count(b"\r") - content.count(b"\r\n") if b"\r" in content else 0)
 
 
-def without_marks(line: bytes) -> bytes:
+def without_byte_order_marks(line: bytes) -> bytes:
     """The line without byte order marks before it, which files have that were joined by `cat`."""
     while line.startswith(BYTE_ORDER_MARK):
         line = line.removeprefix(BYTE_ORDER_MARK)

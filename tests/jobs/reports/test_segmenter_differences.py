@@ -5,7 +5,8 @@ import pytest
 from rich.console import Console
 
 from jobs.reports.segmenter_differences import compare, page, show
-from pipeline.errors import ConfigError, CorpusError
+from pipeline.errors import CorpusError
+from segmenters import SegmenterError
 
 NAMES = ("punctuation_v1", "reference_v1")
 
@@ -39,5 +40,5 @@ def test_what_cannot_be_compared_says_why(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="not UTF-8"):
         compare(NAMES, tmp_path / "bad.txt")
     (tmp_path / "bad.txt").write_bytes(b"")
-    with pytest.raises(ConfigError, match="unknown segmenter"):
+    with pytest.raises(SegmenterError, match="unknown segmenter"):
         compare(["none_v1"], tmp_path / "bad.txt")

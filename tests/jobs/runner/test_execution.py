@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.mlflow_run import client_of
+from infra.mlflow_store import client_of
 from infra.storage import StorageError
 from jobs.runner.execution import run_job
 from pipeline.config import load_config
@@ -205,7 +205,7 @@ def test_two_jobs_never_write_to_one_folder(job):
     assert job.calls == []
 
 
-def test_an_output_that_cannot_be_written_is_said(job, tmp_path):
+def test_an_output_that_cannot_be_written_is_an_error_of_one_line(job, tmp_path):
     job.output.write_text("a file")
     with pytest.raises(ConfigError, match="out"):
         job()

@@ -57,7 +57,7 @@ def test_it_survives_yaml():
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("deepspeed.config={train_batch_size: 8}", "train_batch_size is set by train.micro_batch_tokens"),
         ("deepspeed.config={gradient_accumulation_steps: 2}", "set by train.micro_batches_per_step"),
@@ -73,8 +73,8 @@ def test_it_survives_yaml():
         ("deepspeed={zero_stage: 3, offload_optimizer: nvme}", "needs nvme_path=FOLDER"),
     ],
 )
-def test_deepspeed_options_that_contradict_are_refused(override, told):
-    with pytest.raises(ConfigError, match=re.escape(told)):
+def test_deepspeed_options_that_contradict_are_refused(override, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
         load_config(None, [override])
 
 
@@ -108,7 +108,7 @@ def test_overrides_of_a_tree_leave_the_rest():
         override(config, {"vae.num_head": 2})
 
 
-def test_an_unknown_key_inside_a_named_section_is_told(tmp_path):
+def test_an_unknown_key_inside_a_named_section_names_the_nearest(tmp_path):
     with pytest.raises(ConfigError, match=r"variants\.a\.titel.*compare\.variants\.a\.title"):
         load_config(None, ["compare.variants={a: {titel: x, stages: {train-lm: 1}}}"])
 
@@ -169,7 +169,7 @@ def test_a_section_given_twice_names_file_and_lines(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("jobs/presets",), "jobs/presets is a folder; name a YAML file in it: "),
         (("nowhere.yaml",), "there is no such file; without a file, begin with KEY=VALUE"),
@@ -187,9 +187,9 @@ def test_a_section_given_twice_names_file_and_lines(tmp_path):
         ((None, "data.inputs=a #b"), "would be a comment"),
     ],
 )
-def test_errors_are_plain(arguments, told, monkeypatch):
+def test_errors_are_plain(arguments, message, monkeypatch):
     monkeypatch.chdir(Path(__file__).parents[3])
-    with pytest.raises(ConfigError, match=re.escape(told)) as caught:
+    with pytest.raises(ConfigError, match=re.escape(message)) as caught:
         load_config(arguments[0], arguments[1:])
     assert "Input should" not in str(caught.value) and "\n" not in str(caught.value)
 
@@ -200,3 +200,49 @@ def test_overrides_that_do_not_count_are_named():
         "lm.train.steps=5 does not count: lm.train.steps=6 after it does"
     ]
     assert undone(["lm.train.steps=5", "lm={}"]) != [] and undone(["lm={}", "lm.train.steps=5"]) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "blamed"),
+    [
+        (["vae.num_layers=many"], "override 'vae.num_layers=many': vae.num_layers must be a whole number"),
+        (["lm={}", "vae.num_layer=1"], "override 'vae.num_layer=1': unknown key 'vae.num_layer'"),
+        (["vae={num_layers: 0}"], "override 'vae={num_layers: 0}': vae.num_layers must"),
+        (["data.inputs=[1]"], "override 'data.inputs=[1]': data.inputs.0 must be text"),
+        (
+            ["deepspeed.offload_parameters=cpu"],
+            "override 'deepspeed.offload_parameters=cpu': deepspeed: offload",
+        ),
+    ],
+)
+def test_a_mistake_in_an_override_names_the_override_and_not_the_file(tmp_path, overrides, blamed):
+    (tmp_path / "c.yaml").write_text("vae: {num_layers: 2}\ndeepspeed: {zero_stage: 2}\n")
+    with pytest.raises(ConfigError, match=f"^{re.escape(blamed)}") as caught:
+        load_config(str(tmp_path / "c.yaml"), overrides)
+    assert "c.yaml" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("vae:\n  num_layers: 2\n  num_head: 4\n", 3),
+        ("lm: {}\nvae: {num_heads: x}\n", 2),
+        ("data:\n  filters:\n    - name: length\n    - name: nothing\n", 4),
+        ("vae: &v\n  num_heads: x\n", 2),
+        ("deepspeed:\n  zero_stage: 2\n  offload_parameters: cpu\n", 1),
+    ],
+)
+def test_a_mistake_in_a_file_names_its_line_whatever_is_overridden(tmp_path, content, line):
+    (tmp_path / "c.yaml").write_text(content)
+    for overrides in ([], ["output=x", "deepspeed.nvme_path=/nvme", "vae.norm_first=true"]):
+        with pytest.raises(ConfigError, match=rf"c\.yaml, line {line}: ") as caught:
+            load_config(str(tmp_path / "c.yaml"), overrides)
+        assert "override" not in str(caught.value)
+
+
+def test_mistakes_in_file_and_override_are_both_named(tmp_path):
+    (tmp_path / "c.yaml").write_text("lm: {}\nvae: {num_heads: x}\n")
+    with pytest.raises(
+        ConfigError, match=r"override 'lm\.context_tokens=x'.*; .*c\.yaml, line 2: vae\.num_heads"
+    ):
+        load_config(str(tmp_path / "c.yaml"), ["lm.context_tokens=x"])

@@ -4,10 +4,12 @@ import typing
 from pathlib import Path
 
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs import cli
+from jobs.cli.job_command import job_command
+from jobs.verbs import VERBS
 from pipeline.config import Config, Section, load_config, override
 from pipeline.config.paths import PATH, PathError, local_path, resolved_path
 from pipeline.config.section import alternatives
@@ -44,7 +46,7 @@ def test_what_people_write_means_what_they_expect(home):
 
 
 @pytest.mark.parametrize(
-    ("written", "told"),
+    ("written", "message"),
     [
         ("${UNSET}/x", "UNSET is not set"),
         ("$UNSET/x", "UNSET is not set"),
@@ -59,10 +61,10 @@ def test_what_people_write_means_what_they_expect(home):
         ("file://relative/x", "names a host"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(written, told):
-    with pytest.raises(PathError, match=re.escape(told)):
+def test_what_cannot_be_meant_is_refused(written, message):
+    with pytest.raises(PathError, match=re.escape(message)):
         resolved_path(written)
-    with pytest.raises(ConfigError, match=re.escape(told)):
+    with pytest.raises(ConfigError, match=re.escape(message)):
         load_config(None, [f"output={written!r}"])
 
 
@@ -164,23 +166,27 @@ def test_each_field_that_looks_like_a_path_is_one():
 
 
 def test_each_argument_of_the_console_that_looks_like_a_path_is_one():
-    commands = {
-        command.callback for command in (*cli.app.registered_commands, *cli.bench.registered_commands)
-    }
+    own = [verb.load().command for verb in VERBS.values() if verb.has_own_arguments]
+    groups = [command for command in own if isinstance(command, typer.Typer)]
+    commands = {command for command in own if command not in groups}
+    commands |= {one.callback for group in groups for one in group.registered_commands}
+    commands |= {job_command(verb) for verb in VERBS.values() if verb.can_be_submitted}
     looks = re.compile(r"\b([Ff]olders?|[Ff]iles?|IN|PAGE|checkpoint)\b")
     seen = 0
     for command in commands:
         for name, hint in typing.get_type_hints(inspect.unwrap(command), include_extras=True).items():
             marks = getattr(hint, "__metadata__", ())
-            told = " ".join(f"{getattr(mark, 'help', '')} {getattr(mark, 'metavar', '')}" for mark in marks)
-            if name in ("config", "overrides", "segmenter", "return") or not looks.search(told):
+            message = " ".join(
+                f"{getattr(mark, 'help', '')} {getattr(mark, 'metavar', '')}" for mark in marks
+            )
+            if name in ("config", "overrides", "segmenter", "key", "return") or not looks.search(message):
                 continue
             seen += PATH in marks
             assert PATH in marks or hint.__origin__ is bool or name in ("compare", "samples"), (command, name)
     assert seen >= 9
 
 
-def test_an_absolute_path_with_a_slash_too_few_is_told(tmp_path, monkeypatch):
+def test_an_absolute_path_with_a_slash_too_few_is_refused(tmp_path, monkeypatch):
     """`sqlite:///tmp/m.db` is the file `tmp/m.db` of the working folder."""
     monkeypatch.chdir(tmp_path)
     short = str(tmp_path).removeprefix("/")

@@ -166,7 +166,7 @@ def test_max_bytes_ends_the_corpus_and_dev_inputs_are_marked(tmp_path: Path) -> 
     assert [document.doc_id for document in documents if document.is_dev] == ["dev0", "dev1", "dev2"]
 
 
-def test_bad_lines_are_set_aside_with_their_place(tmp_path: Path) -> None:
+def test_bad_lines_are_rejected_with_their_position(tmp_path: Path) -> None:
     lines = [
         b'\xef\xbb\xbf{"id": "good", "text": "Fine."}',
         b'{"id": "cut", "text": "no e',
@@ -240,7 +240,7 @@ def test_a_truncated_file_fails_before_work_starts(tmp_path: Path, suffix: str) 
         read(inputs=(str(file),))
 
 
-def test_a_damaged_gzip_is_named_with_its_place(tmp_path: Path) -> None:
+def test_a_damaged_gzip_is_named_with_its_position(tmp_path: Path) -> None:
     content = bytearray(gzip.compress(jsonl(ROWS)))
     content[len(content) // 2] ^= 255
     (tmp_path / "a.jsonl.gz").write_bytes(content)

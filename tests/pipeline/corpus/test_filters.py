@@ -51,7 +51,7 @@ def test_length_and_language() -> None:
     [
         ("length", {"min_words": 3}, "length does not take these options"),
         ("language", {"languages": ["xx"]}, "not \\['xx'\\]"),
-        ("language", {"languages": []}, "language filter knows"),
+        ("language", {"languages": []}, "language filter has"),
     ],
 )
 def test_wrong_options_are_named(name: str, options: dict[str, object], named: str) -> None:
@@ -65,7 +65,7 @@ def test_wrong_options_are_named(name: str, options: dict[str, object], named: s
         ([("length", {"min_characters": "few"})], "option min_characters"),
         ([("near_duplicates", {"bands": 1.5})], "option bands"),
         ([("language", {"languages": "en"})], "option languages"),
-        ([("length", {"min_characters": 3}), ("length", {"max_characters": 9})], "stands there twice"),
+        ([("length", {"min_characters": 3}), ("length", {"max_characters": 9})], "is named twice"),
     ],
 )
 def test_values_of_another_type_and_filters_named_twice_are_refused(

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from pipeline.config import DataConfig
 from pipeline.corpus import Document, Rejection, WorkUnitReader, find_sources, plan_work_units, survey_all
-from pipeline.corpus.known_content import columnar_format_of
+from pipeline.corpus.formats.table import format_by_signature
 from pipeline.errors import CorpusError
 
 
@@ -76,7 +76,7 @@ def test_no_bytes_raise_anything_foreign(
     except CorpusError as error:
         assert "\n" not in str(error) and f"a.{suffix}" in str(error)
         return
-    if suffix == "jsonl" and not columnar_format_of(content):  # magic numbers decide over the name
+    if suffix == "jsonl" and not format_by_signature(content):  # magic numbers decide over the name
         assert len(items) == sum(
             bool(line.strip(b"\xef\xbb\xbf \t\r\x0b\x0c")) for line in content.split(b"\n")
         )
@@ -212,11 +212,11 @@ def identities(*inputs: str) -> dict[str, tuple[str, int]]:
     return {item.text: (item.doc_id, item.hashed) for item in items if isinstance(item, Document)}
 
 
-def test_identity_depends_on_neither_place_nor_neighbours(tmp_path: Path) -> None:
-    for place in ("here/x", "there/deeper/x", "here/y"):
-        (tmp_path / place).mkdir(parents=True)
-        lines = [json.dumps({"text": f"Text {place[-1]} {i}"}) for i in range(20)]
-        (tmp_path / place / "part.jsonl").write_text("\n".join(lines))
+def test_identity_depends_on_neither_folder_nor_other_inputs(tmp_path: Path) -> None:
+    for folder in ("here/x", "there/deeper/x", "here/y"):
+        (tmp_path / folder).mkdir(parents=True)
+        lines = [json.dumps({"text": f"Text {folder[-1]} {i}"}) for i in range(20)]
+        (tmp_path / folder / "part.jsonl").write_text("\n".join(lines))
     here = identities(f"{tmp_path}/here/x")
     for other in (
         [f"{tmp_path}/there/deeper/x"],

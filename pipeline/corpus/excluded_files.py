@@ -1,15 +1,16 @@
-"""Files that stand beside data and are none: what writers, object stores and desktops leave behind."""
+"""Files of a folder that hold no documents: metadata of writers and desktops, and what describes data."""
 
 import json
 import re
 from collections.abc import Mapping, Sequence
 
-from pipeline.corpus.format_detection import starts_like_ours
 from pipeline.corpus.listing import FoundFile, Listing
-from pipeline.corpus.streams import open_binary
+from pipeline.corpus.streams import first_bytes, open_binary
 from pipeline.errors import CorpusError
 from pipeline.output_files import RECORD_NAME, is_of_job
 
+METADATA = "metadata file"
+"""A reason to leave a file out."""
 _NEVER_DATA = re.compile(
     r"_SUCCESS|_metadata|_common_metadata|_committed_.*|_started_.*|.*\.crc|.*_\$folder\$"
     r"|Thumbs\.db|desktop\.ini"
@@ -25,14 +26,14 @@ _BESIDE_DATA = re.compile(
 )
 
 
-def leave_out_markers(listing: Listing) -> None:
-    """Take out of a folder's or glob's files what is never data, and what stands beside a saved data set.
+def exclude_metadata(listing: Listing) -> None:
+    """Leave out of a folder's or glob's files what is never data, and what is no part of a saved data set.
 
     Raises `CorpusError` for a saved data set of several splits, of which one has to be named.
     """
     by_name = {file.name: file for file in listing.files}
     left_out = {
-        name: "marker"
+        name: METADATA
         for name in by_name
         if _NEVER_DATA.fullmatch(name.rpartition("/")[2]) or _NEVER_DATA_FOLDERS.intersection(name.split("/"))
     }
@@ -44,13 +45,13 @@ def leave_out_markers(listing: Listing) -> None:
     for name, file in by_name.items():
         folder, slash, last = name.rpartition("/")
         within = folder + slash
-        if last in (RECORD_NAME, "manifest.json") and starts_like_ours(file.path):
+        if last in (RECORD_NAME, "manifest.json") and _is_our_record(file):
             left_out |= {
                 other: "file of shards"
                 for other in by_name
                 if other.startswith(within) and is_of_job(other.removeprefix(within), "shards")
             }
-            left_out[name] = "marker"
+            left_out[name] = METADATA
     for name, file in by_name.items():
         folder = name.rpartition("/")[0]
         last = name.rpartition("/")[2]
@@ -60,17 +61,17 @@ def leave_out_markers(listing: Listing) -> None:
             if isinstance(splits, list):
                 there = [s for s in splits if any(other.startswith(f"{within}{s}/") for other in by_name)]
                 if len(there) > 1:
-                    place = file.path.rpartition("/")[0]
+                    path = file.path.rpartition("/")[0]
                     raise CorpusError(
-                        f"input {place!r} is a data set with the splits {', '.join(map(repr, there))}; name those to "
-                        f"read, as in data.inputs=[{place}/{there[0]}]"
+                        f"input {path!r} is a data set with the splits {', '.join(map(repr, there))}; name those to "
+                        f"read, as in data.inputs=[{path}/{there[0]}]"
                     )
-                left_out[name] = "marker"
+                left_out[name] = METADATA
         elif last == "state.json" and f"{within}dataset_info.json" in by_name:
             files = _json(file).get("_data_files")
             if isinstance(files, list):
                 kept = {one.get("filename") for one in files if isinstance(one, dict)}
-                left_out |= {name: "marker", f"{within}dataset_info.json": "marker"}
+                left_out |= {name: METADATA, f"{within}dataset_info.json": METADATA}
                 left_out |= {
                     other: "file that is no part of the saved data set"
                     for other in by_name
@@ -78,13 +79,13 @@ def leave_out_markers(listing: Listing) -> None:
                     and other.rpartition("/")[0] == folder
                     and other.rpartition("/")[2] not in kept
                 }
-    take_out(listing, left_out)
+    exclude(listing, left_out)
 
 
 def beside_data(files: Sequence[FoundFile], is_data: Mapping[str, bool]) -> dict[str, str]:
-    """Name and reason of what describes data: a README beside data files, or above them.
+    """Name and reason of each file that describes data: a README beside data files, or above them.
 
-    `is_data`: by name, whether a file is of another format than text.
+    `is_data`: by name, whether a file is of a format that is more than one text.
     """
     describing = {file.name for file in files if _describes(file)}
     data_folders = {
@@ -93,11 +94,11 @@ def beside_data(files: Sequence[FoundFile], is_data: Mapping[str, bool]) -> dict
         if yes and name not in describing
         for depth in range(name.count("/") + 1)
     }
-    return {name: "marker" for name in describing if name.rpartition("/")[0] in data_folders}
+    return {name: METADATA for name in describing if name.rpartition("/")[0] in data_folders}
 
 
-def take_out(listing: Listing, left_out: Mapping[str, str]) -> None:
-    """Move these names from the files of the listing to what it leaves out."""
+def exclude(listing: Listing, left_out: Mapping[str, str]) -> None:
+    """Move these names from the files of the listing to those that are left out."""
     for name, reason in sorted(left_out.items()):
         listing.left_out.setdefault(reason, []).append(name)
     listing.files = [file for file in listing.files if file.name not in left_out]
@@ -105,9 +106,15 @@ def take_out(listing: Listing, left_out: Mapping[str, str]) -> None:
 
 def _describes(file: FoundFile) -> bool:
     last = file.name.rpartition("/")[2]
-    if last in ("manifest.json", "job.json"):
-        return starts_like_ours(file.path)
+    if last in (RECORD_NAME, "manifest.json"):
+        return _is_our_record(file)
     return _BESIDE_DATA.fullmatch(last) is not None
+
+
+def _is_our_record(file: FoundFile) -> bool:
+    """Whether a `manifest.json` or `job.json` is one that this program wrote."""
+    start = first_bytes(file.path, 4096)
+    return b'"identity"' in start and (b'"format_version"' in start or b'"job"' in start)
 
 
 def _json(file: FoundFile) -> dict[str, object]:

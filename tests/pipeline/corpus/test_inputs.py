@@ -257,7 +257,7 @@ def test_links_that_multiply_paths_take_no_time(tmp_path: Path) -> None:
     assert texts([], inputs=(str(tmp_path / "d0"),)) == ["X."]
 
 
-def test_markers_are_left_out_and_said(tmp_path: Path) -> None:
+def test_metadata_files_are_left_out_and_named(tmp_path: Path) -> None:
     for name in ("_SUCCESS", "part.jsonl.crc", "x_$folder$", "empty.jsonl"):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "_metadata").write_bytes(content_of("parquet"))
@@ -305,9 +305,11 @@ def test_what_writers_leave_in_folders_of_their_own_is_left_out(tmp_path: Path, 
 def test_csv_of_a_header_alone(tmp_path: Path) -> None:
     for content in ("id,text", "id,text\n", "id,text\r\n\r\n", "\ufeffid,text\r"):
         (tmp_path / "h.csv").write_text(content)
-        told: list[str] = []
-        assert texts(told, inputs=(str(tmp_path / "h.csv"),)) == []
-        assert len(told) == 1 and "only the header line of its columns and no rows; make it again" in told[0]
+        notes: list[str] = []
+        assert texts(notes, inputs=(str(tmp_path / "h.csv"),)) == []
+        assert (
+            len(notes) == 1 and "only the header line of its columns and no rows; make it again" in notes[0]
+        )
     (tmp_path / "a.csv").write_text("id,text\n1,a\n")
     said: list[str] = []
     assert texts(said, inputs=(str(tmp_path),)) == ["a"] and "only a header line (h.csv)" in said[0]
@@ -325,14 +327,14 @@ def test_urls_with_queries(tmp_path: Path) -> None:
     handler = functools.partial(_Quiet, directory=tmp_path)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        place = f"http://127.0.0.1:{server.server_port}"
+        server_url = f"http://127.0.0.1:{server.server_port}"
         for query in ("", "?download=true", "?u=https://x/y.zip&e=.parquet", "?x=a::b", "?q=[1]*", "?a#part"):
-            url = f"{place}/a%20b.jsonl{query}"
+            url = f"{server_url}/a%20b.jsonl{query}"
             assert [one.name for one in find_sources(DataConfig(inputs=(url,)))] == ["a b.jsonl"]
             assert texts([], inputs=(url,)) == [row["text"] for row in ROWS]
-        assert len(texts([], inputs=(f"{place.upper()}/download?file=a.zip",))) == 30
+        assert len(texts([], inputs=(f"{server_url.upper()}/download?file=a.zip",))) == 30
         with pytest.raises(CorpusError, match="there is no such file"):
-            texts(inputs=(f"{place}/none.jsonl?x=1",))
+            texts(inputs=(f"{server_url}/none.jsonl?x=1",))
         server.shutdown()
 
 
@@ -498,7 +500,7 @@ def test_objects_with_arrays_of_their_own_are_documents(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("name", ["a.jsonl", "a.txt", "a.csv"])
-def test_utf16_without_a_mark_is_told(tmp_path: Path, encoding: str, name: str) -> None:
+def test_utf16_without_a_byte_order_mark_is_recognised(tmp_path: Path, encoding: str, name: str) -> None:
     (tmp_path / name).write_bytes("id,text\n1,Some text of a line.\n".encode(encoding))
     with pytest.raises(CorpusError, match=f"set data.encoding={encoding}"):
         texts(inputs=(str(tmp_path / name),))

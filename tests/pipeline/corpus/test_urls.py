@@ -1,4 +1,4 @@
-"""Inputs behind a URL: a server on this machine, spoken to by HTTP."""
+"""Inputs at a URL: a web server on this machine."""
 
 import functools
 import gzip

@@ -105,7 +105,7 @@ def shape_remedy(path: str, shape: Shape) -> str:
     if shape == "joined":
         return "write a document a line, for example with jq -c . after taking off commas between them"
     if shape in ("lines", "unsure"):
-        return "set data.format=jsonl to read a document a line"
+        return "set data.format=jsonl"
     name = path.rpartition("/")[2]
     return f"write a document a line: jq -c '{'.[]' if shape == 'array' else '.'}' {name} > {name}.jsonl"
 
@@ -115,7 +115,7 @@ _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 
 
 def _parsed(text: str) -> tuple[Literal["whole", "open", "broken"], object, str]:
-    """The JSON value that `text` begins with, and what stands after it; `open`: the text ends before it does."""
+    """The JSON value that `text` begins with, and the text after it; `open`: the text ends before it does."""
     try:
         value, end = _DECODER.raw_decode(text)
         return "whole", value, text[end:]

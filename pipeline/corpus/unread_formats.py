@@ -1,26 +1,9 @@
-"""What bytes are, by how they begin: compression, formats that are read, and formats that are not, with what to do."""
+"""Formats that are not read, by their signature and suffix, with what to do about each."""
 
-import codecs
-import re
 from dataclasses import dataclass
-from typing import Literal
 
-from pipeline.corpus.streams import Compression
+from pipeline.corpus.encodings import is_text
 
-COMPRESSION_SUFFIXES: dict[str, Compression] = {
-    "gz": "gzip",
-    "gzip": "gzip",
-    "bgz": "gzip",
-    "zst": "zstd",
-    "zstd": "zstd",
-    "bz2": "bz2",
-    "bzip2": "bz2",
-    "xz": "xz",
-    "lzma": "xz",
-    "lz4": "lz4",
-}
-
-_CONTROL = re.compile(r"[\x00-\x07\x0e-\x1a\x1c\x1d\x1f]")
 _UNPACK = "unpack it first"
 _CONVERT = "write it as Parquet or JSON lines"
 _EXPORT = "export its tables as CSV or Parquet"
@@ -71,12 +54,6 @@ UTF16 = Unread("text in UTF-16 or UTF-32", "set data.encoding=utf-16 (or utf-32)
 BINARY = Unread("binary data of no known format", "name the format in data.format, or leave it out")
 COMPRESSED_TWICE = Unread("compressed twice", "uncompress it once")
 
-_COMPRESSION_MAGIC: tuple[tuple[bytes, Compression], ...] = (
-    (b"\x1f\x8b\x08", "gzip"),
-    (b"\x28\xb5\x2f\xfd", "zstd"),
-    (b"\xfd7zXZ\x00", "xz"),
-    (b"\x04\x22\x4d\x18", "lz4"),
-)
 _UNREAD_MAGIC: tuple[tuple[int, bytes, Unread], ...] = (
     (0, b"PK\x03\x04", _ZIP),
     (0, b"PK\x05\x06", _ZIP),
@@ -159,45 +136,8 @@ UNREAD_SUFFIXES: dict[str, Unread] = {
 """Names of formats that are not read; `x.snappy.parquet` is none, as the last format of a name counts."""
 
 
-def compression_of(head: bytes) -> Compression:
-    """How the bytes are compressed, by their magic number."""
-    for magic, compression in _COMPRESSION_MAGIC:
-        if head.startswith(magic):
-            return compression
-    if head[:3] == b"BZh" and head[4:10] in (b"1AY&SY", b"\x17rE8P\x90"):
-        return "bz2"
-    # A skippable frame, which zstd and lz4 share: the one that follows decides.
-    if len(head) >= 8 and head[1:4] == b"\x2a\x4d\x18" and 0x50 <= head[0] <= 0x5F:
-        return compression_of(head[8 + int.from_bytes(head[4:8], "little") :]) or "zstd"
-    return ""
-
-
-def is_text(head: bytes) -> bool:
-    """Whether the bytes are UTF-8, perhaps cut off, without control characters that texts do not have."""
-    try:
-        text = codecs.getincrementaldecoder("utf-8")().decode(head)
-    except UnicodeDecodeError:
-        return False
-    return not _CONTROL.search(text)
-
-
-def columnar_format_of(head: bytes) -> Literal["parquet", "arrow", ""]:
-    """Parquet or Arrow (file or stream), or nothing."""
-    if is_text(head):
-        return ""
-    if head.startswith(b"PAR1"):
-        return "parquet"
-    if head.startswith(b"ARROW1\x00\x00"):
-        return "arrow"
-    # A stream: continuation marker, size of the schema's message, a flatbuffer (an offset into that message).
-    size, root = (int.from_bytes(head[at : at + 4], "little") for at in (4, 8))
-    if head.startswith(b"\xff\xff\xff\xff") and len(head) >= 16 and 8 <= root < size < 2**28:
-        return "arrow"
-    return ""
-
-
 def unread_format_of(head: bytes) -> Unread | None:
-    """The format that is not read, where the bytes tell it."""
+    """The format that is not read, where the first bytes are its signature; else None."""
     if head.startswith(b"version https://git-lfs.github.com/spec/"):
         return GIT_LFS
     if is_text(head):
@@ -212,18 +152,6 @@ def unread_format_of(head: bytes) -> Unread | None:
     if head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < 2**27 and head[4:8] == b"\0\0\0\0":
         return _WEIGHTS
     return next((kind for magic, kind in _UNREAD_TEXT if head.startswith(magic)), None)
-
-
-def utf16_without_mark(head: bytes) -> Unread | None:
-    """UTF-16 without a byte order mark, of text that is mostly ASCII: each other byte is zero."""
-    pairs = head[: len(head) // 2 * 2]
-    zeros = (pairs[0::2].count(0), pairs[1::2].count(0))
-    if len(pairs) < 8 or max(zeros) < 0.7 * len(pairs) / 2 or min(zeros) > 0:
-        return None
-    encoding = "utf-16-le" if zeros[1] else "utf-16-be"
-    if _CONTROL.search(pairs.decode(encoding, errors="replace")):
-        return None
-    return Unread("text in UTF-16 without a byte order mark", f"set data.encoding={encoding}")
 
 
 def page_of(text: str) -> Unread | None:

@@ -1,0 +1,144 @@
+"""The command that all jobs share: CONFIG, overrides, `--dry-run`, `--force`, `--submit`, `--json`."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs.runner.arguments import AsJson, ConfigPath, Force, Overrides, config_and_overrides, loaded
+from jobs.runner.console import only_result_on_stdout, say
+from jobs.verbs import TextOption, Verb, steps_of
+from pipeline.config import Config
+from pipeline.config.paths import is_url, resolved_path
+from pipeline.errors import ConfigError, ModelError
+from pipeline.lineage import JobRecord
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the whole resolved configuration and stop.")]
+Submit = Annotated[
+    str | None,
+    typer.Option(
+        "--submit", metavar="ADDRESS", help="Run as a Ray job on this cluster (its dashboard's URL)."
+    ),
+]
+ModelOrConfig = Annotated[
+    str, typer.Argument(metavar="MODEL|CONFIG", help="Folder of a model, or a YAML file.")
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Options:
+    dry_run: bool
+    force: bool
+    submit: str | None
+    as_json: bool
+
+
+def job_command(verb: Verb) -> Callable[..., None]:
+    """The function whose parameters are the arguments of this job."""
+
+    def command(
+        config: ConfigPath,
+        overrides: Overrides = None,
+        dry_run: DryRun = False,
+        force: Force = False,
+        submit: Submit = None,
+        as_json: AsJson = False,
+    ) -> None:
+        _start(verb, config, overrides, None, _Options(dry_run, force, submit, as_json))
+
+    if verb.text_option is None:
+        return command
+    option: TextOption = verb.text_option
+    Text = Annotated[str | None, typer.Option(option.name, help=option.help)]
+
+    def command_with_text(
+        config: ModelOrConfig,
+        overrides: Overrides = None,
+        text: Text = None,
+        dry_run: DryRun = False,
+        force: Force = False,
+        submit: Submit = None,
+        as_json: AsJson = False,
+    ) -> None:
+        _start(verb, config, overrides, text, _Options(dry_run, force, submit, as_json))
+
+    return command_with_text
+
+
+def _start(verb: Verb, first: str, rest: list[str] | None, text: str | None, options: _Options) -> None:
+    config_path, overrides = config_and_overrides(first, rest)
+    if verb.model_key is not None and config_path is not None:
+        folder = Path(resolved_path(config_path))
+        if folder.is_dir():
+            overrides = [f"{verb.model_key}={_quoted(config_path)}", *overrides]
+            config_path = None
+        elif not folder.exists() and folder.suffix not in (".yaml", ".yml"):
+            raise ModelError(
+                f"there is no model at {config_path}: name the folder of a model, or a YAML file, or begin with "
+                f"{verb.model_key}=FOLDER"
+            )
+    if verb.text_option is not None and text is not None:
+        overrides.append(f"{verb.text_option.key}={_quoted(text)}")
+    _run(verb, config_path, overrides, options)
+
+
+def _quoted(text: str) -> str:
+    """As a value of YAML that is text, whatever it holds."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _run(verb: Verb, config_path: str | None, overrides: list[str], options: _Options) -> None:
+    config = loaded(config_path, overrides)
+    _check(verb, config)
+    if options.dry_run:
+        _show_config(config)
+        if options.submit is not None:
+            _show_submitted_files()
+        return
+    if options.submit is not None:
+        from infra.submission import submit
+
+        flags = [name for name, wanted in (("--force", options.force), ("--json", options.as_json)) if wanted]
+        raise typer.Exit(submit(options.submit, verb.name, config_path, [*overrides, *flags], config, say))
+    with only_result_on_stdout(options.as_json) as show:
+        record: JobRecord = verb.load().run(config, force=options.force)
+        show(dataclasses.asdict(record))
+
+
+def _check(verb: Verb, config: Config) -> None:
+    """Raise `ConfigError` for what can be known to be wrong before anything is sent, read or made."""
+    steps_of(config.run.jobs)
+    if config.output is None or not is_url(config.output):
+        return
+    if verb.step is None or verb.step.kind != "shards":
+        from jobs.runner.output_folder import not_a_folder
+
+        raise not_a_folder(config.output)
+    if config.output.startswith("memory://"):
+        raise ConfigError(
+            f"output={config.output} is gone when the command ends: name a folder, or another URL"
+        )
+
+
+def _show_config(config: Config) -> None:
+    import yaml
+
+    from pipeline.redaction import redacted_tree
+
+    print(
+        yaml.safe_dump(redacted_tree(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True),
+        end="",
+    )
+
+
+def _show_submitted_files() -> None:
+    """What `--submit` would send of the working folder, as comments below the configuration."""
+    from infra.submitted_files import submitted_files
+
+    files = submitted_files(Path.cwd())
+    print(f"# {len(files)} files of {Path.cwd()} would be sent, {sum(files.values()):,} bytes:")
+    for name, size in files.items():
+        print(f"# {size:>12,}  {name}")

@@ -1,0 +1,266 @@
+"""The verbs of `sllm` in one table: the console, its help, `sllm run`, `compare` and the README follow from it.
+
+A new verb is a file `jobs/VERB.py` and an entry here. A job's file has `run(config, force) -> JobRecord`; a verb with
+arguments of its own has a function `command`, whose parameters are the arguments. The file is imported when the verb
+is started.
+"""
+
+import dataclasses
+import difflib
+import importlib
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Literal
+
+from pipeline.errors import ConfigError
+from pipeline.output_files import REPORT_FOLDER
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """What `sllm run` must know of a job."""
+
+    folder: str
+    """Folder of its output, below that of the run. A model's is also its key in the section `models`."""
+    kind: Literal["shards", "model", "report"]
+    """What it writes."""
+    by_default: bool = True
+    """Whether it runs where `run.jobs` names none."""
+    record_folder: str = ""
+    """Folder of its record, below its output."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TextOption:
+    """An option that sets one key of the configuration, to text as it is given."""
+
+    name: str
+    key: str
+    help: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Verb:
+    """One verb of the console."""
+
+    name: str
+    help: str
+    """One line."""
+    reads: str
+    writes: str
+    """Both in Markdown, as the README has them."""
+    examples: tuple[str, ...]
+    """Commands that work, each begins with `sllm VERB`."""
+    group: Literal["Jobs", "Look"] = "Jobs"
+    """Jobs make something that `sllm lineage` knows; the others look."""
+    has_own_arguments: bool = False
+    """Whether its file has a function `command`. If not, it is a job: it takes CONFIG and overrides, and can be
+    submitted to a cluster."""
+    step: Step | None = None
+    """None: not a part of `sllm run`."""
+    model_key: str | None = None
+    """Key of the configuration that the first argument sets where it is a folder."""
+    text_option: TextOption | None = None
+    file: str | None = None
+    """Module below `jobs`; none: the verb's name."""
+
+    @property
+    def module_name(self) -> str:
+        """The module that runs it."""
+        return f"jobs.{self.file or self.name.replace('-', '_')}"
+
+    @property
+    def can_be_submitted(self) -> bool:
+        """Whether it takes `--submit`."""
+        return not self.has_own_arguments
+
+    def load(self) -> ModuleType:
+        """The module that runs it, imported now."""
+        return importlib.import_module(self.module_name)
+
+
+_TABLE = (
+    Verb(
+        "prepare",
+        "Read a corpus, cut it into sentences, tokenize it, write shards.",
+        reads="text, JSONL, CSV, TSV, CoNLL-U (plain, gzip, zstd, bz2, xz, lz4), Parquet, Arrow, `datasets:NAME`; "
+        "files or URLs",
+        writes="Arrow shards, `manifest.json`, tokenizer, `rejected.jsonl`",
+        examples=(
+            """sllm prepare jobs/presets/prepare.yaml data.inputs='["books/*.jsonl.gz"]' output=runs/shards""",
+            "sllm prepare jobs/presets/prepare.yaml segmenter.name=spacy_v1 tokenizer.path=gpt2 --dry-run",
+        ),
+        step=Step("shards", "shards"),
+    ),
+    Verb(
+        "train-segmenter",
+        "Train the learned segmenter on gold sentence boundaries.",
+        reads="texts with known boundaries: JSONL, CoNLL-U",
+        writes="weights of the segmenter `learned_v1`, a model card",
+        examples=("sllm train-segmenter jobs/presets/train-segmenter.yaml output=runs/segmenter",),
+    ),
+    Verb(
+        "train-lm",
+        "Train the token-level language model: the baseline, and the trunk of the SLLM.",
+        reads="shards",
+        writes="the token-level model: the baseline, and the trunk",
+        examples=("sllm train-lm CONFIG shards=runs/shards output=runs/lm lm.train.steps=500",),
+        step=Step("lm", "model"),
+    ),
+    Verb(
+        "train-vae",
+        "Train the SentenceVAE: a sentence to one vector and back.",
+        reads="shards, token-level model",
+        writes="the SentenceVAE: a sentence to one vector and back",
+        examples=("sllm train-vae CONFIG shards=runs/shards output=runs/vae vae.num_layers=2",),
+        step=Step("vae", "model"),
+    ),
+    Verb(
+        "train-sllm",
+        "Train the language model that predicts the next sentence.",
+        reads="shards, token-level model, SentenceVAE",
+        writes="the sentence-level LLM",
+        examples=(
+            "sllm train-sllm CONFIG models.lm=runs/lm models.vae=runs/vae output=runs/sllm",
+            "sllm train-sllm CONFIG deepspeed.zero_stage=3 --submit https://head:8265",
+        ),
+        step=Step("sllm", "model"),
+    ),
+    Verb(
+        "evaluate",
+        "Score models on the dev split: bits per byte, perplexity, reconstruction, ablations.",
+        reads="dev shards, models",
+        writes="bits per byte, perplexity, reconstruction, ablations",
+        examples=("sllm evaluate CONFIG models.lm=runs/lm models.sllm=runs/sllm shards=runs/shards --json",),
+        step=Step("evaluation", "report"),
+    ),
+    Verb(
+        "generate",
+        "Generate text, sentence by sentence, as it comes.",
+        reads="a sentence-level LLM",
+        writes="text, sentence by sentence",
+        examples=(
+            """sllm generate runs/demo/sllm --prompt "The function returns a list.\"""",
+            "sllm generate runs/demo/sllm generate.temperature=0.8 generate.top_p=0.95 generate.max_sentences=5",
+        ),
+        step=Step("text", "report"),
+        model_key="models.sllm",
+        text_option=TextOption("--prompt", "generate.prompt", "Text to go on from."),
+    ),
+    Verb(
+        "compare",
+        "Train designs on the same tokens; one table and plot of bits per byte, speed, FLOPs, memory.",
+        reads="shards, a list of designs",
+        writes="all of them trained on the same tokens; one table, one plot",
+        examples=(
+            "sllm compare jobs/presets/compare.yaml shards=runs/compare/shards output=runs/compare/comparison",
+        ),
+        step=Step("comparison", "report", by_default=False, record_folder=REPORT_FOLDER),
+    ),
+    Verb(
+        "run",
+        "Run the whole path: prepare, train the three models, evaluate, generate.",
+        reads="a configuration",
+        writes="what the jobs in `run.jobs` write, one after the other: by default prepare, the three models, "
+        "evaluate, generate",
+        examples=(
+            "sllm run jobs/presets/demo.yaml",
+            "sllm run jobs/presets/demo.yaml lm.train.steps=50 vae.train.steps=50 sllm.train.steps=50 "
+            "output=runs/quick",
+        ),
+    ),
+    Verb(
+        "export",
+        "Write the model in a checkpoint as a plain Hugging Face folder.",
+        reads="a checkpoint",
+        writes="the model in it",
+        examples=("sllm export runs/demo/sllm/checkpoints/step-000000200 output=runs/sllm-at-200",),
+        has_own_arguments=True,
+    ),
+    Verb(
+        "lineage",
+        "Show what a result was made from, back to the corpus files; of a corpus file, what was made from it.",
+        reads="`job.json`, MLflow",
+        writes="a tree, on the terminal",
+        examples=("sllm lineage runs/demo/sllm", "sllm lineage corpus/books.jsonl.gz --json"),
+        group="Look",
+        has_own_arguments=True,
+    ),
+    Verb(
+        "inspect",
+        "Show what a folder of sentence shards holds and what it was made with, and check every checksum.",
+        reads="shards",
+        writes="a summary, on the terminal",
+        examples=("sllm inspect runs/demo/shards",),
+        group="Look",
+        has_own_arguments=True,
+    ),
+    Verb(
+        "segment",
+        "Cut documents into sentences: the character offsets of their ends, exclusive.",
+        reads="JSONL",
+        writes="JSONL with the ends of sentences, or a page that compares segmenters",
+        examples=(
+            "sllm segment --list",
+            "sllm segment --segmenter spacy_v1 --option pipeline=en_core_web_sm docs.jsonl.gz --output ends.jsonl",
+            "sllm segment --compare punctuation_v1,learned_v1 README.md --html splits.html",
+        ),
+        group="Look",
+        has_own_arguments=True,
+    ),
+    Verb(
+        "plan",
+        "What a configuration costs before it is run: parameters, memory, FLOPs, speed, days. Reads no weights.",
+        reads="a configuration",
+        writes="parameters, memory, FLOPs and days, on the terminal",
+        examples=(
+            "sllm plan jobs/presets/paper/opt-1.3b-h2.yaml --gpus 8",
+            "sllm plan jobs/presets/demo.yaml sllm.train_trunk=ends --device a100 --json",
+        ),
+        group="Look",
+        has_own_arguments=True,
+    ),
+    Verb(
+        "config",
+        "Show the keys of the configuration: type, default, what each means.",
+        reads="nothing",
+        writes="keys, types, defaults and descriptions, on the terminal",
+        examples=("sllm config vae", "sllm config lm.train.learning_rate --json"),
+        group="Look",
+        has_own_arguments=True,
+    ),
+    Verb(
+        "bench",
+        "Measure ours and others' in one run.",
+        reads="a file, shards or a configuration",
+        writes="speed and quality of ours and of other packages, on the terminal",
+        examples=("sllm bench prepare books.jsonl.gz runs/shards/tokenizer", "sllm bench stream runs/shards"),
+        group="Look",
+        has_own_arguments=True,
+        file="bench.cli",
+    ),
+)
+
+VERBS = {verb.name: verb for verb in _TABLE}
+"""All verbs, in the order of the help."""
+STEPS = {name: verb.step for name, verb in VERBS.items() if verb.step is not None}
+"""The jobs that `sllm run` can run, in their order."""
+
+
+def steps_of(names: Sequence[str]) -> dict[str, Step]:
+    """The jobs of a run with these in `run.jobs`, in that order; of none: those that run by default.
+
+    Raises `ConfigError` for a name that is none of them.
+    """
+    for name in names:
+        if name not in STEPS:
+            near = difflib.get_close_matches(name, STEPS, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ConfigError(f"run.jobs has no job {name!r}: {hint}known are {', '.join(STEPS)}")
+    return {name: STEPS[name] for name in names or STEPS if names or STEPS[name].by_default}
+
+
+def markdown() -> str:
+    """The table of the README."""
+    rows = [f"| `sllm {verb.name}` | {verb.reads} | {verb.writes} |" for verb in _TABLE]
+    return "\n".join(["| verb | reads | writes |", "|---|---|---|", *rows])

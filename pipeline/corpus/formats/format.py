@@ -1,0 +1,159 @@
+"""What a corpus format is: how its files are recognised, where they may be cut, and how they are read."""
+
+import functools
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pipeline.config import DataConfig
+from pipeline.corpus.documents import Document, Rejection
+from pipeline.corpus.encodings import UTF8, other_encoding, transcoded
+from pipeline.corpus.source import Piece, Source, Survey
+from pipeline.corpus.streams import stamp, stored_bytes, text_chunks
+from pipeline.errors import CorpusError
+
+
+@dataclass(frozen=True)
+class FileStart:
+    """The start of a file, by which its format is recognised."""
+
+    path: str
+    content: bytes
+    """The first bytes, uncompressed."""
+    is_whole: bool
+    """Whether there are no more."""
+    suffix: str
+    """Of the file's name, the one that says its format, in lower case; empty where none does."""
+    data: DataConfig
+
+    @property
+    def is_given(self) -> bool:
+        """Whether `data.format` names the format."""
+        return self.data.format != "auto"
+
+    @functools.cached_property
+    def text(self) -> str:
+        """The content, decoded, without a byte order mark."""
+        return self.content.decode(self.data.encoding, errors="replace").removeprefix("\ufeff")
+
+
+@dataclass(frozen=True)
+class Resemblance:
+    """What the content of a file looks like, whatever its name says."""
+
+    what: str
+    """As in `looks like ...`."""
+    remedy: str
+    """How to have it read, as in `...; set data.format=csv`."""
+    is_certain: bool = False
+    """It can be no other format."""
+    has_text_field: bool = False
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the start of a file says about how to read it."""
+
+    dialect: str = ""
+    """See `Source.dialect`."""
+    has_rows: bool = True
+    """See `Source.has_rows`."""
+
+
+class CorpusFormat(ABC):
+    """One format of corpus files. A subclass names it and reads it; the rest has defaults for a text format."""
+
+    name: ClassVar[str]
+    """In `data.format` and in `Source.format`."""
+    title: ClassVar[str]
+    """For people, such as `JSON lines`."""
+    suffixes: ClassVar[frozenset[str]] = frozenset()
+    """Of file names, without the dot, in lower case."""
+    input_prefix: ClassVar[str | None] = None
+    """An input that begins with it is of this format and no file: `source` makes a `Source` of it."""
+    is_binary: ClassVar[bool] = False
+    """Recognised by `has_signature`, and neither compressed nor in a text encoding."""
+    is_one_document: ClassVar[bool] = False
+    """A file is one document, and what is wrong with it rejects that document alone."""
+
+    def source(self, given: str) -> Source:
+        """What an input that begins with `input_prefix` names."""
+        raise NotImplementedError
+
+    def has_signature(self, content: bytes) -> bool:
+        """Whether a file that starts with `content` is of this format, whatever its name says."""
+        return False
+
+    def objection(self, start: FileStart) -> str | None:
+        """Why a file that is of this format by its name is none.
+
+        Raises `CorpusError` where that is certain and there is a better remedy than another format.
+        """
+        return None
+
+    def resemblance(self, start: FileStart) -> Resemblance | None:
+        """What a file looks like whose name does not say this format; None where it does not look like it."""
+        return None
+
+    def layout(self, start: FileStart) -> Layout:
+        """How a file of this format is to be read. Raises `CorpusError` where it cannot be."""
+        return Layout()
+
+    def stored_bytes(self, source: Source) -> int:
+        """Bytes as stored, for planning; 0 where they are not known before the survey."""
+        return stored_bytes(source.path)
+
+    def survey(self, source: Source, data: DataConfig, work_unit_bytes: int) -> Survey:
+        """Read the file once: digest, size, and pieces of about `work_unit_bytes` (whole documents).
+
+        Raises `CorpusError` for a file that is missing, truncated, or without the column of the text.
+        """
+        before = stamp(source.path)
+        digest = hashlib.sha256()
+        chunks = text_chunks(source.path, source.compression, on_raw=digest.update)
+        target = work_unit_bytes
+        if not self.is_binary:
+            if data.encoding == UTF8 and not self.is_one_document:
+                chunks = _in_utf8(chunks, source.path)
+            chunks = transcoded(chunks, data.encoding, source.path)
+            target = min(work_unit_bytes, data.max_bytes or work_unit_bytes)
+        pieces = tuple(self.cut(source, data, chunks, target))
+        for _ in chunks:  # what `cut` did not need
+            pass
+        if stamp(source.path) != before:
+            raise CorpusError(
+                f"input {source.path!r} changed while it was read; run again when it is complete"
+            )
+        return Survey(source, digest.hexdigest(), sum(piece.num_bytes for piece in pieces), before, pieces)
+
+    def cut(
+        self, source: Source, data: DataConfig, chunks: Iterator[bytes], work_unit_bytes: int
+    ) -> Iterator[Piece]:
+        """The pieces of a file, in its order, each of whole documents and of at least `work_unit_bytes` but the last.
+
+        `chunks` are its bytes from start to end, uncompressed and, of a text format, in UTF-8. By default the file is
+        one piece.
+        """
+        size = sum(map(len, chunks))
+        yield Piece(source, 0, size, 0, size)
+
+    @abstractmethod
+    def read(self, piece: Piece, data: DataConfig, chunks: Iterator[bytes]) -> Iterator[Document | Rejection]:
+        """Documents and rejections of a piece, in its order.
+
+        `chunks` are the bytes from `piece.start` to `piece.end`, as in `cut`; a format that is not cut by bytes leaves
+        them unread. Raises `CorpusError` for a file that can be read no further.
+        """
+
+
+def _in_utf8(chunks: Iterator[bytes], path: str) -> Iterator[bytes]:
+    """The same chunks. Raises `CorpusError` for lines in another encoding, which would all be broken."""
+    for index, chunk in enumerate(chunks):
+        encoding = None if index else other_encoding(chunk)
+        if encoding:
+            raise CorpusError(
+                f"input {path!r} is {encoding.upper()}, as its first bytes say; set data.encoding={encoding}"
+            )
+        yield chunk
