@@ -1,4 +1,4 @@
-"""What DeepSpeed is told: our options in its words, and a raw configuration merged over them."""
+"""The configuration of DeepSpeed: our options under its names, and a raw configuration merged over them."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from pipeline.training.engine import Precision
 def settings(
     train: TrainConfig, config: DeepSpeedConfig, precision: Precision, accumulation: int
 ) -> dict[str, Any]:
-    """The JSON configuration of `deepspeed.initialize`; `accumulation`: micro-batches a rank in a step."""
+    """The JSON configuration of `deepspeed.initialize`; `accumulation`: micro-batches per rank in a step."""
     zero: dict[str, Any] = {"stage": config.zero_stage}
     for key, target in (
         ("offload_optimizer", config.offload_optimizer),

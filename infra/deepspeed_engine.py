@@ -1,4 +1,4 @@
-"""DeepSpeed ZeRO behind the `pipeline.training.engine.Engine` protocol."""
+"""The protocol `pipeline.training.engine.Engine` on DeepSpeed ZeRO."""
 
 import logging
 import math
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from infra import deepspeed_internals as internals
 from infra.deepspeed_config import settings
 from pipeline.config import DeepSpeedConfig, TrainConfig
 from pipeline.errors import ConfigError
@@ -25,8 +26,6 @@ from pipeline.training.engine import (
     whole_part,
 )
 
-_SCALER_COUNTERS = ("cur_iter", "last_overflow_iter", "cur_hysteresis")
-
 
 class DeepSpeedEngine:
     """One rank of a DeepSpeed run; the process group must be there before."""
@@ -39,8 +38,7 @@ class DeepSpeedEngine:
             os.environ["DS_ACCELERATOR"] = "cpu"
         import deepspeed
 
-        # Its shared-memory all-reduce would be compiled at the first start; gloo needs no compiler.
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        internals.do_not_compile_shm_all_reduce()
         _check_machine(deepspeed_config, precision)
         self.rank, self.world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
         local_gpu = int(os.environ.get("LOCAL_RANK", "0")) if use_gpu else 0
@@ -78,7 +76,7 @@ class DeepSpeedEngine:
         """Clip, update, forget gradients -> gradient norm before clipping; infinite where the step was skipped."""
         for group in self.engine.optimizer.param_groups:
             group["lr"] = learning_rate
-        # Without ZeRO and mixed precision DeepSpeed clips, but does not tell the norm.
+        # Without ZeRO and mixed precision DeepSpeed clips, but does not return the norm.
         norm = self._plain_norm() if self.optimizer is self.base else None
         skipped = self.engine.skipped_steps
         self.engine.step()
@@ -116,19 +114,10 @@ class DeepSpeedEngine:
 
     def weights_written(self) -> None:
         """Cast the fp32 partitions to the weights that the module computes with, and gather those."""
-        optimizer: Any = self.optimizer
         if self.stage == 3:
-            optimizer.checkpoint_event_prologue()
-            for group in range(len(optimizer.fp16_groups)):
-                if not optimizer._swappable_optimizer_subgroup(group):
-                    optimizer._reassign_or_swap_out_partitioned_parameters(group)
-                    continue
-                optimizer._prepare_sub_group(group, set())
-                optimizer._reassign_or_swap_out_partitioned_parameters(group)
-                optimizer._release_sub_group(group, set())
-            optimizer.checkpoint_event_epilogue()
+            internals.cast_masters_at_stage_3(self.optimizer)
         elif self.stage > 0:
-            optimizer.update_lp_params()
+            internals.cast_masters_at_stages_1_and_2(self.optimizer)
         else:
             for parameter, master in self._masters().items():
                 if parameter is not master:
@@ -138,23 +127,14 @@ class DeepSpeedEngine:
         """The optimizer's steps, and the loss scale with DeepSpeed's counters of it."""
         found = {"optimizer_steps": optimizer_steps(self.base)}
         if self.scales_loss:
-            scaler = self._scaler()
-            found["loss_scale"] = float(scaler.cur_scale)
-            found["steps_at_loss_scale"] = float(scaler.cur_iter - scaler.last_overflow_iter - 1)
-            found |= {
-                name: float(getattr(scaler, name)) for name in _SCALER_COUNTERS if hasattr(scaler, name)
-            }
+            found |= internals.loss_scale_counters(self.optimizer)
         return found
 
     def set_counters(self, counters: dict[str, float]) -> None:
         """Go on from these."""
         set_optimizer_steps(self.base, counters["optimizer_steps"])
-        if self.scales_loss and "loss_scale" in counters:
-            scaler = self._scaler()
-            scaler.cur_scale = counters["loss_scale"]
-            for name in _SCALER_COUNTERS:
-                if name in counters and hasattr(scaler, name):
-                    setattr(scaler, name, int(counters[name]))
+        if self.scales_loss:
+            internals.set_loss_scale_counters(self.optimizer, counters)
 
     def buffers(self) -> dict[str, Tensor]:
         """Buffers that belong to the weights."""
@@ -166,11 +146,11 @@ class DeepSpeedEngine:
         named: dict[str, Tensor] = {}
         for name, parameter in self.engine.module.named_parameters():
             if not parameter.requires_grad:
-                full = self._gathered(parameter)
+                full = internals.gathered(parameter)
             elif self.stage == 0:
                 full = parts[name].read(WEIGHT).view(parameter.shape)
             else:
-                full = self._assembled(parts.get(name), getattr(parameter, "ds_shape", parameter.shape))
+                full = self._assembled(parts.get(name), internals.full_shape(parameter))
             named[name] = full.detach().to("cpu", torch.float32, copy=True).contiguous()
         return {**named, **self.buffers()}
 
@@ -179,37 +159,25 @@ class DeepSpeedEngine:
         if self.stage == 0:
             master = self._masters()[parameter]
             return whole_part(name, parameter, master, adam_state(self.base, master), is_copy=self.rank > 0)
-        optimizer: Any = self.optimizer
-        if self.stage == 3:
-            shape = tuple(parameter.ds_shape)  # type: ignore[attr-defined]
-            group, offset, padded = optimizer.grad_position[optimizer.get_param_id(parameter)]
-            start = self.rank * padded
-            size = min(padded, math.prod(shape) - start)
-            if optimizer._swappable_optimizer_subgroup(group):
-                return (
-                    _SwappedPart(name, shape, start, {}, parameter=parameter, size=size) if size > 0 else None
-                )
-            flat = optimizer.fp32_partitioned_groups_flat[group]
-        else:
-            mapping = parameter._hp_mapping  # type: ignore[attr-defined]
-            if mapping is None:
-                return None
-            shape, start = tuple(parameter.shape), mapping.lp_fragment_address.start
-            offset, size = mapping.hp_fragment_address.start, mapping.hp_fragment_address.numel
-            flat = self.base.param_groups[mapping.param_group_index]["params"][0]
-        if size <= 0:
+        held = (
+            internals.partition_at_stage_3(self.optimizer, parameter, self.rank)
+            if self.stage == 3
+            else internals.partition_at_stages_1_and_2(self.base, parameter)
+        )
+        if held is None:
             return None
-        state = adam_state(self.base, flat)
-        tensors = {WEIGHT: flat.detach(), **{kind: state[kind] for kind in MOMENTS}}
-        return Part(name, shape, start, {kind: t.narrow(0, offset, size) for kind, t in tensors.items()})
+        if held.flat is None:
+            return _SwappedPart(name, held.shape, held.start, {}, parameter=parameter, size=held.size)
+        state = adam_state(self.base, held.flat)
+        tensors = {WEIGHT: held.flat.detach(), **{kind: state[kind] for kind in MOMENTS}}
+        own = {kind: tensor.narrow(0, held.offset, held.size) for kind, tensor in tensors.items()}
+        return Part(name, held.shape, held.start, own)
 
     def _masters(self) -> dict[Tensor, Tensor]:
         """Without ZeRO: the fp32 weight of each trained parameter, itself in fp32 training."""
-        optimizer: Any = self.optimizer
-        if optimizer is self.base:
+        if self.optimizer is self.base:
             return {p: p for group in self.base.param_groups for p in group["params"]}
-        groups = zip(optimizer.fp16_groups, optimizer.fp32_groups, strict=True)
-        return {p: master for half, full in groups for p, master in zip(half, full, strict=True)}
+        return dict(internals.masters_without_zero(self.optimizer))
 
     def _assembled(self, part: Part | None, shape: torch.Size) -> Tensor:
         """A whole weight from the parts of all ranks."""
@@ -220,26 +188,14 @@ class DeepSpeedEngine:
         torch.distributed.all_reduce(full)
         return full.view(shape)
 
-    def _scaler(self) -> Any:
-        optimizer: Any = self.optimizer
-        return getattr(optimizer, "loss_scale_config", None) or optimizer.loss_scaler
-
     def _plain_norm(self) -> Tensor:
         gradients = [p.grad for p in self.engine.module.parameters() if p.grad is not None]
         return nn.utils.get_total_norm(gradients)
 
-    def _gathered(self, parameter: nn.Parameter) -> Tensor:
-        if not hasattr(parameter, "ds_id"):
-            return parameter.data
-        import deepspeed
-
-        with deepspeed.zero.GatheredParameters([parameter]):
-            return parameter.data.clone()
-
 
 @dataclass(frozen=True)
 class _SwappedPart(Part):
-    """A part whose optimizer state lies on NVMe: read and written through DeepSpeed's swapper."""
+    """A part whose optimizer state is on NVMe: read and written through DeepSpeed's swapper."""
 
     parameter: nn.Parameter = None  # type: ignore[assignment]
     size: int = 0
@@ -257,7 +213,7 @@ class _SwappedPart(Part):
     def write(self, kind: str, values: Tensor) -> None:
         from deepspeed.utils import safe_set_local_fp32_param, safe_set_local_optimizer_state
 
-        padded = torch.zeros(self.parameter.ds_tensor.ds_numel, device=values.device)  # type: ignore[attr-defined]
+        padded = torch.zeros(internals.padded_partition_size(self.parameter), device=values.device)
         padded[: self.size] = values
         if kind == WEIGHT:
             safe_set_local_fp32_param(self.parameter, padded)
@@ -266,7 +222,7 @@ class _SwappedPart(Part):
 
 
 def _check_machine(config: DeepSpeedConfig, precision: Precision) -> None:
-    """Raise `ConfigError` where this machine cannot do what is asked, before DeepSpeed fails in its own words."""
+    """Raise `ConfigError` where this machine cannot do what is asked, before DeepSpeed fails with its own error."""
     from deepspeed.accelerator import get_accelerator
 
     for name in ("DeepSpeed", "deepspeed"):
@@ -276,11 +232,8 @@ def _check_machine(config: DeepSpeedConfig, precision: Precision) -> None:
             "precision=fp16: this processor has no fp16 arithmetic, which DeepSpeed asks for: use precision=bf16, "
             "or launcher=local, which emulates it"
         )
-    if config.uses_nvme:
-        from deepspeed.ops.op_builder import AsyncIOBuilder
-
-        if not AsyncIOBuilder().is_compatible(verbose=False):
-            raise ConfigError(
-                "deepspeed.offload_*=nvme needs the library libaio with its headers (libaio-dev) on each node: "
-                "install it, or offload to cpu"
-            )
+    if config.uses_nvme and not internals.has_async_io():
+        raise ConfigError(
+            "deepspeed.offload_*=nvme needs the library libaio with its headers (libaio-dev) on each node: "
+            "install it, or offload to cpu"
+        )

@@ -108,24 +108,24 @@ def _trained(
     report: Callable[[dict[str, float]], None],
 ) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """Both networks and their vocabulary, as a weights file names them, and the size of the window."""
-    from segmenters.learned.training.features import neighbour_vectors, units_of, vocabulary
-    from segmenters.learned.training.punctuated import MarkedSettings, train_marked
-    from segmenters.learned.training.unpunctuated import UnmarkedSettings, train_unmarked
+    from segmenters.learned.training.features import features_of, neighbour_vectors, vocabulary
+    from segmenters.learned.training.punctuated import PunctuatedSettings, train_punctuated
+    from segmenters.learned.training.unpunctuated import UnpunctuatedSettings, train_unpunctuated
 
     weights = {source.path: source.weight for source in (*settings.gold, *settings.raw)}
     gold_parts, raw_parts = _sampled(gold, weights, rng), _sampled(raw, weights, rng)
     everything = [text for texts in (*gold.values(), *raw.values()) for text in texts]
-    word_U = np.concatenate([units_of(text).word_U for text in everything])
+    word_W = np.concatenate([features_of(text).word_W for text in everything])
     start = load_weights(_start_path(settings.start_from)) if settings.start_from is not None else None
-    check_V = vocabulary([word_U], start.check_V if start else None)
-    rows_U = np.where(word_U > 0, word_rows(word_U, check_V), 0)
-    unmarked_settings = UnmarkedSettings(
+    check_V = vocabulary([word_W], start.check_V if start else None)
+    rows_W = np.where(word_W > 0, word_rows(word_W, check_V), 0)
+    unpunctuated_settings = UnpunctuatedSettings(
         steps=settings.unpunctuated_steps,
         learning_rate=settings.unpunctuated_learning_rate,
         seed=settings.seed,
     )
-    vectors = neighbour_vectors(rows_U, len(check_V) + FIRST_WORD, unmarked_settings.width, settings.seed)
-    marked_settings = MarkedSettings(
+    vectors = neighbour_vectors(rows_W, len(check_V) + FIRST_WORD, unpunctuated_settings.width, settings.seed)
+    punctuated_settings = PunctuatedSettings(
         steps=settings.steps,
         learning_rate=settings.learning_rate,
         dropout=settings.dropout,
@@ -133,19 +133,25 @@ def _trained(
         weight_decay=settings.weight_decay,
         seed=settings.seed,
     )
-    marked = train_marked(
+    punctuated = train_punctuated(
         mixed(gold_parts, raw_parts, settings.seed),
-        marked_settings,
+        punctuated_settings,
         check_V,
-        start.marked if start else None,
+        start.punctuated if start else None,
         vectors,
         report,
     )
-    unmarked = train_unmarked(
-        gold_parts, raw_parts, unmarked_settings, check_V, start.unmarked if start else None, vectors, report
+    unpunctuated = train_unpunctuated(
+        gold_parts,
+        raw_parts,
+        unpunctuated_settings,
+        check_V,
+        start.unpunctuated if start else None,
+        vectors,
+        report,
     )
-    sizes = {"before": str(marked_settings.before), "after": str(marked_settings.after)}
-    return {"word.check": check_V, **marked.tensors(), **unmarked.tensors()}, sizes
+    sizes = {"before": str(punctuated_settings.before), "after": str(punctuated_settings.after)}
+    return {"word.check": check_V, **punctuated.tensors(), **unpunctuated.tensors()}, sizes
 
 
 def _divided(

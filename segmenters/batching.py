@@ -1,4 +1,4 @@
-"""Many short texts as one long one, a very long one in windows: arrays of a good size for array code."""
+"""Batches for array code: many short texts joined, a very long text in windows."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -8,39 +8,39 @@ import numpy as np
 from segmenters.contract import Ends
 
 WINDOW = 2**18
-"""Characters looked at together: enough to forget the cost of a call, few enough for the caches."""
+"""Characters per batch: enough for the cost of a call not to matter, few enough for the processor's caches."""
 CONTEXT = 2**11
-"""Characters that are looked at again on both sides of a window inside a longer text."""
+"""Characters of context on both sides of a window of a longer text."""
 SEPARATOR = "\n"
-"""Before, between and behind the texts of a batch."""
+"""Before, between and after the texts of a batch."""
 
 
 class _Piece(NamedTuple):
-    """The part of a text that a batch decides on: its characters from `first` up to `last`."""
+    """The part of a text whose boundaries a batch decides: characters `first` to `last`."""
 
     number: int
     first: int
     last: int
     start: int
-    """Place in the batch where the text, or the window of it, begins."""
+    """Offset in the batch where the text, or the window of it, begins."""
     shift: int
-    """Place in the batch minus place in the text."""
+    """Offset in the batch minus offset in the text."""
 
 
-def split_batched(texts: list[str], places: Callable[[str, Ends], Ends]) -> list[Ends]:
-    """The ends of every text, from `places`, which finds them in a batch: texts with `SEPARATOR` around each.
+def split_batched(texts: list[str], sentence_starts: Callable[[str, Ends], Ends]) -> list[Ends]:
+    """The ends of each text, by `sentence_starts` on batches: texts with `SEPARATOR` around each.
 
-    `places` takes the batch and the offsets of its texts, and returns, in order, offsets where a
-    sentence begins; those at or before the first character of a
-    text that is not white space do not count. Memory is bounded by `WINDOW`, not by the longest text.
+    `sentence_starts` takes a batch and the offsets of its texts, and returns increasing offsets where sentences begin.
+    Those up to the first character of a text that is not white space are ignored. Memory is bounded by `WINDOW`, not by
+    the longest text.
     """
     found: list[list[Ends]] = [[] for _ in texts]
     for batch, pieces in _batches(texts):
-        place_M = places(batch, np.array([piece.start for piece in pieces], np.int64))
-        lows = np.searchsorted(place_M, [piece.first + piece.shift for piece in pieces], side="right")
-        highs = np.searchsorted(place_M, [piece.last + piece.shift for piece in pieces], side="left")
+        start_M = sentence_starts(batch, np.array([piece.start for piece in pieces], np.int64))
+        lows = np.searchsorted(start_M, [piece.first + piece.shift for piece in pieces], side="right")
+        highs = np.searchsorted(start_M, [piece.last + piece.shift for piece in pieces], side="left")
         for piece, low, high in zip(pieces, lows.tolist(), highs.tolist(), strict=True):
-            found[piece.number].append(place_M[low:high] - piece.shift)
+            found[piece.number].append(start_M[low:high] - piece.shift)
     return [
         np.concatenate([*ends, [len(text)]]).astype(np.int64) if text else np.empty(0, np.int64)
         for text, ends in zip(texts, found, strict=True)
@@ -48,9 +48,9 @@ def split_batched(texts: list[str], places: Callable[[str, Ends], Ends]) -> list
 
 
 def _batches(texts: list[str]) -> Iterator[tuple[str, list[_Piece]]]:
-    """Batches of about `WINDOW` characters; places at `first` itself and at `last` are left out.
+    """Batches of about `WINDOW` characters; starts at `first` and at `last` of a piece are ignored.
 
-    So a place on the edge of two windows belongs to the later one, whose `first` is one before it.
+    So a start on the edge of two windows belongs to the later one, whose `first` is one before it.
     """
     parts, pieces, size = [SEPARATOR], [], len(SEPARATOR)
     for index, text in enumerate(texts):

@@ -1,6 +1,6 @@
-"""Characters as arrays: the code points of a text, and the class of each, without a loop in Python.
+"""The code points of a text and the class of each, as arrays.
 
-The classes are what splitting needs to know, no more; they come from the Unicode categories of this Python.
+The classes are those that splitting needs. They come from the Unicode categories of the running Python.
 """
 
 import functools
@@ -12,39 +12,39 @@ from numpy.typing import NDArray
 
 
 class Kind(IntEnum):
-    """Class of a character. White space and letters are ranges, so that one comparison finds them."""
+    """Class of a character. White space and letters are ranges, so that each is one comparison."""
 
     SPACE = 0
     BREAK = 1
-    """Ends a line; CR, LF, VT, FF, the separators FS, GS and RS, NEL, LS, PS."""
+    """Ends a line: CR, LF, VT, FF, the separators FS, GS and RS, NEL, LS, PS."""
     LOWER = 2
     UPPER = 3
     LETTER = 4
     """Letter without case, and modifier letters."""
     DIGIT = 5
     MARK = 6
-    """Combining mark, joiner or other invisible format character: belongs to what is before it."""
+    """Combining mark, joiner or other invisible format character: belongs to the character before it."""
     IDEOGRAPH = 7
     """Letter of a script that puts no spaces between words."""
     SYMBOL = 8
     """Everything else, unassigned and lone surrogates too."""
     DASH = 9
     PAUSE = 10
-    """Comma, colon, semicolon and their kin."""
+    """Comma, colon, semicolon and those of other scripts."""
     OPENER = 11
     QUOTE = 12
     """Straight quotes: open or close."""
     CLOSER = 13
     TERMINATOR = 14
-    """Ends a sentence where white space follows."""
+    """Ends a sentence if white space follows."""
     FREE_TERMINATOR = 15
-    """Ends a sentence in a script without spaces."""
+    """Ends a sentence without white space after it."""
 
 
 Kinds = NDArray[np.uint8]
 """The `Kind` of each character of a text."""
 Codes = NDArray[np.uint8] | NDArray[np.uint32]
-"""The code points of a text, one a character; bytes where all are ASCII."""
+"""One code point per character of a text; bytes where all are ASCII."""
 
 TERMINATORS = ".!?…‽؟۔।॥։።፧၊။៕༎܀܁܂᙮᠃᠉⸮‼⁇⁈⁉"
 FREE_TERMINATORS = "。！？｡．﹒﹗﹖︒"
@@ -97,7 +97,7 @@ def _table() -> NDArray[np.uint8]:
 
 
 def _kinds_below(end: int) -> NDArray[np.uint8]:
-    """[end] the kind of each code point: that of its category, unless a later rule says otherwise."""
+    """`[end]` the kind of each code point: that of its category, unless a rule below sets another."""
     chars = list(map(chr, range(end)))
     symbol = int(Kind.SYMBOL)
     by_category = {name: int(kind) for name, kind in _BY_CATEGORY.items()}
@@ -119,7 +119,7 @@ def _kinds_below(end: int) -> NDArray[np.uint8]:
 
 
 def code_points(text: str) -> Codes:
-    """The code points of `text`, one a character lone surrogates too."""
+    """One code point per character of `text`, also for lone surrogates."""
     if text.isascii():
         return np.frombuffer(text.encode("ascii"), np.uint8)
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
@@ -133,6 +133,6 @@ def kinds(text: str) -> Kinds:
 
 
 def word_starts(kind_N: Kinds) -> NDArray[np.int64]:
-    """Places where white space ends and something else begins."""
+    """Offsets where white space ends and something else begins."""
     solid_N = kind_N > Kind.BREAK
     return np.flatnonzero(solid_N[1:] & ~solid_N[:-1]) + 1

@@ -1,4 +1,4 @@
-"""CoNLL-U: documents with their sentences, the text as it stood before it was cut into tokens."""
+"""CoNLL-U: documents with their sentences, and the text as it was before tokenization."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,7 @@ _COLUMNS = 10
 
 @dataclass
 class ConlluDocument:
-    """What stands between two lines `# newdoc`."""
+    """The sentences between two lines `# newdoc`."""
 
     line: int
     """Its first line, from 1."""
@@ -19,21 +19,21 @@ class ConlluDocument:
     """That of `# newdoc id = ...`."""
     parts: list[str] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
-    """Of the sentences in the text (characters, exclusive)."""
+    """Ends of the sentences in the text: characters, exclusive."""
     broken_line: int | None = None
     """The first line that is neither comment nor token."""
 
     @property
     def text(self) -> str:
-        """The sentences, joined as they stood."""
+        """The sentences with the white space between them."""
         return "".join(self.parts)
 
 
 def read_conllu(lines: Iterable[str]) -> Iterator[ConlluDocument]:
     """The documents of a file; one without `# newdoc` is one document.
 
-    A sentence is its `# text =`, or else its tokens. A space stands between sentences and between tokens but where
-    a token says `SpaceAfter=No`, a line end before `# newpar`.
+    A sentence is its `# text =`, or else its tokens. Between sentences and tokens is a space, except after a token with
+    `SpaceAfter=No`; before `# newpar` is a line end.
     """
     document = ConlluDocument(1)
     sentence = _Sentence()
@@ -68,13 +68,13 @@ class _Sentence:
         self._last_of_range = 0
 
     def add(self, line: str) -> bool:
-        """Take a token's line; False where it is none."""
+        """Add the token of a line; False where the line has none."""
         columns = line.split("\t")
         if len(columns) != _COLUMNS or not _ID.fullmatch(columns[0]):
             return False
         first, _, last = columns[0].partition("-")
         if "." in first or (not last and len(first) < 19 and int(first) <= self._last_of_range):
-            return True  # a word that does not stand in the text, or is a part of a token that does
+            return True  # an empty node, or a word of a multiword token
         if last:
             self._last_of_range = int(last[:18])
         self._tokens += [self._gap, columns[1]]
@@ -82,7 +82,7 @@ class _Sentence:
         return True
 
     def append_to(self, document: ConlluDocument, gap: str) -> str:
-        """Add the sentence to the document, behind `gap` -> the gap behind the sentence."""
+        """Add the sentence to the document after `gap`, and return the gap after the sentence."""
         text = self.text or "".join(self._tokens)
         if not text:
             return gap

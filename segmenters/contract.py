@@ -1,4 +1,4 @@
-"""What every segmenter promises."""
+"""The contract of all segmenters."""
 
 import dataclasses
 from abc import ABC, abstractmethod
@@ -12,14 +12,14 @@ Ends = NDArray[np.int64]
 
 
 class SegmenterError(Exception):
-    """A segmenter that cannot be built or used: the message says what, why and what to do."""
+    """A segmenter cannot be built or used; the message says why and what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Segmenter(ABC):
     """A frozen dataclass of its options. Subclasses are `@dataclass(frozen=True)` and set `name`.
 
-    `name` ends in `_vN`; N rises whenever the same text may be split in another place than before.
+    `name` ends in `_vN`; N rises whenever a text may be split elsewhere than before.
     """
 
     name: ClassVar[str]
@@ -28,16 +28,16 @@ class Segmenter(ABC):
     def split(self, texts: list[str]) -> list[Ends]:
         """For each text the ends of its sentences (see `Ends`); an empty text has none.
 
-        So `"".join(sentences) == text`, always: white space stays, with the sentence before it.
+        So `"".join(sentences) == text`. White space belongs to the sentence before it.
         """
 
     @property
     def weights_digest(self) -> str | None:
-        """SHA-256 (hex) of the weights that the splits depend on, for a segmenter that has some."""
+        """SHA-256 (hex) of the weights, for a segmenter that has some."""
         return None
 
     def fingerprint(self) -> dict[str, Any]:
-        """What the splits depend on: name, options, digest of weights. Equal fingerprints, equal splits."""
+        """Name, options and digest of the weights. Segmenters with equal fingerprints split equally."""
         return {
             "name": self.name,
             "options": dataclasses.asdict(self),
@@ -46,7 +46,7 @@ class Segmenter(ABC):
 
 
 def check_ends(text: str, ends: Ends) -> None:
-    """Raise `SegmenterError` unless `ends` keeps the contract for `text`."""
+    """Raise `SegmenterError` unless `ends` fulfils the contract for `text`."""
     if len(text) == 0:
         kept = len(ends) == 0
     else:

@@ -1,4 +1,4 @@
-"""Every N tokens: the control that any claim about sentences must beat."""
+"""Blocks of N tokens: the control for any claim about sentences."""
 
 import dataclasses
 import functools
@@ -10,20 +10,20 @@ import numpy as np
 
 from segmenters.contract import Ends, Segmenter, SegmenterError
 
-_WORD_OR_MARK = re.compile(r"(?:\w+|[^\w\s])\s*")
+_WORD_OR_PUNCTUATION = re.compile(r"(?:\w+|[^\w\s])\s*")
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 @dataclasses.dataclass(frozen=True)
 class Fixed(Segmenter):
-    """Cuts after every `num_tokens` tokens, whatever they say."""
+    """Cuts after every `num_tokens` tokens."""
 
     name: ClassVar[str] = "fixed_v1"
 
     num_tokens: int = 24
-    """Tokens of a sentence; about what English sentences have."""
+    """Tokens per sentence; the default is about the mean of English sentences."""
     tokenizer: str | None = None
-    """Folder with a `tokenizer.json`, or that file; none: a token is a word or a mark."""
+    """Folder with a `tokenizer.json`, or that file; none: a token is a word or a punctuation mark."""
 
     def __post_init__(self) -> None:
         if self.num_tokens < 1:
@@ -37,7 +37,7 @@ class Fixed(Segmenter):
 
     def _ends(self, text: str) -> Ends:
         if self.tokenizer is None:
-            token_ends = [match.end() for match in _WORD_OR_MARK.finditer(text)]
+            token_ends = [match.end() for match in _WORD_OR_PUNCTUATION.finditer(text)]
             cuts = token_ends[self.num_tokens - 1 :: self.num_tokens]
         else:
             offsets = _tokenizer(self.tokenizer).encode(_LONE_SURROGATES.sub("\ufffd", text)).offsets
@@ -52,7 +52,7 @@ def _tokenizer(path: str) -> Any:
     file = Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
     try:
         tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises nothing more special
+    except Exception as error:  # the library raises no narrower class
         raise SegmenterError(f"fixed_v1: cannot read the tokenizer {file}: {error}") from error
     tokenizer.no_truncation()
     return tokenizer

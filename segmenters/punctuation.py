@@ -1,7 +1,8 @@
-"""The rule: sentences end at terminators and at line breaks, in any script.
+"""Rule-based: sentences end at terminators and at line breaks, in any script.
 
-Characters are classified all at once; only the few places where a sentence could end are looked at closer,
-and those too all together.
+Array code classifies all characters, then applies the rules to the terminators and line breaks alone.
+
+Shape suffixes: N characters, M terminators, W words (separated by white space), B line breaks.
 """
 
 import dataclasses
@@ -22,24 +23,24 @@ ABBREVIATIONS = """
     rd vgl bzw z.b u.a d.h usw ggf evtl geb hrsg abs art aufl bspw dipl ing str tel sog inkl exkl
     p.ej ej pág págs núm ud uds vd vds dña avda p.a u.k
     """
-"""After these words a full stop ends no sentence: titles, months, what English, German, Spanish shorten."""
+"""After these words a full stop ends no sentence: titles, months, abbreviations of English, German and Spanish."""
 
 BEFORE_ORDINALS = "am der dem den des die das vom zum im ab bis seit beim und"
 """German words after which a number with a full stop is an ordinal: `am 3. Mai`, `der 2. Weltkrieg`."""
 
 _LONGEST_ABBREVIATION = max(map(len, ABBREVIATIONS.split()))
-_LOWER_CASE_START = (
-    4  # "went. he": after a word of so many letters a full stop ends a sentence before lower case
-)
-_MOST_CLOSERS = 4  # closing marks in a row that still belong to the sentence before them
+_LOWER_CASE_START = 4
+"""Letters of a word from which on its full stop ends a sentence before lower case: "went. he"."""
+_MOST_CLOSERS = 4
+"""Closing marks in a row that belong to the sentence before them."""
 _STOP, _ELLIPSIS, _CR, _LF = map(ord, ".…\r\n")
 
 
 @dataclasses.dataclass(frozen=True)
 class Punctuation(Segmenter):
-    """Splits after terminators (with the closing quotes and brackets behind them) and at line breaks.
+    """Splits after terminators (with the closing quotes and brackets after them) and at line breaks.
 
-    A terminator needs white space behind it, but for those of scripts that write none. A full stop ends no
+    A terminator needs white space after it, except in scripts without spaces. A full stop ends no
     sentence after an abbreviation, an initial or the number of a list item; an ellipsis, and a terminator
     inside a closed quotation, end none before a lower-case word.
     """
@@ -47,22 +48,22 @@ class Punctuation(Segmenter):
     name: ClassVar[str] = "punctuation_v1"
 
     line_breaks: bool = True
-    """A line break ends a sentence, but for one inside a hard-wrapped paragraph: the next line goes on in
-    lower case after a line without a terminator. Off: only an empty line does."""
+    """A line break ends a sentence, unless the paragraph is hard-wrapped: the next line begins in lower case after a
+    line without a terminator. Off: only an empty line ends a sentence."""
 
     def split(self, texts: list[str]) -> list[Ends]:
         """See `Segmenter.split`."""
-        return split_batched(texts, self.places)
+        return split_batched(texts, self.sentence_starts)
 
-    def places(self, batch: str, text_starts: Ends) -> Ends:
+    def sentence_starts(self, batch: str, text_starts: Ends) -> Ends:
         """Where sentences begin in a batch of texts (see `split_batched`)."""
         kind_N = kinds(batch)
         code_N = code_points(batch)
         start_W = np.append(word_starts(kind_N), len(batch))
         after_M = _after_terminators(code_N, kind_N)
         inside_M = kind_N[after_M] > Kind.BREAK
-        behind_M = np.where(inside_M, after_M, start_W[np.searchsorted(start_W, after_M)])
-        return np.union1d(behind_M, self._line_starts(code_N, kind_N, start_W))
+        start_M = np.where(inside_M, after_M, start_W[np.searchsorted(start_W, after_M)])
+        return np.union1d(start_M, self._line_starts(code_N, kind_N, start_W))
 
     def _line_starts(self, code_N: Codes, kind_N: Kinds, start_W: Ends) -> Ends:
         """Starts of the lines that begin a sentence."""
@@ -79,7 +80,7 @@ class Punctuation(Segmenter):
 
 
 def _after_terminators(code_N: Codes, kind_N: Kinds) -> Ends:
-    """Places just behind the terminators, and their closing marks, that end a sentence."""
+    """Offsets after the terminators that end a sentence, and their closing marks."""
     mark_M = np.flatnonzero(kind_N >= Kind.TERMINATOR)
     mark_M = mark_M[kind_N[mark_M + 1] < Kind.TERMINATOR]  # the last of a run
     after_M = mark_M + 1
@@ -94,7 +95,7 @@ def _after_terminators(code_N: Codes, kind_N: Kinds) -> Ends:
 
 
 def _goes_on(code_N: Codes, kind_N: Kinds, mark_M: Ends, after_M: Ends) -> NDArray[np.bool_]:
-    """Whether the sentence goes on behind the terminator at `mark_M`, closed at `after_M` by white space."""
+    """Whether the sentence goes on after the terminator at `mark_M`, where white space follows at `after_M`."""
     length_M, word_M = _words_before(code_N, kind_N, mark_M)
     start_M = mark_M - length_M
     number_M = (kind_N[start_M] == Kind.DIGIT) & (length_M <= 2)
@@ -120,14 +121,14 @@ def _goes_on(code_N: Codes, kind_N: Kinds, mark_M: Ends, after_M: Ends) -> NDArr
 def _words_before(code_N: Codes, kind_N: Kinds, mark_M: Ends) -> tuple[Ends, NDArray[np.uint64]]:
     """Length and hash of the word (letters, digits and inner full stops) that ends before each mark.
 
-    A word longer than every abbreviation counts with one letter more than the longest.
+    The length of a word longer than every abbreviation is one more than that of the longest.
     """
     length_M = np.zeros(len(mark_M), np.int64)
     hash_M = np.zeros(len(mark_M), np.uint64)
     inside_M = np.ones(len(mark_M), np.bool_)
     for back in range(1, _LONGEST_ABBREVIATION + 2):
-        place_M = np.maximum(mark_M - back, 0)
-        code_M, kind_M = code_N[place_M], kind_N[place_M]
+        at_M = np.maximum(mark_M - back, 0)
+        code_M, kind_M = code_N[at_M], kind_N[at_M]
         word_M = (kind_M >= Kind.LOWER) & (kind_M <= Kind.MARK)
         inside_M &= (word_M | (code_M == _STOP)) if back > 1 else word_M
         length_M += inside_M
@@ -136,7 +137,7 @@ def _words_before(code_N: Codes, kind_N: Kinds, mark_M: Ends) -> tuple[Ends, NDA
 
 
 def _mix(hash_M: NDArray[np.uint64], code_M: Codes) -> NDArray[np.uint64]:
-    """One more character into the hash, ASCII letters in lower case."""
+    """The hash with one more character, ASCII letters in lower case."""
     lower_M = code_M | (((code_M >= ord("A")) & (code_M <= ord("Z"))) << np.uint8(5)).astype(code_M.dtype)
     return hash_M * np.uint64(0x100000001B3) + lower_M
 

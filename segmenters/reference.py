@@ -1,4 +1,4 @@
-"""The rule of the SentenceVAE paper (arXiv 2408.00655), made lossless: a baseline with its kind's faults."""
+"""The rule of the SentenceVAE paper (arXiv 2408.00655), made lossless: a baseline."""
 
 import dataclasses
 import re
@@ -9,7 +9,7 @@ import numpy as np
 from segmenters.contract import Ends, Segmenter
 
 MARKS = ',.!?;:"，。！？；：“”＂\n'
-"""Each of them ends a sentence: the paper's marks, their full-width forms, and the line break."""
+"""Each of them ends a sentence: the paper's punctuation, its full-width forms, and the line break."""
 
 _END = re.compile(rf"[{re.escape(MARKS)}][{re.escape(MARKS)}\s]*")
 
@@ -19,7 +19,7 @@ class Reference(Segmenter):
     """Splits after any of `MARKS`, in numbers too: `3.14` becomes `3.` and `14`, as published.
 
     Made lossless: the text after the last mark is a sentence, marks in a row end one sentence and not
-    several, white space stays with the sentence before, and nothing is cut off at 64 tokens or 64 sentences.
+    several, white space belongs to the sentence before, and nothing is cut off at 64 tokens or 64 sentences.
     """
 
     name: ClassVar[str] = "reference_v1"

@@ -1,4 +1,4 @@
-"""The table of segmenters by name, and the way from a name to an object."""
+"""The table of segmenters by name, and how one is loaded."""
 
 import dataclasses
 import difflib
@@ -24,7 +24,7 @@ ENTRY_POINT_GROUP = "sllm.segmenters"
 
 
 def names() -> dict[str, str]:
-    """Every name that `load` knows, with where it leads: built in, then from entry points."""
+    """Every name that `load` accepts, with its `module:Class`: built in, then from entry points."""
     found = {point.name: point.value for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)}
     return {**found, **BUILT_IN}
 
@@ -34,7 +34,7 @@ def load(name: str, **options: Any) -> Segmenter:
 
     Raises `SegmenterError` for an unknown name or option, or one whose package is not installed.
     """
-    # Entry points are looked for in every installed package, so only where they are needed.
+    # Entry points are searched in every installed package, so only if needed.
     target = BUILT_IN.get(name, name)
     if ":" not in target:
         known = names()

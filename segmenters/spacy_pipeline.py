@@ -1,4 +1,4 @@
-"""Any spaCy pipeline as a segmenter: a parser, a senter, or the rule of its sentencizer."""
+"""Any spaCy pipeline as a segmenter: its parser, senter or sentencizer."""
 
 import dataclasses
 import functools
@@ -14,14 +14,14 @@ _LANGUAGE_CODE = re.compile(r"[a-z]{2,3}")
 _SPLITTERS = ("parser", "senter", "sentencizer")
 _FEEDERS = ("tok2vec", "transformer", "curated_transformer")
 _LONG_WORD = re.compile(r"(?<!\S)\S{1000}")
-"""spaCy's tokenizer takes quadratic time for a word: a text with one so long is read in short windows."""
+"""spaCy's tokenizer takes quadratic time for a word: a text with such a long one is split in short windows."""
 _SHORT_WINDOW = 2000
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 @dataclasses.dataclass(frozen=True)
 class SpacyPipeline(Segmenter):
-    """Splits where a spaCy pipeline starts a sentence; only the components that splitting needs are run."""
+    """Splits where a spaCy pipeline starts a sentence. Only the components needed for that are run."""
 
     name: ClassVar[str] = "spacy_v1"
 
@@ -37,7 +37,7 @@ class SpacyPipeline(Segmenter):
         _pipeline(self.pipeline, self.component)
 
     def split(self, texts: list[str]) -> list[Ends]:
-        """See `Segmenter.split`. A text over `nlp.max_length` is read in windows."""
+        """See `Segmenter.split`. A text over `nlp.max_length` is split in windows."""
         nlp = _pipeline(self.pipeline, self.component)
         safe = [_LONE_SURROGATES.sub("\ufffd", text) for text in texts]  # spaCy stores UTF-8
         windows = [_SHORT_WINDOW if _LONG_WORD.search(text) else nlp.max_length for text in safe]
@@ -49,7 +49,7 @@ class SpacyPipeline(Segmenter):
         ]
 
     def fingerprint(self) -> dict[str, Any]:
-        """With the versions of spaCy and of the pipeline, which decide as much as a name does."""
+        """With the versions of spaCy and of the pipeline, on which the splits depend."""
         meta = _pipeline(self.pipeline, self.component).meta
         options = {"pipeline": self.pipeline, "component": self.component}
         version = {key: meta[key] for key in ("lang", "name", "version", "spacy_version")}
@@ -100,7 +100,7 @@ def _ends(doc: Any) -> Ends:
 
 
 def _windowed(nlp: Any, text: str, window: int) -> Ends:
-    """Each window starts at the last end found in the one before; one without an end is an end itself."""
+    """Each window starts at the last end found in the previous one; a window without an end is a sentence."""
     ends: list[int] = []
     start = 0
     while start < len(text):

@@ -1,4 +1,4 @@
-"""Segment any Text (SaT, arXiv 2406.16678), where its package and a model are on this machine."""
+"""Segment any Text (SaT, arXiv 2406.16678), if its package and a model are installed."""
 
 import dataclasses
 import functools
@@ -13,14 +13,14 @@ from segmenters.contract import Ends, Segmenter, SegmenterError
 
 @dataclasses.dataclass(frozen=True)
 class WtpsplitSat(Segmenter):
-    """Splits where a SaT model of the package wtpsplit finds a boundary likely; slow without a GPU."""
+    """Splits where a SaT model of the package wtpsplit predicts a boundary. Slow without a GPU."""
 
     name: ClassVar[str] = "wtpsplit_v1"
 
     model: str = "sat-3l-sm"
-    """Folder of a SaT model, or its name where the model hub, or its cache, can be reached."""
+    """Folder of a SaT model, or its name if the model hub or its cache can be read."""
     threshold: float = 0.25
-    """Probability of a boundary behind a character, from which a sentence ends there."""
+    """Least probability of a boundary after a character."""
 
     def __post_init__(self) -> None:
         _model(self.model)
@@ -32,11 +32,11 @@ class WtpsplitSat(Segmenter):
         return [self._ends(text, next(probabilities) if text.strip() else ()) for text in texts]
 
     def _ends(self, text: str, probability_N: Any) -> Ends:
-        place_M = np.flatnonzero(np.asarray(probability_N, np.float32) > self.threshold) + 1
-        # White space stays with the sentence before it.
+        end_M = np.flatnonzero(np.asarray(probability_N, np.float32) > self.threshold) + 1
+        # White space belongs to the sentence before it.
         solid_N = np.append(np.flatnonzero(kinds(text) > Kind.BREAK), len(text))
-        behind_M = solid_N[np.searchsorted(solid_N, place_M)]
-        return np.unique(np.append(behind_M, len(text))) if text else np.empty(0, np.int64)
+        start_M = solid_N[np.searchsorted(solid_N, end_M)]
+        return np.unique(np.append(start_M, len(text))) if text else np.empty(0, np.int64)
 
 
 @functools.lru_cache(maxsize=2)

@@ -1,7 +1,7 @@
-"""`sllm bench prepare`: text to tokens on disk, ours and others', in one run on the same file.
+"""`sllm bench prepare`: text to tokens on disk, by sllm and by others, in one run on the same file.
 
-Each contender is a process of its own, measured from outside: CPU seconds and memory of its whole process tree,
-wall time, start-up included. What it costs on the first few documents alone is shown as its start-up.
+Each contender is a process of its own: CPU seconds and memory of its process tree and wall time, start-up included.
+Its cost on the first 8 documents alone is shown as start-up.
 """
 
 import dataclasses
@@ -35,26 +35,26 @@ class ContenderError(Exception):
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What one contender took."""
+class ContenderCost:
+    """The cost of one contender."""
 
     contender: str
     cpu_seconds: float
     startup_cpu_seconds: float
     wall_seconds: float
     peak_megabytes: float
-    """Of all its processes at one time, shared pages counted once each process."""
+    """Of all its processes at one time; shared pages count once per process."""
     megabytes_per_cpu_second: float
     """Of UTF-8 text, start-up included."""
 
 
 def bench_prepare(
     file: str, tokenizer: str, num_workers: int, segmenter: str = "punctuation_v1", as_json: bool = False
-) -> list[Measured]:
-    """Measure all contenders that are installed on `file` (anything `data.inputs` takes), and show them.
+) -> list[ContenderCost]:
+    """Measure all installed contenders on `file` (anything that `data.inputs` takes), and print a table.
 
-    `tokenizer` is a folder or hub name. A contender that fails is named, and the others are measured.
-    Raises `ConfigError` where there is nothing to measure on.
+    `tokenizer` is a folder or hub name. A contender that fails is named and left out.
+    Raises `ConfigError` for a file without documents.
     """
     texts = list(_texts(file))
     if not texts:
@@ -75,9 +75,9 @@ def bench_prepare(
                 print(error, file=sys.stderr)
                 continue
             rate = size / 1e6 / whole[0]
-            results.append(Measured(contender, whole[0], startup[0], whole[1], whole[2], rate))
+            results.append(ContenderCost(contender, whole[0], startup[0], whole[1], whole[2], rate))
     if as_json:
-        contenders = [dataclasses.asdict(measured) for measured in results]
+        contenders = [dataclasses.asdict(cost) for cost in results]
         report = {"file": file, "bytes": size, "workers": num_workers, "contenders": contenders}
         print(json.dumps(report, indent=1))
     else:
@@ -87,10 +87,10 @@ def bench_prepare(
 
 def _texts(file: str) -> Iterator[str]:
     data = load_config(None, [f"data.inputs=[{file}]"]).data
-    splits = plan_work_units(survey_all(find_sources(data), data, 2**25), data, 2**25)
+    units = plan_work_units(survey_all(find_sources(data), data, 2**25), data, 2**25)
     reader = WorkUnitReader(data)
-    for split in splits:
-        yield from (document.text for document in reader.read(split) if isinstance(document, Document))
+    for unit in units:
+        yield from (document.text for document in reader.read(unit) if isinstance(document, Document))
 
 
 def _is_installed(package: str) -> bool:
@@ -104,19 +104,19 @@ def _measure(arguments: list[str]) -> tuple[float, float, float]:
         process = subprocess.Popen(  # noqa: S603 - our own module
             [sys.executable, "-m", "jobs.bench.prepare_contenders", *arguments], stdout=log, stderr=log
         )
-        watcher = _TreeWatcher(process.pid)
+        sampler = _TreeSampler(process.pid)
         code = process.wait()
         wall = time.monotonic() - start
-        watcher.stop()
+        sampler.stop()
         if code:
             log.seek(0)
             said = log.read().decode(errors="replace").strip().rsplit("\n", 1)[-1]
             raise ContenderError(f"{arguments[0]}: failed, left out: {said}")
-    return watcher.cpu_seconds, wall, watcher.peak_bytes / 1e6
+    return sampler.cpu_seconds, wall, sampler.peak_bytes / 1e6
 
 
-class _TreeWatcher(threading.Thread):
-    """Looks at a process and all below it, again and again, until stopped."""
+class _TreeSampler(threading.Thread):
+    """Samples CPU time and memory of a process and its descendants until stopped."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -128,7 +128,7 @@ class _TreeWatcher(threading.Thread):
 
     @property
     def cpu_seconds(self) -> float:
-        """Of all processes seen."""
+        """Sum over all sampled processes."""
         return sum(self._cpu.values())
 
     def run(self) -> None:
@@ -154,7 +154,7 @@ class _TreeWatcher(threading.Thread):
         self.join()
 
 
-def _show(file: str, size: int, results: list[Measured]) -> None:
+def _show(file: str, size: int, results: list[ContenderCost]) -> None:
     table = Table(title=f"{file}: {size / 1e6:.1f} MB of text", title_justify="left")
     table.add_column("contender")
     for column in ("MB/CPU-s", "CPU s", "of it start-up", "wall s", "peak MB"):

@@ -1,4 +1,4 @@
-"""What `sllm bench prepare` measures: ours and others', each turning the same file into tokens.
+"""The contenders of `sllm bench prepare`: each turns the same file into tokens.
 
 `python -m jobs.bench.prepare_contenders CONTENDER FOLDER WORKERS SEGMENTER whole|start` runs one, in its own process.
 """
@@ -17,12 +17,12 @@ from pipeline.config import load_config
 from pipeline.tokenization.tokenizer import Tokenizer
 
 BATCH = 256
-"""Documents that peers are given at a time."""
+"""Documents per call of a peer."""
 
 
 @dataclass(frozen=True)
-class Task:
-    """What a contender is given."""
+class ContenderInput:
+    """The input of a contender."""
 
     file: str
     tokenizer: str
@@ -37,7 +37,7 @@ class Task:
                 yield json.loads(line)["text"]
 
 
-def _ours(task: Task, launcher: str) -> None:
+def _ours(task: ContenderInput, launcher: str) -> None:
     from jobs.prepare import prepare
 
     overrides = [
@@ -50,7 +50,7 @@ def _ours(task: Task, launcher: str) -> None:
     prepare(load_config(None, overrides), task.output)
 
 
-def _sllm_job(task: Task) -> None:
+def _sllm_job(task: ContenderInput) -> None:
     from jobs.prepare import run
 
     overrides = [
@@ -61,13 +61,13 @@ def _sllm_job(task: Task) -> None:
     run(load_config(str(Path(__file__).parents[1] / "presets" / "prepare.yaml"), overrides))
 
 
-def _engine_alone(task: Task) -> None:
+def _engine_alone(task: ContenderInput) -> None:
     tokenizer = Tokenizer.load(task.tokenizer)
     for batch in _batched(task.rows()):
         tokenizer.encode(batch)
 
 
-def _tokenizers_alone(task: Task) -> None:
+def _tokenizers_alone(task: ContenderInput) -> None:
     import tokenizers
 
     tokenizer = tokenizers.Tokenizer.from_file(f"{task.tokenizer}/tokenizer.json")
@@ -76,7 +76,7 @@ def _tokenizers_alone(task: Task) -> None:
             _ = encoding.ids
 
 
-def _tiktoken_alone(task: Task) -> None:
+def _tiktoken_alone(task: ContenderInput) -> None:
     import tiktoken
     from tokenizers import decoders
 
@@ -94,6 +94,16 @@ def _tiktoken_alone(task: Task) -> None:
         encoding.encode_ordinary(text)
 
 
+def _gigatoken_alone(task: ContenderInput) -> None:
+    import gigatoken
+
+    tree = json.loads(Path(task.tokenizer, "tokenizer.json").read_bytes())
+    # It would find special tokens in a text, which we encode as ordinary text.
+    tokenizer = gigatoken.Tokenizer.from_json(json.dumps({**tree, "added_tokens": []}))
+    for batch in _batched(task.rows()):
+        tokenizer.encode_batch(batch, parallel=False)
+
+
 def _character_of_byte(byte: int) -> int:
     """GPT-2's printable character of a byte."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
@@ -101,7 +111,7 @@ def _character_of_byte(byte: int) -> int:
     return byte if byte in printable else 256 + others.index(byte)
 
 
-def _datasets(task: Task) -> None:
+def _datasets(task: ContenderInput) -> None:
     import datasets
     from transformers import AutoTokenizer
 
@@ -129,7 +139,7 @@ class _RayDataTokenizer:
         return {"input_ids": ids}
 
 
-def _ray_data(task: Task) -> None:
+def _ray_data(task: ContenderInput) -> None:
     import ray
 
     ray.init(num_cpus=task.num_workers + 1, include_dashboard=False)
@@ -141,7 +151,7 @@ def _ray_data(task: Task) -> None:
     ).write_parquet(task.output)
 
 
-def _datatrove(task: Task) -> None:
+def _datatrove(task: ContenderInput) -> None:
     from datatrove.executor import LocalPipelineExecutor
     from datatrove.pipeline.readers import JsonlReader
     from datatrove.pipeline.tokens import DocumentTokenizer
@@ -163,24 +173,25 @@ def _batched(rows: Iterator[str]) -> Iterator[list[str]]:
         yield batch
 
 
-CONTENDERS: dict[str, tuple[str, Callable[[Task], None]]] = {
+CONTENDERS: dict[str, tuple[str, Callable[[ContenderInput], None]]] = {
     "sllm prepare (the recorded job)": ("mlflow", _sllm_job),
     "sllm shards, launcher=ray": ("ray", lambda task: _ours(task, "ray")),
     "sllm shards, launcher=local": ("tokenizers", lambda task: _ours(task, "local")),
     "our engine alone": ("tokenizers", _engine_alone),
     "tokenizers alone": ("tokenizers", _tokenizers_alone),
     "tiktoken alone": ("tiktoken", _tiktoken_alone),
+    "gigatoken alone": ("gigatoken", _gigatoken_alone),
     "datasets.map": ("datasets", _datasets),
     "Ray Data map_batches": ("ray.data", _ray_data),
     "datatrove (no sentences)": ("datatrove", _datatrove),
 }
-"""Name -> the package it needs, and what it does."""
+"""By name: the package that it needs, and its function."""
 
 
 def _contend(contender: str, folder: str, num_workers: str, segmenter: str, which: str) -> None:
     with tempfile.TemporaryDirectory() as output:
         CONTENDERS[contender][1](
-            Task(
+            ContenderInput(
                 f"{folder}/{which}.jsonl.gz",
                 f"{folder}/tokenizer",
                 f"{output}/out",

@@ -1,8 +1,8 @@
 """The training step of the published reference, rebuilt from its description for `sllm bench train`.
 
-What it pays for: each sentence is padded to 64 tokens and each passage to 64 sentences, a batch is a Python loop over
-passages, the cross-attention to a single vector has queries and keys, and the head makes logits for padding too. Sizes,
-trunk and documents are those that ours has beside it, and so is the fused attention, which the reference lacks.
+Each sentence is padded to 64 tokens and each passage to 64 sentences, a batch is a Python loop over passages, the
+cross-attention to a single vector has queries and keys, and the head computes logits for padding too. Sizes, trunk and
+documents are those of our step. So is the fused attention, which the reference lacks.
 """
 
 from collections.abc import Iterable
@@ -17,14 +17,14 @@ from pipeline.models.trunk import empty_trunk
 from pipeline.stream.batches import IGNORED, SentenceBatch
 
 TOKENS, SENTENCES = 64, 64
-"""What the reference pads to."""
+"""To which the reference pads."""
 
 Passage = tuple[Tensor, Tensor]
-"""Tokens [64, 64] of a passage, and of each sentence how many are real [64]."""
+"""Tokens `[64, 64]` of a passage, and the length of each sentence `[64]`."""
 
 
 class ReferenceStep(nn.Module):
-    """Encoder, trunk, decoder and loss as the reference runs them, of the sizes of one of our models."""
+    """Encoder, trunk, decoder and loss as in the reference, with the sizes of one of our models."""
 
     def __init__(self, model: Sllm) -> None:
         super().__init__()
@@ -43,12 +43,12 @@ class ReferenceStep(nn.Module):
         self.head = nn.Linear(hidden, config.vocab_size)
 
     def forward(self, passages: Iterable[Passage]) -> Tensor:
-        """Sum of the losses of passages, one after the other."""
+        """Sum of the losses of the passages, computed one after the other."""
         return torch.stack([self._loss(tokens_SL, lengths_S) for tokens_SL, lengths_S in passages]).sum()
 
     def _loss(self, tokens_SL: Tensor, lengths_S: Tensor) -> Tensor:
-        places_L = torch.arange(TOKENS, device=tokens_SL.device)
-        padding_SL = places_L >= lengths_S[:, None].clamp(min=1)
+        positions_L = torch.arange(TOKENS, device=tokens_SL.device)
+        padding_SL = positions_L >= lengths_S[:, None].clamp(min=1)
         x_SLH = self.embedding(tokens_SL)
         x_SLH = x_SLH + sinusoids(TOKENS, x_SLH.shape[-1], x_SLH.device, x_SLH.dtype)
         states_SLH = x_SLH
@@ -56,7 +56,7 @@ class ReferenceStep(nn.Module):
             states_SLH = layer(states_SLH, src_key_padding_mask=padding_SL)
         latents_SH = self.norm((states_SLH * ~padding_SL[..., None]).sum(1))
         hidden_SH = self.trunk(inputs_embeds=latents_SH[None], use_cache=False).last_hidden_state[0]
-        causal_LL = places_L[:, None] < places_L
+        causal_LL = positions_L[:, None] < positions_L
         states_SLH = x_SLH[1:]
         for layer in self.decoder:
             states_SLH = layer(
@@ -77,7 +77,7 @@ class ReferenceStep(nn.Module):
 
 
 def passages_of(batch: SentenceBatch) -> tuple[list[Passage], int]:
-    """The windows of a batch as the reference sees them, and how many of their tokens it keeps."""
+    """The windows of a batch as passages of the reference, and how many of their tokens it keeps."""
     passages, kept = [], 0
     lengths_S = batch.sentences.lengths_S.tolist()
     sentences = batch.tokens_T.split(lengths_S)

@@ -1,4 +1,4 @@
-"""Other splitters behind the segmenter contract, for `sllm bench segmenters` (`pip install 'sllm[bench]'`)."""
+"""Splitters of other packages as segmenters, for `sllm bench segmenters` (`pip install 'sllm[bench]'`)."""
 
 import dataclasses
 import functools
@@ -16,7 +16,7 @@ _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 
 @dataclasses.dataclass(frozen=True)
 class Peer(Segmenter):
-    """A splitter of another package, by `package`; their sentences are looked up in the text."""
+    """A splitter of another package; the ends are found by searching its sentences in the text."""
 
     name: ClassVar[str] = "peer_v1"
 
@@ -24,19 +24,19 @@ class Peer(Segmenter):
     """One of `PEERS`."""
 
     def split(self, texts: list[str]) -> list[Ends]:
-        """See `Segmenter.split`. Line breaks end a sentence, as far as the package lets them."""
+        """See `Segmenter.split`. Line breaks end a sentence where the package allows it."""
         sentences_of = _loaded(self.package)
         return [_ends_of(text, sentences_of(_LONE_SURROGATES.sub("\ufffd", text))) for text in texts]
 
 
 def _ends_of(text: str, sentences: Iterable[str]) -> Ends:
-    """Ends of sentences that appear in the text one after the other, whatever white space they lost."""
-    ends, place = list[int](), 0
+    """Ends of sentences that appear in the text in this order, up to white space at their edges."""
+    ends, position = list[int](), 0
     for sentence in sentences:
-        found = text.find(sentence.strip(), place)
+        found = text.find(sentence.strip(), position)
         if found >= 0:
-            place = found + len(sentence.strip())
-            ends.append(place)
+            position = found + len(sentence.strip())
+            ends.append(position)
     return np.unique(np.array([*(end for end in ends if end > 0), len(text)] if text else [], np.int64))
 
 
@@ -51,7 +51,7 @@ def _punkt() -> Callable[[str], Iterable[str]]:
     from nltk.tokenize.punkt import PunktSentenceTokenizer
 
     tokenizer = PunktSentenceTokenizer()
-    # Punkt itself takes no notice of line breaks; as it is commonly used, each line is split by itself.
+    # Punkt ignores line breaks, so each line is split alone, as is common.
     return lambda text: (one for line in text.split("\n") for one in tokenizer.tokenize(line))
 
 
@@ -75,7 +75,7 @@ PEERS: dict[str, Callable[[], Callable[[str], Iterable[str]]]] = {
     "blingfire": _blingfire,
     "sentencex": _sentencex,
 }
-"""By name: what loads the package and returns a function from a text to its sentences."""
+"""By name: a function that loads the package and returns a function from a text to its sentences."""
 
 
 @functools.cache

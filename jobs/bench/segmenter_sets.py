@@ -1,4 +1,4 @@
-"""Texts with known boundaries for `sllm bench segmenters`: gold files, and what is known by construction."""
+"""Labelled texts for `sllm bench segmenters`: gold files, and texts labelled by construction."""
 
 import csv
 import io
@@ -24,7 +24,7 @@ _MAX_SOURCE_CHARACTERS = 200_000
 
 
 def gold_sets(data: Path) -> dict[str, list[Example]]:
-    """Texts with known boundaries, by the name of the set."""
+    """Labelled texts, by the name of the set."""
     sets: dict[str, list[Example]] = {}
     rng = random.Random(0)
     for name in GOLD:
@@ -41,7 +41,7 @@ def gold_sets(data: Path) -> dict[str, list[Example]]:
 
 
 def python_examples(rng: random.Random) -> list[Example]:
-    """Files of the standard library; a sentence is a logical line, or a comment that stands alone."""
+    """Files of the standard library; a sentence is a logical line, or a comment without code in its line."""
     paths = sorted(Path(sysconfig.get_paths()["stdlib"]).rglob("*.py"))
     paths = [path for path in paths if not {"site-packages", "test", "tests"} & set(path.parts)]
     examples = []
@@ -54,7 +54,7 @@ def python_examples(rng: random.Random) -> list[Example]:
 
 
 def python_example(text: str) -> Example:
-    """The ends of the logical lines of Python source, told by Python's own tokenizer."""
+    """Python source labelled with the ends of its logical lines by Python's own tokenizer."""
     lines = io.StringIO(text, newline="").readlines()
     starts = [0]
     for line in lines:
@@ -86,7 +86,7 @@ _WORDS = (
 
 
 def table_example(rng: random.Random) -> Example:
-    """A CSV file as Python's writer makes it, with line breaks and commas inside quoted fields."""
+    """A CSV file by Python's writer, with line breaks and commas inside quoted fields."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(
         buffer,
@@ -116,7 +116,7 @@ _LANGUAGES = {"cpp": "C++", "c": "C", "rust": "Rust"}
 
 
 def sources(data: Path) -> dict[str, list[str]]:
-    """Program text by language: examples in technical documents, and files of the packages installed here."""
+    """Code by language: examples in technical documents, and files of the installed packages."""
     found: dict[str, list[str]] = {name: [] for name in ("C++", "C", "Rust", "JavaScript", "YAML")}
     for name in TECHNICAL:
         path = data / f"{name}.jsonl.gz"
@@ -131,7 +131,7 @@ def sources(data: Path) -> dict[str, list[str]]:
 
 
 def _files(folder: Path, pattern: str) -> Iterator[str]:
-    """Texts of files that a person wrote: none that a tool has put on a few lines."""
+    """Texts of files with lines of ordinary length: not minified."""
     for path in sorted(folder.rglob(pattern)):
         try:
             text = path.read_bytes().decode("utf-8")

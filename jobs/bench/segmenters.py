@@ -1,4 +1,4 @@
-"""`sllm bench segmenters`: accuracy and speed of segmenters, ours and others, in the same run."""
+"""`sllm bench segmenters`: F1 and speed of segmenters of sllm and of other packages, in one run."""
 
 import sys
 import time
@@ -18,10 +18,10 @@ OURS = ("learned_v1", "punctuation_v1", "reference_v1", "spacy_v1", "fixed_v1")
 SPEED = ("text/en-docs.dev", "text/en-books.dev", "text/zh-docs.dev")
 _REPEATS = 3
 _MAX_SECONDS = 30.0
-"""Of processor time that a segmenter gets for one set of texts."""
+"""CPU time of a segmenter for one set of texts."""
 
 Cell = float | str | None
-"""A figure, a reason why nothing could be measured, or none where a set took over `_MAX_SECONDS`."""
+"""A figure; a reason why nothing could be measured; or none if a set took over `_MAX_SECONDS`."""
 
 
 def run(
@@ -32,13 +32,12 @@ def run(
     max_megabytes: float = 1.0,
     report: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
 ) -> dict[str, dict[str, Cell]]:
-    """By segmenter: F1 on every set and megabytes of UTF-8 a second of processor time, in this one process.
+    """By segmenter: F1 on every set and megabytes of UTF-8 per second of CPU time, in one process.
 
     `data` is a folder with `segmentation/*.jsonl.gz` (gold) and `text/*.jsonl.gz` (for speed: `max_megabytes` of
-    each file); `own_gold` are more files with boundaries. Python files are those of this Python's standard library,
-    tables are generated: both with boundaries known by construction. Of other code, the share of boundaries at line
-    ends is told. A segmenter that cannot be used gets its reason under `error`.
-    Set OMP_NUM_THREADS=1 to measure one core.
+    each file); `own_gold` are more labelled files. Python files of the standard library and generated tables
+    are labelled by construction. For other code, the figure is the share of boundaries at line ends. A segmenter that
+    cannot be used gets the reason under `error`. Set OMP_NUM_THREADS=1 to measure one core.
     """
     sets = gold_sets(Path(data)) | {
         Path(path).name.split(".jsonl")[0]: list(read_gold(Path(path))) for path in own_gold
@@ -68,7 +67,7 @@ def run(
 
 
 def _split_in_time(segmenter: Segmenter, texts: list[str]) -> list[Ends] | None:
-    """The ends, or none when it takes too long: the same texts count for all, or none."""
+    """The ends; None if it takes over `_MAX_SECONDS`, so that all figures are of the same texts."""
     found: list[Ends] = []
     begun = time.process_time()
     for low in range(0, len(texts), 16):
@@ -105,9 +104,9 @@ def _megabytes(path: Path, megabytes: float) -> list[str]:
 
 
 def _speed(segmenter: Segmenter, texts: list[str]) -> float:
-    """MB/s: the best of a few repeats, so that what else the machine does counts less; the first warms up.
+    """MB/s: the best of a few repeats, so that other work on the machine counts less.
 
-    A slow one gets fewer texts, from the start.
+    A slow segmenter gets only the first texts.
     """
     best, begun, count = 0.0, time.process_time(), len(texts)
     for _ in range(_REPEATS):
@@ -126,7 +125,7 @@ def _speed(segmenter: Segmenter, texts: list[str]) -> float:
 
 
 def markdown(table: dict[str, dict[str, Cell]]) -> str:
-    """The table in Markdown, a row a set and a column a segmenter; reasons below it."""
+    """The table in Markdown, a row per set and a column per segmenter; reasons below it."""
     works = {name: row for name, row in table.items() if "error" not in row}
     labels = list(dict.fromkeys(label for row in works.values() for label in row))
     lines = ["| | " + " | ".join(works) + " |", "|---" * (len(works) + 1) + "|"]

@@ -1,10 +1,9 @@
-"""`sllm bench stream`: shards to batches as tensors, ours and that of `datasets`, in one process on the same files.
+"""`sllm bench stream`: shards to batches as tensors, by sllm and by `datasets`, in one process on the same files.
 
-The limit is what the memory map itself gives: all tokens copied by numpy, in order, nothing else. Ours goes through
-order, packing and layout as training does, without the thread that reads ahead. A sentence-level batch is measured as
-it is handed to a device, which makes the index tensors of attention itself, and with these made on the CPU too.
-`datasets` reads its rows shuffled, in its torch format, and pads them. Time is the process's CPU time on one core, so
-other work on the machine counts little.
+The upper limit is the memory map alone: all tokens copied by numpy, in order. sllm does order, packing and layout as in
+training, without the prefetch thread. A sentence-level batch is measured as it is sent to a device, which makes the
+index tensors of attention itself, and with these made on the CPU too. `datasets` reads its rows shuffled, in its torch
+format, and pads them. Time is CPU time on one core, so other work on the machine counts little.
 """
 
 import dataclasses
@@ -35,34 +34,34 @@ DATASETS_ROWS = 16
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What one contender gives."""
+class StreamFigures:
+    """Rate and padding of one contender."""
 
     contender: str
     tokens_per_second: float
-    """Document tokens a second of CPU time, on one core."""
+    """Document tokens per second of CPU time, on one core."""
     unused: float | None = None
-    """Share of the micro-batches' budget that no document token fills."""
+    """Share of the micro-batches' budget without document tokens."""
     padding: float | None = None
-    """Share of the cells that attention computes and that hold no token: rows of the token-level model; buckets of
+    """Share of the positions that attention computes and that have no token: rows of the token-level model; buckets of
     the sentence encoder and decoder."""
     trunk_padding: float | None = None
-    """Share of the places of the sentence-level trunk that hold no sentence."""
+    """Share of the positions of the sentence-level trunk without a sentence."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What is read, and how much at once."""
+    """Size of the batches, and how long to measure."""
 
     micro_batch_tokens: int
     context_tokens: int
     context_sentences: int
     seconds: float
-    """To read for, each contender."""
+    """CPU time of each contender."""
 
 
-def bench_stream(folder: str, shape: Shape, as_json: bool = False) -> list[Measured]:
-    """Measure all contenders on the train shards in `folder`, and show them. Raises `ShardError`, `ConfigError`."""
+def bench_stream(folder: str, shape: Shape, as_json: bool = False) -> list[StreamFigures]:
+    """Measure all contenders on the train shards in `folder`, and print a table. Raises `ShardError`, `ConfigError`."""
     shards = open_shards(folder)
     if shards.manifest.totals["train"].tokens == 0:
         raise ConfigError(f"{folder} has no train split to measure on")
@@ -78,12 +77,16 @@ def bench_stream(folder: str, shape: Shape, as_json: bool = False) -> list[Measu
     torch.set_num_threads(1)
     pa.set_cpu_count(1)
     results = [
-        Measured("memory map, copied by numpy (the limit)", _rate(_copied(shards), shape.seconds)),
+        StreamFigures("memory map, copied by numpy (the limit)", _rate(_copied(shards), shape.seconds)),
         _ours("sllm, token-level", shards, tokens, shape),
         _ours("sllm, sentence-level", shards, sentences, shape),
         _ours("sllm, sentence-level, index tensors too", shards, sentences, shape, _expand),
-        Measured("datasets, padded documents", _rate(_datasets(shards, _padded_documents), shape.seconds)),
-        Measured("datasets, padded sentences", _rate(_datasets(shards, _padded_sentences), shape.seconds)),
+        StreamFigures(
+            "datasets, padded documents", _rate(_datasets(shards, _padded_documents), shape.seconds)
+        ),
+        StreamFigures(
+            "datasets, padded sentences", _rate(_datasets(shards, _padded_sentences), shape.seconds)
+        ),
     ]
     plan = _plan_memory(shards, sentences)
     if as_json:
@@ -99,7 +102,7 @@ def bench_stream(folder: str, shape: Shape, as_json: bool = False) -> list[Measu
 
 
 def _rate(items: Iterator[int], seconds: float) -> float:
-    """Tokens a CPU-second of what tells its tokens, after the first."""
+    """Tokens per CPU second of an iterator over counts of tokens, without the first."""
     next(items)
     total, start = 0, time.process_time()
     for count in items:
@@ -130,7 +133,7 @@ def _ours(
     windows: Callable[[Documents], WindowSource],
     shape: Shape,
     then: Callable[[Batch], None] = lambda batch: None,
-) -> Measured:
+) -> StreamFigures:
     def built() -> Iterator[int]:
         stream = _stream(shards, windows, shape)
         while True:
@@ -140,7 +143,7 @@ def _ours(
 
     sample = list(islice(_stream(shards, windows, shape).first_epoch(), 1000))
     unused = _unused(sample, shape.micro_batch_tokens)
-    return Measured(name, _rate(built(), shape.seconds), unused, *_padding(sample))
+    return StreamFigures(name, _rate(built(), shape.seconds), unused, *_padding(sample))
 
 
 def _expand(batch: Batch) -> None:
@@ -197,7 +200,7 @@ def _padded_sentences(batch: dict[str, list[torch.Tensor]]) -> None:
 
 
 def _plan_memory(shards: Shards, windows: Callable[[Documents], WindowSource]) -> dict[str, float]:
-    """Memory of a block's plan, the larger part of what grows with the data; the rest is the manifest's."""
+    """Memory of a block's plan and of the manifest, which grow with the data."""
     process = psutil.Process()
     before = process.memory_info().rss
     documents = shards.documents("train")
@@ -216,7 +219,7 @@ def _plan_memory(shards: Shards, windows: Callable[[Documents], WindowSource]) -
     }
 
 
-def _show(folder: str, shape: Shape, results: list[Measured], plan: dict[str, float]) -> None:
+def _show(folder: str, shape: Shape, results: list[StreamFigures], plan: dict[str, float]) -> None:
     table = Table(
         title=f"{folder}: micro-batches of {shape.micro_batch_tokens} tokens, windows of {shape.context_tokens} "
         f"tokens or {shape.context_sentences} sentences",
@@ -235,7 +238,7 @@ def _show(folder: str, shape: Shape, results: list[Measured], plan: dict[str, fl
     console = Console()
     console.print(table)
     console.print(
-        f"plan: {plan['block_bytes_per_token']:.2f} bytes a token of the block that is open, at most "
+        f"plan: {plan['block_bytes_per_token']:.2f} bytes per token of the open block, at most "
         f"{plan['block_bytes_at_most'] / 1e6:.0f} MB; beside it the manifest, "
         f"{plan['manifest_bytes_per_million_documents'] / 1e3:.0f} KB per million documents"
     )

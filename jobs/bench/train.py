@@ -1,4 +1,4 @@
-"""`sllm bench train`: training steps against the clock, the machine's peak and the published reference, in one run."""
+"""`sllm bench train`: speed of training steps, beside the machine's peak and the published reference's step."""
 
 import dataclasses
 import json
@@ -30,19 +30,19 @@ BOS, EOS = 1, 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Measured:
+class StepFigures:
     """One kind of training step."""
 
     model: str
     tokens_per_second: float
     """Document tokens."""
     flops_per_second: float
-    """Model FLOPs: without padding, and without the optimizer's."""
+    """Model FLOPs, without padding and optimizer."""
     share_of_peak: float
 
 
 def measure(config: Config, steps: int, reference: bool) -> dict[str, Any]:
-    """All figures, for JSON. On a GPU where there is one."""
+    """All figures, as for `--json`. On a GPU if there is one."""
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
@@ -60,7 +60,7 @@ def measure(config: Config, steps: int, reference: bool) -> dict[str, Any]:
     for name, (module, train) in models.items():
         step = OurStep(config, module, train, documents)
         seconds, tokens, flops = _time(step, steps, device)
-        results.append(Measured(name, tokens / seconds, flops / seconds, flops / seconds / peak))
+        results.append(StepFigures(name, tokens / seconds, flops / seconds, flops / seconds / peak))
     report: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
@@ -101,7 +101,7 @@ def show(config: Config, steps: int, reference: bool, as_json: bool) -> None:
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:
-    """Best FLOP/s of square matrix products, of several sizes, with the threads that there are."""
+    """Highest FLOP/s of square matrix products of several sizes, with torch's number of threads."""
     best = 0.0
     for size in (512, 1024, 2048) if device.type == "cpu" else (4096, 8192):
         a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
@@ -114,7 +114,7 @@ def peak_flops(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -
 
 
 class OurStep:
-    """The step that `pipeline.training.loop` makes, without Ray and DeepSpeed."""
+    """The step of `pipeline.training.loop`, without Ray and DeepSpeed."""
 
     def __init__(self, config: Config, module: Model, train: TrainConfig, documents: DocumentSource) -> None:
         self.engine = PlainEngine(module, train, config.precision)
@@ -126,7 +126,7 @@ class OurStep:
         self.plans = (plan for plan, _ in stream.steps(StreamState(), train.micro_batches_per_step))
 
     def __call__(self) -> tuple[int, float]:
-        """Make a step -> its document tokens and model FLOPs."""
+        """Make a step, and return its document tokens and model FLOPs."""
         plan = next(self.plans)
         tokens, flops = sum(micro_batch.tokens for micro_batch in plan), 0.0
         for micro_batch in plan:
@@ -139,7 +139,7 @@ class OurStep:
 
 
 class TheirStep:
-    """The reference's step on the windows that ours has, laid out before the clock runs."""
+    """The reference's step on the same windows, padded before the time is measured."""
 
     def __init__(self, config: Config, model: Sllm, documents: DocumentSource, steps: int) -> None:
         train = config.sllm.train
@@ -149,7 +149,7 @@ class TheirStep:
         self.prepared = iter([[self._passages(micro) for micro in plan] for plan in plans])
 
     def __call__(self) -> tuple[int, float]:
-        """Make a step -> the document tokens that it keeps, and no FLOPs."""
+        """Make a step, and return the document tokens that it keeps, and no FLOPs."""
         step = next(self.prepared)
         total = sum(tokens for _, tokens in step)
         for passages, _ in step:
@@ -171,7 +171,7 @@ class TheirStep:
 def _time(
     step: Callable[[], tuple[int, float]], steps: int, device: torch.device
 ) -> tuple[float, int, float]:
-    """Seconds, tokens and FLOPs of `steps` steps, after some that are not measured."""
+    """Seconds, tokens and FLOPs of `steps` steps, after `WARMUP_STEPS`."""
     for _ in range(WARMUP_STEPS):
         step()
     made: list[tuple[int, float]] = []
@@ -180,7 +180,7 @@ def _time(
 
 
 def _elapsed(run: Callable[[], object], device: torch.device) -> float:
-    """Seconds of the clock; with one thread those of the CPU, so that other processes do not count."""
+    """Wall-clock seconds; with one thread on the CPU those of CPU time, so that other processes do not count."""
     alone = device.type == "cpu" and torch.get_num_threads() == 1
     clock = time.process_time if alone else time.perf_counter
     if device.type == "cuda":
@@ -226,5 +226,5 @@ class RandomDocuments:
         return self._tokens[start:end]
 
     def gather(self, start_W: Int64, end_W: Int64) -> NDArray[np.int32]:
-        """Tokens of several spans, one after the other."""
+        """Tokens of several spans, concatenated."""
         return np.concatenate([self._tokens[s:e] for s, e in zip(start_W, end_W, strict=True)])

@@ -1,1 +1,4 @@
-"""Text to token ids, and sentences cut at token edges. Knows nothing of files, shards or models."""
+"""Tokenization: texts to token ids, and sentences cut at token boundaries.
+
+It must not know files of a corpus, shards or models.
+"""

@@ -1,4 +1,4 @@
-"""Byte-pair merges of many words at once, with numpy: in each round every word has its first-ranked pair merged."""
+"""Byte-pair merges of many words at once: each round merges the first-ranked pair of every word."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ class Merges:
         pairs = [merge if isinstance(merge, list) else merge.split(" ") for merge in model["merges"]]
         self._size = max(vocab.values(), default=0) + 1
         keys = np.array([vocab[left] * self._size + vocab[right] for left, right in pairs], np.int64)
-        # Of a pair that is named twice, the last counts.
+        # Of a pair that is listed twice, the last counts.
         self._keys, last = np.unique(keys[::-1], return_index=True)
         self._ranks = (len(keys) - 1 - last).astype(np.int32)
         self._merged = np.array([vocab[left + right] for left, right in pairs], np.int32)
@@ -25,12 +25,12 @@ class Merges:
         self._is_ordered = len(self._keys) == len(keys) == len(made) and all(
             made.get(vocab[part], -1) < rank for rank, pair in enumerate(pairs) for part in pair
         )
-        """Every token is made before it is merged on, as training does it."""
+        """Whether each token is the result of a merge of lower rank than those it is in, as after training."""
         self._byte_ids = np.array([vocab[character] for character in byte_characters()], np.int32)
         self._byte_ranks = self._rank(np.repeat(self._byte_ids, 256), np.tile(self._byte_ids, 256))
 
     def apply(self, words: list[bytes]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Ids of the words (none empty), one after the other, and how many each has."""
+        """Ids of the words (none empty), concatenated, and how many each has."""
         data = np.frombuffer(b"".join(words), np.uint8)
         word = np.repeat(np.arange(len(words)), [len(text) for text in words])
         ids = self._byte_ids[data]
@@ -60,9 +60,9 @@ class Merges:
         return all_ids[order], np.bincount(all_words, minlength=len(words))
 
     def _at_once(self, at: NDArray[np.int64], word: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of the places of words' first-ranked pairs are merged in one round.
+        """Which of the words' first-ranked pairs are merged in one round.
 
-        All that do not overlap; only the first of each word, where merging it may make a pair of lower rank.
+        All that do not overlap; only the first of each word, if merging it may make a pair of lower rank.
         """
         joins = np.zeros(len(at), bool)
         if not self._is_ordered:
@@ -75,7 +75,7 @@ class Merges:
     def _rank_beside(
         self, ids: NDArray[np.int32], word: NDArray[np.int64], at: NDArray[np.int64]
     ) -> NDArray[np.int32]:
-        """Rank of the merge of each place with the next one."""
+        """Rank of the merge of each position with the next one."""
         following = np.minimum(at + 1, len(ids) - 1)
         inside = (word[at] == word[following]) & (following > at)
         return np.where(inside, self._rank(ids[at], ids[following]), _NO_MERGE)
@@ -84,8 +84,8 @@ class Merges:
         if len(self._keys) == 0:
             return np.full(len(left), _NO_MERGE, np.int32)
         keys = left.astype(np.int64) * self._size + right
-        place = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
-        return np.where(self._keys[place] == keys, self._ranks[place], _NO_MERGE)
+        index = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        return np.where(self._keys[index] == keys, self._ranks[index], _NO_MERGE)
 
 
 def byte_characters() -> list[str]:

@@ -1,8 +1,8 @@
-"""The ids of a byte-level BPE, several times faster: words are found with numpy and looked up, not merged anew.
+"""Token ids of a byte-level BPE, several times faster than `tokenizers`, with the same ids.
 
-A pattern (`words`: GPT-2's, arXiv 1909.03341, Llama 3's or Qwen's) cuts a text into words, and BPE never merges
-across them. So each distinct word is merged once (`merges`); after that its ids come from a hash table. Nothing
-is approximated: keys are the bytes of the words, not their hashes.
+A pattern (`pre_tokenizer`: GPT-2's, arXiv 1909.03341, Llama 3's or Qwen's) cuts a text into words, and BPE never merges
+across them. So each distinct word is merged once (`bpe_merges`) and then found in a hash table, by array code. Keys are
+the bytes of the words, not their hashes, so the result is exact.
 """
 
 import json
@@ -16,19 +16,30 @@ from numpy.typing import NDArray
 from tokenizers import pre_tokenizers
 
 from pipeline.tokenization.bpe_merges import Merges, byte_characters
-from pipeline.tokenization.pre_tokenizer import SEPARATOR_BYTE, Pattern, WordFinder
+from pipeline.tokenization.pre_tokenizer import SEPARATOR_BYTE, WordFinder, WordPattern
 from pipeline.tokenization.token_ends import Untouched
+
+PROBES = (
+    "It's we'll they've I'm you're he'd 'tis 'S ''s \n's don'ts 's's",
+    "  two  blanks\t\ttabs \n\n lines\r\n  and an end  ",
+    "3.14 1,000,000 x2 2x _a_b --flag=value {'k': [1]} https://example.org/a?b=c#d",
+    "Ünïcödé naïve 世界。你好！ 한국어 हिन्दी ١٢٣ ²³ Ⅷ 🙂👩‍👩‍👧 e\u0301 \u00a0\u3000\u2028 \x00\x1c\x85",
+    "",
+    " ",
+    "a",
+)
+"""Texts on which the faster engine must give the ids of `tokenizers` before it is used."""
 
 _CHUNK_CHARACTERS = 2**20
 _BLANKS_BEGIN = re.compile(r"(?<=[^\s\x1c-\x1f\x85])[ \t]")
 _KEY_BYTES = 15
-"""Longest word with a place in the hash table; longer ones are rare in most scripts, and go by a dictionary."""
+"""Longest word in the hash table; longer ones are rare in most scripts, and are in a dictionary."""
 _MERGED_BYTES = 256
-"""Longest word merged here; it takes as many rounds as there are merges in it."""
+"""Longest word that is merged by array code; it takes as many rounds as the word has merges."""
 _PADDING = 32
-"""Zero bytes after the last word, so that a key can be read at every place."""
+"""Zero bytes after the last word, so that a key can be read at every offset."""
 _MAX_WORDS = 2**20
-"""Words that are remembered; about 60 MB at most."""
+"""Words in the hash table before it is emptied; about 60 MB at most."""
 _FIRST_SLOTS = 2**15
 _MULTIPLIERS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], np.uint64)
 _MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
@@ -39,24 +50,24 @@ Words = NDArray[np.int64]
 
 
 def is_supported(tree: dict[str, Any]) -> bool:
-    """Whether `tokenizer.json` is a plain byte-level BPE with a known pattern, and no normaliser but NFC."""
+    """Whether `tokenizer.json` is a plain byte-level BPE with a `WordPattern`, and no normalizer but NFC."""
     model = tree["model"]
     return (
         model["type"] == "BPE"
         and not any(model.get(key) for key in _OPTIONS_NOT_COVERED)
         and tree["normalizer"] in (None, {"type": "NFC"})
-        and Pattern.of(tree["pre_tokenizer"]) is not None
+        and WordPattern.of(tree["pre_tokenizer"]) is not None
         and model["vocab"].keys() >= set(pre_tokenizers.ByteLevel.alphabet())
     )
 
 
 class ByteLevelEncoder:
-    """Encodes texts as the tokenizer would; remembers words."""
+    """Encodes texts to the tokenizer's ids, and caches the ids of words. Memory is bounded by `_MAX_WORDS`."""
 
     def __init__(self, backend: tokenizers.Tokenizer, tree: dict[str, Any] | None = None) -> None:
         """`tree` is the tokenizer's JSON, one that `is_supported`."""
         tree = tree or json.loads(backend.to_str())
-        pattern = Pattern.of(tree["pre_tokenizer"])
+        pattern = WordPattern.of(tree["pre_tokenizer"])
         assert pattern is not None
         self._backend = backend
         self._finder = WordFinder(backend, pattern)
@@ -70,11 +81,11 @@ class ByteLevelEncoder:
         self._make_slots(_FIRST_SLOTS)
 
     def covers(self, text: str) -> bool:
-        """Whether `encode` gives the tokenizer's ids: not where it would normalise, or find an added token."""
+        """Whether `encode` gives the tokenizer's ids: not if it would normalize the text or find an added token."""
         return self._untouched(text)
 
     def encode(self, texts: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Ids of all texts, each of which it `covers`, one after the other; and for each text how many are its own."""
+        """Ids of all texts, each of which it `covers`, concatenated; and how many each text has."""
         chunks = [list(_chunks(text)) for text in texts]
         ids: list[NDArray[np.int32]] = [np.zeros(0, np.int32)]
         counts: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
@@ -90,16 +101,16 @@ class ByteLevelEncoder:
         padded = np.frombuffer(joined + bytes(_PADDING), np.uint8)
         data = padded[: len(joined)]
         starts = self._finder.starts(data, all(map(str.isascii, texts)))
-        words = self._lookup(joined, padded, starts)
+        words = self._word_numbers(joined, padded, starts)
         counts = self._counts[words]
         ends = np.cumsum(counts)
-        # Where a word's ids lie in the store, less where they go, repeated for each id.
+        # Offset of a word's ids in the cache minus their offset in the result, for each id.
         shift = np.repeat(self._starts[words] - (ends - counts), counts)
         ids = self._ids[shift + np.arange(len(shift))]
         return ids, np.diff(ends[words == 0], prepend=0)
 
-    def _lookup(self, joined: bytes, padded: NDArray[np.uint8], starts: NDArray[np.int64]) -> Words:
-        """[words] number of each word."""
+    def _word_numbers(self, joined: bytes, padded: NDArray[np.uint8], starts: NDArray[np.int64]) -> Words:
+        """`[words]` the number of each word in the cache; new words are added."""
         sizes = np.diff(starts, append=len(joined))
         first, second = _keys(padded, starts, sizes)
         is_long = sizes > _KEY_BYTES
@@ -107,13 +118,13 @@ class ByteLevelEncoder:
             joined[start : start + size] for start, size in zip(starts[is_long], sizes[is_long], strict=True)
         ]
         if len(self._counts) > _MAX_WORDS:
-            self._forget()
+            self._clear()
         words = self._find(first, second)
         words[is_long | (padded[starts] == SEPARATOR_BYTE)] = 0
-        # Few large rounds of merging cost less than many small ones, so the long words go with the first short ones.
+        # Few large rounds of merging cost less than many small ones, so the long words are merged with the short ones.
         new = [word for word in dict.fromkeys(long_words) if word not in self._long_words]
         while len(missing := np.flatnonzero(words < 0)):
-            # One of each kind, as far as hashes tell; should they not, there is another round.
+            # One word per hash. Words with equal hashes are added in another round.
             one = missing[np.unique(_mixed(first[missing], second[missing]), return_index=True)[1]]
             new += [joined[start : start + size] for start, size in zip(starts[one], sizes[one], strict=True)]
             self._add(new)
@@ -124,7 +135,7 @@ class ByteLevelEncoder:
         return words
 
     def _find(self, first: NDArray[np.uint64], second: NDArray[np.uint64]) -> Words:
-        """[keys] number of the word with each key, or -1."""
+        """`[keys]` the number of the word with each key, or -1."""
         slots = self._slots(first, second)
         words = self._slot_word[slots].astype(np.int64)
         unlike = (self._slot_first[slots] != first) | (self._slot_second[slots] != second)
@@ -142,7 +153,7 @@ class ByteLevelEncoder:
         return words
 
     def _add(self, new: list[bytes]) -> None:
-        """Encode new words and remember them."""
+        """Encode new words and add them to the cache."""
         if not new:
             return
         merged = [word for word in new if len(word) <= _MERGED_BYTES]
@@ -174,7 +185,7 @@ class ByteLevelEncoder:
         self._long_words.update((words[i], numbers[i]) for i in np.flatnonzero(sizes > _KEY_BYTES).tolist())
 
     def _merged(self, words: list[bytes]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Ids of the words, one after the other, and how many each has."""
+        """Ids of the words, concatenated, and how many each has."""
         ids, counts = self._merges.apply(words)
         whole = [self._whole_words.get(word, -1) for word in words] if self._whole_words else []
         if not any(index >= 0 for index in whole):
@@ -186,8 +197,8 @@ class ByteLevelEncoder:
         ]
         return np.concatenate(parts), np.array(list(map(len, parts)), np.int64)
 
-    def _forget(self) -> None:
-        """Begin again with word 0 alone: the separator, which has no ids."""
+    def _clear(self) -> None:
+        """Empty the cache, but for word 0: the separator, which has no ids."""
         self._ids, self._starts, self._counts = self._ids[:0], self._starts[:1], self._counts[:1]
         self._long_words, self._num_keys = {}, 0
         self._make_slots(_FIRST_SLOTS)
@@ -206,7 +217,7 @@ class ByteLevelEncoder:
     def _insert(
         self, first: NDArray[np.uint64], second: NDArray[np.uint64], words: NDArray[np.integer]
     ) -> None:
-        """Give each key, all of them new and different, the first free slot from its own on."""
+        """Put each key, all of them new and different, into the first free slot from its own on."""
         slots = self._slots(first, second)
         while len(words):
             free = self._slot_word[slots] < 0
@@ -222,7 +233,7 @@ class ByteLevelEncoder:
 
 
 def _whole_words(model: dict[str, Any]) -> dict[bytes, int]:
-    """Words that are a token before any merge (`ignore_merges`), by their bytes."""
+    """Words that are a token without merging (`ignore_merges`), by their bytes."""
     if not model.get("ignore_merges"):
         return {}
     byte_of = {character: byte for byte, character in enumerate(byte_characters())}
@@ -234,7 +245,7 @@ def _whole_words(model: dict[str, Any]) -> dict[bytes, int]:
 
 
 def _chunks(text: str) -> Iterator[str]:
-    """Parts of a long text, cut where blanks begin after something else, as a word does there in every pattern."""
+    """Parts of a long text, cut where blanks begin after something else: there a word begins in every pattern."""
     start = 0
     while len(text) - start > _CHUNK_CHARACTERS:
         cut = _BLANKS_BEGIN.search(text, start + _CHUNK_CHARACTERS)
@@ -246,7 +257,7 @@ def _chunks(text: str) -> Iterator[str]:
 
 
 def _batches(texts: list[str]) -> Iterator[list[str]]:
-    """Texts, together about `_CHUNK_CHARACTERS`: so much fits the caches, and bounds the memory."""
+    """Batches of about `_CHUNK_CHARACTERS`, which fit the processor's caches and bound the memory."""
     batch: list[str] = []
     size = 0
     for text in texts:
@@ -268,7 +279,7 @@ def _mixed(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDArray[np.
 def _keys(
     padded: NDArray[np.uint8], starts: NDArray[np.int64], sizes: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """The bytes of words in two numbers each, with the size in the last byte; of longer words no use."""
+    """The bytes of each word as two numbers, with its size in the last byte; not valid for longer words."""
     aligned = padded[: len(padded) // 8 * 8].view("<u8")
     index = starts >> 3
     shift = (starts & 7).astype(np.uint64) * np.uint64(8)

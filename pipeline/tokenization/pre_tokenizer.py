@@ -1,6 +1,6 @@
-"""Where words start, by the patterns that byte-level tokenizers cut text with: found with numpy, not by a regex.
+"""Word starts by the patterns of byte-level tokenizers, by array code in place of a regular expression.
 
-Which characters are letters, numbers or white space is asked of the tokenizer itself.
+The tokenizer itself decides which characters are letters, numbers or white space.
 """
 
 from enum import Enum
@@ -11,14 +11,14 @@ import tokenizers
 from numpy.typing import NDArray
 
 SEPARATOR_BYTE = 0xFF
-"""Stands between texts; it is in no UTF-8."""
+"""Between texts; it is in no UTF-8."""
 
 _LETTER, _NUMBER, _OTHER, _SPACE, _SEPARATOR, _LINE_END_OF_OTHER = range(6)
 _UNKNOWN = 255
 _BLANK = 0x20
 
 
-class Pattern(Enum):
+class WordPattern(Enum):
     """How a text is cut into words; the value is the regular expression of `tokenizer.json`."""
 
     GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -32,8 +32,8 @@ class Pattern(Enum):
     )
 
     @classmethod
-    def of(cls, pre_tokenizer: dict[str, Any] | None) -> "Pattern | None":
-        """The pattern of a `pre_tokenizer` of `tokenizer.json`; None for one that is not covered here."""
+    def of(cls, pre_tokenizer: dict[str, Any] | None) -> "WordPattern | None":
+        """The pattern of a `pre_tokenizer` of `tokenizer.json`; None for one that is not supported."""
         if pre_tokenizer is None:
             return None
         if pre_tokenizer["type"] == "ByteLevel":
@@ -51,9 +51,9 @@ class Pattern(Enum):
 
 
 class WordFinder:
-    """Finds the words of texts as one tokenizer's pattern does."""
+    """Finds the words of texts by the pattern of a tokenizer."""
 
-    def __init__(self, backend: tokenizers.Tokenizer, pattern: Pattern) -> None:
+    def __init__(self, backend: tokenizers.Tokenizer, pattern: WordPattern) -> None:
         """`pattern` is that of `backend`."""
         self._pattern = pattern
         self._pieces = backend.pre_tokenizer.pre_tokenize_str
@@ -62,15 +62,15 @@ class WordFinder:
         self._byte_classes = np.full(256, _OTHER, np.uint8)
         self._byte_classes[:128] = self._classes[:128]
         self._byte_classes[SEPARATOR_BYTE] = _SEPARATOR
-        # By its case a long s is an s, and so it is to some engines of regular expressions.
-        self._has_long_s = pattern is not Pattern.GPT2 and len(self._pieces("'ſx")) == 2
+        # Ignoring case, a long s equals s in some engines of regular expressions.
+        self._has_long_s = pattern is not WordPattern.GPT2 and len(self._pieces("'ſx")) == 2
 
     def starts(self, data: NDArray[np.uint8], is_ascii: bool) -> NDArray[np.int64]:
-        """Where words start in the UTF-8 of texts, each followed by `SEPARATOR_BYTE`, which is a word too."""
+        """Offsets of words in the UTF-8 of texts, each followed by `SEPARATOR_BYTE`, which is a word too."""
         classes = self._byte_classes[data]
         if not is_ascii:
             self._fill_classes(data, classes)
-        if self._pattern is Pattern.GPT2:
+        if self._pattern is WordPattern.GPT2:
             is_start = self._gpt2_starts(data, classes)
         else:
             is_start = self._newer_starts(data, classes)
@@ -117,10 +117,10 @@ class WordFinder:
         self, data: NDArray[np.uint8], classes: NDArray[np.uint8], is_start: NDArray[np.bool_]
     ) -> None:
         numbers = np.flatnonzero((classes == _NUMBER) & ((data & 0xC0) != 0x80))
-        if self._pattern is Pattern.LLAMA3:
-            place = np.arange(len(numbers))
-            place -= np.maximum.accumulate(np.where(is_start[numbers], place, 0))
-            numbers = numbers[place % 3 == 0]
+        if self._pattern is WordPattern.LLAMA3:
+            index = np.arange(len(numbers))
+            index -= np.maximum.accumulate(np.where(is_start[numbers], index, 0))
+            numbers = numbers[index % 3 == 0]
         is_start[numbers] = True
 
     def _fill_classes(self, data: NDArray[np.uint8], classes: NDArray[np.uint8]) -> None:
@@ -141,9 +141,9 @@ class WordFinder:
             classes[lead[longer] + offset] = found[longer]
 
     def _ask_classes(self, codes: NDArray[np.integer]) -> None:
-        # What makes one word with a letter is a letter, and so on; in the newer patterns a number may make none
-        # with another one, and line ends make one with others.
-        if self._pattern is Pattern.GPT2:
+        # A character that makes one word with a letter is a letter, and so on. In the newer patterns a number may make
+        # no word with another number, and a line end makes one with others.
+        if self._pattern is WordPattern.GPT2:
             examples, rest = {"a": _LETTER, "1": _NUMBER, "!": _OTHER}, _SPACE
         else:
             examples, rest = {"a": _LETTER, "!": _OTHER, " ": _SPACE}, _NUMBER
@@ -161,23 +161,23 @@ def _changes(classes: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def _is_last_space(classes: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """[bytes - 1] whether white space ends there, and something follows in the same text."""
+    """`[bytes - 1]` whether white space ends there and something follows in the same text."""
     is_space = classes == _SPACE
     return is_space[:-1] & ~(is_space | (classes == _SEPARATOR))[1:]
 
 
-def _character_starts(data: NDArray[np.uint8], places: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where the characters of these bytes start."""
-    places = places.copy()
-    while len(inside := np.flatnonzero((data[places] & 0xC0) == 0x80)):
-        places[inside] -= 1
-    return places
+def _character_starts(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Offsets of the first bytes of the characters at `offsets`."""
+    offsets = offsets.copy()
+    while len(inside := np.flatnonzero((data[offsets] & 0xC0) == 0x80)):
+        offsets[inside] -= 1
+    return offsets
 
 
 def _cut_contractions(
     data: NDArray[np.uint8], is_start: NDArray[np.bool_], lower: NDArray[np.uint8], has_long_s: bool
 ) -> None:
-    """Make 's 't 're 've 'm 'll 'd words of their own; `lower` is `data`, or that in lower case."""
+    """Make 's 't 're 've 'm 'll 'd separate words; `lower` is `data`, or `data` in lower case."""
     at = np.flatnonzero((data[:-2] == ord("'")) & is_start[:-2])
     first, second = lower[at + 1], lower[at + 2]
     size = np.where(np.isin(first, np.frombuffer(b"sdmt", np.uint8)), 2, 0)

@@ -1,4 +1,4 @@
-"""Sentences as runs of a document's own tokens: cut at token edges, never truncated, nothing lost."""
+"""Sentences as runs of a document's tokens: cut at token boundaries, never truncated, without loss."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ from segmenters.contract import check_ends
 
 _MID_CHARACTER, _CHARACTER, _WHITE_SPACE, _PUNCTUATION, _LINE_BREAK = b"\0", b"\1", b"\2", b"\3", b"\4"
 _BEST_FIRST = (_LINE_BREAK, _PUNCTUATION, _WHITE_SPACE, _CHARACTER, _MID_CHARACTER)
-"""How good a token edge is to split a sentence at."""
+"""Kinds of token boundary by preference for splitting a long sentence."""
 
 
 def sentence_lengths(
@@ -20,10 +20,10 @@ def sentence_lengths(
 ) -> NDArray[np.int32]:
     """Lengths, in tokens, of the sentences of `text`; positive, and their sum is the number of tokens.
 
-    Each sentence ends at the token edge nearest to the segmenter's end (of two as near, the earlier), and one
-    left without tokens is dropped. A sentence over `max_sentence_tokens` is split in the second half of each
-    such run at the last edge after a line break, else after , ; : and their like, else at white space, else
-    at a whole character, else anywhere.
+    Each sentence ends at the token boundary nearest to the segmenter's end (of two at equal distance, the earlier); a
+    sentence without tokens is dropped. A sentence over `max_sentence_tokens` is split: in the second half of each run
+    of so many tokens, after the last line break, else after , ; : or the like, else at white space, else between
+    characters, else anywhere.
 
     Args:
         text: the document.
@@ -35,7 +35,7 @@ def sentence_lengths(
     num_tokens = len(token_ends)
     if num_tokens == 0:
         return np.zeros(0, np.int32)
-    # Edge e stands after token e-1. Of edges at one offset the last is where a character ends.
+    # Boundary e is after token e-1. Of boundaries at one offset the last is where a character ends.
     is_whole = np.append(token_ends[1:] != token_ends[:-1], True)
     edges = np.concatenate([[0], np.flatnonzero(is_whole) + 1])
     offsets = np.concatenate([[0], token_ends[is_whole]])
@@ -50,13 +50,13 @@ def sentence_lengths(
     too_long = np.flatnonzero(np.diff(cuts) > max_sentence_tokens)
     if len(too_long):
         starts, sizes = cuts[too_long], np.diff(cuts)[too_long]
-        # Every edge inside those sentences, and no other.
-        places = np.cumsum(sizes) - sizes
-        edges_in = np.arange(sizes.sum()) + np.repeat(starts - places, sizes)
+        # The boundaries inside those sentences, concatenated.
+        firsts = np.cumsum(sizes) - sizes
+        edges_in = np.arange(sizes.sum()) + np.repeat(starts - firsts, sizes)
         qualities = _edge_qualities(text, token_ends, is_whole, edges_in)
         inner = [
-            start - place + np.array(_inner_cuts(qualities, place, place + size, max_sentence_tokens))
-            for start, place, size in zip(starts.tolist(), places.tolist(), sizes.tolist(), strict=True)
+            start - first + np.array(_inner_cuts(qualities, first, first + size, max_sentence_tokens))
+            for start, first, size in zip(starts.tolist(), firsts.tolist(), sizes.tolist(), strict=True)
         ]
         chosen[np.concatenate(inner)] = True
         cuts = np.flatnonzero(chosen)
@@ -72,7 +72,7 @@ def encode_documents(
     """
     tokenized = tokenizer.encode(texts)
     ends = segmenter.split(texts)
-    # One pass over all documents, a character apart, so that no two share an edge.
+    # One pass over all documents, joined by a character so that no two share a boundary.
     starts = np.cumsum([0, *(len(text) + 1 for text in texts)])
     token_starts = np.cumsum([0, *(len(document.ids) for document in tokenized)])
     joined_ends = np.concatenate([np.zeros(0, np.int64), *ends])
@@ -116,7 +116,7 @@ def _keeps_contract(
 def _edge_qualities(
     text: str, token_ends: NDArray[np.int64], is_whole: NDArray[np.bool_], edges: NDArray[np.int64]
 ) -> bytes:
-    """One byte for each of `edges`, of `_BEST_FIRST`; an edge before the first token counts as a character's."""
+    """One byte of `_BEST_FIRST` per edge; an edge before the first token has that of a character."""
     codes: NDArray[np.integer]
     if text.isascii():
         codes = np.frombuffer(text.encode("ascii"), np.uint8)

@@ -1,7 +1,7 @@
-"""Where the tokens of a text end, in characters: by the lengths of byte-level tokens, or as `tokenizers` says.
+"""Ends of tokens in characters: from the byte lengths of byte-level tokens, or from the offsets of `tokenizers`.
 
-Which of the two is decided once, from the tokenizer's parts: lengths of tokens say nothing of a text that was
-normalised, or cut where some of it was dropped, even where their sum is that of the text.
+The tokenizer's parts decide which of the two. Byte lengths are wrong for a text that is normalized or of which the
+tokenizer drops a part, even if their sum is that of the text.
 """
 
 import itertools
@@ -18,9 +18,9 @@ from tokenizers import pre_tokenizers
 
 _TOKEN_CHANGES = ("continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
-"""A token of one byte, where the vocabulary lacks a character (`byte_fallback`)."""
+"""A token of one byte, for characters outside the vocabulary (`byte_fallback`)."""
 _KEEPING = ("Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous")
-"""Ways to cut at a pattern that drop nothing."""
+"""Behaviours of a `Split` pre-tokenizer that drop nothing."""
 
 
 def keeps_bytes(tree: dict[str, Any]) -> bool:
@@ -47,7 +47,7 @@ def _steps(tree: dict[str, Any] | None, key: str) -> Iterator[dict[str, Any]]:
 
 
 def _keeps_text(step: dict[str, Any]) -> bool:
-    """Whether a part of the pre-tokenizer cuts a text and changes nothing."""
+    """Whether a part of the pre-tokenizer cuts a text without changing it."""
     if step["type"] == "ByteLevel":
         return not step["add_prefix_space"]
     if step["type"] in ("Split", "Punctuation"):
@@ -56,12 +56,12 @@ def _keeps_text(step: dict[str, Any]) -> bool:
 
 
 class Untouched:
-    """Tells texts that the tokenizer neither normalises nor finds one of its added tokens in."""
+    """Recognises texts that the tokenizer does not normalize and that have none of its added tokens."""
 
     def __init__(self, tree: dict[str, Any]) -> None:
         """`tree`: the content of `tokenizer.json`, one without a normalizer but NFC."""
         self._is_normalized = tree["normalizer"] is not None
-        # Special tokens in a text are read as ordinary text.
+        # Special tokens in a text are encoded as ordinary text.
         added = [token["content"] for token in tree["added_tokens"] if not token["special"]]
         forms = dict.fromkeys(
             form for content in added for form in (content, unicodedata.normalize("NFC", content))
@@ -69,7 +69,7 @@ class Untouched:
         self._added = re.compile("|".join(map(re.escape, forms))) if forms else None
 
     def __call__(self, text: str) -> bool:
-        """Whether `text` is such a one."""
+        """Whether `text` is neither normalized nor has an added token."""
         if self._added is not None and self._added.search(text):
             return False
         return not self._is_normalized or unicodedata.is_normalized("NFC", text)
@@ -78,7 +78,7 @@ class Untouched:
 def lengths_in_bytes(
     backend: tokenizers.Tokenizer, tree: dict[str, Any], tokens: dict[str, int], added: set[str]
 ) -> list[int]:
-    """UTF-8 bytes that each of `tokens` (a vocabulary) stands for, behind another one."""
+    """UTF-8 bytes that each of `tokens` (a vocabulary) decodes to after another token."""
     steps = _steps(tree["pre_tokenizer"], "pretokenizers")
     if any(step["type"] == "ByteLevel" for step in steps):
         bytes_ = set(pre_tokenizers.ByteLevel.alphabet())
@@ -89,7 +89,7 @@ def lengths_in_bytes(
         ]
     if backend.decoder is None:
         return [len(token.encode()) for token in tokens]
-    # What decoding writes for it: a blank for a mark of one, nothing for a mark that a word goes on.
+    # By decoding: `▁` gives a space, the prefix of a continued word nothing.
     before = next((token for token in tokens if token.isascii() and token.isalnum()), next(iter(tokens)))
     first = tokens[before]
     pairs = [[first, index] for index in tokens.values()]
@@ -102,7 +102,7 @@ def lengths_in_bytes(
 
 
 def ends_by_length(texts: list[str], byte_lengths: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
-    """Token ends of each text, from the bytes that its tokens stand for, which are the bytes of the text."""
+    """Token ends of each text, from the byte lengths of its tokens, which sum to the bytes of the text."""
     if not texts:
         return []
     ends = np.cumsum(np.concatenate(byte_lengths))
@@ -121,15 +121,15 @@ def ends_by_length(texts: list[str], byte_lengths: list[NDArray[np.int64]]) -> l
 
 
 class Aligner:
-    """Ids and ends as `tokenizers` aligns them: of any tokenizer, whatever it changes or drops."""
+    """Ids and ends from the offsets of `tokenizers`: for any tokenizer, whatever it changes or drops."""
 
     def __init__(self, tree: dict[str, Any]) -> None:
-        # A post-processor adds nothing here, but byte-level ones move ends to where white space begins.
+        # Without the post-processor: it adds no ids here, but a byte-level one trims white space from the offsets.
         self._backend = tokenizers.Tokenizer.from_str(json.dumps({**tree, "post_processor": None}))
         self._backend.encode_special_tokens = True
 
     def encode(self, texts: list[str]) -> list[tuple[NDArray[np.int32], NDArray[np.int64]]]:
-        """Ids and token ends of each text: what is dropped belongs to the token behind it, or to the last one."""
+        """Ids and token ends of each text: dropped text belongs to the token after it, or to the last one."""
         result = []
         for text, encoding in zip(
             texts, self._backend.encode_batch(texts, add_special_tokens=False), strict=True

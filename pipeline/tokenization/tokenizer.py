@@ -1,4 +1,4 @@
-"""Text to token ids and the characters where tokens end: any Hugging Face fast tokenizer, or one trained here."""
+"""Text to token ids and token ends: any Hugging Face fast tokenizer, or a byte-level BPE trained here."""
 
 import functools
 import hashlib
@@ -12,29 +12,15 @@ from typing import Any
 import numpy as np
 import tokenizers
 from numpy.typing import NDArray
-from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from pipeline.errors import ConfigError
-from pipeline.tokenization.byte_level import ByteLevelEncoder, is_supported
+from pipeline.tokenization.bpe_training import byte_level_bpe
+from pipeline.tokenization.byte_level import PROBES, ByteLevelEncoder, is_supported
+from pipeline.tokenization.special_tokens import folder_config
 from pipeline.tokenization.token_ends import Aligner, Untouched, ends_by_length, keeps_bytes, lengths_in_bytes
 
-PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
-"""Special tokens of a tokenizer trained here."""
-
-
 MAX_VOCAB_SIZE = 2**22
-"""Some 15 times that of the largest vocabularies in use."""
-
-PROBES = (
-    "It's we'll they've I'm you're he'd 'tis 'S ''s \n's don'ts 's's",
-    "  two  blanks\t\ttabs \n\n lines\r\n  and an end  ",
-    "3.14 1,000,000 x2 2x _a_b --flag=value {'k': [1]} https://example.org/a?b=c#d",
-    "Ünïcödé naïve 世界。你好！ 한국어 हिन्दी ١٢٣ ²³ Ⅷ 🙂👩‍👩‍👧 e\u0301 \u00a0\u3000\u2028 \x00\x1c\x85",
-    "",
-    " ",
-    "a",
-)
-"""Texts on which a faster engine has to give the tokenizer's own ids before it is used."""
+"""About 15 times the largest vocabularies in use."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +32,13 @@ class TokenizedText:
     ends: NDArray[np.int64]
     """[T] where each token ends: a character offset, exclusive, non-decreasing, the last `len(text)`.
 
-    A token that ends inside a character counts as ending where the next whole-character edge is, so the last
-    token of equal ends is always at the edge of a character.
+    A token that ends inside a character has the end of that character, so of tokens with equal ends the last one
+    completes it.
     """
 
 
 class Tokenizer:
-    """A Hugging Face fast tokenizer that adds no special tokens and reads those in a text as ordinary text."""
+    """A Hugging Face fast tokenizer that adds no special tokens and encodes those in a text as ordinary text."""
 
     def __init__(self, backend: tokenizers.Tokenizer, config: dict[str, Any]):
         """`config` is the content of `tokenizer_config.json`: names of the special tokens, and the like.
@@ -86,7 +72,7 @@ class Tokenizer:
         try:
             if file.is_file():
                 backend = tokenizers.Tokenizer.from_file(str(file))
-                return cls(backend, _folder_config(folder, backend))
+                return cls(backend, folder_config(folder, backend))
             # Seconds of imports, so only where the folder alone does not do.
             from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -115,24 +101,7 @@ class Tokenizer:
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
         """A byte-level BPE (arXiv 1909.03341; GPT-2's pattern) of at most `vocab_size` tokens."""
-        backend = tokenizers.Tokenizer(models.BPE())
-        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        backend.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size,
-            special_tokens=[PAD, BOS, EOS],
-            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-            show_progress=False,
-        )
-        backend.train_from_iterator(texts, trainer)
-        config = {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "pad_token": PAD,
-            "bos_token": BOS,
-            "eos_token": EOS,
-            "clean_up_tokenization_spaces": False,
-        }
-        return cls(backend, config)
+        return cls(*byte_level_bpe(texts, vocab_size))
 
     def save(self, folder: str | Path) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json`, which `AutoTokenizer` loads too."""
@@ -195,22 +164,22 @@ class Tokenizer:
         return self._either(self.named_eos_id, self.named_bos_id)
 
     def with_bos_eos(self, bos_token: str | None, eos_token: str | None) -> "Tokenizer":
-        """The same tokenizer, with these tokens of its vocabulary as BOS and EOS; none: as it is.
+        """The same tokenizer, with these tokens of its vocabulary as BOS and EOS; none: unchanged.
 
-        Raises `ConfigError` where it has no such token, or in the end neither BOS nor EOS.
+        Raises `ConfigError` where it has no such token, or then neither BOS nor EOS.
         """
         named = {"bos_token": bos_token, "eos_token": eos_token}
         given = {kind: token for kind, token in named.items() if token is not None}
-        marked = Tokenizer(self._backend, {**self._config, **given}) if given else self
+        renamed = Tokenizer(self._backend, {**self._config, **given}) if given else self
         for kind in named:
-            token = marked._content(kind)
+            token = renamed._content(kind)
             if token is not None and self._backend.token_to_id(token) is None:
                 raise ConfigError(
                     f"the tokenizer's {kind} {token!r} is no token of its vocabulary: name one with "
                     f"tokenizer.{kind}=TOKEN"
                 )
-        _ = marked.bos_id
-        return marked
+        _ = renamed.bos_id
+        return renamed
 
     def _content(self, kind: str) -> str | None:
         token = self._config.get(kind)
@@ -263,15 +232,15 @@ class Tokenizer:
             raise ConfigError(f"the tokenizer is damaged: {error}; get it again") from error
 
     def loses(self, texts: list[str], ids: Sequence[NDArray[np.int32]]) -> list[bool]:
-        """Whether the ids of each text give another one back: some of it is unknown, was normalised or dropped.
+        """Whether the ids of each text decode to another text: a part is unknown, normalized or dropped.
 
-        A blank that the tokenizer puts in front of a text is no loss. Costs nothing for a byte-level tokenizer.
+        A space that the tokenizer adds before a text is no loss. Costs little for a byte-level tokenizer.
         """
         asked = [not self._keeps(text) for text in texts]
         if not any(asked):
             return asked
         chosen = [x.tolist() for x in itertools.compress(ids, asked)]
-        if self._backend.decoder is None:  # then `decode` would put blanks between tokens
+        if self._backend.decoder is None:  # then `decode` would put spaces between tokens
             given = ["".join(map(str, map(self._backend.id_to_token, x))) for x in chosen]
         else:
             given = self._backend.decode_batch(chosen, skip_special_tokens=False)
@@ -282,7 +251,7 @@ class Tokenizer:
         ]
 
     def _encode_ids(self, texts: list[str]) -> list[NDArray[np.int32]]:
-        """Of texts that are `Untouched`, which are those that the faster engine covers."""
+        """Of texts that are `Untouched`: those that the faster engine covers."""
         if self._byte_level is None or not texts:
             encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
             return [np.array(encoding.ids, np.int32) for encoding in encodings]
@@ -291,7 +260,7 @@ class Tokenizer:
 
     @property
     def engine(self) -> str:
-        """What makes the ids: `byte-level words` (several times faster, the same ids) or `tokenizers`."""
+        """What computes the ids: `byte-level words` (several times faster, the same ids) or `tokenizers`."""
         return "tokenizers" if self._byte_level is None else "byte-level words"
 
     @functools.cached_property
@@ -311,41 +280,12 @@ class Tokenizer:
 
     @functools.cached_property
     def token_bytes(self) -> NDArray[np.int64]:
-        """[vocab] UTF-8 bytes that a token stands for, behind another one."""
+        """`[vocab]` UTF-8 bytes that a token decodes to after another one."""
         tokens = self._backend.get_vocab(with_added_tokens=True)
         added = {token.content for token in self._backend.get_added_tokens_decoder().values()}
         lengths = np.zeros(self.vocab_size, np.int64)
         lengths[list(tokens.values())] = lengths_in_bytes(self._backend, self._tree, tokens, added)
         return lengths
-
-
-def _folder_config(folder: Path, backend: tokenizers.Tokenizer) -> dict[str, Any]:
-    """`tokenizer_config.json`; where it names neither BOS nor EOS, with those of the files that older models name them
-    in: `special_tokens_map.json`, or by id `config.json`."""
-
-    def read(name: str) -> dict[str, Any]:
-        tree = json.loads((folder / name).read_bytes()) if (folder / name).is_file() else {}
-        if not isinstance(tree, dict):
-            raise ValueError(f"{name} holds no object")
-        return tree
-
-    config = read("tokenizer_config.json")
-    if config.get("bos_token") or config.get("eos_token"):
-        return config
-    kinds = ("bos_token", "eos_token")
-    found = {kind: token for kind, token in read("special_tokens_map.json").items() if kind in kinds}
-    if not found:
-        ids = {kind: read("config.json").get(f"{kind}_id") for kind in kinds}
-        first = {
-            kind: value[0] if isinstance(value, list) and value else value for kind, value in ids.items()
-        }
-        named = {
-            kind: backend.id_to_token(value)
-            for kind, value in first.items()
-            if isinstance(value, int) and 0 <= value < 2**32
-        }
-        found = {kind: token for kind, token in named.items() if token}
-    return {**config, **found}
 
 
 def _utf8(text: str | bytes) -> bytes:

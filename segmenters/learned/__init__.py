@@ -1,10 +1,13 @@
-"""The learned segmenter: features, networks, weights, structure. Knows nothing of its training."""
+"""The learned segmenter `learned_v1`: structure, features, networks, length constraints, weights file.
+
+It needs numpy and safetensors alone. It must not know how it is trained, nor torch.
+"""
 
 from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    """`segmenters.learned:Learned` is the path that configurations and shards have written since the first version."""
+    """`segmenters.learned:Learned` is the path in configurations and shards of earlier versions."""
     if name == "Learned":
         from segmenters.learned.segmenter import Learned
 

@@ -1,8 +1,9 @@
-"""Text as a row of units - words, marks, ideographs - with the features that the learned segmenter looks at.
+"""The features of each word of a text, from which the learned segmenter predicts where sentences begin.
 
-All of it is array code over the characters of a batch: no loop in Python.
+A word is here a run of letters and digits, a run of one punctuation mark, or one ideograph. All of it is array code
+over the characters of a batch, without a loop in Python.
 
-Shape suffixes: N characters of the batch, U units, D texts.
+Shape suffixes: N characters of the batch, W words, M candidates, F densities, D texts.
 """
 
 import dataclasses
@@ -15,13 +16,13 @@ from segmenters.characters import Codes, Kind, Kinds, code_points, kinds
 from segmenters.contract import Ends
 
 PADDING = 16
-"""Empty units before, between and behind the texts of a batch: no unit sees those of another text."""
+"""Padding words before, between and after the texts of a batch, so that no window reaches into another text."""
 SURROUNDINGS = 48
-"""Units on each side over which densities are taken."""
+"""Words on each side over which densities are computed."""
 NUM_DENSITIES = 4
 NUM_SHAPES = 256
 NUM_GAPS = 16
-"""Eight kinds of gap, each with and without an end by the rule."""
+"""Eight kinds of gap, each with and without a boundary by `punctuation_v1`."""
 
 _SMALL_GAPS = {
     "none": 0,
@@ -39,142 +40,139 @@ _SUFFIX = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Units:
-    """The units of a batch; `PADDING` empty ones stand around the texts (hash 0, shape 0, start -1)."""
+class Features:
+    """The words of a batch, with `PADDING` words around each text (hash 0, shape 0, start -1)."""
 
-    start_U: Ends
-    """Place of the first character in the batch."""
-    word_U: NDArray[np.uint64]
-    """Hash of the lower-cased unit."""
-    suffix_U: NDArray[np.uint64]
+    start_W: Ends
+    """Offset of the first character in the batch."""
+    word_W: NDArray[np.uint64]
+    """Hash of the lower-cased word."""
+    suffix_W: NDArray[np.uint64]
     """Hash of its last letters."""
-    shape_U: NDArray[np.uint8]
+    shape_W: NDArray[np.uint8]
     """Kind of the first character, kind of the last, length."""
-    gap_U: NDArray[np.uint8]
-    """What is between the unit before and this one, and whether the rule ends a sentence there."""
-    length_U: NDArray[np.int32]
+    gap_W: NDArray[np.uint8]
+    """The white space between the previous word and this one, and whether `punctuation_v1` has a boundary there."""
+    length_W: NDArray[np.int32]
     """Characters."""
-    low_U: NDArray[np.int64]
-    """First unit of the surroundings: at most `SURROUNDINGS` units back, in the same text."""
-    high_U: NDArray[np.int64]
-    """Behind the last unit of the surroundings: at most `SURROUNDINGS` units on, in the same text."""
+    low_W: NDArray[np.int64]
+    """First word of the surroundings: at most `SURROUNDINGS` words back, in the same text."""
+    high_W: NDArray[np.int64]
+    """End (exclusive) of the surroundings: at most `SURROUNDINGS` words on, in the same text."""
 
     @property
-    def kind_U(self) -> NDArray[np.uint8]:
+    def kind_W(self) -> NDArray[np.uint8]:
         """Kind of the first character (`Kind.SPACE` for padding)."""
-        return self.shape_U >> np.uint8(4)
+        return self.shape_W >> np.uint8(4)
 
     @property
-    def broken_U(self) -> NDArray[np.bool_]:
-        """Whether a line break is in the gap before; the start of a text is none."""
-        return (self.gap_U >= 2 * _SMALL_GAPS["break"]) & (self.gap_U < 2 * _GAP_START)
+    def broken_W(self) -> NDArray[np.bool_]:
+        """Whether a line break is in the gap before the word; the start of a text is none."""
+        return (self.gap_W >= 2 * _SMALL_GAPS["break"]) & (self.gap_W < 2 * _GAP_START)
 
-    def around(self, is_U: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Share of the units in the surroundings of each for which `is_U` holds."""
-        sums = np.concatenate([[0], np.cumsum(is_U, dtype=np.int32)])
-        counts_U = sums[self.high_U] - sums[self.low_U]
-        return counts_U.astype(np.float32) / np.maximum(self.high_U - self.low_U, 1).astype(np.float32)
+    def around(self, is_W: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Share of the words in the surroundings of each word for which `is_W` holds."""
+        sums = np.concatenate([[0], np.cumsum(is_W, dtype=np.int32)])
+        counts_W = sums[self.high_W] - sums[self.low_W]
+        return counts_W.astype(np.float32) / np.maximum(self.high_W - self.low_W, 1).astype(np.float32)
 
-    def densities(self, known_U: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """`[U, NUM_DENSITIES]`: shares in the surroundings of terminators, line breaks, capitals, known words."""
-        kind_U = self.kind_U
+    def densities(self, known_W: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """`[W, F]`: shares of terminators, line breaks, capitals and known words in the surroundings."""
+        kind_W = self.kind_W
         return np.stack(
             [
-                self.around(kind_U >= Kind.TERMINATOR),
-                self.around(self.broken_U),
-                self.around(kind_U == Kind.UPPER),
-                self.around(known_U),
+                self.around(kind_W >= Kind.TERMINATOR),
+                self.around(self.broken_W),
+                self.around(kind_W == Kind.UPPER),
+                self.around(known_W),
             ],
             axis=1,
         )
 
-    def candidates(self, unmarked_U: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Units that might begin a sentence, by what is cheap to see.
+    def candidates(self, unpunctuated_W: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """`[M]` the words that may begin a sentence, by rules that cost little.
 
-        In text with terminators or line breaks: behind a break, a terminator or its closing mark; behind white
-        space that follows a mark or comes before a capital, a digit or a mark. Elsewhere: everywhere.
+        In text with terminators or line breaks: after a break, a terminator or its closing mark; after white space
+        that follows a mark or is before a capital, a digit or a mark. In unpunctuated text: every word.
         """
-        kind_U = self.kind_U
-        before_U = _shifted(kind_U, 1)
-        terminator_U = before_U >= Kind.TERMINATOR
-        closed_U = (before_U >= Kind.QUOTE) & (_shifted(kind_U, 2) >= Kind.TERMINATOR)
-        marked_U = (before_U > Kind.IDEOGRAPH) & (before_U != Kind.PAUSE)
-        spaced_U = (self.gap_U >= 2) & (marked_U | (kind_U != Kind.LOWER))
-        place_U = terminator_U | closed_U | spaced_U | self.broken_U | unmarked_U
-        return np.flatnonzero(place_U & (self.start_U >= 0) & (self.gap_U < 2 * _GAP_START))
+        kind_W = self.kind_W
+        before_W = _shifted(kind_W, 1)
+        terminator_W = before_W >= Kind.TERMINATOR
+        closed_W = (before_W >= Kind.QUOTE) & (_shifted(kind_W, 2) >= Kind.TERMINATOR)
+        after_mark_W = (before_W > Kind.IDEOGRAPH) & (before_W != Kind.PAUSE)
+        spaced_W = (self.gap_W >= 2) & (after_mark_W | (kind_W != Kind.LOWER))
+        candidate_W = terminator_W | closed_W | spaced_W | self.broken_W | unpunctuated_W
+        return np.flatnonzero(candidate_W & (self.start_W >= 0) & (self.gap_W < 2 * _GAP_START))
 
-    def unmarked(self, density_UF: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Units with neither terminators nor line breaks nor commas in their surroundings.
+    def unpunctuated(self, density_WF: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Words with neither terminators nor line breaks nor commas in their surroundings.
 
-        (Long sentences of Chinese have many commas, and no terminator for as many units as are looked at.)
+        Commas count because a long Chinese sentence may have no terminator within `SURROUNDINGS` words.
         """
-        bare_U = (density_UF[:, 0] == 0) & (density_UF[:, 1] == 0)
-        if bare_U.any():
-            bare_U &= self.around(self.kind_U == Kind.PAUSE) == 0
-        return bare_U
+        bare_W = (density_WF[:, 0] == 0) & (density_WF[:, 1] == 0)
+        if bare_W.any():
+            bare_W &= self.around(self.kind_W == Kind.PAUSE) == 0
+        return bare_W
 
 
-def _shifted(values_U: NDArray[np.uint8], by: int) -> NDArray[np.uint8]:
-    shifted = np.zeros_like(values_U)
-    shifted[by:] = values_U[:-by]
+def _shifted(values_W: NDArray[np.uint8], by: int) -> NDArray[np.uint8]:
+    shifted = np.zeros_like(values_W)
+    shifted[by:] = values_W[:-by]
     return shifted
 
 
-def units(batch: str, text_starts: Ends, rule_places: Ends) -> Units:
-    """The units of a batch of texts that start at `text_starts`; `rule_places` are the rule's boundaries."""
+def extract_features(batch: str, text_starts: Ends, rule_starts: Ends) -> Features:
+    """The features of a batch of texts that start at `text_starts`; `rule_starts`: sentences by `punctuation_v1`."""
     kind_N, code_N = kinds(batch), code_points(batch)
     first_N, last_N = _edges(kind_N, code_N)
-    start_U, last_U = np.flatnonzero(first_N), np.flatnonzero(last_N)
-    if not len(start_U):
+    start_W, last_W = np.flatnonzero(first_N), np.flatnonzero(last_N)
+    if not len(start_W):
         empty = np.empty(0, np.uint64)
         none, small = np.empty(0, np.int64), np.empty(0, np.uint8)
-        return Units(none, empty, empty, small, small, none.astype(np.int32), none, none)
+        return Features(none, empty, empty, small, small, none.astype(np.int32), none, none)
 
-    word_U, suffix_U = _hashes(code_N, kind_N, start_U, last_U)
-    length_U = last_U - start_U
-    first_kind_U, last_kind_U = kind_N[start_U], kind_N[last_U]
-    case_U = np.where(last_kind_U == Kind.LOWER, 0, np.where(last_kind_U == Kind.UPPER, 1, 2))
-    case_U = np.where(last_kind_U == Kind.DIGIT, 3, case_U).astype(np.uint8)
-    shape_U = (
-        (first_kind_U << np.uint8(4)) | (case_U << np.uint8(2)) | np.minimum(length_U, 3).astype(np.uint8)
+    word_W, suffix_W = _hashes(code_N, kind_N, start_W, last_W)
+    length_W = last_W - start_W
+    first_kind_W, last_kind_W = kind_N[start_W], kind_N[last_W]
+    case_W = np.where(last_kind_W == Kind.LOWER, 0, np.where(last_kind_W == Kind.UPPER, 1, 2))
+    case_W = np.where(last_kind_W == Kind.DIGIT, 3, case_W).astype(np.uint8)
+    shape_W = (
+        (first_kind_W << np.uint8(4)) | (case_W << np.uint8(2)) | np.minimum(length_W, 3).astype(np.uint8)
     )
 
-    gap_U = _gaps(kind_N, start_U, last_U)
-    text_U = np.searchsorted(text_starts, start_U, side="right") - 1
-    new_text_U = np.diff(text_U, prepend=-1) > 0
-    gap_U[new_text_U] = _GAP_START
+    gap_W = _gaps(kind_N, start_W, last_W)
+    text_W = np.searchsorted(text_starts, start_W, side="right") - 1
+    new_text_W = np.diff(text_W, prepend=-1) > 0
+    gap_W[new_text_W] = _GAP_START
     rule_N = np.zeros(len(kind_N) + 1, np.bool_)
-    rule_N[rule_places] = True
-    gap_U = gap_U * 2 + rule_N[start_U]
+    rule_N[rule_starts] = True
+    gap_W = gap_W * 2 + rule_N[start_W]
 
-    place_U = np.arange(len(start_U)) + PADDING * (text_U + 1)
-    size = len(start_U) + PADDING * (len(text_starts) + 1)
+    index_W = np.arange(len(start_W)) + PADDING * (text_W + 1)
+    size = len(start_W) + PADDING * (len(text_starts) + 1)
 
     def padded(values: NDArray, filler: int = 0) -> NDArray:
         array = np.full(size, filler, values.dtype)
-        array[place_U] = values
+        array[index_W] = values
         return array
 
-    first_D = np.searchsorted(text_U, np.arange(len(text_starts)))
-    first_U = place_U[np.minimum(first_D, len(place_U) - 1)][text_U]
-    behind_U = np.append(first_D[1:], len(text_U))[text_U] - first_D[text_U] + first_U
-    return Units(
-        padded(start_U, -1),
-        padded(word_U),
-        padded(suffix_U),
-        padded(shape_U),
-        padded(gap_U.astype(np.uint8)),
-        padded((length_U + 1).astype(np.int32)),
-        padded(np.maximum(place_U - SURROUNDINGS, first_U)),
-        padded(np.minimum(place_U + SURROUNDINGS, behind_U)),
+    first_D = np.searchsorted(text_W, np.arange(len(text_starts)))
+    first_W = index_W[np.minimum(first_D, len(index_W) - 1)][text_W]
+    text_end_W = np.append(first_D[1:], len(text_W))[text_W] - first_D[text_W] + first_W
+    return Features(
+        padded(start_W, -1),
+        padded(word_W),
+        padded(suffix_W),
+        padded(shape_W),
+        padded(gap_W.astype(np.uint8)),
+        padded((length_W + 1).astype(np.int32)),
+        padded(np.maximum(index_W - SURROUNDINGS, first_W)),
+        padded(np.minimum(index_W + SURROUNDINGS, text_end_W)),
     )
 
 
 def _edges(kind_N: Kinds, code_N: Codes) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which characters are the first of a unit, and which the last.
-
-    Letters, digits and what joins them make a word; a run of one mark is a unit; an ideograph is one.
-    """
+    """Which characters are the first of a word, and which the last."""
     solid_N = kind_N > Kind.BREAK
     letter_N = solid_N & (kind_N <= Kind.MARK)
     inner_N = np.zeros(len(kind_N), np.bool_)
@@ -202,27 +200,27 @@ def _is_inner_mark(code_N: Codes) -> NDArray[np.bool_]:
     return found_N
 
 
-def _gaps(kind_N: Kinds, start_U: Ends, last_U: Ends) -> NDArray[np.uint8]:
-    """The `_SMALL_GAPS` before each unit."""
-    width_U = start_U - np.append(-1, last_U[:-1]) - 1
-    gap_U = np.minimum(width_U, 2).astype(np.uint8)
+def _gaps(kind_N: Kinds, start_W: Ends, last_W: Ends) -> NDArray[np.uint8]:
+    """The `_SMALL_GAPS` before each word."""
+    width_W = start_W - np.append(-1, last_W[:-1]) - 1
+    gap_W = np.minimum(width_W, 2).astype(np.uint8)
     break_B = np.flatnonzero(kind_N == Kind.BREAK)
-    unit_B = np.searchsorted(start_U, break_B)
-    breaks_U = np.bincount(unit_B[unit_B < len(start_U)], minlength=len(start_U))
-    broken_U = breaks_U > 0
-    indented_U = kind_N[np.maximum(start_U - 1, 0)] == Kind.SPACE
-    gap_U[broken_U] = _SMALL_GAPS["break"]
-    gap_U[broken_U & indented_U] = _SMALL_GAPS["break and indent"]
+    word_B = np.searchsorted(start_W, break_B)
+    breaks_W = np.bincount(word_B[word_B < len(start_W)], minlength=len(start_W))
+    broken_W = breaks_W > 0
+    indented_W = kind_N[np.maximum(start_W - 1, 0)] == Kind.SPACE
+    gap_W[broken_W] = _SMALL_GAPS["break"]
+    gap_W[broken_W & indented_W] = _SMALL_GAPS["break and indent"]
     width_B = break_B - np.append(-1, break_B[:-1])
-    wrap_B = (width_B >= _WRAPPED[0]) & (width_B <= _WRAPPED[1]) & (unit_B < len(start_U))
-    wrapped_U = np.zeros(len(start_U), np.bool_)
-    wrapped_U[unit_B[wrap_B]] = True
-    gap_U[broken_U & wrapped_U & ~indented_U] = _SMALL_GAPS["wrap"]
-    gap_U[breaks_U > 1] = _SMALL_GAPS["empty line"]
-    return gap_U
+    wrap_B = (width_B >= _WRAPPED[0]) & (width_B <= _WRAPPED[1]) & (word_B < len(start_W))
+    wrapped_W = np.zeros(len(start_W), np.bool_)
+    wrapped_W[word_B[wrap_B]] = True
+    gap_W[broken_W & wrapped_W & ~indented_W] = _SMALL_GAPS["wrap"]
+    gap_W[breaks_W > 1] = _SMALL_GAPS["empty line"]
+    return gap_W
 
 
-# ---- hashes: the sum over the unit's characters of f(character) * R ** place, times R ** -(place of the first)
+# ---- hashes: the sum over the word's characters of f(character) * R ** offset, times R ** -(offset of the first)
 
 _R = 0x9E3779B97F4A7C15  # odd, so it has an inverse modulo 2 ** 64
 _R_INVERSE = pow(_R, -1, 2**64)
@@ -237,7 +235,7 @@ def _powers(base: int, count: int) -> NDArray[np.uint64]:
 
 @functools.cache
 def _character_hashes(count: int) -> NDArray[np.uint64]:
-    """One hash a code point, the same for upper and lower case; 0 for white space."""
+    """One hash per code point, the same for upper and lower case; 0 for white space."""
     lower = np.arange(count, dtype=np.uint64)
     for code in range(min(count, 0x20000)):
         char = chr(code).lower()
@@ -252,20 +250,20 @@ def _character_hashes(count: int) -> NDArray[np.uint64]:
 
 
 def _hashes(
-    code_N: Codes, kind_N: Kinds, start_U: Ends, last_U: Ends
+    code_N: Codes, kind_N: Kinds, start_W: Ends, last_W: Ends
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     table = _character_hashes(256 if code_N.dtype == np.uint8 else 0x110000)
     count = 2 ** len(code_N).bit_length()
     hash_N = table[code_N]
-    word_U = np.add.reduceat(hash_N * _powers(_R, count)[: len(code_N)], start_U)
-    word_U *= _powers(_R_INVERSE, count)[start_U]
-    suffix_U = np.zeros(len(start_U), np.uint64)
+    word_W = np.add.reduceat(hash_N * _powers(_R, count)[: len(code_N)], start_W)
+    word_W *= _powers(_R_INVERSE, count)[start_W]
+    suffix_W = np.zeros(len(start_W), np.uint64)
     for back in range(_SUFFIX):
-        inside_U = last_U - back >= start_U
-        hash_U = hash_N[np.maximum(last_U - back, 0)]
-        suffix_U = suffix_U * np.uint64(_R) + np.where(inside_U, hash_U, np.uint64(0))
-    return _mixed(word_U), _mixed(suffix_U)
+        inside_W = last_W - back >= start_W
+        hash_W = hash_N[np.maximum(last_W - back, 0)]
+        suffix_W = suffix_W * np.uint64(_R) + np.where(inside_W, hash_W, np.uint64(0))
+    return _mixed(word_W), _mixed(suffix_W)
 
 
-def _mixed(hash_U: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    return hash_U ^ (hash_U >> np.uint64(29))
+def _mixed(hash_W: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    return hash_W ^ (hash_W >> np.uint64(29))

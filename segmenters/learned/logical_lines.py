@@ -1,5 +1,6 @@
-"""Where the sentences of structured text end: a logical line of code ends at a line break outside brackets and
-strings, a record of a table at one outside quotes.
+"""Ends of sentences in code and tables.
+
+A logical line of code ends at a line break outside brackets and strings, a record of a table at one outside quotes.
 """
 
 import re
@@ -46,34 +47,34 @@ _BODIES = {
         ("/*", r"[^*]*+(?:\*(?!/)[^*]*+)*+", "*/"),
     )
 }
-"""What follows an opening mark up to where it is closed, or up to where it can no longer be; and the closing mark."""
+"""By opening delimiter: a pattern for its content, and the closing delimiter."""
 
 
 def _tokens(text: str, pattern: re.Pattern[str]) -> Iterator[tuple[str, int, int]]:
-    """Kind, start and end of what counts: brackets, line ends, comments of a line; strings are passed over.
+    """Kind, start and end of brackets, line ends and line comments; strings are skipped.
 
-    A string or block comment that is not closed is none: its opening mark is an ordinary character. Time is linear:
-    where one was not closed, no later mark of its kind is, up to the place where the search for the end stopped.
+    The opening delimiter of a string or block comment that is never closed is an ordinary character. Time is linear:
+    where one was not closed, no later delimiter of its kind is, up to where the search for the end stopped.
     """
     open_until = dict.fromkeys(_BODIES, 0)
-    place = 0
-    while (token := pattern.search(text, place)) is not None:
+    position = 0
+    while (token := pattern.search(text, position)) is not None:
         kind = str(token.lastgroup)
-        start, place = token.span()
+        start, position = token.span()
         if kind != "opener":
-            yield kind, start, place
+            yield kind, start, position
             continue
         opener = token.group()
         if start >= open_until[opener]:
             body, closer = _BODIES[opener]
-            match = body.match(text, place)
+            match = body.match(text, position)
             assert match is not None
             if text.startswith(closer, match.end()):
-                place = match.end() + len(closer)
+                position = match.end() + len(closer)
                 continue
             open_until[opener] = match.end()
         if len(opener) == 3:
-            place = start + 2  # an empty string, and a mark that may open another one
+            position = start + 2  # an empty string, and a quote that may open another one
 
 
 _PYTHON_TOKEN = re.compile(
@@ -83,7 +84,7 @@ _PYTHON_TOKEN = re.compile(
 
 
 def _python_ends(text: str) -> list[int]:
-    """Ends of logical lines, and of comments that stand alone in a line."""
+    """Ends of logical lines, and of comments without code in their line."""
     found: list[int] = []
     depth = start = 0
     line_start = 0  # of the physical line
@@ -113,9 +114,9 @@ _CODE_TOKEN = re.compile(
 
 
 def _code_ends(text: str) -> list[int]:
-    """Line breaks outside parentheses, square brackets and block comments; a block opens lines of its own.
+    """Line breaks outside parentheses, square brackets and block comments; a block has lines of its own.
 
-    An empty line ends whatever was left open, so that one stray bracket does not swallow the rest.
+    An empty line closes all open brackets, so that one stray bracket does not join the rest into one sentence.
     """
     found: list[int] = []
     depths = [0]

@@ -1,11 +1,10 @@
-"""The two small networks of the learned segmenter, in numpy.
+"""The two networks of the learned segmenter, in numpy.
 
-Both begin with the sum of four embeddings of a unit: its word, its last letters, its shape, the gap before it. Where
-marks or line breaks are near, few places are possible: a window of units around each goes through a perceptron. In
-text without any (speech transcripts, subtitles), every word may begin a sentence and only the words tell: three
-convolutions look at all of them.
+Both take the sum of four embeddings per word: the word, its last letters, its shape, the gap before it. Where
+punctuation or line breaks are near, few words can begin a sentence: a perceptron gets a window of words around each.
+In unpunctuated text (speech transcripts, subtitles) every word is a candidate: three convolutions run over all words.
 
-Shape suffixes: U units of a batch, M places, N units looked at, E width of the embedding, H hidden.
+Shape suffixes: W words of a batch, M candidates, N selected words, E embedding width, H hidden width.
 """
 
 import dataclasses
@@ -14,33 +13,33 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from segmenters.learned.features import Units
+from segmenters.learned.features import Features
 
 UNKNOWN_WORD = 1
 FIRST_WORD = 2
 """Rows of a word table: 0 padding, 1 any word out of the vocabulary, then one a bucket."""
 LEAK = 0.1
-"""Slope of the hidden units below 0: none of them dies on rare boundaries."""
-_ROWS = 2**10  # places looked at together: their windows fit the processor's cache
+"""Slope of the leaky ReLU below 0, so that no hidden value stays 0 where boundaries are rare."""
+_ROWS = 2**10  # windows computed together: they fit the processor's cache
 
 Floats = NDArray[np.float32]
 
 
-def word_rows(word_U: NDArray[np.uint64], check_V: NDArray[np.uint16]) -> NDArray[np.int64]:
+def word_rows(word_W: NDArray[np.uint64], check_V: NDArray[np.uint16]) -> NDArray[np.int64]:
     """Row of the word table for each word hash: its bucket's where the check agrees, else `UNKNOWN_WORD`."""
-    bucket_U = (word_U & np.uint64(len(check_V) - 1)).astype(np.int64)
-    known_U = check_V[bucket_U] == word_check(word_U, len(check_V))
-    return np.where(known_U, bucket_U + FIRST_WORD, UNKNOWN_WORD)
+    bucket_W = (word_W & np.uint64(len(check_V) - 1)).astype(np.int64)
+    known_W = check_V[bucket_W] == word_check(word_W, len(check_V))
+    return np.where(known_W, bucket_W + FIRST_WORD, UNKNOWN_WORD)
 
 
-def word_check(word_U: NDArray[np.uint64], num_buckets: int) -> NDArray[np.uint16]:
-    """The bits of a word hash above those of its bucket; 0, which marks an empty bucket, becomes 1."""
-    return np.maximum((word_U >> np.uint64(int(math.log2(num_buckets)))).astype(np.uint16), 1)
+def word_check(word_W: NDArray[np.uint64], num_buckets: int) -> NDArray[np.uint16]:
+    """The bits of a word hash above those of its bucket; 0, which stands for an empty bucket, becomes 1."""
+    return np.maximum((word_W >> np.uint64(int(math.log2(num_buckets)))).astype(np.uint16), 1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Embedding:
-    """What a unit is to a network."""
+    """The embedding tables of a network."""
 
     word_VE: Floats
     suffix_SE: Floats
@@ -52,42 +51,42 @@ class Embedding:
         """E."""
         return self.word_VE.shape[1]
 
-    def __call__(self, row: Units, word_U: NDArray[np.int64], index: NDArray[np.int64] | slice) -> Floats:
-        """Embeddings `[N, E]` of the units at `index`; 0 for padding."""
-        unit_NE = self.word_VE[word_U[index]]
-        unit_NE += self.suffix_SE[row.suffix_U[index] % np.uint64(len(self.suffix_SE))]
-        unit_NE += self.shape_E[row.shape_U[index]]
-        unit_NE += self.gap_E[row.gap_U[index]]
-        unit_NE[row.start_U[index] < 0] = 0
-        return unit_NE
+    def __call__(self, row: Features, word_W: NDArray[np.int64], index: NDArray[np.int64] | slice) -> Floats:
+        """Embeddings `[N, E]` of the words at `index`; 0 for padding."""
+        embedded_NE = self.word_VE[word_W[index]]
+        embedded_NE += self.suffix_SE[row.suffix_W[index] % np.uint64(len(self.suffix_SE))]
+        embedded_NE += self.shape_E[row.shape_W[index]]
+        embedded_NE += self.gap_E[row.gap_W[index]]
+        embedded_NE[row.start_W[index] < 0] = 0
+        return embedded_NE
 
 
 @dataclasses.dataclass(frozen=True)
-class MarkedNet:
-    """For text with marks: a perceptron over a window of units and the densities around it."""
+class PunctuatedNet:
+    """For punctuated text: a perceptron over a window of words and the densities around it."""
 
     embedding: Embedding
     layers: tuple[tuple[Floats, Floats], ...]
-    """Matrix and bias of each layer; the first takes the window's units and the densities."""
+    """Matrix and bias of each layer; the first takes the window's embeddings and the densities."""
     before: int
-    """Units of the window before the place."""
+    """Words of the window before the candidate."""
     after: int
-    """Units of the window behind it."""
+    """Words of the window from the candidate on."""
 
     def logits(
-        self, row: Units, word_U: NDArray[np.int64], density_UF: Floats, place_M: NDArray[np.int64]
+        self, row: Features, word_W: NDArray[np.int64], density_WF: Floats, candidate_M: NDArray[np.int64]
     ) -> Floats:
-        """Log-odds `[M]` that a sentence begins at each of the units `place_M`."""
-        if not len(place_M):
+        """Log-odds `[M]` that a sentence begins at each of the words `candidate_M`."""
+        if not len(candidate_M):
             return np.empty(0, np.float32)
-        unit_UE = self.embedding(row, word_U, slice(None))
-        windows = _windows(unit_UE, self.before + self.after)
-        logits = np.empty(len(place_M), np.float32)
-        for low in range(0, len(place_M), _ROWS):
-            part = place_M[low : low + _ROWS]
+        embedded_WE = self.embedding(row, word_W, slice(None))
+        windows = _windows(embedded_WE, self.before + self.after)
+        logits = np.empty(len(candidate_M), np.float32)
+        for low in range(0, len(candidate_M), _ROWS):
+            part = candidate_M[low : low + _ROWS]
             (first, bias), *rest = self.layers
             hidden = windows[part - self.before] @ first[: windows.shape[1]]
-            hidden += density_UF[part] @ first[windows.shape[1] :] + bias
+            hidden += density_WF[part] @ first[windows.shape[1] :] + bias
             for matrix, bias in rest:
                 hidden = _leaky(hidden) @ matrix + bias
             logits[low : low + _ROWS] = hidden[:, 0]
@@ -96,17 +95,17 @@ class MarkedNet:
 
 @dataclasses.dataclass(frozen=True)
 class Convolution:
-    """`x + leaky(convolution(norm(x)))` along the units; norm is over the hidden units of each."""
+    """`x + leaky(convolution(norm(x)))` along the words; a layer norm over H."""
 
     norm: tuple[Floats, Floats]
     """Scale and shift `[H]`."""
     matrix: Floats
-    """`[K * H, H]`: the kernel, place by place."""
+    """`[K * H, H]`: the kernel of K words."""
     bias: Floats
 
     @property
     def reach(self) -> int:
-        """Units seen on each side."""
+        """Words on each side that the output of a word depends on."""
         return (len(self.matrix) // self.matrix.shape[1] - 1) // 2
 
     def __call__(self, x_NH: Floats, real_N1: Floats) -> Floats:
@@ -117,8 +116,8 @@ class Convolution:
 
 
 @dataclasses.dataclass(frozen=True)
-class UnmarkedNet:
-    """For text without marks: convolutions over all units."""
+class UnpunctuatedNet:
+    """For unpunctuated text: convolutions over all words."""
 
     embedding: Embedding
     inner: tuple[Floats, Floats]
@@ -128,34 +127,34 @@ class UnmarkedNet:
     outer: tuple[Floats, Floats]
     """From H to the log-odds."""
 
-    def logits(self, row: Units, word_U: NDArray[np.int64], place_M: NDArray[np.int64]) -> Floats:
-        """Log-odds `[M]` that a sentence begins at each of the units `place_M`, in order."""
+    def logits(self, row: Features, word_W: NDArray[np.int64], candidate_M: NDArray[np.int64]) -> Floats:
+        """Log-odds `[M]` that a sentence begins at each of the words `candidate_M`, in order."""
         reach = sum(convolution.reach for convolution in self.convolutions)
-        near = np.zeros(len(word_U) + 1, np.int32)
-        np.add.at(near, np.maximum(place_M - reach, 0), 1)
-        np.add.at(near, np.minimum(place_M + reach + 1, len(word_U)), -1)
-        # Everything that a place sees, end to end: only what no place asks for sees over the joints.
+        near = np.zeros(len(word_W) + 1, np.int32)
+        np.add.at(near, np.maximum(candidate_M - reach, 0), 1)
+        np.add.at(near, np.minimum(candidate_M + reach + 1, len(word_W)), -1)
+        # The words within reach of a candidate, concatenated. Joints change only words that are no candidates.
         index_N = np.flatnonzero(np.cumsum(near[:-1]) > 0)
-        wanted_M = np.searchsorted(index_N, place_M)
-        logits = np.empty(len(place_M), np.float32)
+        wanted_M = np.searchsorted(index_N, candidate_M)
+        logits = np.empty(len(candidate_M), np.float32)
         for low in range(0, len(index_N), _ROWS):
             first, last = np.searchsorted(wanted_M, [low, low + _ROWS])
             if first < last:
                 start = max(low - reach, 0)
-                logit_N = self._logits(row, word_U, index_N[start : low + _ROWS + reach])
+                logit_N = self._logits(row, word_W, index_N[start : low + _ROWS + reach])
                 logits[first:last] = logit_N[wanted_M[first:last] - start]
         return logits
 
-    def _logits(self, row: Units, word_U: NDArray[np.int64], index_N: NDArray[np.int64]) -> Floats:
-        real_N1 = (row.start_U[index_N] >= 0).astype(np.float32)[:, None]
-        x_NH = (self.embedding(row, word_U, index_N) @ self.inner[0] + self.inner[1]) * real_N1
+    def _logits(self, row: Features, word_W: NDArray[np.int64], index_N: NDArray[np.int64]) -> Floats:
+        real_N1 = (row.start_W[index_N] >= 0).astype(np.float32)[:, None]
+        x_NH = (self.embedding(row, word_W, index_N) @ self.inner[0] + self.inner[1]) * real_N1
         for convolution in self.convolutions:
             x_NH = convolution(x_NH, real_N1)
         return (_normed(x_NH, *self.norm) @ self.outer[0] + self.outer[1])[:, 0]
 
 
 def _windows(x_NH: Floats, size: int) -> Floats:
-    """View `[N - size + 1, size * H]` of every run of `size` rows."""
+    """View `[N - size + 1, size * H]` of every window of `size` rows."""
     num_rows, width = x_NH.shape
     return np.lib.stride_tricks.as_strided(
         x_NH,

@@ -1,7 +1,7 @@
-"""The learned segmenter: a probability for every place where a sentence could end, then the best segmentation.
+"""The learned segmenter `learned_v1`.
 
-Structure first: code and tables are cut by rule. In prose, the networks of `segmenters.learned.networks` look at the
-places where a sentence could begin; numpy alone.
+Code and tables are cut by rule. In prose, `segmenters.learned.networks` give each candidate the log-odds that a
+sentence begins there; length constraints are met by dynamic programming. It needs numpy alone.
 """
 
 import dataclasses
@@ -15,33 +15,35 @@ from numpy.typing import NDArray
 from segmenters.batching import SEPARATOR, WINDOW, split_batched
 from segmenters.characters import Kind
 from segmenters.contract import Ends, Segmenter, SegmenterError
-from segmenters.learned.features import units
-from segmenters.learned.length_constraints import best_cuts, stretches_to_mend
+from segmenters.learned.features import extract_features
+from segmenters.learned.length_constraints import best_cuts, ranges_to_split_again
 from segmenters.learned.logical_lines import structured_ends
 from segmenters.learned.structure import Structure, regions
 from segmenters.learned.weights_file import SHIPPED_WEIGHTS, load_weights
 from segmenters.punctuation import Punctuation
 
-_LETTERS_A_TOKEN = 5  # an estimate that is high for English and low for rare words
-_FALLBACK_GAINS = np.array([-16, -12, -12], np.float32)  # of a cut inside a word, at a space, at more space
+_LETTERS_PER_TOKEN = 5  # too many for rare words, too few for frequent English ones
+_FALLBACK_GAINS = np.array(
+    [-16, -12, -12], np.float32
+)  # of a boundary without a gap, at a space, at a wider gap
 _AFTER_PAUSE = 4.0
-_WANTED = 10.0
+_UNCONSTRAINED_GAIN = 10.0
 
 
-def _tokens(length_U: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Estimated tokens of units of so many characters."""
-    return (length_U.astype(np.int64) + _LETTERS_A_TOKEN - 1) // _LETTERS_A_TOKEN
+def _tokens(length_W: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Estimated tokens of words of these lengths in characters."""
+    return (length_W.astype(np.int64) + _LETTERS_PER_TOKEN - 1) // _LETTERS_PER_TOKEN
 
 
 def _count_tokens(text: str, text_ends: Ends) -> NDArray[np.int64]:
-    """Estimated tokens of each sentence; a word on the edge of a window may count as two."""
+    """Estimated tokens of each sentence; a word across two windows counts as two."""
     counts_S = np.zeros(len(text_ends), np.int64)
     for low in range(0, len(text), WINDOW):
         batch = f"{SEPARATOR}{text[low : low + WINDOW]}{SEPARATOR}"
-        row = units(batch, np.array([len(SEPARATOR)], np.int64), np.empty(0, np.int64))
-        real_U = row.start_U >= 0
-        sentence_U = np.searchsorted(text_ends, row.start_U[real_U] - len(SEPARATOR) + low, side="right")
-        np.add.at(counts_S, sentence_U, _tokens(row.length_U[real_U]))
+        row = extract_features(batch, np.array([len(SEPARATOR)], np.int64), np.empty(0, np.int64))
+        real_W = row.start_W >= 0
+        sentence_W = np.searchsorted(text_ends, row.start_W[real_W] - len(SEPARATOR) + low, side="right")
+        np.add.at(counts_S, sentence_W, _tokens(row.length_W[real_W]))
     return counts_S
 
 
@@ -54,12 +56,12 @@ class Learned(Segmenter):
     threshold: float = 0.5
     """A sentence ends where the probability is at least this; lower is finer, higher is coarser."""
     min_sentence_tokens: int = 1
-    """A shorter sentence is joined to a neighbour. Tokens are estimated: one a mark, an ideograph, or five letters
-    of a word."""
+    """A shorter sentence is joined to a neighbour. Tokens are estimated: one per punctuation mark, ideograph, or five
+    letters of a word."""
     max_sentence_tokens: int | None = None
-    """A longer sentence is cut where the model likes it best; none: there is no limit."""
+    """A longer sentence is cut at its most probable boundary; none: no maximum."""
     weights: str | None = None
-    """File of weights of your own, from `sllm train-segmenter`; none: those shipped."""
+    """Weights file from `sllm train-segmenter`; none: the shipped weights."""
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
@@ -87,7 +89,7 @@ class Learned(Segmenter):
         """See `Segmenter.split`."""
         stretches = [(number, region) for number, text in enumerate(texts) for region in regions(text)]
         prose = [texts[n][r.start : r.end] for n, r in stretches if r.structure is Structure.PROSE]
-        prose_ends = iter(split_batched(prose, self.places))
+        prose_ends = iter(split_batched(prose, self.sentence_starts))
         found: list[list[Ends]] = [[] for _ in texts]
         for number, region in stretches:
             if region.structure is Structure.PROSE:
@@ -98,34 +100,37 @@ class Learned(Segmenter):
         whole = [np.concatenate([np.empty(0, np.int64), *part]) for part in found]
         if self.min_sentence_tokens == 1 and self.max_sentence_tokens is None:
             return whole
-        return [self._limited(text, text_ends) for text, text_ends in zip(texts, whole, strict=True)]
+        return [self._constrained(text, text_ends) for text, text_ends in zip(texts, whole, strict=True)]
 
-    def places(self, batch: str, text_starts: Ends) -> Ends:
+    def sentence_starts(self, batch: str, text_starts: Ends) -> Ends:
         """Where sentences begin in a batch of texts of prose (see `split_batched`)."""
-        row = units(batch, text_starts, Punctuation().places(batch, text_starts))
-        place_M, logit_M = load_weights(self._path).logits(row)
-        return row.start_U[place_M[logit_M >= self._cut]]
+        row = extract_features(batch, text_starts, Punctuation().sentence_starts(batch, text_starts))
+        candidate_M, logit_M = load_weights(self._path).logits(row)
+        return row.start_W[candidate_M[logit_M >= self._cut]]
 
     @property
     def _cut(self) -> float:
         """The threshold in log-odds."""
         return math.log(self.threshold / (1 - self.threshold))
 
-    def _limited(self, text: str, text_ends: Ends) -> Ends:
-        """The ends, with the stretches that break a limit of length segmented anew."""
+    def _constrained(self, text: str, text_ends: Ends) -> Ends:
+        """The ends, with each range that breaks a length constraint split again."""
         high = self.max_sentence_tokens or len(text)
         starts = np.append(0, text_ends)
         tokens_S = _count_tokens(text, text_ends)
         kept: list[Ends] = []
         done = 0
-        for first, behind in stretches_to_mend(tokens_S, self.min_sentence_tokens, high):
-            low, wanted = int(starts[first]), text_ends[first:behind]
-            kept += [text_ends[done:first], self._mended(text[low : wanted[-1]], wanted - low, high) + low]
-            done = behind
+        for first, last in ranges_to_split_again(tokens_S, self.min_sentence_tokens, high):
+            low, wanted = int(starts[first]), text_ends[first:last]
+            kept += [
+                text_ends[done:first],
+                self._split_again(text[low : wanted[-1]], wanted - low, high) + low,
+            ]
+            done = last
         return np.concatenate([*kept, text_ends[done:]])
 
-    def _mended(self, text: str, wanted: Ends, high: int) -> Ends:
-        """The best ends of a stretch, where `wanted` are those without limits; window by window."""
+    def _split_again(self, text: str, wanted: Ends, high: int) -> Ends:
+        """The best ends of a text, where `wanted` are those without constraints; window by window."""
         found: list[int] = []
         start = 0
         while start < len(text):
@@ -137,20 +142,20 @@ class Learned(Segmenter):
         return np.array(found, np.int64)
 
     def _best(self, text: str, wanted: Ends, high: int) -> Ends:
-        """The best inner ends of a text of one window."""
+        """The best inner ends of a text that is no longer than a window."""
         batch = f"{SEPARATOR}{text}{SEPARATOR}"
         text_starts = np.array([len(SEPARATOR)], np.int64)
-        row = units(batch, text_starts, Punctuation().places(batch, text_starts))
-        real_U = np.flatnonzero(row.start_U >= 0)
-        if not len(real_U):
+        row = extract_features(batch, text_starts, Punctuation().sentence_starts(batch, text_starts))
+        real_W = np.flatnonzero(row.start_W >= 0)
+        if not len(real_W):
             return np.empty(0, np.int64)
-        place_M, logit_M = load_weights(self._path).logits(row)
-        gain_U = _FALLBACK_GAINS[np.minimum(row.gap_U >> np.uint8(1), 2)]
-        gain_U[1:] += np.where(row.kind_U[:-1] == Kind.PAUSE, _AFTER_PAUSE, 0)
-        gain_U[place_M] = np.maximum(gain_U[place_M], logit_M - self._cut)
-        # A place that was not wanted is taken only for the limit's sake; of those, the likeliest.
-        gain_U = np.minimum(gain_U[real_U], -1)
-        start_U = row.start_U[real_U] - len(SEPARATOR)
-        first_M = np.searchsorted(start_U, wanted[(wanted > 0) & (wanted < len(text))])
-        gain_U[first_M[first_M < len(start_U)]] = _WANTED
-        return start_U[best_cuts(_tokens(row.length_U[real_U]), gain_U, self.min_sentence_tokens, high)]
+        candidate_M, logit_M = load_weights(self._path).logits(row)
+        gain_W = _FALLBACK_GAINS[np.minimum(row.gap_W >> np.uint8(1), 2)]
+        gain_W[1:] += np.where(row.kind_W[:-1] == Kind.PAUSE, _AFTER_PAUSE, 0)
+        gain_W[candidate_M] = np.maximum(gain_W[candidate_M], logit_M - self._cut)
+        # A boundary that is not in `wanted` is chosen only to meet a constraint; then the most probable one.
+        gain_W = np.minimum(gain_W[real_W], -1)
+        start_W = row.start_W[real_W] - len(SEPARATOR)
+        first_M = np.searchsorted(start_W, wanted[(wanted > 0) & (wanted < len(text))])
+        gain_W[first_M[first_M < len(start_W)]] = _UNCONSTRAINED_GAIN
+        return start_W[best_cuts(_tokens(row.length_W[real_W]), gain_W, self.min_sentence_tokens, high)]

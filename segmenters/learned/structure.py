@@ -1,6 +1,6 @@
-"""What kind of text it is, told from a sample of its lines: prose, code, delimited tables, fenced blocks.
+"""Recognises prose, code and delimited tables from a sample of lines, and fenced blocks in Markdown.
 
-Where the sentences of code and tables end is then certain: see `segmenters.learned.logical_lines`.
+`segmenters.learned.logical_lines` cuts what is not prose.
 """
 
 import re
@@ -10,17 +10,17 @@ from typing import NamedTuple
 
 
 class Structure(Enum):
-    """What a stretch of text is."""
+    """Kind of a text or a region of it."""
 
     PROSE = "prose"
     PYTHON = "python"
     CODE = "code"
-    """Code, configuration or data in another language than Python, a statement or an entry a line."""
+    """Code, configuration or data, but for Python: a statement or an entry per line."""
     DELIMITED = "delimited"
 
 
 class Region(NamedTuple):
-    """A stretch of a text, `start` to `end`, of one kind."""
+    """Characters `start` to `end` (exclusive) of a text, of one kind."""
 
     start: int
     end: int
@@ -28,9 +28,7 @@ class Region(NamedTuple):
 
 
 SAMPLE = 2**14
-"""Characters that are looked at to tell the kind."""
-
-# ---- what kind it is
+"""Characters from which the kind is recognised."""
 
 _FENCE = re.compile(
     r"^[ \t]*(?P<fence>```++|~~~++)(?P<language>[^\n`]*)\n(?P<body>.*?)(?:^[ \t]*(?P=fence)[`~]*[ \t]*$\n?|\Z)",
@@ -92,7 +90,7 @@ def recognise(text: str) -> Structure:
     if "\n" not in sample:
         return Structure.CODE if _is_minified(sample) else Structure.PROSE
     whole_lines = sample.rindex("\n") + 1
-    if len(text) > SAMPLE and whole_lines > SAMPLE // 2:  # else one very long line says most
+    if len(text) > SAMPLE and whole_lines > SAMPLE // 2:  # else one very long line decides
         sample = sample[:whole_lines]
     starts_with_string = _STARTS_WITH_LONG_STRING.match(sample) is not None
     if starts_with_string and _TOP_LEVEL.search(text[: 4 * SAMPLE]):
@@ -142,10 +140,12 @@ def recognise(text: str) -> Structure:
 
 
 def _is_minified(line: str) -> bool:
-    """Whether a long line is program text without line breaks: more marks of code than prose ever has."""
-    marks = sum(map(line.count, "{}();=,[]"))
+    """Whether a long line is code without line breaks, by its share of brackets and operators."""
+    operators = sum(map(line.count, "{}();=,[]"))
     return (
-        len(line) > _LONGEST_CODE_LINE and marks > len(line) // 10 and line.count(";") + line.count("{") > 3
+        len(line) > _LONGEST_CODE_LINE
+        and operators > len(line) // 10
+        and line.count(";") + line.count("{") > 3
     )
 
 
@@ -158,9 +158,9 @@ _YAML_NESTED = re.compile(
 
 
 def _is_yaml(sample: str) -> bool:
-    """Whether every line at the margin is a key, an item or a comment, most are keys, and one of them holds a block.
+    """Whether every unindented line is a key, an item or a comment, most are keys, and one of them holds a block.
 
-    Prose in its blocks and comments does not make it prose: its entries are lines.
+    Prose in blocks and comments does not make the text prose.
     """
     if _YAML_NESTED.search(sample) is None:
         return False
@@ -172,7 +172,7 @@ def _is_yaml(sample: str) -> bool:
 
 
 def regions(text: str) -> Iterator[Region]:
-    """The text as stretches of one kind each: as a whole, or the fenced blocks of Markdown and what is between."""
+    """The text as regions of one kind each: one region, or the fenced blocks of Markdown and the prose between."""
     whole = recognise(text)
     if whole is not Structure.PROSE or ("```" not in text and "~~~" not in text):
         yield Region(0, len(text), whole)
@@ -191,14 +191,14 @@ def regions(text: str) -> Iterator[Region]:
         yield Region(start, len(text), Structure.PROSE)
 
 
-_MARKS = ",;\t|"
+_DELIMITERS = ",;\t|"
 _FEW_RECORDS = 3
 _MANY_RECORDS = 6
 _NARROW_FIELD = 16  # characters
 
 
 def _is_delimited(sample: str, whole: bool) -> bool:
-    """Whether most records have the same number of one delimiter, as prose does not put it."""
+    """Whether most records have the same number of one delimiter, which is not placed as in prose."""
     outside = re.sub(r'"[^"]*(?:"|\Z)', '"', sample)
     records = [record for record in outside.split("\n") if record.strip()]
     if not whole:
@@ -209,15 +209,15 @@ def _is_delimited(sample: str, whole: bool) -> bool:
         return (
             "\n" in sample.replace('"\n"', "").replace('"\r\n"', "").strip()
         )  # one column, with line breaks in it
-    for mark in _MARKS:
-        counts = [record.count(mark) for record in records]
+    for delimiter in _DELIMITERS:
+        counts = [record.count(delimiter) for record in records]
         usual = max(set(counts), key=counts.count)
         if usual and counts.count(usual) >= 0.9 * len(counts):
-            spaced = outside.count(mark + " ") if mark != "\t" else 0
-            opened = sum(record.rstrip().endswith((mark, "{", "(", "[")) for record in records)
+            spaced = outside.count(delimiter + " ") if delimiter != "\t" else 0
+            opened = sum(record.rstrip().endswith((delimiter, "{", "(", "[")) for record in records)
             if opened > 0.5 * len(records):
                 continue
-            narrow = len(outside) <= _NARROW_FIELD * (outside.count(mark) + len(records))
-            if spaced <= 0.25 * outside.count(mark) or (narrow and len(records) >= _MANY_RECORDS):
+            narrow = len(outside) <= _NARROW_FIELD * (outside.count(delimiter) + len(records))
+            if spaced <= 0.25 * outside.count(delimiter) or (narrow and len(records) >= _MANY_RECORDS):
                 return True
     return False

@@ -1,4 +1,8 @@
-"""The file that holds the learned segmenter: read, checked, and written with tables and matrices as int8."""
+"""The weights file of the learned segmenter: reading with checks, and writing with tables and matrices as int8.
+
+Tensors and metadata have the names of format version 2: `marked` is the network for punctuated text, `unmarked` the
+one for unpunctuated text.
+"""
 
 import dataclasses
 import functools
@@ -12,20 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segmenters.contract import SegmenterError
-from segmenters.learned.features import NUM_DENSITIES, NUM_GAPS, NUM_SHAPES, PADDING, Units
+from segmenters.learned.features import NUM_DENSITIES, NUM_GAPS, NUM_SHAPES, PADDING, Features
 from segmenters.learned.networks import (
     FIRST_WORD,
     UNKNOWN_WORD,
     Convolution,
     Embedding,
     Floats,
-    MarkedNet,
-    UnmarkedNet,
+    PunctuatedNet,
+    UnpunctuatedNet,
     word_rows,
 )
 
 FORMAT_VERSION = 2
-"""What the features mean and how they are summed."""
+"""Raised when the meaning of the features or of a tensor changes."""
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights" / "learned_v1.safetensors"
 
 
@@ -34,26 +38,29 @@ class Weights:
     """A vocabulary and the two networks."""
 
     check_V: NDArray[np.uint16]
-    """What the word hash of a bucket's word is above the bits of the bucket, so that others are unknown."""
-    marked: MarkedNet
-    unmarked: UnmarkedNet
-    unmarked_shift: float
-    """Added to the log-odds in text without marks: there nothing is certain, and most boundaries are found, for as
-    many wrong ones, at a lower probability."""
+    """Per bucket the upper bits of its word's hash (`word_check`); a word with other bits is unknown."""
+    punctuated: PunctuatedNet
+    unpunctuated: UnpunctuatedNet
+    unpunctuated_shift: float
+    """Added to the log-odds in unpunctuated text, where F1 is best at a probability below one half."""
     digest: str
     """SHA-256 of the file."""
 
-    def logits(self, row: Units) -> tuple[NDArray[np.int64], Floats]:
-        """Units that might begin a sentence, and the log-odds that they do."""
-        word_U = word_rows(row.word_U, self.check_V)
-        density_UF = row.densities(word_U > UNKNOWN_WORD)
-        unmarked_U = row.unmarked(density_UF)
-        place_M = row.candidates(unmarked_U)
-        unmarked_M = unmarked_U[place_M]
-        logit_M = np.empty(len(place_M), np.float32)
-        logit_M[~unmarked_M] = self.marked.logits(row, word_U, density_UF, place_M[~unmarked_M])
-        logit_M[unmarked_M] = self.unmarked.logits(row, word_U, place_M[unmarked_M]) + self.unmarked_shift
-        return place_M, logit_M
+    def logits(self, row: Features) -> tuple[NDArray[np.int64], Floats]:
+        """The candidates `[M]` for the first word of a sentence, and their log-odds `[M]`."""
+        word_W = word_rows(row.word_W, self.check_V)
+        density_WF = row.densities(word_W > UNKNOWN_WORD)
+        unpunctuated_W = row.unpunctuated(density_WF)
+        candidate_M = row.candidates(unpunctuated_W)
+        unpunctuated_M = unpunctuated_W[candidate_M]
+        logit_M = np.empty(len(candidate_M), np.float32)
+        logit_M[~unpunctuated_M] = self.punctuated.logits(
+            row, word_W, density_WF, candidate_M[~unpunctuated_M]
+        )
+        logit_M[unpunctuated_M] = (
+            self.unpunctuated.logits(row, word_W, candidate_M[unpunctuated_M]) + self.unpunctuated_shift
+        )
+        return candidate_M, logit_M
 
 
 @functools.lru_cache(maxsize=4)
@@ -111,28 +118,30 @@ class _Tensors:
         word_VE[rows] = word  # fails where they do not fit
         found = Embedding(word_VE, *others)
         if (len(found.shape_E), len(found.gap_E)) != (NUM_SHAPES, NUM_GAPS):
-            raise ValueError(f"the embeddings of {net} do not fit the units")
+            raise ValueError(f"the embeddings of {net} do not fit the features")
         return found
 
     def count(self, prefix: str) -> int:
-        """How many layers `prefix0`, `prefix1`, ... there are."""
+        """Number of layers `prefix0`, `prefix1`, ..."""
         names = {name.split(".")[1] for name in self.arrays if name.startswith(prefix)}
         return len(names)
 
 
 def _word_rows_in_use(check_V: NDArray[np.uint16]) -> NDArray[np.bool_]:
-    """Rows of a word table that a word can have; those of empty buckets are not stored."""
+    """Rows of a word table that are stored: not those of empty buckets."""
     return np.concatenate([np.ones(FIRST_WORD, np.bool_), check_V > 0])
 
 
 def _weights(tensors: _Tensors, metadata: Mapping[str, str], digest: str) -> Weights:
     layers = tuple(tensors.linear(f"marked.layer{n}") for n in range(tensors.count("marked.layer")))
-    marked = MarkedNet(tensors.embedding("marked"), layers, int(metadata["before"]), int(metadata["after"]))
-    window = (marked.before + marked.after) * marked.embedding.width
+    punctuated = PunctuatedNet(
+        tensors.embedding("marked"), layers, int(metadata["before"]), int(metadata["after"])
+    )
+    window = (punctuated.before + punctuated.after) * punctuated.embedding.width
     if (
         not layers
         or len(layers[0][0]) != window + NUM_DENSITIES
-        or max(marked.before, marked.after) > PADDING
+        or max(punctuated.before, punctuated.after) > PADDING
     ):
         raise ValueError("the layers do not fit the window")
     convolutions = tuple(
@@ -141,7 +150,7 @@ def _weights(tensors: _Tensors, metadata: Mapping[str, str], digest: str) -> Wei
     )
     if sum(convolution.reach for convolution in convolutions) > PADDING:
         raise ValueError("the convolutions reach over the padding between texts")
-    unmarked = UnmarkedNet(
+    unpunctuated = UnpunctuatedNet(
         tensors.embedding("unmarked"),
         tensors.linear("unmarked.inner"),
         convolutions,
@@ -149,14 +158,14 @@ def _weights(tensors: _Tensors, metadata: Mapping[str, str], digest: str) -> Wei
         tensors.linear("unmarked.outer"),
     )
     check_V = tensors.arrays["word.check"]
-    return Weights(check_V, marked, unmarked, float(metadata["unmarked_shift"]), digest)
+    return Weights(check_V, punctuated, unpunctuated, float(metadata["unmarked_shift"]), digest)
 
 
 def save_weights(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
-    """Write tensors: tables and matrices as int8 with one scale a column (tables) or a row, the rest in float32;
+    """Write tensors: tables and matrices as int8 with one scale per column (tables) or per row, the rest in float32;
     rows of word tables without a word are left out.
 
-    The same bytes for the same values: the library writes the keys of the header in any order.
+    The header is written again with sorted keys, so that equal values give equal bytes.
     """
     from safetensors.numpy import save
 

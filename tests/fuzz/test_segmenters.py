@@ -1,4 +1,4 @@
-"""Texts of any kind, cut by each segmenter; and gold files that the learned one is trained on."""
+"""Texts of any kind, split by each segmenter; and files on which the learned one is trained."""
 
 import gzip
 import json

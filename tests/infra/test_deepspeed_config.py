@@ -1,4 +1,4 @@
-"""What DeepSpeed is told."""
+"""The configuration of DeepSpeed."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def test_auto_is_left_to_us_or_to_deepspeed():
     assert merge({"zero_optimization": {"stage": 2}}, theirs) == {"zero_optimization": {"stage": 2}}
 
 
-def test_offloading_is_told_in_deepspeeds_words():
+def test_offloading_has_deepspeeds_names():
     config = DeepSpeedConfig(
         zero_stage=3,
         offload_optimizer="nvme",

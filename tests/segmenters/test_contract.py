@@ -53,7 +53,7 @@ def segmenter(request: pytest.FixtureRequest) -> Segmenter:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=TEXTS)
-def test_ends_keep_the_contract(segmenter: Segmenter, texts: list[str]) -> None:
+def test_ends_fulfil_the_contract(segmenter: Segmenter, texts: list[str]) -> None:
     found = segmenter.split(texts)
     assert len(found) == len(texts)
     for text, ends in zip(texts, found, strict=True):
@@ -65,7 +65,7 @@ def test_ends_keep_the_contract(segmenter: Segmenter, texts: list[str]) -> None:
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=TEXTS)
-def test_a_text_is_split_the_same_alone_and_in_company(segmenter: Segmenter, texts: list[str]) -> None:
+def test_a_text_is_split_the_same_alone_and_in_a_batch(segmenter: Segmenter, texts: list[str]) -> None:
     together = segmenter.split(texts)
     for text, ends in zip(texts, together, strict=True):
         np.testing.assert_array_equal(segmenter.split([text])[0], ends)

@@ -21,7 +21,7 @@ def test_counts_the_tokens_of_a_tokenizer(tmp_path: Path) -> None:
     assert segmenter.split(["a b, a b a"])[0].tolist() == [4, 8, 10]
 
 
-def test_what_cannot_be_built_says_why(tmp_path: Path) -> None:
+def test_bad_options_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SegmenterError, match="at least 1"):
         load("fixed_v1", num_tokens=0)
     with pytest.raises(SegmenterError, match="cannot read the tokenizer"):

@@ -48,7 +48,7 @@ UNCLOSED = [
         '"a,"\n',
     ),
 ]
-"""What is never closed, or never ends, when it is repeated."""
+"""Text that is never closed, or never ends, when it is repeated."""
 _RANDOM = random.Random(0)
 RANDOM = [
     "".join(_RANDOM.choice("/*\"'\\#-:[](){}<>\n \t.!?。…a1,;|=`~_&") for _ in range(_RANDOM.randint(2, 8)))
@@ -98,7 +98,7 @@ def test_structure() -> None:
     "head", ["a:", "a: |", "- a: ", "class a", "def a", "from ", "# ", "a = ", "if a", '"""', "a,"]
 )
 def test_structure_of_one_long_line(head: str) -> None:
-    """Within the sample that tells the kind, where a line may be as long as all of it."""
+    """Within the sample from which the kind is recognised, where one line may be as long as the sample."""
     pieces = [" ", "a", "_", ":", "-", "- ", "a: ", "#", '"', "'", "=", ",", ".", "|", "\t"]
     for tail in ("x\n", ":x\n"):
         _linear(lambda text, tail=tail: recognise(head + text + tail), pieces, SAMPLE // TIMES - 20)

@@ -1,4 +1,4 @@
-"""The example in docs/segmenters.md works as it stands there."""
+"""Segmenters are found by name; the example in docs/segmenters.md works unchanged."""
 
 import re
 from pathlib import Path
@@ -28,10 +28,36 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(alphabet="a \n", max_size=20))
-def test_it_is_found_by_name_and_keeps_the_contract(package: None, text: str) -> None:
+def test_it_is_found_by_name_and_fulfils_the_contract(package: None, text: str) -> None:
     for name in ("paragraphs_v1", "paragraphs:Paragraphs"):
         segmenter = segmenters.load(name, min_breaks=3)
         check_ends(text, segmenter.split([text])[0])
     assert segmenter.fingerprint()["options"] == {"min_breaks": 3}
     assert segmenter.split(["a\n\n\nb\n\nc"])[0].tolist() == [4, 8]
     assert "paragraphs_v1" in segmenters.names()
+
+
+def test_every_built_in_name_is_listed() -> None:
+    assert segmenters.names().items() >= segmenters.BUILT_IN.items()
+    assert all(
+        segmenters.load(name).name == name
+        for name in ("punctuation_v1", "reference_v1", "learned_v1", "fixed_v1")
+    )
+
+
+def test_an_unknown_name_gets_the_nearest_one() -> None:
+    with pytest.raises(segmenters.SegmenterError, match="did you mean 'learned_v1'"):
+        segmenters.load("learned_v2")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("no_such_module:Class", "cannot be imported"),
+        ("segmenters.fixed:NoSuchClass", "cannot be imported"),
+        ("segmenters.scoring:Score", "is not a segmenters.Segmenter"),
+    ],
+)
+def test_what_is_no_segmenter_is_refused(name: str, says: str) -> None:
+    with pytest.raises(segmenters.SegmenterError, match=says):
+        segmenters.load(name)

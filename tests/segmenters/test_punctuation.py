@@ -10,7 +10,7 @@ def sentences(text: str, **options: bool) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "marked",
+    "bars",
     [
         "He left. |She stayed! |Did you? |Yes…",
         'He said "Go." |Then (he left.) |Done.',
@@ -28,8 +28,8 @@ def sentences(text: str, **options: bool) -> list[str]:
         "  \n Leading space. |Next.",
     ],
 )
-def test_splits(marked: str) -> None:
-    assert sentences(marked.replace("|", "")) == marked.split("|")
+def test_splits(bars: str) -> None:
+    assert sentences(bars.replace("|", "")) == bars.split("|")
 
 
 def test_without_line_breaks_only_an_empty_line_ends_a_sentence() -> None:

@@ -31,7 +31,7 @@ def test_only_the_component_that_splits_is_kept(tmp_path: Path) -> None:
     assert SpacyPipeline(name).fingerprint()["pipeline"]["lang"] == "en"
 
 
-def test_a_text_over_the_limit_is_read_in_windows() -> None:
+def test_a_text_over_the_limit_is_split_in_windows() -> None:
     nlp = spacy.blank("xx")
     nlp.add_pipe("sentencizer")
     text = "One is here. Two is there. Three. " + "x" * 60 + " Four."
@@ -47,6 +47,6 @@ def test_a_text_over_the_limit_is_read_in_windows() -> None:
         ({"component": "parser"}, "has no parser"),
     ],
 )
-def test_what_cannot_be_built_says_why(options: dict[str, str], says: str) -> None:
+def test_bad_options_are_refused(options: dict[str, str], says: str) -> None:
     with pytest.raises(SegmenterError, match=says):
         load("spacy_v1", **options)

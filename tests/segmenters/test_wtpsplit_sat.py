@@ -10,7 +10,7 @@ from segmenters.wtpsplit_sat import _model
 
 
 class _Sat:
-    """Stands in for the package's class: a boundary is likely behind each full stop."""
+    """In place of the package's class: a boundary is likely after each full stop."""
 
     def __init__(self, name: str) -> None:
         if name == "gone":
@@ -27,7 +27,7 @@ def forget_models() -> Iterator[None]:
     _model.cache_clear()
 
 
-def test_probabilities_become_ends_with_the_white_space_behind_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_probabilities_become_ends_with_the_white_space_after_them(monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType("wtpsplit")
     module.SaT = _Sat  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "wtpsplit", module)
@@ -37,7 +37,7 @@ def test_probabilities_become_ends_with_the_white_space_behind_them(monkeypatch:
         load("wtpsplit_v1", model="gone")
 
 
-def test_without_the_package_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wtpsplit", None)
     with pytest.raises(SegmenterError, match="needs the package wtpsplit"):
         load("wtpsplit_v1")

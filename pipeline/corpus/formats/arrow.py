@@ -10,7 +10,7 @@ from pipeline.config import DataConfig
 from pipeline.corpus.documents import Document, Rejection
 from pipeline.corpus.encodings import is_text
 from pipeline.corpus.file_names import local_path
-from pipeline.corpus.formats.columns import check_columns
+from pipeline.corpus.formats.columns import check_schema
 from pipeline.corpus.formats.format import CorpusFormat
 from pipeline.corpus.formats.record_batches import ROWS_AT_ONCE, documents_of_batches, pieces_of_groups
 from pipeline.corpus.source import Piece, Source
@@ -46,7 +46,7 @@ class Arrow(CorpusFormat):
                 raise CorpusError(
                     f"input {source.path!r} is no whole Arrow file: {error}; fetch or make it again"
                 ) from error
-        check_columns(source.path, schema.names, data, schema)
+        check_schema(source.path, schema, data)
         total = max(1, sum(rows))
         yield from pieces_of_groups(
             source, [(count, size * count // total) for count in rows], work_unit_bytes

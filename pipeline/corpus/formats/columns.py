@@ -34,6 +34,16 @@ def check_columns(path: str, names: Sequence[str], data: DataConfig, schema: pa.
         )
 
 
+def check_schema(path: str, schema: pa.Schema, data: DataConfig) -> None:
+    """What `check_columns` checks, and that names of columns are text."""
+    try:
+        check_columns(path, schema.names, data, schema)
+    except UnicodeDecodeError as error:
+        raise CorpusError(
+            f"input {path!r} has a column whose name is not UTF-8 ({error.object!r}): make the file again"
+        ) from error
+
+
 def column_path(schema: Any, field: str) -> list[str] | None:
     """Names from the column down to the field, or None: the column of just this name, else the fields of structs."""
     if field in _names(schema):

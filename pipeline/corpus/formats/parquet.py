@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from pipeline.config import DataConfig
 from pipeline.corpus.documents import Document, Rejection
 from pipeline.corpus.encodings import is_text
-from pipeline.corpus.formats.columns import check_columns, column_path
+from pipeline.corpus.formats.columns import check_schema, column_path
 from pipeline.corpus.formats.format import CorpusFormat
 from pipeline.corpus.formats.record_batches import (
     ROWS_AT_ONCE,
@@ -45,7 +45,7 @@ class Parquet(CorpusFormat):
                 raise CorpusError(
                     f"input {source.path!r} is no whole Parquet file: {error}; fetch or make it again"
                 ) from error
-        check_columns(source.path, schema.names, data, schema)
+        check_schema(source.path, schema, data)
         groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
         sizes = [(group.num_rows, group.total_byte_size) for group in groups]
         yield from pieces_of_groups(source, sizes, work_unit_bytes)

@@ -1,4 +1,4 @@
-"""Ways to make text with known boundaries harder, and the mix of them that the learned segmenter is trained on."""
+"""Augmentation of labelled text, and the mix of augmented texts on which the learned segmenter is trained."""
 
 import dataclasses
 import random
@@ -14,12 +14,12 @@ _WORDS = re.compile(r"\S+")
 
 
 class Hint(NamedTuple):
-    """What stood before a word and is gone from a stripped text: worth predicting, for it tells of sentences."""
+    """A training target beside the boundary: the punctuation and case that stripping removed at a word."""
 
     start: int
-    """Of the word, in the stripped text."""
+    """Offset of the word in the stripped text."""
     mark: int
-    """`MARK_KINDS`: 0 nothing, 1 comma, 2 colon or semicolon, 3 what ends a sentence."""
+    """Index into `MARK_KINDS` of the mark before the word: 0 none, 1 comma, 2 colon or semicolon, 3 terminator."""
     is_capital: bool
     """Whether the word began with a capital."""
 
@@ -33,7 +33,7 @@ MARK_KINDS: tuple[frozenset[str], ...] = (
 
 
 def stripped_with_hints(example: Example) -> tuple[Example, list[Hint]]:
-    """Lower case, no sentence marks, no line breaks; and what that took away."""
+    """The text in lower case without sentence punctuation and line breaks, and for each word what was removed."""
     parts, hints, ends = list[str](), list[Hint](), list[int]()
     size = mark = 0
     for number, sentence in enumerate(sentences(example)):
@@ -59,17 +59,17 @@ def stripped_with_hints(example: Example) -> tuple[Example, list[Hint]]:
 
 
 def stripped(example: Example, _rng: random.Random) -> Example:
-    """Lower case, no sentence marks, no line breaks."""
+    """Lower case, without sentence punctuation and line breaks."""
     return stripped_with_hints(example)[0]
 
 
 def lowered(example: Example, _rng: random.Random) -> Example:
-    """Lower case; a few letters have longer forms, those stay."""
+    """Lower case; letters whose lower case is longer stay."""
     return dataclasses.replace(example, text=_same_length(example.text, str.lower))
 
 
 def raised(example: Example, _rng: random.Random) -> Example:
-    """Upper case."""
+    """Upper case; letters whose upper case is longer stay."""
     return dataclasses.replace(example, text=_same_length(example.text, str.upper))
 
 
@@ -79,7 +79,7 @@ def joined_lines(example: Example, _rng: random.Random) -> Example:
 
 
 def wrapped(example: Example, rng: random.Random) -> Example:
-    """Paragraphs hard-wrapped at a width of the text's own; an empty line between them."""
+    """Paragraphs hard-wrapped at a width drawn for the text, with an empty line between them."""
     width = rng.randrange(56, 90)
     pieces: list[tuple[str, bool]] = []
     column = 0
@@ -97,15 +97,15 @@ def wrapped(example: Example, rng: random.Random) -> Example:
     return rebuilt(example, pieces)
 
 
-def without_marks(example: Example, rng: random.Random) -> Example:
-    """Each sentence loses its last mark with a chance that is the text's own."""
+def without_final_marks(example: Example, rng: random.Random) -> Example:
+    """Each sentence loses its final mark with a probability drawn for the text."""
     share = rng.random()
     pieces = [(_without_last_mark(one) if rng.random() < share else one, True) for one in sentences(example)]
     return rebuilt(example, pieces)
 
 
 def foreign(example: Example, rng: random.Random) -> Example:
-    """Words unknown, and many of them capitalised, as German does with nouns."""
+    """Word dropout, and words capitalised as German nouns are."""
     share = rng.choice((0.0, 0.0, 0.1, 0.3, 0.4))
 
     def capitalised(match: re.Match[str]) -> str:
@@ -139,7 +139,7 @@ _TERMINATOR_AT_END = re.compile(r"[.?,](?=\s|$)")
 
 
 def other_script(example: Example, rng: random.Random) -> Example:
-    """Latin letters become those of another script, marks too where it has its own; words unknown."""
+    """Latin letters become those of another script, with its punctuation where it has its own; word dropout of 1."""
     letters, marks = rng.choice(_SCRIPTS)
     table = str.maketrans({**letters, **{a.upper(): b.upper() for a, b in letters.items()}})
     text = _TERMINATOR_AT_END.sub(lambda match: marks.get(match.group(), match.group()), example.text)
@@ -163,35 +163,35 @@ def _same_length(text: str, change: Callable[[str], str]) -> str:
 
 
 def mixed(gold: Sequence[Example], raw: Sequence[Example], seed: int) -> list[Example]:
-    """The training set for text with marks: every text as it is and made harder; the same for the same seed.
+    """The training set for punctuated text: gold texts unchanged and augmented, raw texts sampled by `seed`.
 
-    Gold texts weigh most as they are; the boundaries of raw text are only the rule's.
+    Unchanged gold texts have twice the weight. Raw texts have 0.3, since their boundaries are `punctuation_v1`'s.
     """
     rng = random.Random(seed)
     examples: list[Example] = []
     for text in gold:
         examples.append(dataclasses.replace(text, weight=2 * text.weight))
-        for harder, chance in _HARDER:
+        for augment, chance in _AUGMENTATIONS:
             if rng.random() < chance:
-                examples.append(harder(text, rng))
+                examples.append(augment(text, rng))
         if rng.random() < 0.5:
             examples.append(foreign(joined_lines(text, rng), rng))
     for text in raw:
-        for harder, chance in ((wrapped, 0.1), (foreign, 0.15), (_as_it_is, 0.2)):
+        for augment, chance in ((wrapped, 0.1), (foreign, 0.15), (_unchanged, 0.2)):
             if rng.random() < chance:
-                examples.append(dataclasses.replace(harder(text, rng), weight=0.3))
+                examples.append(dataclasses.replace(augment(text, rng), weight=0.3))
     return [example for example in examples if example.text]
 
 
-def _as_it_is(example: Example, _rng: random.Random) -> Example:
+def _unchanged(example: Example, _rng: random.Random) -> Example:
     return example
 
 
-_HARDER: tuple[tuple[Callable[[Example, random.Random], Example], float], ...] = (
+_AUGMENTATIONS: tuple[tuple[Callable[[Example, random.Random], Example], float], ...] = (
     (lowered, 0.3),
     (raised, 0.1),
     (joined_lines, 0.3),
-    (without_marks, 0.5),
+    (without_final_marks, 0.5),
     (wrapped, 0.15),
     (foreign, 1.0),
     (other_script, 0.5),

@@ -1,4 +1,4 @@
-"""Text with known boundaries: what the learned segmenter is trained on and scored by."""
+"""Labelled texts on which the learned segmenter is trained, and how they are read from files."""
 
 import contextlib
 import dataclasses
@@ -14,24 +14,23 @@ from typing import IO, Any, cast
 from segmenters.conllu import read_conllu
 from segmenters.contract import SegmenterError
 from segmenters.punctuation import Punctuation
+from segmenters.scoring import LabelledText
 
 
 @dataclasses.dataclass(frozen=True)
-class Example:
-    """A text with the ends of its sentences (characters, exclusive; white space between them is anyone's)."""
+class Example(LabelledText):
+    """A labelled text with its settings in training."""
 
-    text: str
-    ends: tuple[int, ...]
     weight: float = 1.0
-    """Of its places in the loss of a training."""
+    """Of its candidates in the training loss."""
     word_dropout: float = 0.0
-    """Share of its words that the model must do without, as in a language that it does not know."""
+    """Share of its words that are replaced by the unknown word, as in a language without known words."""
 
 
 def rebuilt(
     example: Example, pieces: Iterable[tuple[str, bool]], word_dropout: float | None = None
 ) -> Example:
-    """An example from pieces of text, each with whether a sentence ends behind it."""
+    """An example from pieces of text, each with whether a sentence ends after it."""
     parts: list[str] = []
     ends: list[int] = []
     size = 0
@@ -40,8 +39,8 @@ def rebuilt(
         size += len(piece)
         if is_end and size and (not ends or ends[-1] < size):
             ends.append(size)
-    hidden = example.word_dropout if word_dropout is None else word_dropout
-    return Example("".join(parts), tuple(ends), example.weight, hidden)
+    dropout = example.word_dropout if word_dropout is None else word_dropout
+    return Example("".join(parts), tuple(ends), example.weight, dropout)
 
 
 def sentences(example: Example) -> list[str]:
@@ -75,7 +74,7 @@ def pieces(example: Example, size: int = 2500) -> list[Example]:
 def read_gold(path: Path) -> Iterator[Example]:
     """Examples from JSONL with `text` and `ends`, or from CoNLL-U; gzip or plain.
 
-    Raises `SegmenterError` naming the file, and the line where one is to blame.
+    Raises `SegmenterError` naming the file, and the line where the mistake is in one.
     """
     if ".conllu" in path.suffixes:
         with _opened(path) as lines:
@@ -97,7 +96,7 @@ def read_gold(path: Path) -> Iterator[Example]:
 
 
 def read_raw(path: Path) -> Iterator[Example]:
-    """Examples from the `text` of JSONL: its lines of prose, with the ends that the rule finds in them."""
+    """Examples from the `text` of JSONL: its lines of prose, with the ends that `punctuation_v1` finds in them."""
     rule = Punctuation()
     for where, document in _documents(path):
         if not isinstance(document.get("text"), str):
@@ -111,11 +110,11 @@ _PROSE = re.compile(
     r"[^\W\d_\s\"'“‘(][^|{}=<>`\\/_*#]*[.!?。！？:：][\"'”’)]*|[\"“‘'][^|{}=<>`\\/_*#]*[.!?。！？][\"'”’)]*"
 )
 _WRAPPED_LINE = range(50, 90)
-"""Characters of the lines of a hard-wrapped paragraph."""
+"""Line lengths, in characters, of a hard-wrapped paragraph."""
 
 
 def prose_lines(text: str) -> list[str]:
-    """The paragraphs that look like running text, a line each: no code, table or mark-up, and an end to them."""
+    """The paragraphs of running text, a line each: without code, tables or mark-up, and with a final mark."""
     lines: list[str] = []
     for paragraph in re.split(r"\n\s*\n", text):
         part = paragraph.split("\n")

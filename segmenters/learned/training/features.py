@@ -1,4 +1,4 @@
-"""What the training of both networks begins with: units of examples, their vocabulary, first word embeddings."""
+"""Common to the training of both networks: features and labels of examples, vocabulary, initial word embeddings."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -9,20 +9,20 @@ from numpy.typing import NDArray
 from torch import nn
 
 from segmenters.batching import SEPARATOR
-from segmenters.learned.features import Units, units
+from segmenters.learned.features import Features, extract_features
 from segmenters.learned.networks import FIRST_WORD, word_check
 from segmenters.learned.training.examples import Example
 from segmenters.punctuation import Punctuation
 
 Report = Callable[[dict[str, float]], None]
-"""Told of `step` and metrics."""
+"""Takes `step` and metrics by name."""
 
 
-def units_of(example: Example) -> Units:
-    """Its units, with `PADDING` around them."""
+def features_of(example: Example) -> Features:
+    """The features of its words, with `PADDING` around them."""
     batch = SEPARATOR + example.text + SEPARATOR
     starts = np.array([len(SEPARATOR)], np.int64)
-    return units(batch, starts, Punctuation().places(batch, starts))
+    return extract_features(batch, starts, Punctuation().sentence_starts(batch, starts))
 
 
 NUM_WORDS = 2**15
@@ -33,7 +33,7 @@ _MIN_WORD_COUNT = 3
 def vocabulary(
     words: Iterable[NDArray[np.uint64]], known_V: NDArray[np.uint16] | None, num_words: int = NUM_WORDS
 ) -> NDArray[np.uint16]:
-    """The check of each bucket: that of `known_V`, else of the most frequent word that falls into it."""
+    """`[V]` the `word_check` of each bucket: that of `known_V`, else of the most frequent word with this bucket."""
     hashes, counts = np.unique(np.concatenate(list(words)), return_counts=True)
     frequent = (counts >= _MIN_WORD_COUNT) & (hashes != 0)
     hashes, counts = hashes[frequent], counts[frequent]
@@ -44,37 +44,36 @@ def vocabulary(
     return check_V if known_V is None else np.where(known_V > 0, known_V, check_V)
 
 
-def labels(row: Units, example: Example) -> NDArray[np.bool_]:
-    """For each unit whether a sentence begins with it."""
-    real = np.flatnonzero(row.start_U >= 0)
+def labels(row: Features, example: Example) -> NDArray[np.bool_]:
+    """`[W]` whether a sentence begins with the word."""
+    real = np.flatnonzero(row.start_W >= 0)
     ends = np.array([end for end in example.ends if end < len(example.text)], np.int64) + len(SEPARATOR)
-    first = np.searchsorted(row.start_U[real], ends)
-    label_U = np.zeros(len(row.start_U), np.bool_)
-    label_U[real[first[first < len(real)]]] = True
-    return label_U
+    first = np.searchsorted(row.start_W[real], ends)
+    label_W = np.zeros(len(row.start_W), np.bool_)
+    label_W[real[first[first < len(real)]]] = True
+    return label_W
 
 
 _FREQUENT_WORDS = 600
-"""That others are first compared by: how often each stands one and two places before and behind."""
+"""Number of context words, counted one and two words before and after each word."""
 
 
-def neighbour_vectors(word_U: NDArray[np.int64], num_rows: int, width: int, seed: int) -> NDArray[np.float32]:
-    """A vector `[num_rows, width]` for each row of a word table, the most telling columns first; 0 where unseen.
+def neighbour_vectors(word_W: NDArray[np.int64], num_rows: int, width: int, seed: int) -> NDArray[np.float32]:
+    """Vectors `[num_rows, width]` for the rows of a word table, by decreasing singular value; 0 for unseen words.
 
-    The principal parts of which frequent words stand beside each word: words that may stand in the same places come
-    near each other, which few gold boundaries could not teach. (Positive pointwise mutual information, then a
-    randomised singular value decomposition.)
+    Positive pointwise mutual information of each word with the frequent words around it, reduced by a randomised
+    singular value decomposition. Words in the same contexts get similar vectors, for which the gold texts are too few.
     """
-    counts_V = np.bincount(word_U, minlength=num_rows)[FIRST_WORD:]
+    counts_V = np.bincount(word_W, minlength=num_rows)[FIRST_WORD:]
     num_frequent = min(_FREQUENT_WORDS, np.count_nonzero(counts_V))
     frequent = np.argsort(-counts_V, kind="stable")[:num_frequent] + FIRST_WORD
     column = np.full(num_rows, -1)
     column[frequent] = np.arange(len(frequent))
     parts = []
     for offset in (-2, -1, 1, 2):
-        near_U = column[np.roll(word_U, -offset)]
-        seen = (near_U >= 0) & (word_U >= FIRST_WORD)
-        pairs = word_U[seen].astype(np.int64) * len(frequent) + near_U[seen]
+        near_W = column[np.roll(word_W, -offset)]
+        seen = (near_W >= 0) & (word_W >= FIRST_WORD)
+        pairs = word_W[seen].astype(np.int64) * len(frequent) + near_W[seen]
         found = np.bincount(pairs, minlength=num_rows * len(frequent)).reshape(num_rows, -1)
         parts.append(found.astype(np.float32))
     counts = np.concatenate(parts, axis=1)
@@ -93,7 +92,7 @@ def neighbour_vectors(word_U: NDArray[np.int64], num_rows: int, width: int, seed
 
 @torch.no_grad()
 def set_words(embedding: nn.Embedding, vectors_VE: NDArray[np.float32]) -> None:
-    """Let words begin as these vectors (their first columns), scaled like the random values they replace."""
+    """Initialise words with the first columns of these vectors, scaled to the random values that they replace."""
     chosen = torch.from_numpy(vectors_VE[:, : embedding.embedding_dim].copy())
     seen_V = chosen.abs().sum(1) > 0
     if seen_V.any():
@@ -120,17 +119,17 @@ def optimizer_of(
 
 
 class Meter:
-    """The mean loss since the last report, and units a second since the start."""
+    """The mean loss since the last report, and words per second since the start."""
 
-    def __init__(self, name: str, steps: int, units_per_step: int, report: Report) -> None:
-        self.name, self.steps, self.units_per_step, self.report = name, steps, units_per_step, report
+    def __init__(self, name: str, steps: int, words_per_step: int, report: Report) -> None:
+        self.name, self.steps, self.words_per_step, self.report = name, steps, words_per_step, report
         self.begun, self.total, self.count = time.monotonic(), 0.0, 0
 
     def step(self, step: int, loss: torch.Tensor) -> None:
-        """Note the loss of step 1, 2, ...; every 200 steps and at the end, report."""
+        """Add the loss of step 1, 2, ...; report every 200 steps and at the end."""
         self.total, self.count = self.total + loss.item(), self.count + 1
         if step % 200 == 0 or step == self.steps:
-            rate = step * self.units_per_step / (time.monotonic() - self.begun)
+            rate = step * self.words_per_step / (time.monotonic() - self.begun)
             mean = self.total / self.count
-            self.report({"step": step, f"{self.name}/loss": mean, f"{self.name}/units_per_second": rate})
+            self.report({"step": step, f"{self.name}/loss": mean, f"{self.name}/words_per_second": rate})
             self.total, self.count = 0.0, 0

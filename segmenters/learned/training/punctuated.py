@@ -1,6 +1,6 @@
-"""Training of the network for text with marks: a perceptron over a window of units.
+"""Training of the network for punctuated text: a perceptron over a window of words.
 
-Torch is imported here and not where segmenters are used.
+Shape suffixes: B stretches, P words of a stretch, T with their context, E embedding width, F densities.
 """
 
 import dataclasses
@@ -16,37 +16,37 @@ from torch import nn
 
 from segmenters.characters import Kind
 from segmenters.learned.features import NUM_DENSITIES, NUM_GAPS, NUM_SHAPES
-from segmenters.learned.networks import FIRST_WORD, LEAK, UNKNOWN_WORD, MarkedNet, word_rows
+from segmenters.learned.networks import FIRST_WORD, LEAK, UNKNOWN_WORD, PunctuatedNet, word_rows
 from segmenters.learned.training.examples import Example
-from segmenters.learned.training.features import Meter, Report, labels, optimizer_of, set_words, units_of
+from segmenters.learned.training.features import Meter, Report, features_of, labels, optimizer_of, set_words
 
 
 @dataclasses.dataclass(frozen=True)
-class MarkedSettings:
+class PunctuatedSettings:
     """Size of the model and length of its training."""
 
     num_suffixes: int = 2**12
     width: int = 32
-    """Of the embedding of a unit."""
+    """Embedding width."""
     before: int = 9
     after: int = 7
     hidden: tuple[int, ...] = (96, 32)
     steps: int = 1200
     stretch: int = 128
-    """Units of a text that are trained on together."""
+    """Consecutive words per row of a batch."""
     batch_stretches: int = 64
     learning_rate: float = 3e-3
     dropout: float = 0.2
     word_dropout: float = 0.05
-    """Share of words hidden at random in each step."""
+    """Share of words replaced by the unknown word in each step."""
     weight_decay: float = 1e-4
     seed: int = 0
 
 
-class MarkedModule(nn.Module):
-    """`MarkedNet` in torch. Shapes: B places, W units of the window, E width."""
+class PunctuatedModule(nn.Module):
+    """`PunctuatedNet` in torch."""
 
-    def __init__(self, settings: MarkedSettings, num_words: int) -> None:
+    def __init__(self, settings: PunctuatedSettings, num_words: int) -> None:
         super().__init__()
         self.settings = settings
         self.word = nn.Embedding(num_words + FIRST_WORD, settings.width)
@@ -68,23 +68,23 @@ class MarkedModule(nn.Module):
         gap_BT: torch.Tensor,
         density_BPF: torch.Tensor,
     ) -> torch.Tensor:
-        """Log-odds `[B, P]` that a sentence begins with a unit, for stretches of P units and their context."""
-        unit_BTE = self.word(word_BT) + self.suffix(suffix_BT) + self.shape(shape_BT) + self.gap(gap_BT)
-        unit_BTE = self.dropout(unit_BTE * (word_BT > 0).unsqueeze(-1))
+        """Log-odds `[B, P]` that a sentence begins with each word."""
+        embedded_BTE = self.word(word_BT) + self.suffix(suffix_BT) + self.shape(shape_BT) + self.gap(gap_BT)
+        embedded_BTE = self.dropout(embedded_BTE * (word_BT > 0).unsqueeze(-1))
         first = self.layers[0]
         assert isinstance(first, nn.Linear)
         size, width = self.settings.before + self.settings.after, self.settings.width
         # The first layer over all windows of a stretch is a convolution with the same weights.
         kernel = first.weight[:, : size * width].view(-1, size, width).transpose(1, 2)
-        hidden = nn.functional.conv1d(unit_BTE.transpose(1, 2), kernel).transpose(1, 2)
+        hidden = nn.functional.conv1d(embedded_BTE.transpose(1, 2), kernel).transpose(1, 2)
         hidden = hidden + density_BPF @ first.weight[:, size * width :].T + first.bias
         for layer in self.layers[1:]:
             hidden = layer(nn.functional.leaky_relu(hidden, LEAK))
         return hidden.squeeze(-1)
 
     @torch.no_grad()
-    def load(self, net: MarkedNet) -> None:
-        """Take the values of a trained net of the same sizes."""
+    def load(self, net: PunctuatedNet) -> None:
+        """Copy the values of a trained net of the same sizes."""
         values = vars(net.embedding).values()
         for table, value in zip((self.word, self.suffix, self.shape, self.gap), values, strict=True):
             table.weight.copy_(torch.from_numpy(value))
@@ -94,7 +94,7 @@ class MarkedModule(nn.Module):
             layer.bias.copy_(torch.from_numpy(bias.copy()))
 
     def tensors(self) -> dict[str, NDArray[np.float32]]:
-        """The values as a weights file names them."""
+        """The values under their names in a weights file."""
         tables = {name: getattr(self, name).weight for name in ("word", "suffix", "shape", "gap")}
         named = {f"marked.{name}": value for name, value in tables.items()}
         for index, layer in enumerate(self.layers):
@@ -104,98 +104,98 @@ class MarkedModule(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class _Table:
-    """Units of all examples, one after the other."""
+    """The words of all examples, concatenated."""
 
-    word_U: torch.Tensor
-    suffix_U: torch.Tensor
-    shape_U: torch.Tensor
-    gap_U: torch.Tensor
-    density_UF: torch.Tensor
-    label_U: torch.Tensor
-    weight_U: torch.Tensor
-    """0 for units that no sentence begins with, by what is cheap to see."""
+    word_W: torch.Tensor
+    suffix_W: torch.Tensor
+    shape_W: torch.Tensor
+    gap_W: torch.Tensor
+    density_WF: torch.Tensor
+    label_W: torch.Tensor
+    weight_W: torch.Tensor
+    """Weight in the loss; 0 for words that are no candidates."""
 
 
-def _table(examples: Sequence[Example], check_V: NDArray[np.uint16], settings: MarkedSettings) -> _Table:
+def _table(examples: Sequence[Example], check_V: NDArray[np.uint16], settings: PunctuatedSettings) -> _Table:
     rng = np.random.default_rng(settings.seed)
     columns: list[list[NDArray]] = [[] for _ in dataclasses.fields(_Table)]
     for example in examples:
-        row = units_of(example)
-        word_U = word_rows(row.word_U, check_V)
-        suffix_U = (row.suffix_U % np.uint64(settings.num_suffixes)).astype(np.int32)
-        hide_U = (rng.random(len(word_U)) < example.word_dropout) & (row.kind_U < Kind.IDEOGRAPH)
-        word_U[hide_U] = UNKNOWN_WORD
-        suffix_U[hide_U] = rng.integers(0, settings.num_suffixes, int(hide_U.sum()))
-        word_U[row.start_U < 0] = 0
-        density_UF = row.densities(word_U > UNKNOWN_WORD)
-        weight_U = np.zeros(len(word_U), np.float32)
-        unmarked_U = row.unmarked(density_UF)
-        place_M = row.candidates(unmarked_U)
-        weight_U[place_M[~unmarked_U[place_M]]] = example.weight
+        row = features_of(example)
+        word_W = word_rows(row.word_W, check_V)
+        suffix_W = (row.suffix_W % np.uint64(settings.num_suffixes)).astype(np.int32)
+        dropped_W = (rng.random(len(word_W)) < example.word_dropout) & (row.kind_W < Kind.IDEOGRAPH)
+        word_W[dropped_W] = UNKNOWN_WORD
+        suffix_W[dropped_W] = rng.integers(0, settings.num_suffixes, int(dropped_W.sum()))
+        word_W[row.start_W < 0] = 0
+        density_WF = row.densities(word_W > UNKNOWN_WORD)
+        weight_W = np.zeros(len(word_W), np.float32)
+        unpunctuated_W = row.unpunctuated(density_WF)
+        candidate_M = row.candidates(unpunctuated_W)
+        weight_W[candidate_M[~unpunctuated_W[candidate_M]]] = example.weight
         values: tuple[NDArray, ...] = (
-            word_U.astype(np.int32),
-            suffix_U,
-            row.shape_U,
-            row.gap_U,
-            density_UF,
+            word_W.astype(np.int32),
+            suffix_W,
+            row.shape_W,
+            row.gap_W,
+            density_WF,
             labels(row, example).astype(np.float32),
-            weight_U,
+            weight_W,
         )
         for column, value in zip(columns, values, strict=True):
             column.append(value)
     return _Table(*(torch.from_numpy(np.concatenate(column)) for column in columns))
 
 
-def train_marked(
+def train_punctuated(
     examples: Sequence[Example],
-    settings: MarkedSettings,
+    settings: PunctuatedSettings,
     check_V: NDArray[np.uint16],
-    start: MarkedNet | None = None,
+    start: PunctuatedNet | None = None,
     word_vectors: NDArray[np.float32] | None = None,
     report: Report = lambda metrics: None,
-) -> MarkedModule:
-    """A trained module, from scratch (words begin as `word_vectors`) or from `start`.
+) -> PunctuatedModule:
+    """A trained module, from scratch (words are initialised with `word_vectors`) or from `start`.
 
-    The same for the same examples, settings, and number of threads. `report` gets step, loss and units a second.
+    Equal for equal examples, settings and number of threads. `report` gets step, loss and words per second.
     """
     torch.manual_seed(settings.seed)
     table = _table(examples, check_V, settings)
-    net = MarkedModule(settings, len(check_V))
+    net = PunctuatedModule(settings, len(check_V))
     if start is not None:
         net.load(start)
-    else:  # begin with how rare boundaries are, or the net spends its hidden units on saying so
-        rate = float((table.label_U * table.weight_U).sum() / table.weight_U.sum().clamp(min=1))
+    else:  # the bias starts at the rate of boundaries, so that the net need not learn it
+        rate = float((table.label_W * table.weight_W).sum() / table.weight_W.sum().clamp(min=1))
         bias = math.log(max(rate, 1e-4) / max(1 - rate, 1e-4))
         nn.init.constant_(cast("nn.Linear", net.layers[-1]).bias, bias)
         if word_vectors is not None:
             set_words(net.word, word_vectors)
     optimizer, schedule = optimizer_of(net, settings.learning_rate, settings.weight_decay, settings.steps)
     context = torch.arange(-settings.before, settings.stretch + settings.after - 1)
-    last = len(table.word_U) - settings.stretch - settings.after
+    last = len(table.word_W) - settings.stretch - settings.after
     starts = torch.arange(settings.before, last, settings.stretch)
     generator = torch.Generator().manual_seed(settings.seed)
-    meter = Meter("marked", settings.steps, settings.batch_stretches * settings.stretch, report)
+    meter = Meter("punctuated", settings.steps, settings.batch_stretches * settings.stretch, report)
     order = torch.empty(0, dtype=torch.int64)
     for step in range(1, settings.steps + 1):
         while len(order) < settings.batch_stretches:
             order = torch.cat([order, starts[torch.randperm(len(starts), generator=generator)]])
         start_B, order = order[: settings.batch_stretches], order[settings.batch_stretches :]
-        # Shifted at random, so that a stretch is not cut in the same places each time.
+        # Shifted at random, so that a text is not always cut into the same stretches.
         shift = torch.randint(0, settings.stretch, (1,), generator=generator)
         index_BT = (start_B + shift).clamp(max=last)[:, None] + context
         index_BP = index_BT[:, settings.before : settings.before + settings.stretch]
-        word_BT = table.word_U[index_BT]
-        hide = (torch.rand(word_BT.shape, generator=generator) < settings.word_dropout) & (word_BT > 0)
+        word_BT = table.word_W[index_BT]
+        dropped = (torch.rand(word_BT.shape, generator=generator) < settings.word_dropout) & (word_BT > 0)
         logit_BP = net(
-            torch.where(hide, UNKNOWN_WORD, word_BT),
-            table.suffix_U[index_BT],
-            table.shape_U[index_BT].int(),
-            table.gap_U[index_BT].int(),
-            table.density_UF[index_BP],
+            torch.where(dropped, UNKNOWN_WORD, word_BT),
+            table.suffix_W[index_BT],
+            table.shape_W[index_BT].int(),
+            table.gap_W[index_BT].int(),
+            table.density_WF[index_BP],
         )
-        weight_BP = table.weight_U[index_BP]
+        weight_BP = table.weight_W[index_BP]
         loss = nn.functional.binary_cross_entropy_with_logits(
-            logit_BP, table.label_U[index_BP], weight=weight_BP, reduction="sum"
+            logit_BP, table.label_W[index_BP], weight=weight_BP, reduction="sum"
         ) / weight_BP.sum().clamp(min=1)
         optimizer.zero_grad()
         loss.backward()

@@ -134,6 +134,9 @@ def test_columns_of_tables(suffix: str, made: Any) -> None:
     twice = pa.Table.from_arrays([pa.array(["a"])] * 2, ["text", "text"])
     with pytest.raises(CorpusError, match=rf"a\.{suffix}.*two columns 'text'"):
         read(f"a.{suffix}", made(twice))
+    odd = made(pa.table({"text": ["a"], "name": ["b"]})).replace(b"name", b"n\xf4\xf4e")
+    with pytest.raises(CorpusError, match=rf"a\.{suffix}"):
+        read(f"a.{suffix}", odd)
     dates = pa.array([-(2**62), 0, None], pa.timestamp("ms"))
     words = pa.array(["one", "two", "one"]).dictionary_encode()
     items = read(f"a.{suffix}", made(pa.table({"id": dates, "text": words})))

@@ -9,19 +9,19 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, normalizers, pre_tokenizers
 
 from pipeline.tokenization import byte_level
-from pipeline.tokenization.byte_level import ByteLevelEncoder, is_supported
-from pipeline.tokenization.pre_tokenizer import Pattern
-from pipeline.tokenization.tokenizer import PROBES, Tokenizer
+from pipeline.tokenization.byte_level import PROBES, ByteLevelEncoder, is_supported
+from pipeline.tokenization.pre_tokenizer import WordPattern
+from pipeline.tokenization.tokenizer import Tokenizer
 
 
-def with_pattern(backend: tokenizers.Tokenizer, pattern: Pattern) -> tokenizers.Tokenizer:
+def with_pattern(backend: tokenizers.Tokenizer, pattern: WordPattern) -> tokenizers.Tokenizer:
     """As Llama 3 and Qwen ship it: a regular expression of their own, then bytes."""
     tree = json.loads(backend.to_str())
     split = {"type": "Split", "pattern": {"Regex": pattern.value}, "behavior": "Isolated", "invert": False}
     to_bytes = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
     tree["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split, to_bytes]}
-    tree["model"]["ignore_merges"] = pattern is Pattern.LLAMA3
-    tree["normalizer"] = {"type": "NFC"} if pattern is Pattern.QWEN else None
+    tree["model"]["ignore_merges"] = pattern is WordPattern.LLAMA3
+    tree["normalizer"] = {"type": "NFC"} if pattern is WordPattern.QWEN else None
     return tokenizers.Tokenizer.from_str(json.dumps(tree))
 
 
@@ -29,7 +29,10 @@ TEXTS = [*PROBES, "The quick brown fox. It's here, isn't it? We'll see they've g
 BACKEND = tokenizers.Tokenizer.from_str(Tokenizer.train(TEXTS, 450).files()["tokenizer.json"])
 BACKEND.encode_special_tokens = True
 ENCODER = ByteLevelEncoder(BACKEND)
-NEWER = {pattern: Tokenizer(with_pattern(BACKEND, pattern), {}) for pattern in (Pattern.LLAMA3, Pattern.QWEN)}
+NEWER = {
+    pattern: Tokenizer(with_pattern(BACKEND, pattern), {})
+    for pattern in (WordPattern.LLAMA3, WordPattern.QWEN)
+}
 
 TRICKY = st.sampled_from(
     [*"'sdmtlvreSſ \t\n\r\x0b\x1c\x85\u00a0\u2028\u3000aB1²,.-_!世🙂é\u0301\u0600", "'ll", "  "]
@@ -65,12 +68,12 @@ def assert_same_ids(tokenizer: Tokenizer, texts: list[str]) -> None:
 @given(texts=st.lists(TEXT, max_size=4))
 @example(texts=["\n", "a\n\n b", "!\r\n \nx", "!a !a \t!a !!a", "12345 1234567", "'ſa 'Sa '’s", "e\u0301 a"])
 @example(texts=["  \n\t x\u2028\n\u3000y", "'LL we'Ve I'M 'Rex", "½²³٣٤٥٦7", "世1!\n!世"])
-def test_ids_of_the_newer_patterns(pattern: Pattern, texts: list[str]) -> None:
+def test_ids_of_the_newer_patterns(pattern: WordPattern, texts: list[str]) -> None:
     assert_same_ids(NEWER[pattern], texts)
 
 
 @pytest.mark.parametrize("pattern", NEWER)
-def test_characters_of_every_kind_in_the_newer_patterns(pattern: Pattern) -> None:
+def test_characters_of_every_kind_in_the_newer_patterns(pattern: WordPattern) -> None:
     kept = [chr(code) for code in [*range(0x3100), *range(0xA000, 0xB000), *range(0xF900, 0x10500)]]
     assert_same_ids(NEWER[pattern], [f"a{x} 1{x}!{x} {x}\n{x}'s {x}a{x}\n{x}1" for x in kept[::2]])
 

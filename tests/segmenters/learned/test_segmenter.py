@@ -1,12 +1,7 @@
-import json
-from pathlib import Path
-
-import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
 
 from segmenters import SegmenterError, load
-from segmenters.learned.segmenter import SHIPPED_WEIGHTS, Learned
+from segmenters.learned.segmenter import Learned
 
 
 def parts(text: str, **options: float | None) -> list[str]:
@@ -15,7 +10,7 @@ def parts(text: str, **options: float | None) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "marked",
+    "bars",
     [
         "Dr. Smith came home at 3.15 p.m. yesterday. |He was tired! |Was he?",
         "Er kam am 3. Mai nach Hause. |Dann schlief er.",
@@ -26,11 +21,11 @@ def parts(text: str, **options: float | None) -> list[str]:
         "Some text. |More of it.\n\n|```python\n|x = [1,\n     2]\n|```\n|And so on.",
     ],
 )
-def test_splits(marked: str) -> None:
-    assert parts(marked.replace("|", "")) == marked.split("|")
+def test_splits(bars: str) -> None:
+    assert parts(bars.replace("|", "")) == bars.split("|")
 
 
-def test_boundaries_without_any_mark_are_found_where_words_tell() -> None:
+def test_boundaries_are_found_in_unpunctuated_text() -> None:
     text = "i do not know what you mean what do you want from me i think we should go home now"
     assert 2 <= len(parts(text)) <= 5
 
@@ -43,21 +38,12 @@ def test_a_higher_threshold_is_coarser() -> None:
     assert counts[0] > counts[1] > counts[2] >= 1
 
 
-def test_limits_of_length_are_kept_and_words_are_not_cut() -> None:
+def test_length_constraints_are_met_and_words_are_not_cut() -> None:
     text = "This is a rather long sentence, which has a comma, and then goes on until its end. Short. " * 20
     sentences = parts(text, max_sentence_tokens=8, min_sentence_tokens=3)
     assert "".join(sentences) == text
     assert all(2 <= len(sentence.split()) <= 8 for sentence in sentences)
     assert any(sentence.endswith(", ") for sentence in sentences)
-
-
-def test_weights_decide_the_digest() -> None:
-    assert Learned().weights_digest == Learned(weights=str(SHIPPED_WEIGHTS)).weights_digest
-    assert len(Learned().fingerprint()["weights"]) == 64
-
-
-def test_the_shipped_weights_are_small() -> None:
-    assert SHIPPED_WEIGHTS.stat().st_size <= 4_000_000
 
 
 @pytest.mark.parametrize(
@@ -71,29 +57,3 @@ def test_the_shipped_weights_are_small() -> None:
 def test_bad_options_are_refused(options: dict[str, object], says: str) -> None:
     with pytest.raises(SegmenterError, match=says):
         load("learned_v1", **options)
-
-
-def test_damaged_and_foreign_weights_are_refused(tmp_path: Path) -> None:
-    data = SHIPPED_WEIGHTS.read_bytes()
-    file = tmp_path / "w.safetensors"
-
-    def refusal() -> str:
-        with pytest.raises(SegmenterError) as caught:
-            load("learned_v1", weights=str(file))
-        return str(caught.value)
-
-    file.write_bytes(data[:-1000])
-    assert "are damaged" in refusal()
-    header_size = int.from_bytes(data[:8], "little")
-    metadata = json.loads(data[8 : 8 + header_size])["__metadata__"]
-    tensors = load_file(SHIPPED_WEIGHTS)
-    for number, (changed, kept, says) in enumerate(
-        [
-            ({"format_version": "999"}, tensors, "have format version 999"),
-            ({"before": "3"}, tensors, "are incomplete: the layers do not fit"),
-            ({}, {"a": np.zeros(1, np.float32)}, "are incomplete: 'marked.word"),
-        ]
-    ):
-        file = tmp_path / f"{number}.safetensors"
-        save_file(kept, file, metadata={**metadata, **changed})
-        assert says in refusal()

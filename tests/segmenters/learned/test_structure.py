@@ -1,6 +1,5 @@
 import pytest
 
-from segmenters.learned.logical_lines import structured_ends
 from segmenters.learned.structure import Structure, recognise, regions
 
 PYTHON = '''"""Doc. Two sentences.
@@ -74,11 +73,6 @@ TABLE = 'id,said\n1,"Hello.\nYou, there. ""Ok""\n"\n2,"Bye, now"\n3,x\n'
 PROSE = 'He said: "It is so." Then he left; nobody knew (yet).\nIt was late, too.\nFrom: the office\n'
 
 
-def parts(text: str, structure: Structure) -> list[str]:
-    found = structured_ends(text, structure)
-    return [text[a:b] for a, b in zip([0, *found], found, strict=False)]
-
-
 @pytest.mark.parametrize(
     ("text", "structure"),
     [
@@ -104,49 +98,6 @@ def parts(text: str, structure: Structure) -> list[str]:
 )
 def test_kinds_are_recognised(text: str, structure: Structure) -> None:
     assert recognise(text) is structure
-
-
-def test_python_is_cut_at_logical_lines_and_lone_comments() -> None:
-    assert [part.strip() for part in parts(PYTHON, Structure.PYTHON)] == [
-        '"""Doc. Two sentences.\n\nMore: of it.\n"""',
-        "import os",
-        "# A comment. Of two sentences.",
-        "def f(a,\n      b=(1,\n         2)):",
-        "# inside",
-        'text = "a; b # c"  # behind',
-        "return [\n        # in brackets",
-        "a + \\\n        b,\n    ]",
-    ]
-
-
-def test_code_is_cut_at_line_ends_outside_brackets_and_comments() -> None:
-    assert [part.strip() for part in parts(RUST, Structure.CODE)] == [
-        "// Adds. And more.",
-        "use std::fmt;",
-        "fn add(a: i32,\n       b: i32) -> i32 {",
-        "let c = 'x'; /* a\n    block */",
-        "a + b",
-        "}",
-    ]
-
-
-def test_a_stray_bracket_swallows_no_more_than_its_paragraph() -> None:
-    assert len(parts("f(a;\nb;\n\nc;\nd;\n", Structure.CODE)) == 3
-
-
-def test_records_end_outside_quotes() -> None:
-    assert parts(TABLE, Structure.DELIMITED) == [
-        "id,said\n",
-        '1,"Hello.\nYou, there. ""Ok""\n"\n',
-        '2,"Bye, now"\n',
-        "3,x\n",
-    ]
-
-
-@pytest.mark.parametrize("structure", [Structure.PYTHON, Structure.CODE, Structure.DELIMITED])
-@pytest.mark.parametrize("text", ["", "\n", " \n\n ", '"', "'''", "x", "(\n", '"a\nb', "}\n}\n", "\\\n"])
-def test_broken_text_loses_nothing(text: str, structure: Structure) -> None:
-    assert "".join(parts(text, structure)) == text
 
 
 def test_fenced_blocks_are_regions_of_their_own() -> None:
