@@ -6,7 +6,6 @@ from typing import Annotated, Any, cast, get_args
 
 import typer
 from pydantic import ValidationError
-from torch import Tensor
 
 from infra.mlflow_run import ActiveRun
 from jobs.runner.arguments import AsJson, Force, Overrides, loaded
@@ -18,9 +17,9 @@ from pipeline.config.paths import PATH, local_path
 from pipeline.config.renamed import tree_with_current_names
 from pipeline.errors import ConfigError, ModelError
 from pipeline.lineage import CHECKPOINTS_NAME, Artifact, JobRecord, describe_output, read_record
-from pipeline.training.checkpoint import AVERAGE, BUFFER, STATE_FILE, WEIGHT, Checkpoint, newest
-from pipeline.training.engine import persistent_buffers
-from pipeline.training.task import Task, TrainingJob, build_task
+from pipeline.training.checkpoint import STATE_FILE, Checkpoint, newest
+from pipeline.training.engine import weights_in
+from pipeline.training.task import TrainingJob, build_task
 
 
 def command(
@@ -41,8 +40,8 @@ def command(
 def run(path: str, overrides: list[str], force: bool = False) -> JobRecord:
     """Write the model in the checkpoint at `path` (or the newest one of a training job's output) to `output`.
 
-    Its average where one was kept. The configuration is that of the training job, whose record stands beside the
-    checkpoints; frozen weights come from the models that it read.
+    Its average where one was kept. The configuration is that of the training job, whose record is in the folder of
+    its checkpoints; frozen weights come from the models that it read.
     """
     chosen = loaded(None, overrides)
     output = output_folder(chosen.output, "export needs output=FOLDER for the model")
@@ -62,7 +61,7 @@ def run(path: str, overrides: list[str], force: bool = False) -> JobRecord:
     def body(run: ActiveRun) -> dict[str, float]:
         checkpoint = Checkpoint(folder)
         task = build_task(cast(TrainingJob, record.job), config)
-        task.save(Path(run.output), weights_of(checkpoint, task))
+        task.save(Path(run.output), weights_in(checkpoint, task.module))
         return {"train/tokens": checkpoint.state["tokens"], "train/step": checkpoint.state["step"]}
 
     return run_job(
@@ -77,26 +76,13 @@ def run(path: str, overrides: list[str], force: bool = False) -> JobRecord:
     )
 
 
-def weights_of(checkpoint: Checkpoint, task: Task) -> dict[str, Tensor]:
-    """All weights of the task's module in fp32: trained ones (their average, where kept) from the checkpoint."""
-    kind = AVERAGE if checkpoint.has_average else WEIGHT
-    weights: dict[str, Tensor] = {}
-    for name, parameter in task.module.named_parameters():
-        weights[name] = (
-            checkpoint.read(kind, name, 0, parameter.numel()).view(parameter.shape)
-            if parameter.requires_grad
-            else parameter.detach()
-        )
-    for name, buffer in persistent_buffers(task.module).items():
-        weights[name] = checkpoint.read(BUFFER, name, 0, buffer.numel()).view(buffer.shape)
-    return weights
-
-
 def _find(path: Path) -> tuple[Path, JobRecord]:
     """The checkpoint's folder, and the record of the job that wrote it."""
     folder: Any = path if (path / STATE_FILE).is_file() else newest(path / CHECKPOINTS_NAME) or newest(path)
     if folder is None:
-        raise ModelError(f"no checkpoint at {path}: name its folder, or the output of a training job")
+        raise ModelError(
+            f"there is no checkpoint at {path}: name its folder, or the output of a training job"
+        )
     for parent in folder.absolute().parents:
         record = read_record(parent)
         if record is not None and record.job in get_args(TrainingJob):

@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.mlflow_store import resolve_uri
-from jobs.evaluate import lossy_documents, notes_of, read_report
 from jobs.reports import corpus_summary
+from jobs.reports.evaluation import lossy_documents, notes_of, read_report
 from jobs.runner.output_folder import check_new, output_folder
 from jobs.verbs import STEPS, VERBS, steps_of
 from pipeline.config import Config

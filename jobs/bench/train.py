@@ -14,8 +14,8 @@ from rich.table import Table
 
 from jobs.bench.reference_step import Passage, ReferenceStep, passages_of
 from pipeline.config import Config, TrainConfig
-from pipeline.evaluation.flops import Model, Workload, parts_of, training_flops
-from pipeline.models.shapes import shapes
+from pipeline.evaluation.flops import Model, Workload, model_parts, training_flops
+from pipeline.models.build import build_lm, build_sllm, build_vae, untrained
 from pipeline.models.sllm import Sllm
 from pipeline.models.token_lm import TokenLm
 from pipeline.shards.reading import open_shards
@@ -46,13 +46,15 @@ def measure(config: Config, steps: int, reference: bool) -> dict[str, Any]:
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
-    built = shapes(config, device="cpu")
-    documents = _documents(config, built.vae.config.vocab_size)
+    shards = open_shards(config.shard_folders[0], config.stream) if config.shard_folders else None
+    fresh = untrained(config)
+    vae, sllm = build_vae(fresh, shards), build_sllm(fresh, shards)
+    documents = _documents(config, vae.config.vocab_size)
     peak = peak_flops(device, dtype)
     models: dict[str, tuple[Model, TrainConfig]] = {
-        "lm": (built.lm, config.lm.train),
-        "vae": (built.vae, config.vae.train),
-        "sllm": (built.sllm, config.sllm.train),
+        "lm": (build_lm(fresh, shards), config.lm.train),
+        "vae": (vae, config.vae.train),
+        "sllm": (sllm, config.sllm.train),
     }
     results = []
     for name, (module, train) in models.items():
@@ -68,7 +70,7 @@ def measure(config: Config, steps: int, reference: bool) -> dict[str, Any]:
     }
     if reference:
         fewer = max(steps // 4, 1)
-        seconds, tokens, _ = _time(TheirStep(config, built.sllm, documents, fewer), fewer, device)
+        seconds, tokens, _ = _time(TheirStep(config, sllm, documents, fewer), fewer, device)
         report["reference_tokens_per_second"] = tokens / seconds
         report["sllm_over_reference"] = results[-1].tokens_per_second / (tokens / seconds)
     return {**report, "models": [dataclasses.asdict(result) for result in results]}
@@ -116,7 +118,7 @@ class OurStep:
 
     def __init__(self, config: Config, module: Model, train: TrainConfig, documents: DocumentSource) -> None:
         self.engine = PlainEngine(module, train, config.precision)
-        self.train, self.parts = train, parts_of(module)
+        self.train, self.parts = train, model_parts(module)
         size = config.lm.context_tokens if isinstance(module, TokenLm) else config.sllm.context_sentences
         kind = TokenWindows if isinstance(module, TokenLm) else SentenceWindows
         corpus = Corpus.of(kind(documents, size, BOS, EOS))
@@ -192,7 +194,7 @@ def _elapsed(run: Callable[[], object], device: torch.device) -> float:
 
 def _work(batch: Batch) -> Workload:
     if isinstance(batch, TokenBatch):
-        return Workload.of_rows((batch.targets_DL != IGNORED).sum(1).numpy())
+        return Workload.of_tokens((batch.targets_DL != IGNORED).sum(1).numpy())
     assert isinstance(batch, SentenceBatch)
     windows = np.bincount(batch.window_S.numpy())
     context = windows - np.bincount(batch.decoded.window_S.numpy(), minlength=len(windows))

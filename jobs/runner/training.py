@@ -12,6 +12,7 @@ from jobs.runner.progress import TrainingProgress
 from pipeline.config import Config, StreamConfig
 from pipeline.errors import ConfigError
 from pipeline.lineage import CHECKPOINTS_NAME, MANIFEST_NAME, Artifact, JobRecord, artifact_of, read_record
+from pipeline.models.model_folder import check_folder
 from pipeline.shards.cache import ShardCache
 from pipeline.training.checkpoint import Checkpoint, newest
 from pipeline.training.task import Task, TrainingJob, build_task, train_config
@@ -38,7 +39,9 @@ def run_training(
     start = goes_on_from(job, config)
     config = _with_start(job, config, start)
     inputs = [shards_artifact(folder, config.stream) for folder in config.shard_folders]
-    inputs += [artifact_of(path) for path in ([start] if start is not None else models) if path is not None]
+    inputs += [
+        model_artifact(path) for path in ([start] if start is not None else models) if path is not None
+    ]
     output = Path(folder)
     built: list[Task] = []
 
@@ -131,6 +134,12 @@ def shards_artifact(folder: str, options: StreamConfig) -> Artifact:
     record = record_at(folder)
     made_here = record is not None and record.output.digest == digest
     return Artifact("shards", folder, digest, record.run_id if record is not None and made_here else None)
+
+
+def model_artifact(path: str) -> Artifact:
+    """The model in a folder. Raises `ModelError` where there is none, `ConfigError` where a job has not finished it."""
+    check_folder(path)
+    return artifact_of(path)
 
 
 def _train(

@@ -1,11 +1,20 @@
-"""The models, and how each is trained."""
+"""The models, and how each is trained.
 
-from typing import Any, Literal
+An option that our models are built from is in a dataclass here, once: the section of the configuration and the
+configuration that is saved with the model both inherit it.
+"""
 
-from pydantic import Field, field_validator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, with_config
 
 from pipeline.config.paths import LocalPathString
-from pipeline.config.section import Count, CountOrZero, Section, Seed
+from pipeline.config.section import DOCUMENTED, Count, CountOrZero, Section, Seed
+
+Precision = Literal["fp32", "bf16", "fp16"]
+"""Arithmetic of training."""
+NonNegative = Annotated[float, Field(ge=0, le=1e12)]
 
 
 class TrainConfig(Section):
@@ -14,8 +23,8 @@ class TrainConfig(Section):
     steps: Count = 1000
     """Optimizer steps; the cosine ends with the last one."""
     micro_batch_tokens: Count = 4096
-    """Document tokens that a micro-batch predicts, at most (a single longer item stands alone); context that is only
-    read comes on top."""
+    """Document tokens in the loss of a micro-batch, at most (a single longer item is a micro-batch of its own);
+    context-only tokens come on top."""
     micro_batches_per_step: Count = 2
     """Micro-batches in the global batch of one optimizer step, whatever the world size."""
     learning_rate: float = Field(default=1e-3, gt=0, le=1e12)
@@ -41,7 +50,7 @@ class TrainConfig(Section):
     activation_checkpointing: bool = False
     """Keep only the inputs of each layer for the backward pass, and compute the rest again: less memory, more time."""
     spike_deviations: float = Field(default=6.0, ge=0, le=1e12)
-    """Warn where the loss of a step lies this many running deviations over its running mean; 0: never."""
+    """Warn where the loss of a step is this many running deviations over its running mean; 0: never."""
     checkpoint_every: Count = 500
     """Steps between checkpoints; the last step always has one."""
     checkpoint_async: bool = False
@@ -72,9 +81,9 @@ class TrunkConfig(Section):
     path: LocalPathString | None = None
     """Folder or hub name of a pretrained causal language model; none: built from `config`."""
     config: dict[str, Any] = Field(default=SMALL_LLAMA)
-    """Hugging Face configuration with `model_type`; without one, the default with what is said here in its place. The
-    vocabulary comes from the shards, if not said here. Beside `path` it is the shape that the model there must have,
-    from which `sllm plan` needs no download."""
+    """Hugging Face configuration with `model_type`; without one, the default with these values in it. The vocabulary is
+    the shards', unless it is given here. With `path` too, the model there must have this configuration, and `sllm plan`
+    needs no download."""
     attention: str | None = None
     """Attention implementation (`eager`, `sdpa`, `flash_attention_2`, ...); none: the library's choice."""
     trust_remote_code: bool = False
@@ -90,78 +99,106 @@ class LmConfig(Section):
     """The token-level language model: baseline, and source of the trunk."""
 
     context_tokens: int = Field(default=512, ge=2, lt=2**31)
-    """Tokens the model sees at once; longer documents are cut into windows."""
+    """Tokens that the model takes at once; longer documents are cut into windows."""
     loss_tokens: Count | None = None
-    """Tokens of a window that training predicts, behind up to as many as fill `context_tokens` that are read only.
-    None: all of a window are predicted, so on average half of it is context."""
+    """Tokens of a window that are in the training loss; those before them, up to `context_tokens` in all, are
+    context-only. None: all of a window are in the loss, so on average half of it is context."""
     train: TrainConfig = TrainConfig()
     """How it is trained."""
 
 
-class VaeConfig(Section):
+BlockKind = Literal["paper", "llama"]
+Conditioning = Literal["cross_attention", "prefix", "none"]
+
+
+@with_config(DOCUMENTED)
+@dataclass(kw_only=True)
+class VaeArchitecture:
+    """Options of a SentenceVAE that decide which weights it has and what they compute; saved with the model."""
+
+    num_layers: Annotated[int, Field(ge=1, le=24)] = 1
+    """Layers of the decoder, and of the encoder where `encoder_layers` does not say otherwise."""
+    encoder_layers: Annotated[int | None, Field(ge=0, le=24)] = None
+    """Layers of the encoder; none: as many as the decoder's."""
+    num_heads: Count = 4
+    """Attention heads."""
+    ffn_multiplier: Annotated[float, Field(gt=0, le=64)] = 2.0
+    """Feed-forward width over hidden size."""
+    block: BlockKind = "paper"
+    """`paper`: LayerNorm, GELU, biases, sinusoidal positions added to the embedding. `llama`: RMSNorm before each part,
+    a gated feed-forward (SwiGLU), no biases, rotary positions."""
+    conditioning: Conditioning = "cross_attention"
+    """How the decoder's layers are conditioned on the latent. `cross_attention`: at each position of the sentence, in
+    each layer (the paper's). `prefix`: at the sentence's first position alone, to which the others may attend. `none`:
+    not in the layers, for `output_latent_scale` alone."""
+    decoder_window: CountOrZero = 0
+    """Positions (tokens, and a BOS for each sentence) that each layer of the decoder attends to, its own and those
+    before it, across sentences: a short exact memory. 0 is the paper's: its own sentence only."""
+    output_latent_scale: NonNegative = 0.0
+    """Over 0, the latent is also added before the LM head, at each position of its sentence; this is the initial value
+    of its scale. Tokens whose output vectors are like the latent then become likelier, whatever the layers do."""
+    encoder_embedding: Literal["input", "output"] = "input"
+    """Token vectors that the encoder takes: the decoder's input embedding, or its output embedding (the weights of
+    the LM head), to which `output_latent_scale` adds the latent. With tied embeddings they are the same."""
+    norm_first: bool = False
+    """Normalise before each part of a block instead of after it (the paper: after; `llama`: always before)."""
+    tie_word_embeddings: bool = True
+    """Use the token embedding as the decoder's head too (the paper: two matrices)."""
+    kl_weight: NonNegative = 0.0
+    """Weight of the KL term; 0 is the paper's plain autoencoder."""
+
+
+@with_config(DOCUMENTED)
+@dataclass(kw_only=True)
+class VaeTraining:
+    """Options of a SentenceVAE that only training uses: they may change where training goes on from its weights."""
+
+    initial_latent_scale: NonNegative = 1.0
+    """Initial scale of the matrices that bring the latent into the decoder, over that of other weights. Small, its
+    effect grows during training: an untrained trunk disturbs a decoder that can do without the latent."""
+    free_bits: NonNegative = 0.5
+    """KL per dimension (nats) below which there is no penalty."""
+    focal_gamma: NonNegative = 0.0
+    """Focal loss exponent of the training objective (the paper: 2); figures reported are never focal."""
+    token_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the encoder's input tokens that training hides."""
+    latent_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout on the latent during training."""
+
+
+class VaeConfig(Section, VaeTraining, VaeArchitecture):
     """The SentenceVAE (arXiv 2408.00655, section 3.2)."""
 
     hidden_size: int | None = Field(default=None, ge=2, lt=2**20)
     """Width; none: the trunk's."""
-    num_layers: int = Field(default=1, ge=1, le=24)
-    """Layers of the decoder, and of the encoder where `encoder_layers` does not say otherwise."""
-    encoder_layers: int | None = Field(default=None, ge=0, le=24)
-    """Layers of the encoder; none: as many as the decoder's."""
-    num_heads: Count = 4
-    """Attention heads."""
-    ffn_multiplier: float = Field(default=2.0, gt=0, le=64)
-    """Feed-forward width over hidden size."""
-    block: Literal["paper", "llama"] = "paper"
-    """`paper`: LayerNorm, GELU, biases, sinusoidal positions. `llama`: RMSNorm before each part, a gated
-    feed-forward, no biases, rotary positions."""
-    conditioning: Literal["cross_attention", "prefix", "none"] = "cross_attention"
-    """How the decoder's layers are told the latent. `cross_attention`: each row of the sentence, in each layer (the
-    paper's). `prefix`: the sentence's first row alone, to which the others attend as far as it is of use. `none`: not
-    at all, for `output_latent_scale` alone."""
-    output_latent_scale: float = Field(default=0.0, ge=0, le=1e12)
-    """Over 0, the head is told the latent too, added to what each row of the sentence gives it; this is how large that
-    starts. Words like the latent become likelier at once, whatever the layers have learned."""
-    encoder_embedding: Literal["input", "output"] = "input"
-    """Whose vectors of tokens the encoder reads: the decoder's embedding, or those of its head, in whose space
-    `output_latent_scale` speaks. With tied embeddings they are the same."""
-    norm_first: bool = False
-    """Normalise before each part of a block instead of after it (the paper: after; `llama`: always before)."""
-    decoder_window: CountOrZero = 0
-    """Rows (tokens, and a start mark a sentence) that each layer of the decoder sees, its own and those before
-    it, over the edges of sentences: a short exact memory. 0 is the paper's: its own sentence only."""
-    initial_latent_scale: float = Field(default=1.0, ge=0, le=1e12)
-    """How large the latent's way into the decoder starts, over other fresh weights. Small, it fades in as it comes to
-    be of use: an untrained trunk disturbs a decoder that can do without it."""
-    kl_weight: float = Field(default=0.0, ge=0, le=1e12)
-    """Weight of the KL term; 0 is the paper's plain autoencoder."""
-    free_bits: float = Field(default=0.5, ge=0, le=1e12)
-    """KL per dimension (nats) below which there is no penalty."""
-    focal_gamma: float = Field(default=0.0, ge=0, le=1e12)
-    """Focal loss exponent of the training objective (the paper: 2); figures reported are never focal."""
-    token_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the encoder's input tokens that training hides."""
-    latent_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Dropout on the latent during training."""
     init_from_lm: bool = True
     """Take the token embedding from the token-level model, trained or pretrained, where there is one of the same
     width."""
-    tie_word_embeddings: bool = True
-    """Use the token embedding as the decoder's head too (the paper: two matrices)."""
     train: TrainConfig = TrainConfig()
     """How it is trained."""
 
 
-class SllmConfig(Section):
+@with_config(DOCUMENTED)
+@dataclass(kw_only=True)
+class SllmArchitecture:
+    """Options of a sentence-level language model that are saved with it."""
+
+    context_sentences: Annotated[int, Field(ge=2, lt=2**31)] = 64
+    """Sentences that the trunk takes at once; longer documents are cut into windows."""
+    context_attention_heads: CountOrZero = 0
+    """Heads of a cross-attention from each position of the decoder, after its layers, to the latents of earlier
+    sentences; they must divide the latents' size. 0, the paper's: the decoder gets the predicted latent alone."""
+    freeze_vae: bool = False
+    """Keep the SentenceVAE as it was trained."""
+
+
+class SllmConfig(Section, SllmArchitecture):
     """The sentence-level language model."""
 
-    context_sentences: int = Field(default=64, ge=2, lt=2**31)
-    """Sentences the trunk sees at once; longer documents are cut into windows."""
     loss_sentences: Count | None = None
-    """Sentences of a window that training predicts; those before them, up to `context_sentences` in all, pass encoder
-    and trunk alone, which costs little. None: all of a window are predicted, so on average half of it is context."""
-    context_attention_heads: CountOrZero = 0
-    """Heads with which each row of the decoder, past its layers, looks up the sentences before; they must divide the
-    latents' size. 0, the paper's: it hears of them through the predicted latent alone."""
+    """Sentences of a window that are in the training loss; those before them, up to `context_sentences` in all, are
+    context-only: they pass encoder and trunk alone, which costs little. None: all of a window are in the loss, so on
+    average half of it is context."""
     trunk_from: Literal["lm", "path", "config"] = "lm"
     """Where the trunk's weights come from: the trained token-level model (`models.lm`), the pretrained one
     (`trunk.path`), or a fresh start."""
@@ -179,7 +216,5 @@ class SllmConfig(Section):
     vae_from: Literal["vae", "config"] = "vae"
     """Where the SentenceVAE comes from: the trained one (`models.vae`), or a fresh start from the section `vae`,
     trained with the trunk from the first step."""
-    freeze_vae: bool = False
-    """Keep the SentenceVAE as it was trained."""
     train: TrainConfig = TrainConfig()
     """How it is trained."""

@@ -1,14 +1,25 @@
 """What every part of the configuration tree is."""
 
+import dataclasses
 from typing import Annotated, Any, TypeGuard, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+
+DOCUMENTED = ConfigDict(use_attribute_docstrings=True)
+"""The docstring under a field is its description."""
 
 
 class Section(BaseModel):
     """A frozen part of the tree; the docstring under a field is its description."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """Describe the fields that a section inherits from a dataclass, which a model's configuration inherits too."""
+        for shared in filter(dataclasses.is_dataclass, cls.__bases__):
+            for name, described in TypeAdapter(shared).json_schema()["properties"].items():
+                cls.model_fields[name].description = described["description"]
 
     @model_validator(mode="before")
     @classmethod

@@ -12,7 +12,7 @@ from pipeline.config.data import DataConfig, PrepareConfig, SegmenterConfig, Tok
 from pipeline.config.explanation import explained, plain_kind
 from pipeline.config.inference import EvaluateConfig, GenerateConfig, ModelsConfig
 from pipeline.config.infrastructure import DeepSpeedConfig, RayConfig, RunConfig, TrackingConfig
-from pipeline.config.models import LmConfig, SllmConfig, TrunkConfig, VaeConfig
+from pipeline.config.models import LmConfig, Precision, SllmConfig, TrunkConfig, VaeConfig
 from pipeline.config.paths import PathString, resolved_path
 from pipeline.config.section import Section, alternatives, is_section
 from pipeline.config.segmenter_training import SegmenterTrainConfig
@@ -33,7 +33,7 @@ class Config(Section):
     """`ray`: on a cluster or one started here, training with DeepSpeed; `local`: on this machine without Ray,
     training in this one process. `auto`: training as `ray`; preparation as `ray` where a cluster is given
     (`ray.address`, RAY_ADDRESS, a submitted job), else as `local`, as starting Ray costs more than it brings."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "fp32"
     """Arithmetic of training; weights and moments stay in fp32, and so do sums of gradients, but at ZeRO stages 0 and
     1. fp16 scales the loss."""
     data: DataConfig = DataConfig()

@@ -29,7 +29,7 @@ from pipeline.evaluation.likelihood import (
     sllm_nll_by_token,
     token_lm_nll_by_token,
 )
-from pipeline.models.build import sllm_part
+from pipeline.models.saved import saved_model
 from pipeline.models.sllm import Ablation, Sllm
 from pipeline.models.token_lm import TokenLm, learned_positions, load_causal_lm
 from pipeline.shards.reading import Shards
@@ -146,7 +146,7 @@ def load_model(design: TrainedDesign) -> torch.nn.Module:
     if design.is_token_level:
         model = TokenLm(load_causal_lm(design.folder, design.config.trunk))
     else:
-        model = sllm_part(design.folder, Sllm, "sllm")
+        model = saved_model(design.folder, Sllm, "sllm")
     return model.requires_grad_(False)  # PyTorch's counter of FLOPs fails on inference tensors otherwise
 
 

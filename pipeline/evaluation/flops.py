@@ -1,11 +1,11 @@
-"""What models cost, on paper: FLOPs of training and of writing, and memory of the context.
+"""What models cost by their configurations: FLOPs of training and of generation, and memory of the context.
 
-Counted are the products of matrices: 2 FLOPs a weight and row, and 4 a query, key and unit of width in attention, where
-a query is charged for the keys that it sees (a causal one for half of them) and never for padding. Backward: as much
-again for the gradient of the inputs, and for that of the weights that are trained. These are the "model FLOPs" of
-arXiv 2204.02311, appendix B, with causal attention counted once and not twice.
+Counted are the products of matrices: 2 FLOPs per weight and position, and 4 per query, key and unit of width in
+attention, where a query counts with the keys that it attends to (a causal one with half of them), without padding.
+Backward: as much again for the gradient of the inputs, and for that of the weights that are trained. These are the
+"model FLOPs" of arXiv 2204.02311, appendix B, with causal attention counted once and not twice.
 
-`flops_of` counts what PyTorch really runs instead, whatever the design; tests hold the two beside each other.
+`flops_of` counts what PyTorch really runs instead, whatever the design; tests compare the two.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from transformers import PreTrainedConfig
 from transformers.pytorch_utils import Conv1D
 
-from pipeline.evaluation.workload import Rows, Workload
+from pipeline.evaluation.workload import Positions, Workload
 from pipeline.models.sentence_vae import SentenceVae
 from pipeline.models.sllm import Sllm
 from pipeline.models.token_lm import TokenLm, learned_positions
@@ -28,27 +28,27 @@ Model = TokenLm | SentenceVae | Sllm
 
 
 @dataclass(frozen=True)
-class Part:
-    """A piece of a model whose matrices all meet the same rows."""
+class ModelPart:
+    """Matrices of a model that are all multiplied with the same positions."""
 
     name: str
-    rows: Rows
+    positions: Positions
     matrix_weights: int
-    """Weights that each row is multiplied with."""
+    """Weights that each position is multiplied with."""
     trained_weights: int
     """Those of them that are trained."""
     features: int = 0
-    """Inputs and outputs of its matrices, for each row."""
+    """Inputs and outputs of its matrices, for each position."""
     attention_width: int = 0
     """Heads x head size, summed over layers."""
-    pairs: Literal["token_pairs", "decoder_pairs", "trunk_pairs", "lookup_pairs"] = "token_pairs"
+    pairs: Literal["token_pairs", "decoder_pairs", "trunk_pairs", "context_pairs"] = "token_pairs"
     has_backward: bool = True
     """Does the gradient of the loss flow through?"""
 
     def forward_flops(self, work: Workload) -> float:
         """FLOPs of the forward pass."""
         attention = 4.0 * self.attention_width * getattr(work, self.pairs)
-        return 2.0 * self.matrix_weights * work.rows(self.rows) + attention
+        return 2.0 * self.matrix_weights * work.positions(self.positions) + attention
 
     def training_flops(self, work: Workload) -> float:
         """FLOPs of forward and backward pass, nothing computed twice."""
@@ -56,10 +56,10 @@ class Part:
         if not self.has_backward:
             return forward
         attention = 4.0 * self.attention_width * getattr(work, self.pairs)
-        return 2.0 * forward + attention + 2.0 * self.trained_weights * work.rows(self.rows)
+        return 2.0 * forward + attention + 2.0 * self.trained_weights * work.positions(self.positions)
 
 
-def parts_of(model: Model) -> tuple[Part, ...]:
+def model_parts(model: Model) -> tuple[ModelPart, ...]:
     """The parts of a model; one on the meta device will do."""
     if isinstance(model, TokenLm):
         return tuple(_token_lm_parts(model))
@@ -68,40 +68,40 @@ def parts_of(model: Model) -> tuple[Part, ...]:
     return (*_vae_parts(model.vae, into_encoder=not model.config.freeze_vae), *_trunk_parts(model))
 
 
-def forward_flops(parts: Iterable[Part], work: Workload) -> float:
+def forward_flops(parts: Iterable[ModelPart], work: Workload) -> float:
     """FLOPs of a forward pass over `work`."""
     return sum(part.forward_flops(work) for part in parts)
 
 
-def training_flops(parts: Iterable[Part], work: Workload) -> float:
+def training_flops(parts: Iterable[ModelPart], work: Workload) -> float:
     """FLOPs of a training step over `work`, without the optimizer's."""
     return sum(part.training_flops(work) for part in parts)
 
 
-def writing_flops(model: Model, tokens_per_sentence: float, context_tokens: float) -> float:
-    """FLOPs of one generated token, `context_tokens` after the start, with key/value caches that hold all of them."""
+def generation_flops(model: Model, tokens_per_sentence: float, context_tokens: float) -> float:
+    """FLOPs of one generated token, `context_tokens` after the start, with key/value caches of all of them."""
     if isinstance(model, TokenLm):
-        return forward_flops(parts_of(model), Workload.writing_token(context_tokens))
+        return forward_flops(model_parts(model), Workload.generated_token(context_tokens))
     sentences = context_tokens / tokens_per_sentence
-    work = Workload.writing_sentence(tokens_per_sentence, sentences, _decoder_window(model))
-    return forward_flops(parts_of(model), work) / tokens_per_sentence
+    work = Workload.generated_sentence(tokens_per_sentence, sentences, _decoder_window(model))
+    return forward_flops(model_parts(model), work) / tokens_per_sentence
 
 
-def long_writing_flops(model: TokenLm | Sllm, tokens_per_sentence: float, context_tokens: int) -> float:
+def long_generation_flops(model: TokenLm | Sllm, tokens_per_sentence: float, context_tokens: int) -> float:
     """FLOPs of one generated token, on average, in a document that is far longer than the context.
 
-    A token-level model, whose context is `context_tokens`, lets the oldest token go for each new one; where its
-    positions are learned, it cannot, and reads the newer half again when the context is full. So does the trunk over
+    A token-level model, whose context is `context_tokens`, drops the oldest token for each new one; where its
+    positions are learned, it cannot, and computes the newer half again when the context is full. So does the trunk over
     `context_sentences` sentences.
     """
-    parts = parts_of(model)
+    parts = model_parts(model)
     if isinstance(model, TokenLm):
         if learned_positions(model.model) is None:
-            return forward_flops(parts, Workload.writing_token(context_tokens - 1))
+            return forward_flops(parts, Workload.generated_token(context_tokens - 1))
         layers, head = parts
-        work, tokens = Workload.writing_until_full(context_tokens)
+        work, tokens = Workload.generated_tokens_until_full(context_tokens)
         return (layers.forward_flops(work) + head.forward_flops(Workload(tokens=tokens))) / tokens
-    work, sentences = Workload.writing_sentences_until_full(
+    work, sentences = Workload.generated_sentences_until_full(
         tokens_per_sentence, model.config.context_sentences, _decoder_window(model)
     )
     return forward_flops(parts, work) / (sentences * tokens_per_sentence)
@@ -115,11 +115,11 @@ def _decoder_window(model: SentenceVae | Sllm) -> int:
 def context_bytes_per_token(
     model: TokenLm | Sllm, tokens_per_sentence: float, bytes_per_value: int = 2
 ) -> float:
-    """Memory that a token of context takes: keys and values; of a sentence-level model, a share of one
-    sentence's keys, values and latent, and of its key for a lookup."""
+    """Memory per token of context: keys and values; of a sentence-level model, a share of one sentence's keys,
+    values and latent, and of its key in the cross-attention to earlier sentences."""
     if isinstance(model, TokenLm):
         return float(bytes_per_value * _key_value_width(model.model.config))
-    latents = 2 if model.lookup is not None else 1  # a lookup has a key for each
+    latents = 2 if model.lookup is not None else 1  # cross-attention to earlier sentences has a key for each
     width = _key_value_width(model.trunk.config) + latents * model.vae.config.hidden_size
     return bytes_per_value * width / tokens_per_sentence
 
@@ -157,7 +157,7 @@ def _cpu_attention_backward(grad: Any, q: Any, k: Any, v: Any, *_: Any, **__: An
     return sdpa_backward_flop_count(grad, q, k, v)
 
 
-def _token_lm_parts(model: TokenLm) -> Iterator[Part]:
+def _token_lm_parts(model: TokenLm) -> Iterator[ModelPart]:
     head = model.model.get_output_embeddings()
     layers = [module for module in _matrices(model.model) if module is not head]
     width = _attention_width(model.model.config)
@@ -165,7 +165,7 @@ def _token_lm_parts(model: TokenLm) -> Iterator[Part]:
     yield _part("head", "tokens", [head])
 
 
-def _vae_parts(vae: SentenceVae, into_encoder: bool) -> Iterator[Part]:
+def _vae_parts(vae: SentenceVae, into_encoder: bool) -> Iterator[ModelPart]:
     width = len(vae.decoder) * vae.config.hidden_size
     to_latent = [
         matrix
@@ -183,30 +183,34 @@ def _vae_parts(vae: SentenceVae, into_encoder: bool) -> Iterator[Part]:
     for part in (encoder, _part("posterior", "sentences", posterior)):
         yield part if into_encoder else replace(part, has_backward=False)
     yield _part("latent into decoder", "decoded_sentences", to_latent)
-    yield _part("decoder", "decoder_rows", decoder, attention_width=width, pairs="decoder_pairs")
-    yield _part("head", "decoder_rows", [vae.head])
+    yield _part("decoder", "decoder_positions", decoder, attention_width=width, pairs="decoder_pairs")
+    yield _part("head", "decoder_positions", [vae.head])
 
 
-def _trunk_parts(model: Sllm) -> Iterator[Part]:
+def _trunk_parts(model: Sllm) -> Iterator[ModelPart]:
     trunk = [*_matrices(model.to_trunk), *_matrices(model.trunk)]
     width = _attention_width(model.trunk.config)
-    yield _part("trunk", "trunk_rows", trunk, attention_width=width, pairs="trunk_pairs")
+    yield _part("trunk", "trunk_positions", trunk, attention_width=width, pairs="trunk_pairs")
     yield _part("out of trunk", "sentences", [*_matrices(model.from_trunk), model.stop_head])
     if model.lookup is not None:
-        yield _part("what can be looked up", "sentences", [model.lookup.key])
+        yield _part("keys of earlier sentences", "sentences", [model.lookup.key])
         width = model.vae.config.hidden_size
         yield _part(
-            "lookup", "decoder_rows", [model.lookup.query], attention_width=width, pairs="lookup_pairs"
+            "attention to earlier sentences",
+            "decoder_positions",
+            [model.lookup.query],
+            attention_width=width,
+            pairs="context_pairs",
         )
 
 
-def _part(name: str, rows: Rows, matrices: Iterable[nn.Module], **options: Any) -> Part:
+def _part(name: str, positions: Positions, matrices: Iterable[nn.Module], **options: Any) -> ModelPart:
     weights = [
         weight for module in matrices for name, weight in module.named_parameters() if name == "weight"
     ]
     trained = sum(weight.numel() for weight in weights if weight.requires_grad)
     features = sum(sum(weight.shape) for weight in weights)
-    return Part(name, rows, sum(weight.numel() for weight in weights), trained, features, **options)
+    return ModelPart(name, positions, sum(weight.numel() for weight in weights), trained, features, **options)
 
 
 def _matrices(module: nn.Module) -> list[nn.Module]:

@@ -1,18 +1,17 @@
-"""Memory of a training GPU, on paper: weights, gradients and optimizer under each ZeRO stage, and activations.
+"""Memory per GPU in training: weights, gradients and optimizer under each ZeRO stage, and activations.
 
-The first three are arithmetic (arXiv 1910.02054, section 3, with what DeepSpeed really keeps). Activations are an
+The first three are arithmetic (arXiv 1910.02054, section 3, with what DeepSpeed keeps). Activations are an
 estimate within a factor of two: each matrix keeps its inputs and outputs for the backward pass.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import nn
 
-from pipeline.evaluation.flops import Model, Part, Workload, num_parameters, parts_of
+from pipeline.config.models import Precision
+from pipeline.evaluation.flops import Model, ModelPart, Workload, model_parts, num_parameters
 from pipeline.models.cross_entropy import WHOLE_LOGITS
 
-Precision = Literal["fp32", "bf16", "fp16"]
 STAGES = (0, 1, 2, 3)
 
 
@@ -54,13 +53,13 @@ def training_memory(
 def activation_bytes(model: Model, work: Workload, precision: Precision) -> float:
     """What a micro-batch of `work` keeps for the backward pass, with fused attention; an estimate."""
     value = 4 if precision == "fp32" else 2
-    return sum(_part_bytes(part, work, value) for part in parts_of(model) if part.has_backward)
+    return sum(_part_bytes(part, work, value) for part in model_parts(model) if part.has_backward)
 
 
-def _part_bytes(part: Part, work: Workload, value: int) -> float:
-    rows = work.rows(part.rows)
+def _part_bytes(part: ModelPart, work: Workload, value: int) -> float:
+    positions = work.positions(part.positions)
     if part.name != "head":
-        return value * rows * part.features
+        return value * positions * part.features
     # Logits in the precision of the products, in fp32, and their softmax; in chunks where they are many.
-    logits = min(rows * part.features, WHOLE_LOGITS)
+    logits = min(positions * part.features, WHOLE_LOGITS)
     return (value + 8.0) * logits

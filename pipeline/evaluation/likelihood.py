@@ -1,14 +1,14 @@
-"""Honest figures: exact likelihoods of whole documents, for token-level and sentence-level models alike.
+"""Exact likelihoods of whole documents, for token-level and sentence-level models alike.
 
-The negative log-likelihood of a document is that of all its tokens, each sentence's end mark, and each decision to go
-on or to stop (for a token-level model: all its tokens and the end mark). Bits per byte = NLL / (ln 2 x UTF-8 bytes);
-perplexity is per document token, the marks paid for in the sum and not counted in the mean. Sums over documents are
+The negative log-likelihood of a document is that of all its tokens, each sentence's EOS, and each decision to go on or
+to stop (for a token-level model: all its tokens and the EOS). Bits per byte = NLL / (ln 2 x UTF-8 bytes); perplexity is
+per document token: the NLL of every EOS is in the sum, and its count is not in the mean. Sums over documents are
 divided once: never a mean of batch means. Documents longer than a model's context are covered by windows that overlap
-by half, each unit scored once, so no model is charged for a cold start in the middle of a document.
+by half, each token counted once, so every token but those at the start of its document has context.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,13 +27,16 @@ from pipeline.stream.window_batches import DocumentSource, SentenceWindows, Toke
 from pipeline.stream.windows import Int64
 
 Float64 = NDArray[np.float64]
-Progress = Callable[[int], None]
-"""Told how many document tokens were scored since the last call."""
+
+
+def bits_per_byte(nll: float, num_bytes: float) -> float:
+    """NLL (nats) / (ln 2 x UTF-8 bytes)."""
+    return nll / (math.log(2) * num_bytes)
 
 
 @dataclass(frozen=True)
 class Likelihood:
-    """How probable a model finds documents."""
+    """The likelihood of documents under a model."""
 
     nll: float
     """Negative log-likelihood in nats, summed over documents."""
@@ -46,7 +49,7 @@ class Likelihood:
     @property
     def bits_per_byte(self) -> float:
         """NLL / (ln 2 x bytes)."""
-        return self.nll / (math.log(2) * self.num_bytes)
+        return bits_per_byte(self.nll, self.num_bytes)
 
     @property
     def perplexity(self) -> float:
@@ -67,14 +70,14 @@ class Likelihood:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What the SentenceVAE gets back of sentences from their latents."""
+    """What the SentenceVAE reconstructs of sentences from their latents."""
 
     token_accuracy: float
-    """Share of tokens and end marks that are likeliest, given the true tokens before them."""
+    """Share of tokens and EOS that are likeliest, given the true tokens before them."""
     exact_sentences: float
     """Share of sentences that greedy decoding gets back whole (then each token was the likeliest in turn)."""
     perplexity: float
-    """exp(NLL / document tokens) of sentences given their latents; end marks paid for, not counted."""
+    """exp(NLL / document tokens) of sentences given their latents; EOS in the sum, not in the count."""
     sentences: int
 
     def as_dict(self) -> dict[str, float]:
@@ -104,7 +107,7 @@ def likelihood_of_tokens(documents: DocumentSource, nll_T: Float64) -> Likelihoo
 
 
 def covering_edges(documents: DocumentSource, edges: Sequence[int]) -> list[int]:
-    """`edges`, and 0 before them and the end of the longest document behind them where they leave tokens out."""
+    """`edges`, and 0 before them and the end of the longest document after them where they leave tokens out."""
     longest = int(np.diff(documents.token_starts_N1).max(initial=0))
     first, last = [0] * (edges[0] > 0), [longest] * (longest > edges[-1])
     return [*first, *edges, *last]
@@ -115,7 +118,7 @@ def bits_per_byte_by_position(
 ) -> list[float]:
     """Of tokens at positions edges[i] to edges[i + 1] of their document; NaN where there are none.
 
-    `bytes_V`: UTF-8 bytes that each token stands for.
+    `bytes_V`: UTF-8 bytes of each token.
     """
     starts_N1 = documents.token_starts_N1
     counts_N = np.diff(starts_N1)
@@ -125,14 +128,12 @@ def bits_per_byte_by_position(
         edges, position_T, side="right"
     )  # 0 before the first edge, len(edges) past the last
     nll, num_bytes = (np.bincount(bin_T, x, minlength=len(edges) + 1)[1:-1] for x in (nll_T, bytes_T))
-    return [float(n / (math.log(2) * b)) if b else math.nan for n, b in zip(nll, num_bytes, strict=True)]
+    return [bits_per_byte(float(n), b) if b else math.nan for n, b in zip(nll, num_bytes, strict=True)]
 
 
-def token_lm_nll(
-    model: TokenLm, source: TokenWindows, micro_batch_tokens: int, progress: Progress = lambda tokens: None
-) -> Float64:
+def token_lm_nll(model: TokenLm, source: TokenWindows, micro_batch_tokens: int) -> Float64:
     """NLL (nats) of each document under a token-level model [N]."""
-    return _by_document(source.documents, token_lm_nll_by_token(model, source, micro_batch_tokens, progress))
+    return _by_document(source.documents, token_lm_nll_by_token(model, source, micro_batch_tokens))
 
 
 def sllm_nll(
@@ -140,18 +141,15 @@ def sllm_nll(
     source: SentenceWindows,
     micro_batch_tokens: int,
     ablation: Ablation = "none",
-    progress: Progress = lambda tokens: None,
 ) -> Float64:
     """NLL (nats) of each document under a sentence-level model [N]."""
-    nll_T = sllm_nll_by_token(model, source, micro_batch_tokens, ablation, progress)
+    nll_T = sllm_nll_by_token(model, source, micro_batch_tokens, ablation)
     return _by_document(source.documents, nll_T)
 
 
 @torch.inference_mode()
-def token_lm_nll_by_token(
-    model: TokenLm, source: TokenWindows, micro_batch_tokens: int, progress: Progress = lambda tokens: None
-) -> Float64:
-    """NLL (nats) of each document token [T], document after document; the last one pays for the end mark."""
+def token_lm_nll_by_token(model: TokenLm, source: TokenWindows, micro_batch_tokens: int) -> Float64:
+    """NLL (nats) of each document token [T], document after document; the last one includes the EOS."""
     nll_T = _no_nll(source.documents)
     first = source.documents.token_starts_N1[0]
     for plan, batch in _batches(model, source, micro_batch_tokens):
@@ -163,7 +161,6 @@ def token_lm_nll_by_token(
             nll_T[start + context : end] = row_L[context : end - start]
             if source.windows.ends_document_W[window]:
                 nll_T[end - 1] += row_L[end - start]
-        progress(plan.tokens)
     return nll_T
 
 
@@ -173,10 +170,9 @@ def sllm_nll_by_token(
     source: SentenceWindows,
     micro_batch_tokens: int,
     ablation: Ablation = "none",
-    progress: Progress = lambda tokens: None,
 ) -> Float64:
-    """NLL (nats) of each document token [T], document after document; the last one of a sentence pays for its
-    end mark and the decision to go on or to stop."""
+    """NLL (nats) of each document token [T], document after document; the last one of a sentence includes
+    its EOS and the decision to go on or to stop."""
     nll_T = _no_nll(source.documents)
     first = source.documents.token_starts_N1[0]
     units = 0
@@ -196,15 +192,14 @@ def sllm_nll_by_token(
         scored_T = scored_S[decoded.sentences.sequence_T.cpu().numpy()]
         units += int(scored_T.sum() + scored_S.sum())
         nll_T[np.concatenate([np.arange(*span) for span in spans])] = own_T[scored_T]
-        progress(plan.tokens)
     sentences = source.documents.sentence_starts_N1[-1] - source.documents.sentence_starts_N1[0]
-    assert units == len(nll_T) + sentences, "each token and each end mark is paid for once"
+    assert units == len(nll_T) + sentences, "each token and each EOS is counted once"
     return nll_T
 
 
 @torch.inference_mode()
 def reconstruction(model: SentenceVae, source: SentenceWindows, micro_batch_tokens: int) -> Reconstruction:
-    """How much of the sentences their latents hold."""
+    """What the model reconstructs of the sentences of `source`."""
     hits = rows = exact = sentences = tokens_seen = 0
     nll = 0.0
     for plan, batch in _batches(model, source, micro_batch_tokens):
@@ -224,7 +219,7 @@ def reconstruction(model: SentenceVae, source: SentenceWindows, micro_batch_toke
 
 
 def unigram_nll(train: DocumentSource, dev: DocumentSource, vocab_size: int) -> Float64:
-    """NLL (nats) of each dev document under token frequencies of the train split, plus one each; end marks too."""
+    """NLL (nats) of each dev document under token frequencies of the train split, plus one each; with EOS."""
     counts_V = np.ones(vocab_size)
     for document in range(len(train.num_bytes_N)):
         counts_V += np.bincount(_tokens(train, document), minlength=vocab_size)
@@ -252,7 +247,7 @@ def _batches(
 
 
 def _no_nll(documents: DocumentSource) -> Float64:
-    """NaN, so that a token which no window scores is no free one."""
+    """NaN, so that a token in no window is found."""
     return np.full(documents.token_starts_N1[-1] - documents.token_starts_N1[0], np.nan)
 
 

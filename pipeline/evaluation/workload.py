@@ -1,4 +1,4 @@
-"""How many rows pass each part of a model, and how many (query, key) pairs its attention has: in training, in writing.
+"""Positions that pass each part of a model, and (query, key) pairs of its attention: in training, in generation.
 
 Shape suffixes: S sentences, D windows of documents.
 """
@@ -9,19 +9,19 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-Rows = Literal["tokens", "decoder_rows", "sentences", "decoded_sentences", "trunk_rows"]
+Positions = Literal["tokens", "decoder_positions", "sentences", "decoded_sentences", "trunk_positions"]
 
 
 @dataclass(frozen=True)
 class Workload:
-    """How many rows pass each part of a model, and how many (query, key) pairs its attention has."""
+    """Positions that pass each part of a model, and (query, key) pairs of its attention."""
 
     tokens: float = 0.0
-    """Document tokens: rows of the sentence encoder, and of a token-level model."""
+    """Document tokens: positions of the sentence encoder, and of a token-level model."""
     loss_tokens: float = 0.0
-    """Those of them that are predicted, and not context alone."""
+    """Those of them in the training loss."""
     decoded_context_tokens: float = 0.0
-    """Those that are context alone, and that the decoder writes for its window."""
+    """Context-only tokens that the decoder takes for the sake of its window."""
     sentences: float = 0.0
     decoded_sentences: float = 0.0
     windows: float = 0.0
@@ -32,17 +32,17 @@ class Workload:
     """Pairs in the sentence decoder."""
     trunk_pairs: float = 0.0
     """Pairs in the trunk over sentences."""
-    lookup_pairs: float = 0.0
-    """Pairs of the decoder's rows and the sentences that they look up."""
+    context_pairs: float = 0.0
+    """Pairs of the decoder's positions and the earlier sentences in their cross-attention."""
 
-    def rows(self, kind: Rows) -> float:
-        """Rows of a part."""
+    def positions(self, kind: Positions) -> float:
+        """Positions of a part."""
         return {
             "tokens": self.tokens,
-            "decoder_rows": self.loss_tokens + self.decoded_context_tokens + self.decoded_sentences,
+            "decoder_positions": self.loss_tokens + self.decoded_context_tokens + self.decoded_sentences,
             "sentences": self.sentences,
             "decoded_sentences": self.decoded_sentences,
-            "trunk_rows": self.sentences + self.windows,
+            "trunk_positions": self.sentences + self.windows,
         }[kind]
 
     @classmethod
@@ -52,41 +52,43 @@ class Workload:
         sentences_D: ArrayLike,
         context_D: ArrayLike | None = None,
         decoder_window: int = 0,
-        decoded_context_rows: int = 0,
+        decoded_context_positions: int = 0,
     ) -> Self:
         """Training a sentence-level model on sentences of these lengths, in windows of so many sentences.
 
-        Of the first `context_D` the decoder writes those alone that reach into the last `decoded_context_rows` rows
-        before the first one that is predicted. `decoder_window`: rows of its window that a row of the decoder sees;
-        0: those of its sentence.
+        The first `context_D` are context-only. Of them the decoder takes those alone that reach into the last
+        `decoded_context_positions` positions before the first sentence in the loss. `decoder_window`: positions that a
+        position of the decoder attends to; 0: those of its sentence.
         """
         n_S, n_D = np.asarray(tokens_S, np.float64), np.asarray(sentences_D, np.int64)
-        place_S = np.concatenate([np.arange(count) for count in n_D])
+        index_S = np.concatenate([np.arange(count) for count in n_D])
         context_D = np.zeros_like(n_D) if context_D is None else np.asarray(context_D)
         first_D = np.cumsum(n_D) - n_D
-        row_ends_S = np.cumsum(n_S + 1)
-        scored_S = place_S >= np.repeat(context_D, n_D)
-        scored_from_D = (row_ends_S - n_S - 1)[first_D + context_D]
-        decoded_S = scored_S | (np.repeat(scored_from_D, n_D) - row_ends_S < decoded_context_rows)
-        rows_S = np.where(decoded_S, n_S + 1, 0)
-        rows_D = np.add.reduceat(rows_S, first_D)
-        pairs = _causal_pairs(rows_S) if decoder_window == 0 else _window_pairs(rows_D, decoder_window)
+        ends_S = np.cumsum(n_S + 1)
+        in_loss_S = index_S >= np.repeat(context_D, n_D)
+        loss_from_D = (ends_S - n_S - 1)[first_D + context_D]
+        decoded_S = in_loss_S | (np.repeat(loss_from_D, n_D) - ends_S < decoded_context_positions)
+        positions_S = np.where(decoded_S, n_S + 1, 0)
+        positions_D = np.add.reduceat(positions_S, first_D)
+        pairs = (
+            _causal_pairs(positions_S) if decoder_window == 0 else _window_pairs(positions_D, decoder_window)
+        )
         return cls(
             tokens=n_S.sum(),
-            loss_tokens=n_S[scored_S].sum(),
-            decoded_context_tokens=n_S[decoded_S & ~scored_S].sum(),
+            loss_tokens=n_S[in_loss_S].sum(),
+            decoded_context_tokens=n_S[decoded_S & ~in_loss_S].sum(),
             sentences=len(n_S),
             decoded_sentences=decoded_S.sum(),
             windows=len(n_D),
             token_pairs=(n_S**2).sum(),
             decoder_pairs=pairs.sum(),
             trunk_pairs=_causal_pairs(n_D + 1.0).sum(),
-            lookup_pairs=(rows_S * (place_S + 1)).sum(),
+            context_pairs=(positions_S * (index_S + 1)).sum(),
         )
 
     @classmethod
-    def of_rows(cls, tokens_D: ArrayLike, context_D: ArrayLike = 0) -> Self:
-        """Training a token-level model on windows of so many tokens, the first `context_D` of which are read only."""
+    def of_tokens(cls, tokens_D: ArrayLike, context_D: ArrayLike = 0) -> Self:
+        """Training a token-level model on windows of so many tokens, the first `context_D` of them context-only."""
         n_D = np.asarray(tokens_D, np.float64)
         return cls(
             tokens=n_D.sum(),
@@ -96,22 +98,22 @@ class Workload:
         )
 
     @classmethod
-    def writing_token(cls, context_tokens: float) -> Self:
+    def generated_token(cls, context_tokens: float) -> Self:
         """One more token of a token-level model that has `context_tokens` in its cache."""
         return cls(tokens=1.0, loss_tokens=1.0, token_pairs=context_tokens + 1)
 
     @classmethod
-    def writing_until_full(cls, context_tokens: int) -> tuple[Self, int]:
-        """Of a token-level model that reads the newer half of a full context again: from there until it is full again;
-        and the tokens that this writes."""
+    def generated_tokens_until_full(cls, context_tokens: int) -> tuple[Self, int]:
+        """Of a token-level model that computes the newer half of a full context again: from there until it is full;
+        and the tokens generated until then."""
         again = max(context_tokens // 2, 1)
         seen = np.arange(again + 1, context_tokens + 1)
         pairs = float(_causal_pairs(again) + seen.sum())
         return cls(tokens=context_tokens, token_pairs=pairs), context_tokens - again + 1
 
     @classmethod
-    def writing_sentence(cls, tokens: float, context_sentences: float, decoder_window: int = 0) -> Self:
-        """One more sentence of `tokens` tokens: decoded, read again, passed through the trunk."""
+    def generated_sentence(cls, tokens: float, context_sentences: float, decoder_window: int = 0) -> Self:
+        """One more sentence of `tokens` tokens: decoded, encoded, passed through the trunk."""
         before = context_sentences * (tokens + 1)
         pairs = _causal_pairs(tokens + 1)
         if decoder_window:
@@ -124,39 +126,39 @@ class Workload:
             token_pairs=tokens**2,
             decoder_pairs=pairs,
             trunk_pairs=context_sentences + 1,
-            lookup_pairs=(tokens + 1) * (context_sentences + 1),
+            context_pairs=(tokens + 1) * (context_sentences + 1),
         )
 
     @classmethod
-    def writing_sentences_until_full(
+    def generated_sentences_until_full(
         cls, tokens: float, context_sentences: int, decoder_window: int = 0
     ) -> tuple[Self, int]:
-        """Of a trunk that reads the newer half of a full context again: from there until it is full again; and the
-        sentences that this writes, of `tokens` tokens each."""
+        """Of a trunk that computes the newer half of a full context again: from there until it is full; and the
+        sentences generated until then, of `tokens` tokens each."""
         again = max(context_sentences // 2, 1)
-        known = np.arange(again, context_sentences + 1)  # when each sentence is written
-        rows = len(known) * (tokens + 1)
-        window_pairs = rows * decoder_window  # the window has long been full
+        known = np.arange(again, context_sentences + 1)  # when each sentence is generated
+        positions = len(known) * (tokens + 1)
+        window_pairs = positions * decoder_window  # the window has long been full
         work = cls(
             tokens=len(known) * tokens,
             loss_tokens=len(known) * tokens,
             sentences=len(known),
             decoded_sentences=len(known),
-            windows=again,  # rows of the trunk that are read again, for nothing new
+            windows=again,  # positions of the trunk that are computed again, for nothing new
             token_pairs=len(known) * tokens**2,
             decoder_pairs=window_pairs or len(known) * _causal_pairs(tokens + 1),
             trunk_pairs=_causal_pairs(again + 1) + (known[1:] + 1).sum(),
-            lookup_pairs=(tokens + 1) * (known + 1).sum(),
+            context_pairs=(tokens + 1) * (known + 1).sum(),
         )
         return work, len(known)
 
 
-def _causal_pairs(rows: Any) -> Any:
-    """Of rows that each see themselves and all before them."""
-    return rows * (rows + 1) / 2
+def _causal_pairs(positions: Any) -> Any:
+    """Of positions that each attend to themselves and all before them."""
+    return positions * (positions + 1) / 2
 
 
-def _window_pairs(rows: Any, size: int) -> Any:
-    """Of rows that each see themselves and the `size` - 1 before them."""
-    first = np.minimum(rows, size)
-    return _causal_pairs(first) + (rows - first) * size
+def _window_pairs(positions: Any, size: int) -> Any:
+    """Of positions that each attend to themselves and the `size` - 1 before them."""
+    first = np.minimum(positions, size)
+    return _causal_pairs(first) + (positions - first) * size

@@ -6,22 +6,15 @@ W rows that a cache holds.
 
 import math
 from functools import lru_cache
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from pipeline.config.models import BlockKind
 from pipeline.models.attention_patterns import Pattern
-
-Conditioning = Literal["cross_attention", "prefix", "none"]
-"""How the decoder's blocks are told the latent. `cross_attention`: each row of the sentence, in each block. `prefix`:
-the sentence's first row, before the first block; the others may look at it, and may not. `none`: not at all."""
-
-BlockKind = Literal["paper", "llama"]
-"""`paper`: LayerNorm, GELU, biases, sinusoidal positions added to the embedding. `llama`: RMSNorm before each
-part, a gated feed-forward (SwiGLU), no biases, rotary positions."""
 
 
 class BlockConfig(Protocol):

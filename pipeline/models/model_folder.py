@@ -3,10 +3,11 @@
 import contextlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
@@ -23,24 +24,52 @@ _LAYER_COUNTS = (
     "n_layers",
     "num_decoder_layers",
 )
+Pretrained = TypeVar("Pretrained", bound=PreTrainedModel)
+
+
+def is_folder(path: str) -> bool:
+    """Whether a model is in a folder of this machine, and not on the hub."""
+    return Path(path).is_dir()
+
+
+def check_folder(path: str) -> None:
+    """Raise `ModelError` where there is no such folder: what a job of ours trained is never on the hub."""
+    if not is_folder(path):
+        raise ModelError(
+            f"there is no model at {path}: name the folder that a training job or `sllm export` wrote"
+        )
+
+
+def on_device(build: Callable[[], Pretrained], read_weights: bool) -> Pretrained:
+    """A model with fresh weights, into which others are read; where none are, on the meta device, without values."""
+    with torch.device("cpu" if read_weights else "meta"):
+        return build()
 
 
 def read_config(path: str, trust_remote_code: bool = False) -> PreTrainedConfig:
-    """The configuration in a folder or hub name. Raises `ModelError` where there is none, or a damaged one."""
+    """The configuration in a folder or hub name; the weights in a folder are opened, not read.
+
+    Raises `ModelError` where there is none, or a file of the model is damaged.
+    """
     file = Path(path) / "config.json"
+    if is_folder(path) and not file.exists():
+        raise ModelError(f"there is no model at {path}: the folder has no {file.name}")
+    if file.is_absolute():  # as no hub name is
+        check_folder(path)
     if file.is_file():
         try:
             tree = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ModelError(f"{file} is damaged: {error}; get the model again") from error
         if not isinstance(tree, dict):
-            raise ModelError(f"{file} is damaged: it holds no object; get the model again")
+            raise ModelError(f"{file} is damaged: it has no object; get the model again")
         check_weights(path)
         _check_layers(path)
     try:
         return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     except Exception as error:  # of transformers, which raises any kind for a value that it does not expect
-        raise ModelError(f"no model configuration in {path!r}: {reason(error)}") from error
+        where = "" if is_folder(path) else "it is no folder, and as a name on the hub: "
+        raise ModelError(f"there is no model at {path}: {where}{reason(error)}") from error
 
 
 def load_model(loader: Any, path: str, what: str, **options: Any) -> PreTrainedModel:
@@ -59,17 +88,17 @@ def load_model(loader: Any, path: str, what: str, **options: Any) -> PreTrainedM
         raise ModelError(f"no {what} in {path!r}: {reason(error)}") from error
     layers = getattr(model.config, "num_hidden_layers", None)
     unknown = {name for name in found["unexpected_keys"] if _is_beyond(name, layers)}
-    for names, told in ((found["missing_keys"], "lack"), (unknown, "have more than its config.json says:")):
+    for names, fault in ((found["missing_keys"], "lack"), (unknown, "have more than its config.json says:")):
         if names:
             raise ModelError(
-                f"the {what} in {path!r} is not whole: its weights {told} {_some(names)}; get the model again"
+                f"the {what} in {path!r} is not whole: its weights {fault} {_some(names)}; get the model again"
             )
     return model
 
 
 def check_weights(path: str) -> None:
     """Open each safetensors file of a folder, which reads no weights. Raises `ModelError` for a damaged one."""
-    for file in sorted(Path(path).glob("*.safetensors")) if Path(path).is_dir() else ():
+    for file in sorted(Path(path).glob("*.safetensors")):
         try:
             with safe_open(file, framework="pt"):
                 pass

@@ -13,20 +13,19 @@ Shape suffixes: T tokens, R tokens and end marks, S sentences, H hidden, V vocab
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel, initialization
 
+from pipeline.config.models import VaeArchitecture, VaeTraining
 from pipeline.config.renamed import RENAMED, with_current_names
 from pipeline.errors import ModelError
 from pipeline.models.attention_patterns import Pattern, Sentences, SlidingWindow
 from pipeline.models.blocks import (
     Block,
-    BlockKind,
-    Conditioning,
     LatentHead,
     LatentOutput,
     LatentPrefix,
@@ -39,35 +38,18 @@ from pipeline.models.ragged import RaggedLayout, sum_sequences
 from pipeline.stream.batches import SentenceBatch
 
 
-class SentenceVaeConfig(PreTrainedConfig):
-    """Shape and training options of a `SentenceVae`; `pipeline.config.VaeConfig` says what each does."""
+class SentenceVaeConfig(PreTrainedConfig, VaeTraining, VaeArchitecture):
+    """What a `SentenceVae` is built from, saved with it."""
 
     model_type = "sentence_vae"
 
     vocab_size: int = 8192
     hidden_size: int = 128
-    num_layers: int = 1
-    encoder_layers: int | None = None
-    num_heads: int = 4
-    ffn_multiplier: float = 2.0
-    block: BlockKind = "paper"
-    conditioning: Conditioning = "cross_attention"
-    decoder_window: int = 0
-    initial_latent_scale: float = 1.0
-    output_latent_scale: float = 0.0
-    encoder_embedding: Literal["input", "output"] = "input"
-    norm_first: bool = False
-    kl_weight: float = 0.0
-    free_bits: float = 0.5
-    focal_gamma: float = 0.0
-    token_dropout: float = 0.0
-    latent_dropout: float = 0.0
     initializer_range: float | None = None
-    """Standard deviation of fresh weights; none: hidden_size ** -0.5, without which the way through the latent
-    starts so faint that small models take many times the steps to use it."""
+    """Standard deviation of fresh weights; none: hidden_size ** -0.5. With a smaller one the latent has so little
+    effect at first that small models take many times the steps to use it."""
     bos_token_id: int = 1
     eos_token_id: int = 2
-    tie_word_embeddings: bool = True
     max_sentence_tokens: int = 64
     tokenizer_digest: str = ""
     segmenter: dict[str, Any] | None = None

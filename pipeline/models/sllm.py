@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel, initialization
 
+from pipeline.config.models import SllmArchitecture
 from pipeline.config.renamed import RENAMED, with_current_names
 from pipeline.errors import ModelError
 from pipeline.models.context_attention import INITIAL_SCALE, SentenceLookup
@@ -30,17 +31,14 @@ them at all: nothing; those of another document; or, for the predicted ones, the
 sentence (which a decoder trained apart from the trunk reads, and one trained with it from the start may not)."""
 
 
-class SllmModelConfig(PreTrainedConfig):
-    """Shape of an `Sllm`: its SentenceVAE, its trunk, and how many sentences the trunk sees."""
+class SllmModelConfig(PreTrainedConfig, SllmArchitecture):
+    """What an `Sllm` is built from, saved with it: the configurations of its SentenceVAE and trunk, and its own."""
 
     model_type = "sllm"
     sub_configs = {"vae_config": SentenceVaeConfig, "trunk_config": AutoConfig}  # noqa: RUF012
 
     vae_config: dict[str, Any] | PreTrainedConfig | None = None
     trunk_config: dict[str, Any] | PreTrainedConfig | None = None
-    context_sentences: int = 64
-    freeze_vae: bool = False
-    context_attention_heads: int = 0
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:

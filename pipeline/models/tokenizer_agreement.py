@@ -1,6 +1,6 @@
 """Whether a model and shards have one tokenizer: decided by what it does, since saved files may differ and do the same.
 
-A model of another tokenizer learns from ids that mean other words to it: nothing fails, and nothing it says is true.
+With another tokenizer the same ids are other tokens to the model: nothing fails, and its output is meaningless.
 """
 
 import functools
@@ -16,7 +16,7 @@ from pipeline.tokenization.tokenizer import Tokenizer
 
 log = logging.getLogger("sllm")
 
-PROBES = (
+PROBE_TEXTS = (
     "The quick brown fox doesn't jump; it's 3.14 (or 1,000,000) metres: naïve, co-operate, e.g. Mr. O'Neill's.",
     "Größe, façade, Ærøskøbing, İstanbul ıssız, Привет, мир! Καλημέρα κόσμε. გამარჯობა שלום עולם مرحبا بالعالم ١٢٣",
     "नमस्ते दुनिया สวัสดีชาวโลก 世界,你好。日本語のテキスト、カタカナ。 한국어 문장입니다. Xin chào thế giới",
@@ -27,7 +27,7 @@ PROBES = (
     "e\u0301 \u00e9 \ufb01 \u00a0\u3000\u2028\u200b \x00\x1c",
     "",
 )
-"""Several scripts, code, white space, digits, marks, and forms that normalisers change."""
+"""Several scripts, code, white space, digits, punctuation, and forms that normalisers change."""
 _TOKENS_PROBED = 20_000
 _TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "merges.txt"),
@@ -35,10 +35,11 @@ _TOKENIZER_FILES = (
 )
 
 
-def check_tokenizer(model_path: str, model_config: PreTrainedConfig, shards: Shards) -> None:
+def check_model_tokenizer(model_path: str, model_config: PreTrainedConfig, shards: Shards) -> None:
     """Raise `ModelError` unless the model's tokenizer is that of the shards.
 
-    A model of ours carries its tokenizer's digest and ids of BOS and EOS: where these are the shards', that will do.
+    The configuration of our models has the tokenizer's digest and the ids of BOS and EOS: where these are the shards',
+    nothing else is compared.
     Otherwise the tokenizer beside the model is compared; where there is none, a line says that nothing was compared.
     """
     used = shards.tokenizer()
@@ -70,11 +71,11 @@ def check_tokenizer(model_path: str, model_config: PreTrainedConfig, shards: Sha
 def check_own_tokenizer(model_path: str, model_config: PreTrainedConfig, tokenizer: Tokenizer) -> None:
     """Raise `ModelError` where the tokenizer in a model's folder is not the one that the model was trained with."""
     digest = getattr(model_config, "tokenizer_digest", None) or tokenizer.digest
-    marks = [model_config.bos_token_id, model_config.eos_token_id]
-    if digest != tokenizer.digest or marks != [tokenizer.bos_id, tokenizer.eos_id]:
+    bos_eos = [model_config.bos_token_id, model_config.eos_token_id]
+    if digest != tokenizer.digest or bos_eos != [tokenizer.bos_id, tokenizer.eos_id]:
         raise ModelError(
             f"the tokenizer in {model_path} is not the one that the model was trained with (another vocabulary, other "
-            "rules, or another BOS or EOS): put back the one that stands beside the model's shards, in tokenizer/"
+            "rules, or another BOS or EOS): put back the one of the model's shards, in their folder tokenizer/"
         )
 
 
@@ -115,9 +116,9 @@ def difference(own: Tokenizer, used: Tokenizer) -> str | None:
     if here != there:
         changed = [token for token in here.keys() | there.keys() if here.get(token) != there.get(token)]
         token = min(changed)
-        told = f"{token!r} has id {here.get(token, 'none')}, there {there.get(token, 'none')}"
+        example = f"{token!r} has id {here.get(token, 'none')}, there {there.get(token, 'none')}"
         sizes = f"{len(here):,} tokens, there {len(there):,}; " if len(here) != len(there) else ""
-        return f"{sizes}{len(changed):,} tokens have other ids: {told}"
+        return f"{sizes}{len(changed):,} tokens have other ids: {example}"
     probes = _probes(used)
     for text, mine, theirs in zip(probes, own.encode(probes), used.encode(probes), strict=True):
         if mine.ids.tolist() != theirs.ids.tolist():
@@ -132,11 +133,11 @@ def difference(own: Tokenizer, used: Tokenizer) -> str | None:
 
 
 def _probes(tokenizer: Tokenizer) -> list[str]:
-    """`PROBES`, the special tokens, and texts of this tokenizer's own tokens: alone, and in random rows."""
+    """`PROBE_TEXTS`, the special tokens, and texts of this tokenizer's own tokens: alone, and in random sequences."""
     ids = np.array(sorted(tokenizer.vocabulary.values()))
-    rows = np.random.default_rng(0).choice(ids, (_TOKENS_PROBED // 8, 8)).tolist()
+    sequences = np.random.default_rng(0).choice(ids, (_TOKENS_PROBED // 8, 8)).tolist()
     alone = [[i] for i in ids[:: len(ids) // _TOKENS_PROBED + 1].tolist()]
-    texts = [*PROBES, "".join(tokenizer.added_tokens), *map(tokenizer.decode, [*alone, *rows])]
+    texts = [*PROBE_TEXTS, "".join(tokenizer.added_tokens), *map(tokenizer.decode, [*alone, *sequences])]
     return [text.encode(errors="replace").decode() for text in texts]
 
 

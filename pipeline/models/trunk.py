@@ -10,7 +10,6 @@ import difflib
 import inspect
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -131,6 +130,10 @@ def check_runs(model: PreTrainedModel, what: str) -> None:
         inputs["inputs_embeds"] = torch.zeros((1, 3, model.config.hidden_size), device="meta")
     else:
         inputs["input_ids"] = torch.zeros((1, 3), dtype=torch.long, device="meta")
+    if (
+        "position_ids" in inspect.signature(model.forward).parameters
+    ):  # else OPT counts them in a mask of [1, 3]
+        inputs["position_ids"] = torch.arange(3, device="meta")[None]
     try:
         model(**inputs)
     except Exception as error:  # of transformers and torch, for values that do not go together
@@ -146,14 +149,6 @@ def check_vocabulary(path: str, found: PreTrainedConfig, vocab_size: int) -> Non
             f"the model in {path} has a vocabulary of {found.vocab_size}, the shards' tokenizer {vocab_size}: "
             "prepare the shards with the model's own tokenizer (tokenizer.path)"
         )
-
-
-def shape_config(config: TrunkConfig, *, max_positions: int, **token_ids: int) -> PreTrainedConfig:
-    """The configuration of the trunk, from the nearest place: the folder `config.path`, `config.config`, the hub."""
-    described = config.path is None or config.config != TrunkConfig().config
-    if described and not (config.path and Path(config.path).is_dir()):
-        return new_config(config, max_positions=max_positions, **token_ids)
-    return pretrained_config(str(config.path), config)
 
 
 def empty_trunk(config: PreTrainedConfig) -> PreTrainedModel:

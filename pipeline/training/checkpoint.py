@@ -1,9 +1,9 @@
 """Checkpoints that any number of workers can go on from, whatever engine wrote them.
 
-A rank writes the run of elements that it owns of each parameter, as one safetensors file: the fp32 weight, AdamW's
+A rank writes its own run of elements of each parameter, as one safetensors file: the fp32 weight, AdamW's
 two moments, and the average of the weights where one is kept. A reader takes the elements that it needs from
-whichever files hold them. So world size, ZeRO stage, offload and engine may change between writing and reading,
-without a conversion in between; and elements that no file holds are an error, never a fresh start.
+whichever files have them. So world size, ZeRO stage, offload and engine may change between writing and reading,
+without a conversion in between; and elements that no file has are an error, never a fresh start.
 
 Frozen weights are not in it: they come from the models that the job reads.
 """
@@ -40,7 +40,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 @dataclass(frozen=True)
 class Part:
-    """A run of elements of one parameter that this rank holds, with what the optimizer keeps for them."""
+    """A run of elements of one parameter that this rank keeps, with the optimizer's state of them."""
 
     name: str
     shape: tuple[int, ...]
@@ -50,7 +50,7 @@ class Part:
     tensors: Mapping[str, Tensor]
     """Flat fp32 views of the same length: `weight` and `MOMENTS`. Writing to them changes the training state."""
     is_copy: bool = False
-    """Whether rank 0 holds the same elements, and writes them."""
+    """Whether rank 0 has the same elements, and writes them."""
 
     def read(self, kind: str) -> Tensor:
         """`weight` or one of `MOMENTS`."""
@@ -87,7 +87,7 @@ def write_state(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any],
 
 
 STEP_NAME = re.compile(r"step-\d{9,}")
-"""Of a checkpoint that one process wrote; what is named otherwise is a person's."""
+"""Of a checkpoint that one process wrote; what is named otherwise is not ours."""
 
 
 class Checkpoint:
@@ -140,8 +140,8 @@ class Checkpoint:
 def newest(folder: Path) -> Path | None:
     """The checkpoint of most steps in a folder of them, whichever launcher wrote it; none where there is none.
 
-    A damaged one is passed over, with a warning. Raises `TrainingError` where all are damaged: nothing starts anew
-    unless it is told to.
+    A damaged one is passed over, with a warning. Raises `TrainingError` where all are damaged: training starts
+    anew only with --force.
     """
     found: list[tuple[int, Path]] = []
     damaged: list[TrainingError] = []
@@ -163,7 +163,7 @@ def newest(folder: Path) -> Path | None:
 
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Make what goes wrong while a checkpoint or model is written a `TrainingError` that names place and free space."""
+    """Turn errors while a checkpoint or model is written into a `TrainingError` that names folder and free space."""
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:

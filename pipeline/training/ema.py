@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights, each rank keeping it for the elements that it holds."""
+"""An exponential moving average of the weights, each rank keeps it for its own elements."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +11,10 @@ from pipeline.training.engine import Engine
 
 
 class WeightAverage:
-    """The average that is evaluated and kept as the model; training itself never sees it.
+    """The average that is evaluated and kept as the model; training itself does not use it.
 
     The decay after the t-th update is min(decay, (1 + t) / (10 + t)), so that a short run does not end near its
-    random start. Memory: 4 bytes an element held, on the device where the fp32 weight is.
+    random start. Memory: 4 bytes per element of this rank, on the device of the fp32 weight.
     """
 
     def __init__(self, engine: Engine, decay: float) -> None:
@@ -25,7 +25,7 @@ class WeightAverage:
         }
 
     def update(self, step: int) -> None:
-        """Take in the weights after `step` steps."""
+        """Add the weights after `step` steps."""
         decay = min(self.decay, (1 + step) / (10 + step))
         weights = [part.read(WEIGHT) for part in self.parts]
         with torch.no_grad():

@@ -1,17 +1,16 @@
-"""What turns a loss into a step: the plain engine of one process, and what any engine promises."""
+"""An engine computes losses and updates weights: its protocol, and the plain engine of one process."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.config import TrainConfig
+from pipeline.config.models import Precision
 from pipeline.stream.batches import Batch
-from pipeline.training.checkpoint import BUFFER, MOMENTS, WEIGHT, Checkpoint, Part
-
-Precision = Literal["fp32", "bf16", "fp16"]
+from pipeline.training.checkpoint import AVERAGE, BUFFER, MOMENTS, WEIGHT, Checkpoint, Part
 
 
 class Engine(Protocol):
@@ -27,7 +26,7 @@ class Engine(Protocol):
         """The module's sums over a batch."""
 
     def backward(self, objective: Tensor) -> None:
-        """Add the gradient of one micro-batch's objective; a step takes the sum over ranks and rounds."""
+        """Add the gradient of one micro-batch's objective; a step takes the sum over ranks and calls."""
 
     def step(self, learning_rate: float) -> float | Tensor:
         """Clip, update, forget gradients -> gradient norm before clipping."""
@@ -39,10 +38,10 @@ class Engine(Protocol):
         """Sum of a small vector over all ranks."""
 
     def parts(self) -> list[Part]:
-        """What this rank holds of the trained weights and the optimizer's state, to be read or written."""
+        """This rank's part of the trained weights and of the optimizer's state, to be read or written."""
 
     def weights_written(self) -> None:
-        """Take up weights that were written into `parts`. All ranks call it."""
+        """From now on compute with the weights that were written into `parts`. All ranks call it."""
 
     def counters(self) -> dict[str, float]:
         """The optimizer's steps, and the state of the loss scale."""
@@ -57,8 +56,8 @@ class Engine(Protocol):
         """Copies of all weights in fp32 on the CPU, tied ones once; complete on rank 0. All ranks call it."""
 
 
-def load(engine: Engine, checkpoint: Checkpoint) -> None:
-    """Take all that a checkpoint holds, whatever engine and however many ranks wrote it."""
+def load_checkpoint(engine: Engine, checkpoint: Checkpoint) -> None:
+    """Take the whole state in a checkpoint, whatever engine and however many ranks wrote it."""
     with torch.no_grad():
         for part in engine.parts():
             for kind in (WEIGHT, *MOMENTS):
@@ -68,6 +67,24 @@ def load(engine: Engine, checkpoint: Checkpoint) -> None:
             buffer.copy_(checkpoint.read(BUFFER, name, 0, buffer.numel()).view_as(buffer))
     engine.set_counters(checkpoint.state["engine"])
     engine.weights_written()
+
+
+def weights_in(checkpoint: Checkpoint, module: nn.Module) -> dict[str, Tensor]:
+    """All weights of a module in fp32: from the checkpoint (their average, where kept), frozen ones from the module.
+
+    Raises `TrainingError` where the checkpoint lacks one.
+    """
+    kind = AVERAGE if checkpoint.has_average else WEIGHT
+    weights: dict[str, Tensor] = {}
+    for name, parameter in module.named_parameters():
+        weights[name] = (
+            checkpoint.read(kind, name, 0, parameter.numel()).view(parameter.shape)
+            if parameter.requires_grad
+            else parameter.detach()
+        )
+    for name, buffer in persistent_buffers(module).items():
+        weights[name] = checkpoint.read(BUFFER, name, 0, buffer.numel()).view(buffer.shape)
+    return weights
 
 
 def parameter_groups(module: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:

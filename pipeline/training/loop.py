@@ -24,19 +24,19 @@ from pipeline.stream.order import Stream, StreamState, deal
 from pipeline.stream.prefetch import prefetch
 from pipeline.training.checkpoint import MODEL_FOLDER, Checkpoint, snapshot, write_state
 from pipeline.training.ema import WeightAverage
-from pipeline.training.engine import Engine, load
-from pipeline.training.loss_monitor import LossWatch, RunningLoss
+from pipeline.training.engine import Engine, load_checkpoint
+from pipeline.training.loss_monitor import LossMonitor, RunningLoss
 from pipeline.training.task import Task
 
 
 class Runtime(Protocol):
-    """What carries a training run: where checkpoints go, who hears of progress."""
+    """What a launcher gives a training run: storage for checkpoints, and a receiver of metrics and warnings."""
 
     def report(self, metrics: dict[str, float]) -> None:
         """Metrics of a step (rank 0 only): `step`, `train/...`, `dev/...`."""
 
     def warn(self, message: str) -> None:
-        """Tell the person who started the job something that does not end it. From any thread."""
+        """Show a message that does not end the job. From any thread."""
 
     def save(self, step: int, write: Callable[[Path], None], background: bool) -> None:
         """Make a checkpoint: every rank's `write` fills a folder; it appears whole or not at all.
@@ -45,7 +45,7 @@ class Runtime(Protocol):
         """
 
     def wait(self) -> None:
-        """Until the last checkpoint stands. Raises what went wrong with it."""
+        """Until the last checkpoint is written. Raises what went wrong with it."""
 
     def latest(self) -> AbstractContextManager[Path | None]:
         """The newest checkpoint's folder, or none."""
@@ -53,22 +53,22 @@ class Runtime(Protocol):
 
 @dataclass(frozen=True)
 class Progress:
-    """What a checkpoint holds besides the engine's state."""
+    """What is in a checkpoint besides the engine's state."""
 
     step: int = 0
     """Steps done."""
     tokens: int = 0
     """Document tokens seen."""
     stream: dict[str, Any] = field(default_factory=StreamState().as_dict)
-    """The stream's state: of what was trained on, not of what was read ahead."""
+    """The stream's state: of what was trained on, without what was prefetched."""
 
 
 @dataclass(frozen=True)
-class Step:
-    """The global batch of a step, and what this rank does of it."""
+class GlobalBatch:
+    """The micro-batches of one step: how many tokens they have in all, and those of this rank."""
 
     tokens: int
-    """Document tokens of the global batch."""
+    """Document tokens on all ranks."""
     share: list[tuple[Batch, int, bool]]
     """Micro-batches of this rank, their document tokens, and whether they count."""
     state: StreamState
@@ -92,12 +92,12 @@ def train(task: Task, config: TrainConfig, engine: Engine, runtime: Runtime) -> 
     """
     average = WeightAverage(engine, config.ema_decay) if config.ema_decay is not None else None
     progress, running = _resume(engine, average, runtime)
-    watch = LossWatch(config, engine, runtime.warn if engine.rank == 0 else lambda message: None, running)
+    monitor = LossMonitor(config, engine, runtime.warn if engine.rank == 0 else lambda message: None, running)
     todo = config.steps - progress.step
     ahead = islice(_load(task, config, engine, StreamState.from_dict(progress.stream)), todo)
     try:
         with closing(prefetch(ahead, task.stream.prefetch_steps, task.stream.stall_seconds)) as steps:
-            return _train(task, config, engine, runtime, average, watch, progress, steps)
+            return _train(task, config, engine, runtime, average, monitor, progress, steps)
     finally:
         runtime.wait()
 
@@ -108,9 +108,9 @@ def _train(
     engine: Engine,
     runtime: Runtime,
     average: WeightAverage | None,
-    watch: LossWatch,
+    monitor: LossMonitor,
     progress: Progress,
-    steps: Iterator[Step],
+    steps: Iterator[GlobalBatch],
 ) -> dict[str, float]:
     meter = _Meter(engine)
     metrics: dict[str, float] = {}
@@ -118,7 +118,7 @@ def _train(
         rate = learning_rate(step, config)
         nll, norm = _step(engine, loaded, config, step, rate, meter)
         done = step + 1
-        watch.add(done, nll, loaded.tokens, norm)
+        monitor.add(done, nll, loaded.tokens, norm)
         if average is not None:
             average.update(done)
         progress = Progress(done, progress.tokens + loaded.tokens, loaded.state.as_dict())
@@ -126,9 +126,9 @@ def _train(
         evaluates = task.dev is not None and (done % config.eval_every == 0 or last)
         saves = done % config.checkpoint_every == 0 or last
         logs = done % config.log_every == 0 or evaluates or last
-        seen = watch.look() if logs or saves else {}  # nothing that went wrong gets into a checkpoint
+        checked = monitor.check() if logs or saves else {}  # nothing that went wrong gets into a checkpoint
         if logs:
-            metrics = {"step": done, **meter.read("train/"), "train/learning_rate": rate, **seen}
+            metrics = {"step": done, **meter.read("train/"), "train/learning_rate": rate, **checked}
             metrics["train/tokens"] = progress.tokens
             if evaluates:
                 with average.in_place() if average is not None else nullcontext():
@@ -137,7 +137,7 @@ def _train(
                 runtime.report(metrics)
             meter.start()
         if saves:
-            write = _checkpoint(task, engine, average, progress, watch.running, last)
+            write = _checkpoint(task, engine, average, progress, monitor.running, last)
             runtime.save(done, write, config.checkpoint_async and not last)
             meter.start()
     return metrics
@@ -156,17 +156,17 @@ def evaluate_stream(task: Task, config: TrainConfig, engine: Engine) -> dict[str
     return {name: value for name, value in meter.read("dev/").items() if "per_second" not in name}
 
 
-def _load(task: Task, config: TrainConfig, engine: Engine, state: StreamState) -> Iterator[Step]:
+def _load(task: Task, config: TrainConfig, engine: Engine, state: StreamState) -> Iterator[GlobalBatch]:
     stream = Stream(task.train, config.micro_batch_tokens, config.seed, task.stream)
     for plan, after in stream.steps(state, config.micro_batches_per_step):
         share = deal(plan, engine.rank, engine.world_size)
         batches = [(micro_batch.batch(), micro_batch.tokens, counts) for micro_batch, counts in share]
-        yield Step(sum(micro_batch.tokens for micro_batch in plan), batches, after)
+        yield GlobalBatch(sum(micro_batch.tokens for micro_batch in plan), batches, after)
 
 
 def _step(
     engine: Engine,
-    loaded: Step,
+    loaded: GlobalBatch,
     config: TrainConfig,
     step: int,
     rate: float,
@@ -176,9 +176,9 @@ def _step(
     scale = 1.0 / loaded.tokens
     nll = torch.zeros((), device=engine.device)
     for round_, (batch, tokens, counts) in enumerate(loaded.share):
-        place = round_ * engine.world_size + engine.rank
+        index = round_ * engine.world_size + engine.rank
         torch.manual_seed(
-            ((config.seed * config.steps + step) * config.micro_batches_per_step + place) % 2**63
+            ((config.seed * config.steps + step) * config.micro_batches_per_step + index) % 2**63
         )
         sums = engine.forward(batch.to(engine.device))
         engine.backward(sums["objective"] * (scale if counts else 0.0))
@@ -197,7 +197,7 @@ def _resume(engine: Engine, average: WeightAverage | None, runtime: Runtime) -> 
             progress = Progress(**{name: checkpoint.state[name] for name in fields})
             running = RunningLoss(**checkpoint.state["running_loss"])
             StreamState.from_dict(progress.stream)
-            load(engine, checkpoint)
+            load_checkpoint(engine, checkpoint)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise TrainingError(
                 f"the checkpoint in {folder} is damaged ({type(error).__name__}: {error}): remove that folder to go on "
@@ -256,7 +256,7 @@ class _Meter:
         self.waited = 0.0
         self.since = time.perf_counter()
 
-    def waiting_for(self, steps: Iterator[Step]) -> Iterator[Step]:
+    def waiting_for(self, steps: Iterator[GlobalBatch]) -> Iterator[GlobalBatch]:
         """The same steps; the time that the loop waits for them is counted."""
         while True:
             start = time.perf_counter()

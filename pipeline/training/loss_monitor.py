@@ -1,7 +1,7 @@
-"""What can go wrong with the loss, noticed and named: a loss or gradient that is no finite number, a spike.
+"""Checks of the loss: a loss or gradient that is no finite number, a spike.
 
-Losses and gradient norms stay on the device until metrics are logged or a checkpoint is due, so watching costs no
-host synchronisation a step; still the very step is named at which it went wrong.
+Losses and gradient norms stay on the device until metrics are logged or a checkpoint is due, so it costs no host
+synchronisation per step; the error still names the step.
 """
 
 import math
@@ -18,14 +18,14 @@ from pipeline.training.engine import Engine
 MEAN_STEPS, DEVIATION_STEPS = 10, 50
 """Horizons of the running mean of the loss, and of the deviation from it: the mean must keep up with a falling loss."""
 QUIET_STEPS = 20
-"""Steps seen before a spike can be told from the fall at the start."""
+"""Steps before spikes are looked for: at the start the loss falls too fast."""
 
 Warn = Callable[[str], None]
 
 
 @dataclass
 class RunningLoss:
-    """Exponentially weighted mean of the loss of a step, and variance around it; goes into checkpoints."""
+    """Exponentially weighted mean of the loss per step, and variance around it; saved in checkpoints."""
 
     steps: int = 0
     mean: float = 0.0
@@ -38,7 +38,7 @@ class RunningLoss:
         return (loss - self.mean) / max(math.sqrt(self.variance), 1e-3 * abs(self.mean), 1e-12)
 
     def add(self, loss: float) -> None:
-        """Take in the loss of a step."""
+        """Add the loss of a step."""
         self.steps += 1
         change = loss - self.mean
         self.mean += max(1 / self.steps, 1 / MEAN_STEPS) * change
@@ -46,8 +46,8 @@ class RunningLoss:
             self.variance += max(1 / (self.steps - 1), 1 / DEVIATION_STEPS) * (change**2 - self.variance)
 
 
-class LossWatch:
-    """Looks at each step's loss and gradient norm when asked to."""
+class LossMonitor:
+    """Collects each step's loss and gradient norm, and checks them together."""
 
     def __init__(self, config: TrainConfig, engine: Engine, warn: Warn, running: RunningLoss) -> None:
         self.config, self.engine, self.warn, self.running = config, engine, warn, running
@@ -57,8 +57,8 @@ class LossWatch:
         """This rank's share of the loss (nats) of a step, the document tokens of all ranks, the gradient norm."""
         self._steps.append((step, nll, tokens, norm))
 
-    def look(self) -> dict[str, float]:
-        """Metrics of the steps since the last look. All ranks call it.
+    def check(self) -> dict[str, float]:
+        """Metrics of the steps since the last check. All ranks call it.
 
         Raises `TrainingError` naming the first step whose loss or gradient is no finite number. Where the loss is
         scaled (fp16), such a gradient is part of finding the scale: the step was skipped, and is counted.

@@ -13,6 +13,9 @@ from transformers import PreTrainedModel
 from pipeline.config import Config, StreamConfig, TrainConfig
 from pipeline.errors import ConfigError, ModelError, ShardError
 from pipeline.models.build import build_lm, build_sllm, build_vae
+from pipeline.models.sentence_vae import SentenceVae
+from pipeline.models.sllm import Sllm
+from pipeline.models.token_lm import TokenLm
 from pipeline.models.tokenizer_agreement import check_mixed
 from pipeline.models.trunk import merge_adapters
 from pipeline.shards.format import SplitName
@@ -58,16 +61,17 @@ def train_config(job: TrainingJob, config: Config) -> TrainConfig:
 def build_task(job: TrainingJob, config: Config, read_weights: bool = True) -> Task:
     """The task of a training job; the same weights on every rank. Raises `ConfigError`, `ShardError`, `ModelError`.
 
-    Without `read_weights` its model has a shape alone: everything is checked that can be seen before work.
+    Without `read_weights` its model is on the meta device: what does not fit is found, and nothing can be trained.
     """
     shards = _open(job, config)[0]
     torch.manual_seed(train_config(job, config).seed)
-    builders: dict[TrainingJob, Callable[[Config, Shards, bool], tuple[nn.Module, PreTrainedModel]]] = {
+    builders: dict[TrainingJob, Callable[[Config, Shards, bool], TokenLm | SentenceVae | Sllm]] = {
         "train-lm": build_lm,
         "train-vae": build_vae,
         "train-sllm": build_sllm,
     }
-    module, model = builders[job](config, shards, read_weights)
+    module = builders[job](config, shards, read_weights)
+    model = module.model if isinstance(module, TokenLm) else module
     if train_config(job, config).activation_checkpointing:
         recompute_activations(model)
     return Task(
@@ -123,13 +127,13 @@ def recompute_activations(model: PreTrainedModel) -> None:
 
 def _windows(job: TrainingJob, config: Config, documents: Documents, tokenizer: Tokenizer) -> WindowSource:
     if job == "train-lm":
-        size, scored = config.lm.context_tokens, config.lm.loss_tokens
-        overlap = 0 if scored is None else max(size - 1 - scored, 0)
+        size, in_loss = config.lm.context_tokens, config.lm.loss_tokens
+        overlap = 0 if in_loss is None else max(size - 1 - in_loss, 0)
         return TokenWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id, overlap)
     size = config.sllm.context_sentences
-    scored = config.sllm.loss_sentences
-    if job == "train-vae" or scored is None:
+    in_loss = config.sllm.loss_sentences
+    if job == "train-vae" or in_loss is None:
         return SentenceWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id)
-    # Of the context the decoder writes what its first layer sees; evaluation is exact.
-    overlap, rows = max(size - scored, 0), max(config.vae.decoder_window - 1, 0)
-    return SentenceWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id, overlap, rows)
+    # Of the context the decoder takes what its first layer attends to; evaluation is exact.
+    overlap, positions = max(size - in_loss, 0), max(config.vae.decoder_window - 1, 0)
+    return SentenceWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id, overlap, positions)

@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 import segmenters
 from pipeline.config import TrunkConfig
-from pipeline.models.build import sllm_part
+from pipeline.models.saved import saved_model
 from pipeline.models.sentence_vae import SentenceVae, SentenceVaeConfig
 from pipeline.models.token_lm import load_causal_lm
 from pipeline.models.trunk import pretrained_config
@@ -114,7 +114,7 @@ def test_a_model_folder_is_read_or_refused(fuzz):
             pretrained_config(str(folder), TrunkConfig())
             load_causal_lm(str(folder))
         else:
-            sllm_part(str(folder), SentenceVae, "vae")
+            saved_model(str(folder), SentenceVae, "vae")
 
     fuzz("model", make, check)
 

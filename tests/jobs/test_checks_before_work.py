@@ -10,9 +10,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from infra.mlflow_store import client_of
-from jobs import compare, evaluate, generate, plan, prepare, train_lm, train_sllm, train_vae
+from jobs import compare, evaluate, generate, prepare, train_lm, train_sllm, train_vae
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, ModelError, ShardError, SllmError
+from pipeline.evaluation.cost import costs, machine
 from pipeline.tokenization.tokenizer import Tokenizer
 
 TRAIN = "{steps: 2, micro_batch_tokens: 256, micro_batches_per_step: 1}"
@@ -102,7 +103,7 @@ def test_plan_and_a_trunk_alone_are_refused_too(root, hub_model):
     for call in (
         lambda: train_lm.run(tree),
         lambda: train_vae.run(tree),
-        lambda: plan.plan(tree, plan.machine(1, "cpu", None, 0.5), 10),
+        lambda: costs(tree, machine(1, "cpu", None, 0.5), 10),
     ):
         with pytest.raises(ModelError, match=OTHER):
             call()
@@ -136,13 +137,13 @@ def test_the_models_own_tokenizer_is_taken_and_none_is_said(root, hub_model, cap
         ("train-lm", "trunk.config.initializer_range=.nan", ""),
         ("train-lm", "trunk.config.max_position_embeddings=8", "8 positions, lm.context_tokens is 64"),
         ("train-lm", "trunk.attention=none_such", "none_such"),
-        ("train-lm", "trunk.path=/no/where", "no model configuration"),
-        ("train-lm", "models.lm=/no/where", "nothing at"),
+        ("train-lm", "trunk.path=/no/where", "no model at /no/where"),
+        ("train-lm", "models.lm=/no/where", "no model at /no/where"),
         ("train-vae", "vae.num_heads=5", r"multiple of vae\.num_heads"),
         ("train-vae", "vae={block: llama, num_heads: 32}", "even size"),
         ("train-vae", "vae.ffn_multiplier=0.001", "is no width"),
         ("train-vae", "trunk.config.num_attention_heads=3", "attention heads"),
-        ("train-sllm", "models.vae=/no/where", "nothing at"),
+        ("train-sllm", "models.vae=/no/where", "no model at /no/where"),
         ("train-sllm", "sllm.context_attention_heads=5", "must divide"),
         ("train-sllm", "sllm.context_sentences=500", "too few for"),
         ("train-sllm", "sllm={context_sentences: 8, train_trunk: ends}", "are all 2 layers"),

@@ -9,7 +9,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
 from jobs import evaluate, prepare, train_lm, train_sllm
-from jobs.evaluate import read_report
+from jobs.reports.evaluation import REPORT_FILE, read_report
 from pipeline.config import load_config
 from pipeline.errors import ModelError
 from pipeline.shards.reading import open_shards
@@ -47,12 +47,12 @@ def made(tmp_path_factory, empty_store):
     return root, config
 
 
-def test_an_sllm_on_shards_of_another_segmenter_is_scored_and_said(made, capfd):
+def test_an_sllm_on_shards_of_another_segmenter_is_evaluated_and_said(made, capfd):
     root, config = made
     tokenizer = f"tokenizer.path={root}/shards/tokenizer"
     prepare.run(config("blind", "segmenter.name=fixed_v1", "segmenter.options={num_tokens: 4}", tokenizer))
     evaluate.run(config("blind-report", f"shards={root}/blind", f"models.sllm={root}/sllm"))
-    assert "sllm was trained on sentences of punctuation_v1, and scored on those of fixed_v1" in " ".join(
+    assert "sllm was trained on sentences of punctuation_v1, and evaluated on those of fixed_v1" in " ".join(
         capfd.readouterr().out.split()
     )
     report = read_report(f"{root}/blind-report")
@@ -62,7 +62,7 @@ def test_an_sllm_on_shards_of_another_segmenter_is_scored_and_said(made, capfd):
     assert "segmenter" not in read_report(f"{root}/own-report")["sllm"]
 
 
-def test_longer_sentences_than_the_models_are_refused_before_anything_is_scored(made, capfd):
+def test_longer_sentences_than_the_models_are_refused_before_anything_is_evaluated(made, capfd):
     root, config = made
     tokenizer = f"tokenizer.path={root}/shards/tokenizer"
     long = (
@@ -75,7 +75,7 @@ def test_longer_sentences_than_the_models_are_refused_before_anything_is_scored(
     with pytest.raises(ModelError, match=r"a sentence of \d+ tokens .* after 30: .*max_sentence_tokens=30"):
         evaluate.run(config("long-report", f"shards={root}/long", f"models.sllm={root}/sllm"))
     assert "evaluate: sllm" not in capfd.readouterr().err
-    # Shards whose sentences might have been longer, and are not, can be scored.
+    # Shards whose sentences might have been longer, and are not, can be evaluated.
     short = ("segmenter.name=fixed_v1", "segmenter.options={num_tokens: 4}", "prepare.max_sentence_tokens=50")
     prepare.run(config("short", *short, tokenizer))
     evaluate.run(config("short-report", f"shards={root}/short", f"models.sllm={root}/sllm"))
@@ -109,7 +109,7 @@ def test_shards_of_a_tokenizer_that_loses_text_are_said_with_a_count(made, capfd
     evaluate.run(config("lossy-report", f"shards={root}/lossy", f"models.lm={root}/lossy-lm"))
     printed = " ".join(capfd.readouterr().out.split())
     assert "(*) Bits per byte mean nothing here" in printed and "bits per byte (*)" in printed
-    report = json.loads(Path(root, "lossy-report", evaluate.REPORT_FILE).read_text())
+    report = json.loads(Path(root, "lossy-report", REPORT_FILE).read_text())
     assert report["lm"]["lossy_documents"] == totals["dev"].lossy_documents
     assert math.isfinite(report["lm"]["perplexity_per_token"])
 

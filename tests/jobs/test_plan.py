@@ -28,7 +28,7 @@ def test_the_papers_largest_on_eight_gpus():
     assert sllm["training_days"] == pytest.approx(
         1_600_000 * 1024 * sllm["training_flops_per_token"] / (8 * 989e12 * 0.4) / 86_400
     )
-    assert sllm["writing_flops_per_token"] < lm["writing_flops_per_token"]
+    assert sllm["generation_flops_per_token"] < lm["generation_flops_per_token"]
     assert sllm["context_bytes_per_token"] < lm["context_bytes_per_token"] / 10
 
 

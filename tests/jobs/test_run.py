@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobs import run as whole_path
-from jobs.evaluate import read_report
+from jobs.reports.evaluation import read_report
 from jobs.verbs import STEPS, steps_of
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, ModelError

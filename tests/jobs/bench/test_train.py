@@ -12,7 +12,7 @@ from jobs.bench.train import RandomDocuments
 from jobs.cli import app
 from pipeline.config import load_config
 from pipeline.evaluation.flops import flops_of
-from pipeline.models.shapes import shapes
+from pipeline.models.build import build_sllm, untrained
 from pipeline.stream.batches import SentenceBatch
 from pipeline.stream.window_batches import SentenceWindows
 
@@ -40,7 +40,7 @@ def test_every_model_beside_the_peak_and_the_reference():
 
 def test_the_reference_pays_for_padding():
     """One word costs it as much as a full passage."""
-    model = shapes(load_config(None, TINY), device="cpu").sllm
+    model = build_sllm(untrained(load_config(None, TINY)), None)
     step = ReferenceStep(model)
     flops = []
     for lengths in ([1], [TOKENS] * SENTENCES):

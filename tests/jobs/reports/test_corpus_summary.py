@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from jobs import prepare as prepare_job
 from jobs import run as whole_path
 from jobs.cli import app
-from jobs.evaluate import REPORT_FILE
 from jobs.reports import corpus_summary
+from jobs.reports.evaluation import REPORT_FILE
 from pipeline.config import load_config
 from pipeline.lineage import Artifact
 from pipeline.shards.manifest import Identity, Manifest
@@ -193,4 +193,4 @@ def test_the_table_of_a_whole_run_has_the_counts_and_marks_figures_that_mean_not
     assert "broken JSON, the first of 2: a.jsonl, line 21 (" in told
     assert f"all of them: {tmp_path}/out/rejected.jsonl" in told
     assert "(*) Bits per byte mean nothing here: of 3 documents" in told
-    assert "sllm was trained on sentences of fixed_v1, and scored on those of punctuation_v1." in told
+    assert "sllm was trained on sentences of fixed_v1, and evaluated on those of punctuation_v1." in told

@@ -11,12 +11,12 @@ from transformers import AutoModelForCausalLM, DynamicCache
 from pipeline.evaluation.flops import (
     context_bytes_per_token,
     flops_of,
-    long_writing_flops,
+    generation_flops,
+    long_generation_flops,
+    model_parts,
     num_parameters,
-    parts_of,
     training_flops,
     training_flops_of,
-    writing_flops,
 )
 from pipeline.evaluation.workload import Workload
 from pipeline.models.token_lm import TokenLm
@@ -55,7 +55,7 @@ def sentence_work():
         token_pairs=TOKENS**2 * count,
         decoder_pairs=(TOKENS + 1) ** 2 * count,
         trunk_pairs=(SENTENCES + 1) ** 2 * WINDOWS,
-        lookup_pairs=(TOKENS + 1) * (SENTENCES + 1) * count,
+        context_pairs=(TOKENS + 1) * (SENTENCES + 1) * count,
     )
 
 
@@ -64,7 +64,7 @@ def test_flops_of_training_an_sllm(sllm, trunk):
     model = sllm(trunk, kl_weight=1e-3).float().train()
     model.trunk.config._attn_implementation = "sdpa"
     counted = training_flops_of(model, sentence_batch())
-    assert training_flops(parts_of(model), sentence_work()) == pytest.approx(counted, rel=0.02)
+    assert training_flops(model_parts(model), sentence_work()) == pytest.approx(counted, rel=0.02)
 
 
 def test_flops_of_training_behind_context_that_is_only_read(sllm):
@@ -79,14 +79,14 @@ def test_flops_of_training_behind_context_that_is_only_read(sllm):
     counted = training_flops_of(model, batch)
     work = Workload.of_sentences([TOKENS] * count, [SENTENCES] * WINDOWS, [context] * WINDOWS)
     assert work.loss_tokens == 3 * TOKENS * WINDOWS
-    assert work.lookup_pairs == (TOKENS + 1) * sum(range(context + 1, SENTENCES + 1)) * WINDOWS
+    assert work.context_pairs == (TOKENS + 1) * sum(range(context + 1, SENTENCES + 1)) * WINDOWS
     as_kernels_count = replace(
         work,
         decoder_pairs=(TOKENS + 1) ** 2 * 3 * WINDOWS,
         trunk_pairs=sentence_work().trunk_pairs,
-        lookup_pairs=(TOKENS + 1) * (SENTENCES + 1) * 3 * WINDOWS,
+        context_pairs=(TOKENS + 1) * (SENTENCES + 1) * 3 * WINDOWS,
     )
-    assert training_flops(parts_of(model), as_kernels_count) == pytest.approx(counted, rel=0.03)
+    assert training_flops(model_parts(model), as_kernels_count) == pytest.approx(counted, rel=0.03)
 
 
 def test_flops_of_training_with_frozen_parts(sllm):
@@ -96,7 +96,7 @@ def test_flops_of_training_with_frozen_parts(sllm):
     model.trunk.layers[0].requires_grad_(False)
     counted = training_flops_of(model, sentence_batch())
     # Below the first attention to the latent a frozen decoder needs no gradient at all; we charge for it.
-    assert counted <= training_flops(parts_of(model), sentence_work()) <= 1.15 * counted
+    assert counted <= training_flops(model_parts(model), sentence_work()) <= 1.15 * counted
 
 
 @pytest.mark.parametrize("conditioning", ["cross_attention", "prefix", "none"])
@@ -105,7 +105,7 @@ def test_flops_of_training_a_vae(sllm, conditioning):
         sllm(conditioning=conditioning, output_latent_scale=float(conditioning == "none")).vae.float().train()
     )
     counted = training_flops_of(vae, sentence_batch())
-    assert training_flops(parts_of(vae), sentence_work()) == pytest.approx(counted, rel=0.02)
+    assert training_flops(model_parts(vae), sentence_work()) == pytest.approx(counted, rel=0.02)
 
 
 WINDOW = 24
@@ -119,7 +119,7 @@ def kernel_pairs(rows, window=WINDOW):
 
 def scores_again(model, work):
     """A fused kernel computes scores twice; a model needs them once."""
-    return sum(2 * part.attention_width * getattr(work, part.pairs) for part in parts_of(model))
+    return sum(2 * part.attention_width * getattr(work, part.pairs) for part in model_parts(model))
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_flops_of_training_a_decoder_that_sees_a_window(sllm, design, part):
     rows = (TOKENS + 1) * SENTENCES
     work = replace(sentence_work(), decoder_pairs=kernel_pairs(rows * WINDOWS))
     expected = counted - scores_again(model, work)
-    assert training_flops(parts_of(model), work) == pytest.approx(expected, rel=0.002)
+    assert training_flops(model_parts(model), work) == pytest.approx(expected, rel=0.002)
     # On paper a row is charged for the keys of the window that it sees.
     count = SENTENCES * WINDOWS
     paper = Workload.of_sentences([TOKENS] * count, [SENTENCES] * WINDOWS, decoder_window=WINDOW)
@@ -157,23 +157,23 @@ def test_flops_of_training_a_window_behind_context(sllm, design, decoded_rows):
         context_D=np.full(WINDOWS, context), decoded_context_rows=decoded_rows,
     )  # fmt: skip
     work = Workload.of_sentences(
-        lengths, [SENTENCES] * WINDOWS, [context] * WINDOWS, WINDOW, decoded_context_rows=decoded_rows
+        lengths, [SENTENCES] * WINDOWS, [context] * WINDOWS, WINDOW, decoded_context_positions=decoded_rows
     )
     decoded = batch.decoded
     assert work.decoded_sentences == len(decoded.stop_S)
-    assert work.rows("decoder_rows") == decoded.decoder_rows.num_tokens
+    assert work.positions("decoder_positions") == decoded.decoder_rows.num_tokens
     assert work.loss_tokens == 3 * TOKENS * WINDOWS
-    rows = int(work.rows("decoder_rows"))
+    rows = int(work.positions("decoder_positions"))
     assert work.decoder_pairs == sum(min(row + 1, WINDOW) for row in range(rows // WINDOWS)) * WINDOWS
     as_kernels_count = replace(
         work,
         decoder_pairs=kernel_pairs(rows),
         trunk_pairs=sentence_work().trunk_pairs,
-        lookup_pairs=rows * (SENTENCES + 1),
+        context_pairs=rows * (SENTENCES + 1),
     )
     counted = training_flops_of(model, batch)
     expected = counted - scores_again(model, as_kernels_count)
-    assert training_flops(parts_of(model), as_kernels_count) == pytest.approx(expected, rel=0.002)
+    assert training_flops(model_parts(model), as_kernels_count) == pytest.approx(expected, rel=0.002)
 
 
 def token_lm(trunk_config, name="llama", **options):
@@ -186,7 +186,7 @@ def test_flops_of_training_a_token_level_model(trunk_config):
     counted = training_flops_of(model, batch)
     work = Workload(tokens=32 * 5, token_pairs=32**2 * 5)
     scores_again = 2 * 64 * work.token_pairs  # a fused kernel computes them twice; a model needs them once
-    assert training_flops(parts_of(model), work) == pytest.approx(counted - scores_again, rel=1e-3)
+    assert training_flops(model_parts(model), work) == pytest.approx(counted - scores_again, rel=1e-3)
 
 
 def test_a_causal_query_is_charged_for_the_keys_that_it_sees():
@@ -195,7 +195,7 @@ def test_a_causal_query_is_charged_for_the_keys_that_it_sees():
     assert work.token_pairs == 4 + 9 + 1
     assert work.decoder_pairs == (1 + 2 + 3) + (1 + 2 + 3 + 4) + (1 + 2)
     assert work.trunk_pairs == (1 + 2 + 3) + (1 + 2)
-    assert Workload.of_rows([3, 1]).token_pairs == (1 + 2 + 3) + 1
+    assert Workload.of_tokens([3, 1]).token_pairs == (1 + 2 + 3) + 1
 
 
 def test_flops_of_writing_a_token(trunk_config):
@@ -204,7 +204,7 @@ def test_flops_of_writing_a_token(trunk_config):
     with torch.no_grad():
         model.model(input_ids=torch.arange(3, 23)[None], past_key_values=cache)
         counted = flops_of(lambda: model.model(input_ids=torch.tensor([[3]]), past_key_values=cache))
-    assert writing_flops(model, 1.0, 20) == pytest.approx(counted, rel=0.02)
+    assert generation_flops(model, 1.0, 20) == pytest.approx(counted, rel=0.02)
 
 
 @pytest.mark.parametrize("context_attention_heads", [0, 4])
@@ -229,7 +229,7 @@ def test_flops_of_writing_a_sentence(sllm, conditioning, context_attention_heads
             memory.add([0], [model.vae.encode(sentence)])
 
         counted = flops_of(write) / TOKENS
-    assert writing_flops(model, TOKENS, 10 * TOKENS) == pytest.approx(counted, rel=0.03)
+    assert generation_flops(model, TOKENS, 10 * TOKENS) == pytest.approx(counted, rel=0.03)
 
 
 @pytest.mark.parametrize(
@@ -260,20 +260,20 @@ def test_flops_of_writing_a_long_document(sllm, design):
             written = list(generate_documents(model, [[]], config, may_stop=False))
         assert [len(sentence.token_ids) for _, sentence in written] == [longest] * sentences
 
-    _, cycle = Workload.writing_sentences_until_full(TOKENS, 8, design.get("decoder_window", 0))
+    _, cycle = Workload.generated_sentences_until_full(TOKENS, 8, design.get("decoder_window", 0))
     assert cycle == 5
     few, many = (flops_of(lambda n=n: write(n)) for n in (10, 10 + 4 * cycle))
     counted = (many - few) / (4 * cycle * TOKENS)
-    on_paper = long_writing_flops(model, TOKENS, 8 * TOKENS)
+    on_paper = long_generation_flops(model, TOKENS, 8 * TOKENS)
     # The kernels are charged for keys behind a causal query too.
-    parts = {part.name: part for part in parts_of(model)}
+    parts = {part.name: part for part in model_parts(model)}
     if "decoder_window" not in design:
         behind = cycle * ((TOKENS + 1) * TOKENS - (TOKENS + 1) * (TOKENS + 2) / 2)
         on_paper += 4 * parts["decoder"].attention_width * behind / (cycle * TOKENS)
     on_paper += 4 * parts["trunk"].attention_width * (5 * 4 / 2) / (cycle * TOKENS)
     assert on_paper == pytest.approx(counted, rel=0.01)
     # Read again, the trunk is as dear again; this is not what one sentence costs in a document that is not long.
-    assert on_paper > writing_flops(model, TOKENS, 6 * TOKENS)
+    assert on_paper > generation_flops(model, TOKENS, 6 * TOKENS)
 
 
 @pytest.mark.parametrize("trunk", ["opt", "llama", "qwen3"])

@@ -37,7 +37,7 @@ def test_activations_of_a_token_level_model_within_a_factor_of_two(trunk_config,
         "gpt2": {"n_inner": 256},
     }
     model = TokenLm(AutoModelForCausalLM.from_config(trunk_config(trunk, **shape, **wide[trunk]))).train()
-    estimate = activation_bytes(model, Workload.of_rows([47] * 8), "fp32")
+    estimate = activation_bytes(model, Workload.of_tokens([47] * 8), "fp32")
     found = kept_bytes(model, TokenBatch.pack(np.tile(np.arange(3, 49), 8), [46] * 8, bos_id=1, eos_id=2))
     assert (
         0.45 < estimate / found < 1.7

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from pipeline.evaluation.flops import flops_of, long_writing_flops, parts_of, writing_flops
+from pipeline.evaluation.flops import flops_of, generation_flops, long_generation_flops, model_parts
 from pipeline.evaluation.workload import Workload
 from pipeline.generation.sampling import Sampler
 from pipeline.generation.token_lm import write_tokens
@@ -81,26 +81,26 @@ def test_which_positions_are_learned(token_lm):
 def test_flops_of_writing_a_document_at_a_context_of_64(token_lm, name):
     model = token_lm(name).float()
     counted = flops_of(lambda: write_tokens(model, 1, 256, 64, BOS, EOS, Sampler(1.0)))
-    on_paper = sum(writing_flops(model, 1.0, min(n, 63)) for n in range(256))
+    on_paper = sum(generation_flops(model, 1.0, min(n, 63)) for n in range(256))
     assert on_paper == pytest.approx(counted, rel=1e-3)
     # Once the context is full each token costs the same.
     more = flops_of(lambda: write_tokens(model, 1, 356, 64, BOS, EOS, Sampler(1.0)))
-    assert long_writing_flops(model, 1.0, 64) == pytest.approx((more - counted) / 100, rel=1e-3)
+    assert long_generation_flops(model, 1.0, 64) == pytest.approx((more - counted) / 100, rel=1e-3)
 
 
 @pytest.mark.parametrize("name", ["opt", "gpt2"])
 def test_flops_of_reading_again_where_positions_are_learned(token_lm, name):
     model = token_lm(name).float()
     cycles = 10
-    _, tokens = Workload.writing_until_full(64)
+    _, tokens = Workload.generated_tokens_until_full(64)
     assert tokens == 33
     short, long = (
         flops_of(lambda n=n: write_tokens(model, 1, n, 64, BOS, EOS, Sampler(1.0)))
         for n in (64, 64 + cycles * tokens)
     )
     # The kernel counts the keys behind a causal query too.
-    width = parts_of(model)[0].attention_width
+    width = model_parts(model)[0].attention_width
     behind = 4 * width * (32 * 31 / 2) / tokens
-    assert long_writing_flops(model, 1.0, 64) + behind == pytest.approx(
+    assert long_generation_flops(model, 1.0, 64) + behind == pytest.approx(
         (long - short) / (cycles * tokens), rel=1e-3
     )

@@ -11,8 +11,8 @@ from transformers import AutoTokenizer
 from pipeline.errors import ModelError, ShardError
 from pipeline.models.tokenizer_agreement import (
     check_mixed,
+    check_model_tokenizer,
     check_own_tokenizer,
-    check_tokenizer,
     difference,
     tokenizer_beside,
 )
@@ -77,13 +77,13 @@ def test_any_other_behaviour_is_a_difference(change):
 
 
 def test_another_bos_or_eos_is_a_difference_but_none_is_not():
-    def marked(bos=None, eos=None):
+    def with_bos_eos(bos=None, eos=None):
         return changed(lambda tree: None, {"bos_token": bos, "eos_token": eos})
 
-    assert "BOS" in str(difference(marked("<pad>", "<eos>"), TOKENIZER))
-    assert "EOS" in str(difference(marked(None, "<pad>"), TOKENIZER))
-    assert difference(marked(None, "<eos>"), TOKENIZER) is None
-    assert difference(marked(), TOKENIZER) is None
+    assert "BOS" in str(difference(with_bos_eos("<pad>", "<eos>"), TOKENIZER))
+    assert "EOS" in str(difference(with_bos_eos(None, "<pad>"), TOKENIZER))
+    assert difference(with_bos_eos(None, "<eos>"), TOKENIZER) is None
+    assert difference(with_bos_eos(), TOKENIZER) is None
 
 
 def test_files_that_differ_and_do_the_same_are_no_difference(tmp_path):
@@ -94,8 +94,8 @@ def test_files_that_differ_and_do_the_same_are_no_difference(tmp_path):
 
 
 def fake_shards(tokenizer, folder="shards"):
-    marks = (tokenizer.bos_id, tokenizer.eos_id)
-    manifest = SimpleNamespace(tokenizer_digest=tokenizer.digest, bos_eos=marks)
+    bos_eos = (tokenizer.bos_id, tokenizer.eos_id)
+    manifest = SimpleNamespace(tokenizer_digest=tokenizer.digest, bos_eos=bos_eos)
     return SimpleNamespace(folder=folder, manifest=manifest, tokenizer=lambda: tokenizer)
 
 
@@ -103,7 +103,7 @@ def test_a_folder_without_a_tokenizer_is_said_and_a_damaged_one_refused(tmp_path
     config = SimpleNamespace(bos_token_id=1)
     (tmp_path / "config.json").write_text("{}")
     for _ in range(2):
-        check_tokenizer(str(tmp_path), config, fake_shards(TOKENIZER))
+        check_model_tokenizer(str(tmp_path), config, fake_shards(TOKENIZER))
     assert caplog.text.count("not compared: there is no tokenizer in its folder") == 1
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(ModelError, match=r"tokenizer of the model in .* is damaged"):
@@ -114,20 +114,20 @@ def test_a_digest_of_ours_is_enough_where_it_fits_and_behaviour_decides_where_it
     bos_eos = [TOKENIZER.bos_id, TOKENIZER.eos_id]
     nowhere = str(tmp_path / "nowhere")
     config = SimpleNamespace(tokenizer_digest=TOKENIZER.digest, tokenizer_bos_eos=bos_eos)
-    check_tokenizer(nowhere, config, fake_shards(TOKENIZER))  # nothing is read
+    check_model_tokenizer(nowhere, config, fake_shards(TOKENIZER))  # nothing is read
     other = changed(swap(100, 200))
     with pytest.raises(ModelError, match=r"was trained with tokenizer .* tokenizer\.path="):
-        check_tokenizer(nowhere, config, fake_shards(other))
+        check_model_tokenizer(nowhere, config, fake_shards(other))
     TOKENIZER.save(tmp_path)
     with pytest.raises(ModelError, match=r"other ids.*prepare with tokenizer\.path="):
-        check_tokenizer(str(tmp_path), config, fake_shards(other))
+        check_model_tokenizer(str(tmp_path), config, fake_shards(other))
     # Another way to write the same: another digest, and no error.
     config.tokenizer_digest = "0" * 64
-    check_tokenizer(str(tmp_path), config, fake_shards(TOKENIZER))
-    marked = changed(lambda tree: None, {"bos_token": "<pad>", "eos_token": "<eos>"})
-    config.tokenizer_digest = marked.digest
+    check_model_tokenizer(str(tmp_path), config, fake_shards(TOKENIZER))
+    other = changed(lambda tree: None, {"bos_token": "<pad>", "eos_token": "<eos>"})
+    config.tokenizer_digest = other.digest
     with pytest.raises(ModelError, match="its BOS has id 1, there 0"):
-        check_tokenizer(str(tmp_path), config, fake_shards(marked))
+        check_model_tokenizer(str(tmp_path), config, fake_shards(other))
 
 
 def test_shards_of_two_tokenizers_are_not_mixed():

@@ -16,7 +16,6 @@ from pipeline.models.trunk import (
     merge_adapters,
     new_config,
     pretrained_config,
-    shape_config,
     token_vectors,
 )
 from pipeline.stream.batches import SentenceBatch
@@ -175,17 +174,8 @@ def test_a_pretrained_model_must_be_what_the_configuration_says(causal_lm, tmp_p
     assert pretrained_config(str(tmp_path), TrunkConfig(path=str(tmp_path))).ffn_dim == 48
     with pytest.raises(ModelError, match=r"has ffn_dim 48, trunk\.config says 50"):
         pretrained_config(str(tmp_path), TrunkConfig(path=str(tmp_path), config={**said, "ffn_dim": 50}))
-    with pytest.raises(ModelError, match="no model configuration in"):
+    with pytest.raises(ModelError, match="there is no model at"):
         pretrained_config(str(tmp_path / "nowhere"), TrunkConfig())
-
-
-def test_the_shape_needs_no_download_where_it_is_described(causal_lm, tmp_path):
-    causal_lm("opt").save_pretrained(tmp_path)
-    described = {"model_type": "opt", "hidden_size": 64, "vocab_size": 99}
-    on_hub = TrunkConfig(path="someone/not-here", config=described)
-    shape = shape_config(on_hub, max_positions=33, vocab_size=50)
-    assert (shape.hidden_size, shape.vocab_size, shape.max_position_embeddings) == (64, 99, 33)
-    assert shape_config(TrunkConfig(path=str(tmp_path)), max_positions=33).ffn_dim == 48
 
 
 def test_a_description_is_compared_as_the_family_keeps_it(tmp_path):

@@ -149,7 +149,7 @@ def test_where_all_are_damaged_nothing_is_passed_over(tmp_path, caplog):
 @pytest.mark.parametrize(
     "error", [OSError("No space left"), RuntimeError("unexpected pos"), SafetensorError("io")]
 )
-def test_whatever_writing_raises_is_told_with_place_and_room(tmp_path, error):
+def test_an_error_in_writing_names_the_folder_and_its_free_space(tmp_path, error):
     with (
         pytest.raises(TrainingError, match=r"nowhere could not be written: .*MiB are free there"),
         writing(tmp_path / "nowhere"),

@@ -10,7 +10,7 @@ import torch
 
 from pipeline.config import TrainConfig
 from pipeline.errors import TrainingError
-from pipeline.training.loss_monitor import LossWatch, RunningLoss
+from pipeline.training.loss_monitor import LossMonitor, RunningLoss
 
 
 def engine(scales_loss=False, ranks=1):
@@ -22,11 +22,11 @@ def engine(scales_loss=False, ranks=1):
 def watch(losses, norms=None, engine=engine(), running=None, tokens=4):  # noqa: B008
     """Watch these losses a token; warnings and the metrics of the one look at the end."""
     warnings = []
-    seen = LossWatch(TrainConfig(), engine, warnings.append, running or RunningLoss())
+    seen = LossMonitor(TrainConfig(), engine, warnings.append, running or RunningLoss())
     for step, loss in enumerate(losses, start=1):
         norm = 1.0 if norms is None else norms[step - 1]
         seen.add(step, torch.tensor(loss * tokens), tokens, norm)
-    return warnings, seen.look()
+    return warnings, seen.check()
 
 
 def falling(steps):
@@ -56,7 +56,7 @@ def test_an_ordinary_run_has_no_spike():
     assert metrics["train/loss_spikes"] == 0
 
 
-def test_a_spike_is_told_with_its_step_and_does_not_hide_the_next():
+def test_a_spike_is_reported_with_its_step_and_does_not_hide_the_next():
     losses = falling(300)
     losses[[150, 160]] += 3
     warnings, metrics = watch(losses)

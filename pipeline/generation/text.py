@@ -1,0 +1,54 @@
+"""From a prompt to text, sentence by sentence, with the tokenizer in the folder of a sentence-level model."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import segmenters
+from pipeline.config import GenerateConfig
+from pipeline.errors import ModelError
+from pipeline.generation.generate import generate
+from pipeline.models.saved import saved_model
+from pipeline.models.sllm import Sllm
+from pipeline.models.tokenizer_agreement import check_own_tokenizer, tokenizer_beside
+from pipeline.tokenization.sentences import encode_documents
+from pipeline.tokenization.tokenizer import Tokenizer
+
+log = logging.getLogger("sllm")
+
+
+def check_generates(path: str) -> None:
+    """Raise `ModelError` where no SLLM is in a folder, or its tokenizer is missing or another. Reads no weights."""
+    model = saved_model(path, Sllm, "sllm", read_weights=False)
+    tokenizer, missing = tokenizer_beside(path)
+    if tokenizer is None:
+        raise ModelError(f"models.sllm={path} cannot generate text: {missing}")
+    check_own_tokenizer(path, model.vae.config, tokenizer)
+
+
+def generate_text(
+    model: Sllm, tokenizer: Tokenizer, prompt: list[list[int]], config: GenerateConfig
+) -> Iterator[tuple[str, int]]:
+    """The text that each sentence adds after a prompt of `encode_prompt`, and its number of tokens."""
+    # A character may be spread over tokens, so all ids are decoded together.
+    ids = [token for sentence in prompt for token in sentence]
+    shown = len(tokenizer.decode(ids))
+    for sentence in generate(model, prompt, config):
+        ids += sentence.token_ids
+        text = tokenizer.decode(ids)
+        yield text[shown:], len(sentence.token_ids)
+        shown = len(text)
+
+
+def encode_prompt(model: Sllm, tokenizer: Tokenizer, prompt: str) -> list[list[int]]:
+    """Token ids of the prompt's sentences, cut by the segmenter that the model was trained with."""
+    if not prompt:
+        return []
+    fingerprint: dict[str, Any] = model.vae.config.segmenter or {}
+    segmenter = segmenters.load(fingerprint["name"], **fingerprint["options"])
+    if segmenter.fingerprint() != fingerprint:
+        log.warning(f"warning: {fingerprint['name']} has other weights than when the model was trained")
+    limit = model.vae.config.max_sentence_tokens
+    ((ids, lengths),) = encode_documents([prompt], segmenter, tokenizer, limit)
+    ends = lengths.cumsum()
+    return [ids[end - length : end].tolist() for end, length in zip(ends, lengths, strict=True)]
