@@ -20,7 +20,7 @@ from jobs.runner.output_folder import check_new, output_folder
 from jobs.runner.training import shards_artifact
 from pipeline.config import Config, Variant, override
 from pipeline.errors import ConfigError, ModelError
-from pipeline.evaluation.ablations import has_other_documents
+from pipeline.evaluation.ablations import Ablation, has_other_documents
 from pipeline.evaluation.comparison import (
     Measured,
     context_memory,
@@ -43,11 +43,11 @@ from pipeline.evaluation.likelihood import (
 )
 from pipeline.lineage import JobRecord, artifact_of
 from pipeline.models.saved import saved_model
-from pipeline.models.sllm import Ablation, Sllm
+from pipeline.models.sllm import Sllm
 from pipeline.models.token_lm import TokenLm, learned_positions, load_causal_lm
 from pipeline.output_files import REPORT_FOLDER
 from pipeline.shards.format import Shards, open_shards
-from pipeline.stream.window_batches import DocumentSource, SentenceWindows, TokenWindows
+from pipeline.stream.windows import DocumentSource, SentenceWindows, TokenWindows
 from pipeline.training.task import build_task, corpora, train_config
 
 JSON_FILE, MARKDOWN_FILE, PLOT_FILES = (

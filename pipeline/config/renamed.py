@@ -1,4 +1,4 @@
-"""Keys that had another name before: an error names the new one, and what was saved with the old one is still read."""
+"""Keys that had another name before, or are gone: an error says so, and what was saved with them is still read."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +18,10 @@ RENAMED = {
     "segmenter_training.unmarked_steps": "segmenter_training.unpunctuated_steps",
     "segmenter_training.unmarked_learning_rate": "segmenter_training.unpunctuated_learning_rate",
 }
+REMOVED = {
+    "vae.initial_latent_scale": "weights that condition the decoder on the latent start like all others"
+}
+"""Keys that are gone, and what holds instead. They changed fresh weights alone: what is saved does not need them."""
 _VALUES = {"vae.encoder_reads": {"embedding": "input", "head": "output"}}
 
 
@@ -26,6 +30,8 @@ def with_current_names(section: str, options: Mapping[str, Any]) -> dict[str, An
     current = {}
     for name, value in options.items():
         key = f"{section}.{name}"
+        if key in REMOVED:
+            continue
         values = _VALUES.get(key, {})
         current[RENAMED.get(key, key).rpartition(".")[2]] = (
             values.get(value, value) if isinstance(value, str) else value
@@ -39,6 +45,11 @@ def tree_with_current_names(tree: Mapping[str, Any]) -> dict[str, Any]:
         name: with_current_names(name, section) if isinstance(section, Mapping) else section
         for name, section in tree.items()
     }
+
+
+def is_old(key: str) -> bool:
+    """Whether a key has another name today, or is gone."""
+    return key in RENAMED or key in REMOVED
 
 
 def new_name(key: str) -> str | None:

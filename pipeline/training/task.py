@@ -20,7 +20,7 @@ from pipeline.models.tokenizer_agreement import check_mixed
 from pipeline.models.trunk import merge_adapters
 from pipeline.shards.format import Documents, Shards, SplitName, mixing_weights, open_shards
 from pipeline.stream.order import Corpus
-from pipeline.stream.window_batches import SentenceWindows, TokenWindows, WindowSource
+from pipeline.stream.windows import SentenceWindows, TokenWindows, WindowSource
 from pipeline.tokenization.tokenizer import Tokenizer
 
 TrainingJob = Literal["train-lm", "train-vae", "train-sllm"]

@@ -23,7 +23,7 @@ from pipeline.evaluation.likelihood import (
 from pipeline.generation.generate import generate
 from pipeline.models.token_lm import TokenLm
 from pipeline.stream.batches import SentenceBatch
-from pipeline.stream.window_batches import SentenceWindows, TokenWindows
+from pipeline.stream.windows import SentenceWindows, TokenWindows
 from tests.pipeline.conftest import FakeDocuments
 from tests.pipeline.models.test_sllm import HEAD
 
@@ -101,7 +101,7 @@ def test_the_next_token_is_a_distribution(sllm, documents, design):
                 [*map(len, document[:2]), len(sentence)], [3], bos_id=BOS, eos_id=EOS,
             )  # fmt: skip
             nll_R, _, _ = model.score(batch)
-            row = batch.decoder_rows.starts_S[2] + place
+            row = batch.decoded.positions.starts_S[2] + place
             total += math.exp(-nll_R[row])
         # An end mark before the first token has a probability too, which no sentence takes.
         assert total == pytest.approx(1.0, rel=1e-9) or (place == 0 and 0.5 < total < 1)

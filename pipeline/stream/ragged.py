@@ -1,7 +1,6 @@
 """Sequences of different lengths laid end to end, so that no layer but attention ever sees padding.
 
-Shape suffixes: T packed tokens, S sequences (sentences), H hidden size, A attention heads, K head size,
-s x l one bucket of sequences of similar length, C the cells of all buckets, one after the other.
+Attention sees them as padded buckets: s sequences of similar length in l cells each; C cells in all.
 """
 
 from dataclasses import dataclass
@@ -11,9 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
-
-from pipeline.models.precision import at_least_fp32
 
 BUCKET_GROWTH = 1.18
 """Sequences in one attention bucket differ in length by at most this factor, so little of it is padding."""
@@ -44,7 +40,7 @@ class RaggedLayout:
     cells_S: Tensor
     """First cell of each sequence."""
     rank_S: Tensor
-    """Place of each sequence among all, bucket after bucket."""
+    """Rank of each sequence among all, bucket after bucket."""
     buckets: tuple[tuple[int, int], ...]
     """Sequences s and cells a sequence l of each bucket."""
     num_tokens: int
@@ -54,6 +50,11 @@ class RaggedLayout:
     def num_sequences(self) -> int:
         """S."""
         return self.lengths_S.shape[0]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence; known on the CPU."""
+        return max(length for _, length in self.buckets)
 
     @property
     def num_cells(self) -> int:
@@ -145,24 +146,3 @@ def ragged_layout(lengths_S: NDArray[np.integer]) -> RaggedLayout:
 def _power_of_two(n: int) -> int:
     """Next power of two, so that few tables are made."""
     return 1 << (n - 1).bit_length()
-
-
-def ragged_attention(
-    q_TAK: Tensor, k_TAK: Tensor, v_TAK: Tensor, layout: RaggedLayout, causal: bool
-) -> Tensor:
-    """Self-attention inside each packed sequence -> [T, A, K]. Padding of a bucket never reaches a token."""
-    outputs = []
-    for gather_sl, mask_sl in zip(layout.gathers, layout.masks, strict=True):
-        q, k, v = (x[gather_sl].transpose(1, 2) for x in (q_TAK, k_TAK, v_TAK))
-        # Causal: padding is on the right, where no token looks.
-        mask = None if causal else mask_sl[:, None, None, :]
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
-        outputs.append(out.transpose(1, 2).reshape(-1, *q_TAK.shape[1:]))
-    return torch.cat(outputs)[layout.scatter_T]
-
-
-def sum_sequences(x_TH: Tensor, layout: RaggedLayout) -> Tensor:
-    """Sum over the tokens of each sequence -> [S, H], accumulated in fp32 or better."""
-    wide_TH = at_least_fp32(x_TH)
-    out_SH = wide_TH.new_zeros(layout.num_sequences, x_TH.shape[-1])
-    return out_SH.index_add(0, layout.sequence_T, wide_TH)
