@@ -31,6 +31,8 @@ class DecoderCache:
         self.size = size
         self.layers = [(like.new_zeros(shape), like.new_zeros(shape)) for _ in range(config.num_layers)]
         """Keys and values [B, A, X, K]."""
+        self.document_B = torch.arange(batch, device=like.device)
+        self.cell_X = torch.arange(size, device=like.device)
 
     def put(self, layer: int, document_R: Tensor, cell_R: Tensor, k_RAK: Tensor, v_RAK: Tensor) -> None:
         """Write keys and values of positions into cells of documents."""
@@ -39,7 +41,8 @@ class DecoderCache:
         values_BAXK[document_R, :, cell_R] = v_RAK
 
     def keep(self, document_B: Tensor) -> None:
-        """Forget all other documents."""
+        """Forget all other documents; these are 0, 1, ... from now on."""
+        self.document_B = self.document_B[: len(document_B)]
         self.layers = [(keys[document_B], values[document_B]) for keys, values in self.layers]
 
 
@@ -49,15 +52,14 @@ class CachedPositions:
     def __init__(self, cache: DecoderCache, positions_B: Tensor, dtype: torch.dtype) -> None:
         self.positions_T = positions_B
         self._cache = cache
-        self._document_B = torch.arange(len(positions_B), device=positions_B.device)
         self._cell_B = positions_B % cache.size
-        cell_X = torch.arange(cache.size, device=positions_B.device)
-        self._mask_B11X = additive_mask((cell_X <= positions_B[:, None])[:, None, None], dtype)
+        self._mask_B11X = additive_mask((cache.cell_X <= positions_B[:, None])[:, None, None], dtype)
 
     def attend(self, q_BAK: Tensor, k_BAK: Tensor, v_BAK: Tensor, layer: int) -> Tensor:
         """Scaled dot-product attention -> [B, A, K]."""
-        self._cache.put(layer, self._document_B, self._cell_B, k_BAK, v_BAK)
-        keys_BAXK, values_BAXK = self._cache.layers[layer]
+        cache = self._cache
+        cache.put(layer, cache.document_B, self._cell_B, k_BAK, v_BAK)
+        keys_BAXK, values_BAXK = cache.layers[layer]
         return F.scaled_dot_product_attention(
             q_BAK[:, :, None], keys_BAXK, values_BAXK, attn_mask=self._mask_B11X
         )[:, :, 0]

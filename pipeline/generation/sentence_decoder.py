@@ -135,10 +135,14 @@ class SentenceDecoder:
     def _logits(self) -> Tensor:
         """Logits after one more position of each document [B, V]."""
         config = self.vae.config
-        document_B = torch.arange(len(self.tokens_B), device=self.tokens_B.device)
         pattern = CachedPositions(self.cache, self.cached_B, self.latents_BH.dtype)
         hidden_BH = self.vae.decode(
-            self.tokens_B, self.positions_B, document_B, self.conditioning, pattern, self.num_positions
+            self.tokens_B,
+            self.positions_B,
+            self.cache.document_B,
+            self.conditioning,
+            pattern,
+            self.num_positions,
         )
         if self.context_attention is not None:
             hidden_BH = self.context_attention(hidden_BH, self._earlier)
