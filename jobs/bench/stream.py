@@ -166,7 +166,7 @@ def _padding(sample: list[MicroBatch]) -> tuple[float, float | None]:
         assert isinstance(batch, SentenceBatch)
         cells += batch.sentences.num_cells + batch.decoded.positions.num_cells
         filled += batch.sentences.num_tokens + batch.decoded.positions.num_tokens
-        places += batch.sentences_DN.numel()
+        places += batch.sentences_DM.numel()
         sentences += batch.sentences.num_sequences
     return 1 - filled / cells, 1 - sentences / places if places else None
 

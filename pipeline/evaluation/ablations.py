@@ -1,4 +1,4 @@
-"""Ablations: other latents in place of a document's own, to see whether the decoder uses them at all."""
+"""Ablations: other latents replace a document's own, to see whether the decoder uses them at all."""
 
 from typing import Literal
 
@@ -12,9 +12,9 @@ from pipeline.stream.batches import SentenceBatch
 from pipeline.stream.windows import DocumentSource, Int64, SentenceWindows, Windows
 
 Ablation = Literal["none", "zeroed", "shuffled", "oracle"]
-"""What the decoder gets in place of the predicted latents, and of those that its context attention sees: zeros; latents
-of another document; or, in place of the predicted ones alone, the encoder's latent of the sentence itself (which a
-decoder trained apart from the trunk can use, and one trained with it from the start perhaps not)."""
+"""What replaces the predicted latents, and the latents that the context attention sees: zeros; latents of another
+document; or, for the predicted ones alone, the encoder's latent of the sentence itself (which a decoder trained apart
+from the trunk can use, and one trained with it from the start perhaps not)."""
 
 SEED = 0
 """Of the permutation of the documents."""
@@ -56,7 +56,7 @@ def has_other_documents(documents: DocumentSource) -> bool:
 class OtherDocuments:
     """For each window of a document one of another document, whatever shares the micro-batch.
 
-    The documents stand in a circle, in an order drawn once; each takes the latents of the next one, window by window
+    A permutation of the documents, drawn once, has one cycle; each takes the latents of the next one, window by window
     from its start, and from the start again where that one has fewer windows.
     """
 
@@ -66,7 +66,7 @@ class OtherDocuments:
         self._other_W = windows_of_other_documents(source.windows)
 
     def batch(self, index: Int64) -> SentenceBatch:
-        """Windows of other documents in place of the windows `index`, with no more sentences than those have."""
+        """For the windows `index` those of other documents, with no more sentences than they have."""
         windows = self._source.windows
         counts_D = (windows.end_W - windows.start_W)[index]
         return self._source.beginnings(self._other_W[index], counts_D)

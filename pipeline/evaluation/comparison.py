@@ -17,7 +17,7 @@ from pipeline.config import GenerateConfig, StreamConfig, TrainConfig
 from pipeline.evaluation.flops import context_bytes_per_token, flops_of, training_flops_of
 from pipeline.generation.generate import generate_documents
 from pipeline.generation.sampling import Sampler
-from pipeline.generation.token_lm import write_tokens
+from pipeline.generation.token_lm import generate_tokens
 from pipeline.models.sllm import Sllm
 from pipeline.models.token_lm import TokenLm
 from pipeline.stream.order import Corpus, Stream, StreamState
@@ -122,7 +122,7 @@ def token_writer(
 
     def write(batch: int, seed: int) -> int:
         sampler = Sampler(1.0, seed=seed)
-        return write_tokens(model, batch, num_tokens, context_tokens, bos_id, eos_id, sampler).numel()
+        return generate_tokens(model, batch, num_tokens, context_tokens, bos_id, eos_id, sampler).numel()
 
     return write
 

@@ -16,7 +16,7 @@ from pipeline.models.sentence_vae import SentenceVaeConfig
 from pipeline.stream.batches import DecodedSentences
 
 KeysAndLatents = tuple[Tensor, Tensor]
-"""Keys of context attention and latents [N, H] of a document's sentences."""
+"""Keys of context attention and latents [M, H] of a document's sentences."""
 
 
 class DecoderCache:
@@ -92,17 +92,17 @@ class EarlierInDocuments:
 
     def __init__(self, documents: Sequence[KeysAndLatents]) -> None:
         keys, latents = zip(*documents, strict=True)
-        self._keys_BNH, self._latents_BNH = (pad_sequence(list(x), batch_first=True) for x in (keys, latents))
-        lengths_B = torch.tensor([len(latents_NH) for latents_NH in latents], device=latents[0].device)
-        index_N = torch.arange(1 + self._keys_BNH.shape[1], device=lengths_B.device)
-        sees_B11N = (index_N <= lengths_B[:, None])[:, None, None]
-        self._mask_B11N = additive_mask(sees_B11N, self._latents_BNH.dtype)
+        self._keys_BMH, self._latents_BMH = (pad_sequence(list(x), batch_first=True) for x in (keys, latents))
+        lengths_B = torch.tensor([len(latents_MH) for latents_MH in latents], device=latents[0].device)
+        index_M = torch.arange(1 + self._keys_BMH.shape[1], device=lengths_B.device)
+        sees_B11M = (index_M <= lengths_B[:, None])[:, None, None]
+        self._mask_B11M = additive_mask(sees_B11M, self._latents_BMH.dtype)
         self._by_head: tuple[Tensor, Tensor] | None = None
 
     def attend(self, q_BAK: Tensor, none_H: Tensor) -> Tensor:
         """Scaled dot-product attention -> [B, A, K]."""
         if self._by_head is None:
-            self._by_head = keys_and_values(self._keys_BNH, self._latents_BNH, none_H, q_BAK.shape[1])
-        return F.scaled_dot_product_attention(q_BAK[:, :, None], *self._by_head, attn_mask=self._mask_B11N)[
+            self._by_head = keys_and_values(self._keys_BMH, self._latents_BMH, none_H, q_BAK.shape[1])
+        return F.scaled_dot_product_attention(q_BAK[:, :, None], *self._by_head, attn_mask=self._mask_B11M)[
             :, :, 0
         ]

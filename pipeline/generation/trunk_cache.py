@@ -33,18 +33,18 @@ class TrunkCache:
         self._read_all(list(range(batch)))
 
     def add(self, documents: Sequence[int], latents: Sequence[Tensor]) -> None:
-        """Read the next sentences [N, H] of each of these documents. Past the context, the older half is forgotten."""
+        """Read the next sentences [M, H] of each of these documents. Past the context, the older half is forgotten."""
         context = self.model.config.context_sentences
         step: list[int] = []
         again: list[int] = []
-        for document, new_NH in zip(documents, latents, strict=True):
-            all_NH = torch.cat([self.latents[document], new_NH])
-            fits = len(all_NH) <= context
-            self.latents[document] = all_NH if fits else all_NH[-max(context // 2, 1) :]
+        for document, new_MH in zip(documents, latents, strict=True):
+            all_MH = torch.cat([self.latents[document], new_MH])
+            fits = len(all_MH) <= context
+            self.latents[document] = all_MH if fits else all_MH[-max(context // 2, 1) :]
             if self.model.context_attention is not None:
-                keys_NH = torch.cat([self.keys[document], self.model.context_attention.key(new_NH)])
-                self.keys[document] = keys_NH[-len(self.latents[document]) :]
-            (step if fits and len(new_NH) == 1 else again).append(document)
+                keys_MH = torch.cat([self.keys[document], self.model.context_attention.key(new_MH)])
+                self.keys[document] = keys_MH[-len(self.latents[document]) :]
+            (step if fits and len(new_MH) == 1 else again).append(document)
         if again:
             self._read_all(again)
         for group in self._read_together(step):
@@ -59,7 +59,7 @@ class TrunkCache:
         return self.model.stop_head(self.hidden_BH[list(documents)])[:, 0].sigmoid()
 
     def earlier(self, document: int) -> tuple[Tensor, Tensor]:
-        """Keys and latents of the document's sentences [N, H], for context attention."""
+        """Keys and latents of the document's sentences [M, H], for context attention."""
         return self.keys[document], self.latents[document]
 
     def keep(self, documents: Sequence[int]) -> None:
@@ -73,13 +73,13 @@ class TrunkCache:
     def _read_all(self, documents: list[int]) -> None:
         """Read these documents from their start vector on: padded on the right, which the trunk does not see."""
         start_1H = self.model.start_H[None]
-        latents_DNH = pad_sequence(
+        latents_DMH = pad_sequence(
             [torch.cat([start_1H, self.latents[document]]) for document in documents], batch_first=True
         )
         cache = DynamicCache()
-        hidden_DNH = self._trunk(latents_DNH, cache)
+        hidden_DMH = self._trunk(latents_DMH, cache)
         lengths_D = torch.tensor([1 + len(self.latents[document]) for document in documents])
-        self.hidden_BH[documents] = hidden_DNH[torch.arange(len(documents)), lengths_D - 1]
+        self.hidden_BH[documents] = hidden_DMH[torch.arange(len(documents)), lengths_D - 1]
         self.lengths_B[documents] = lengths_D.to(self.lengths_B.device)
         if not self._layers:
             self._layers = [(self._room(keys), self._room(values)) for keys, values, *_ in cache]
@@ -114,10 +114,10 @@ class TrunkCache:
         length = self.lengths_B.tolist().__getitem__
         return [list(group) for _, group in groupby(sorted(documents, key=length), key=length)]
 
-    def _trunk(self, latents_DNH: Tensor, cache: DynamicCache, **options: Tensor) -> Tensor:
-        inputs_DNH = self.model.to_trunk(latents_DNH)
+    def _trunk(self, latents_DMH: Tensor, cache: DynamicCache, **options: Tensor) -> Tensor:
+        inputs_DMH = self.model.to_trunk(latents_DMH)
         return self.model.trunk(
-            inputs_embeds=inputs_DNH, past_key_values=cache, use_cache=True, **options
+            inputs_embeds=inputs_DMH, past_key_values=cache, use_cache=True, **options
         ).last_hidden_state
 
     def _room(self, like_DAXK: Tensor) -> Tensor:

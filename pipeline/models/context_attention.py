@@ -52,32 +52,32 @@ class ContextAttention(nn.Module):
 class EarlierInWindow:
     """The sentences of packed windows: a position sees those of its window before its own."""
 
-    def __init__(self, keys_DNH: Tensor, latents_DNH: Tensor, decoded: DecodedSentences) -> None:
-        self.keys_DNH, self.latents_DNH, self.decoded = keys_DNH, latents_DNH, decoded
+    def __init__(self, keys_DMH: Tensor, latents_DMH: Tensor, decoded: DecodedSentences) -> None:
+        self.keys_DMH, self.latents_DMH, self.decoded = keys_DMH, latents_DMH, decoded
 
     def attend(self, q_RAK: Tensor, none_H: Tensor) -> Tensor:
         """Scaled dot-product attention -> [R, A, K]."""
         decoded, windows = self.decoded, self.decoded.window_positions
-        k_DANK, v_DANK = keys_and_values(self.keys_DNH, self.latents_DNH, none_H, q_RAK.shape[1])
+        k_DAMK, v_DAMK = keys_and_values(self.keys_DMH, self.latents_DMH, none_H, q_RAK.shape[1])
         sentence_R = decoded.positions.sequence_T
         window_R, index_R = decoded.window_S[sentence_R], decoded.index_S[sentence_R]
-        index_N = torch.arange(k_DANK.shape[2], device=index_R.device)
+        index_M = torch.arange(k_DAMK.shape[2], device=index_R.device)
         outputs = []
         for gather_sl in windows.gathers:
             window_s = window_R[gather_sl[:, 0]]
-            sees_s1lN = (index_N <= index_R[gather_sl][..., None])[:, None]
+            sees_s1lM = (index_M <= index_R[gather_sl][..., None])[:, None]
             out_sAlK = F.scaled_dot_product_attention(
-                q_RAK[gather_sl].transpose(1, 2), k_DANK[window_s], v_DANK[window_s], attn_mask=sees_s1lN
+                q_RAK[gather_sl].transpose(1, 2), k_DAMK[window_s], v_DAMK[window_s], attn_mask=sees_s1lM
             )
             outputs.append(out_sAlK.transpose(1, 2).reshape(-1, *q_RAK.shape[1:]))
         return torch.cat(outputs)[windows.scatter_T]
 
 
 def keys_and_values(
-    keys_DNH: Tensor, latents_DNH: Tensor, none_H: Tensor, num_heads: int
+    keys_DMH: Tensor, latents_DMH: Tensor, none_H: Tensor, num_heads: int
 ) -> tuple[Tensor, Tensor]:
-    """By head, and "none" before the first sentence [D, A, 1 + N, K]."""
-    keys_DNH = torch.cat([none_H.expand(len(keys_DNH), 1, -1), keys_DNH], dim=1)
-    values_DNH = F.pad(latents_DNH, (0, 0, 1, 0))
-    k_DANK, v_DANK = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (keys_DNH, values_DNH))
-    return k_DANK, v_DANK
+    """By head, and "none" before the first sentence [D, A, 1 + M, K]."""
+    keys_DMH = torch.cat([none_H.expand(len(keys_DMH), 1, -1), keys_DMH], dim=1)
+    values_DMH = F.pad(latents_DMH, (0, 0, 1, 0))
+    k_DAMK, v_DAMK = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (keys_DMH, values_DMH))
+    return k_DAMK, v_DAMK

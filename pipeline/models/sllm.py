@@ -148,8 +148,8 @@ class Sllm(PreTrainedModel):
         decoded = batch.decoded
         hidden_RH = self.vae.decode_batch(predicted_SH[decoded.sentence_S], batch)
         if self.context_attention is not None:
-            context_DNH = context_SH[batch.sentences_DN]
-            earlier = EarlierInWindow(self.context_attention.key(context_DNH), context_DNH, decoded)
+            context_DMH = context_SH[batch.sentences_DM]
+            earlier = EarlierInWindow(self.context_attention.key(context_DMH), context_DMH, decoded)
             hidden_RH = self.context_attention(hidden_RH, earlier)
         return hidden_RH
 
@@ -157,14 +157,14 @@ class Sllm(PreTrainedModel):
         """From the latents of all sentences -> predicted latent [S, H] and stop logit [S] of each.
 
         The prediction for a sentence sees the start vector and the sentences before it; the decision to stop
-        after a sentence sees that sentence too. Windows are padded on the right, where the trunk does not look.
+        after a sentence sees that sentence too. Windows are padded on the right, which the trunk does not see.
         """
-        latents_DNH = latents_SH[batch.sentences_DN]
-        start_D1H = self.start_H.expand(len(latents_DNH), 1, -1)
-        inputs_DNH = self.to_trunk(torch.cat([start_D1H, latents_DNH], dim=1))
-        hidden_DNH = self.trunk(inputs_embeds=inputs_DNH, use_cache=False).last_hidden_state
-        before_SH = hidden_DNH[batch.window_S, batch.index_S]
-        after_SH = hidden_DNH[batch.window_S, batch.index_S + 1]
+        latents_DMH = latents_SH[batch.sentences_DM]
+        start_D1H = self.start_H.expand(len(latents_DMH), 1, -1)
+        inputs_DMH = self.to_trunk(torch.cat([start_D1H, latents_DMH], dim=1))
+        hidden_DMH = self.trunk(inputs_embeds=inputs_DMH, use_cache=False).last_hidden_state
+        before_SH = hidden_DMH[batch.window_S, batch.index_S]
+        after_SH = hidden_DMH[batch.window_S, batch.index_S + 1]
         return self.from_trunk(before_SH), self.stop_head(after_SH)[:, 0]
 
 

@@ -103,7 +103,7 @@ class SentenceBatch(Batch):
     """Window of each sentence."""
     index_S: Tensor
     """Index of each sentence in its window."""
-    sentences_DN: Tensor
+    sentences_DM: Tensor
     """Sentences of each window; 0 past the last one."""
     document_D: Tensor
     """Document of each window."""
@@ -147,7 +147,7 @@ class SentenceBatch(Batch):
         window_S = np.repeat(np.arange(num_windows), counts_D)
         first_D = np.cumsum(counts_D) - counts_D
         index_S = np.arange(len(lengths_S)) - first_D[window_S]
-        index_N = np.arange(int(counts_D.max()))
+        index_M = np.arange(int(counts_D.max()))
         stop_S = np.zeros(len(lengths_S), np.float32)
         stop_S[first_D + counts_D - 1] = ends_document_D
         scored_S = index_S >= context_D[window_S]
@@ -173,8 +173,8 @@ class SentenceBatch(Batch):
             sentences=ragged_layout(lengths_S),
             window_S=torch.from_numpy(window_S),
             index_S=torch.from_numpy(index_S),
-            sentences_DN=torch.from_numpy(
-                np.where(index_N < counts_D[:, None], first_D[:, None] + index_N, 0)
+            sentences_DM=torch.from_numpy(
+                np.where(index_M < counts_D[:, None], first_D[:, None] + index_M, 0)
             ),
             document_D=torch.from_numpy(np.asarray(document_D, np.int64)),
             decoded=decoded,

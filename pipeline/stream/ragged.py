@@ -1,6 +1,6 @@
 """Sequences of different lengths laid end to end, so that no layer but attention ever sees padding.
 
-Attention sees them as padded buckets: s sequences of similar length in l cells each; C cells in all.
+Attention sees them as padded buckets: s sequences of similar length in l cells each; G cells in all.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ def _bucket_of_length(longest: int) -> NDArray[np.uint8]:
 class RaggedLayout:
     """Where the tokens of S packed sequences are, and how attention sees them as padded buckets.
 
-    Only what is as long as S is made on the CPU and moved; what is as long as T or C is made where the layout is, when
+    Only what is as long as S is made on the CPU and moved; what is as long as T or G is made where the layout is, when
     it is first asked for. No size depends on data on a device, so nothing waits for one.
     """
 
@@ -58,7 +58,7 @@ class RaggedLayout:
 
     @property
     def num_cells(self) -> int:
-        """C."""
+        """G."""
         return sum(sequences * length for sequences, length in self.buckets)
 
     @cached_property
@@ -80,14 +80,14 @@ class RaggedLayout:
     @cached_property
     def gathers(self) -> tuple[Tensor, ...]:
         """For each bucket the packed index of each of its cells [s, l]; padding points at the first token."""
-        gather_C = torch.zeros(self.num_cells, dtype=torch.int64, device=self.lengths_S.device)
-        return self._by_bucket(gather_C.scatter_(0, self.scatter_T, self._index_T))
+        gather_G = torch.zeros(self.num_cells, dtype=torch.int64, device=self.lengths_S.device)
+        return self._by_bucket(gather_G.scatter_(0, self.scatter_T, self._index_T))
 
     @cached_property
     def masks(self) -> tuple[Tensor, ...]:
         """For each bucket which cells hold a token [s, l]."""
-        mask_C = torch.zeros(self.num_cells, dtype=torch.bool, device=self.lengths_S.device)
-        return self._by_bucket(mask_C.scatter_(0, self.scatter_T, True))
+        mask_G = torch.zeros(self.num_cells, dtype=torch.bool, device=self.lengths_S.device)
+        return self._by_bucket(mask_G.scatter_(0, self.scatter_T, True))
 
     def to(self, device: torch.device | str) -> "RaggedLayout":
         """The same layout on another device."""
@@ -112,8 +112,8 @@ class RaggedLayout:
     def _index_T(self) -> Tensor:
         return torch.arange(self.num_tokens, device=self.lengths_S.device)
 
-    def _by_bucket(self, x_C: Tensor) -> tuple[Tensor, ...]:
-        parts = x_C.split([sequences * length for sequences, length in self.buckets])
+    def _by_bucket(self, x_G: Tensor) -> tuple[Tensor, ...]:
+        parts = x_G.split([sequences * length for sequences, length in self.buckets])
         return tuple(part.view(bucket) for part, bucket in zip(parts, self.buckets, strict=True))
 
 

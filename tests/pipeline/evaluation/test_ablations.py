@@ -43,10 +43,10 @@ def test_no_latent_is_of_the_tokens_own_document(
 
     def decode(predicted_SH, known_SH, batch):
         own_S = batch.tokens_T[batch.sentences.starts_S]
-        known_DN = known_SH[batch.sentences_DN][..., 0]
+        known_DM = known_SH[batch.sentences_DM][..., 0]
         for s in batch.decoded.sentence_S.tolist():
             window, place = batch.window_S[s], batch.index_S[s]
-            given.append((int(own_S[s]), {int(predicted_SH[s, 0]), *known_DN[window, :place].int().tolist()}))
+            given.append((int(own_S[s]), {int(predicted_SH[s, 0]), *known_DM[window, :place].int().tolist()}))
         return real_decode(predicted_SH, known_SH, batch)
 
     real_decode = model.decode

@@ -193,8 +193,8 @@ def test_a_memory_of_documents_at_different_places_is_that_of_each_alone(sllm, t
         for documents in ([1], [0, 1], [1, 2], [1], [0, 1, 2], [1, 2], [0, 1], [0, 1, 2]):
             new = [torch.randn(1 + (i == 2), 32, generator=generator, dtype=torch.float64) for i in documents]
             together.add(documents, new)
-            for document, latents_NH in zip(documents, new, strict=True):
-                alone[document].add([0], [latents_NH])
+            for document, latents_MH in zip(documents, new, strict=True):
+                alone[document].add([0], [latents_MH])
             for document in range(3):
                 for read in ("predict", "stop_probability"):
                     mine = getattr(together, read)([document])

@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM
 from pipeline.evaluation.flops import flops_of, generation_flops, long_generation_flops, model_parts
 from pipeline.evaluation.workload import Workload
 from pipeline.generation.sampling import Sampler
-from pipeline.generation.token_lm import write_tokens
+from pipeline.generation.token_lm import generate_tokens
 from pipeline.models.token_lm import TokenLm, learned_positions
 
 BOS, EOS = 1, 2
@@ -44,7 +44,7 @@ def test_a_sliding_cache_gives_what_a_window_without_a_cache_gives(token_lm, nam
         given.append(logits_BV.clone())
         return Sampler(1.0, seed=len(given))(logits_BV)
 
-    written = write_tokens(model, 2, 24, size, BOS, EOS, sampler)
+    written = generate_tokens(model, 2, 24, size, BOS, EOS, sampler)
     for row in range(2):
         tokens = [BOS, *written[row].tolist()]
         for n in (0, size - 1, size, size + 1, 23):
@@ -61,7 +61,7 @@ def test_learned_positions_do_not_slide_and_the_newer_half_is_read_again(token_l
         given.append(logits_BV.clone())
         return logits_BV.argmax(-1)
 
-    tokens = [BOS, *write_tokens(model, 1, 50, 16, BOS, EOS, sampler)[0].tolist()]
+    tokens = [BOS, *generate_tokens(model, 1, 50, 16, BOS, EOS, sampler)[0].tolist()]
     start = 0
     for n in range(50):
         if n + 1 - start > 16:
@@ -80,11 +80,11 @@ def test_which_positions_are_learned(token_lm):
 @pytest.mark.parametrize("name", ["llama", "qwen3", "gpt_neox"])
 def test_flops_of_writing_a_document_at_a_context_of_64(token_lm, name):
     model = token_lm(name).float()
-    counted = flops_of(lambda: write_tokens(model, 1, 256, 64, BOS, EOS, Sampler(1.0)))
+    counted = flops_of(lambda: generate_tokens(model, 1, 256, 64, BOS, EOS, Sampler(1.0)))
     on_paper = sum(generation_flops(model, 1.0, min(n, 63)) for n in range(256))
     assert on_paper == pytest.approx(counted, rel=1e-3)
     # Once the context is full each token costs the same.
-    more = flops_of(lambda: write_tokens(model, 1, 356, 64, BOS, EOS, Sampler(1.0)))
+    more = flops_of(lambda: generate_tokens(model, 1, 356, 64, BOS, EOS, Sampler(1.0)))
     assert long_generation_flops(model, 1.0, 64) == pytest.approx((more - counted) / 100, rel=1e-3)
 
 
@@ -95,7 +95,7 @@ def test_flops_of_reading_again_where_positions_are_learned(token_lm, name):
     _, tokens = Workload.generated_tokens_until_full(64)
     assert tokens == 33
     short, long = (
-        flops_of(lambda n=n: write_tokens(model, 1, n, 64, BOS, EOS, Sampler(1.0)))
+        flops_of(lambda n=n: generate_tokens(model, 1, n, 64, BOS, EOS, Sampler(1.0)))
         for n in (64, 64 + cycles * tokens)
     )
     # The kernel counts the keys behind a causal query too.
