@@ -1,7 +1,7 @@
 """What flows: text, sentences, tokens, shards, batches, models, figures. Knows nothing of Ray, DeepSpeed or MLflow.
 
-A name of an array ends in its axes, a letter for each, and in a number for an axis of that length (`starts_N1`: one more
-than N). Small letters are sizes inside one bucket (`RaggedLayout`): s sequences of at most l tokens.
+A name of an array ends in its axes, a letter for each; a 1 after a letter is an axis of one, or one more (`starts_N1`
+has N + 1 elements). Small letters are sizes inside one bucket (`RaggedLayout`): s sequences of at most l tokens.
 
 | letter | what | letter | what |
 |---|---|---|---|

@@ -1,9 +1,9 @@
-"""Cross-entropy after a head over a large vocabulary, whose logits never stand in memory as a whole.
+"""Cross-entropy after a head over a large vocabulary, whose logits are never in memory as a whole.
 
-Logits are the largest tensor of a training step by far: 8,192 positions of 50,272 take 1.6 GB in fp32, and PyTorch keeps
-about three such. Here they are made for a chunk of positions at a time and made again in the backward pass: a third more
-work in the head, in exchange for memory that does not grow with positions. The head is called as a module, so what hangs on
-it (tied weights, autocast, the gathering of ZeRO-3) goes on working.
+Logits are by far the largest tensor of a training step: 8,192 positions of 50,272 take 1.6 GB in fp32, and PyTorch
+keeps about three such. Here they are computed for a chunk of positions at a time, and again in the backward pass: a
+third more work in the head, and memory that does not grow with the number of positions. The head is called as a module,
+so that its hooks (tied weights, autocast, the gathering of ZeRO-3) still run.
 """
 
 from collections.abc import Callable
@@ -17,8 +17,8 @@ from pipeline.models.precision import at_least_fp32
 from pipeline.stream.batches import IGNORED
 
 WHOLE_LOGITS = 2**26
-"""Up to so many logits (268 MB in fp32) are made at once, since chunks cost time: measured on a CPU with 1,024 positions
-of 50,272 and hidden size 128, 1.3 s in chunks of 2**22 against 1.15 s."""
+"""Up to so many logits (268 MB in fp32) are computed at once, since chunks cost time: measured on a CPU with 1,024
+positions of 50,272 and hidden size 128, 1.3 s in chunks of 2**22 against 1.15 s."""
 CHUNK_LOGITS = {"cpu": 2**22, "cuda": 2**25}
 """Logits of a chunk otherwise. On a CPU small chunks stay in its caches: 2**24 took 1.8 s there, 2**26 2.5 s; on a GPU
 (not measured) a chunk must be large enough to fill it."""
