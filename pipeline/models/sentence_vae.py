@@ -5,12 +5,11 @@ embedding + positions -> blocks of causal self-attention and attention to that v
 
 With `conditioning` "prefix" the latent is added at the sentence's first position, and not in each block. With
 `output_latent_scale` it is added before the LM head at each position; where the encoder reads the output embedding
-(`encoder_embedding`), the latent is near that of the sentence's tokens from the first step. With `decoder_window` the
-decoder attends to the last positions of its window too, those of the sentences before among them: exact memory of a
-few tokens beside the latents of many sentences.
+(`encoder_embedding`), it is near that of the sentence's tokens from the first step. With `decoder_window` the decoder
+attends to the last positions of its window, across sentences: an exact memory of a few tokens.
 
-`SentenceVae.decode` is the only forward pass of the decoder: training and evaluation call it with packed sentences,
-generation with one position of each document and the pattern of a cache.
+`SentenceVae.decode` is the only forward pass of the decoder: of packed sentences in training and evaluation, of one
+position of each document in generation, with the pattern of a cache.
 """
 
 from dataclasses import dataclass
@@ -107,9 +106,7 @@ class SentenceVae(PreTrainedModel):
         if config.decoder_window and config.block == "paper":
             raise ModelError("vae.decoder_window needs rotary positions, which slide: set vae.block=llama")
         if config.conditioning == "none" and config.output_latent_scale == 0:
-            raise ModelError(
-                "vae.conditioning=none adds the latent in no block: set vae.output_latent_scale, for example 0.1"
-            )
+            raise ModelError("vae.conditioning=none adds the latent in no block: set vae.output_latent_scale")
         self.embedding = nn.Embedding(config.vocab_size, hidden)
         encoder_layers = config.num_layers if config.encoder_layers is None else config.encoder_layers
         self.encoder = nn.ModuleList(Block(config, layer) for layer in range(encoder_layers))
@@ -145,9 +142,8 @@ class SentenceVae(PreTrainedModel):
     def token_nll(self, latents_SH: Tensor, batch: SentenceBatch) -> tuple[Tensor, Tensor]:
         """Negative log-likelihood (nats) of each target [R], and whether it was the likeliest [R].
 
-        `latents_SH`: of the sentences that are decoded. After `max_sentence_tokens` tokens a sentence always ends (the
-        shards have no longer one), so that EOS is certain and costs nothing. Raises `ModelError` for a longer sentence,
-        which is impossible to the model.
+        After `max_sentence_tokens` tokens a sentence always ends (the shards have no longer one): EOS is then certain
+        and costs nothing. Raises `ModelError` for a longer sentence, which is impossible to the model.
         """
         return self.output_nll(self.decode_batch(latents_SH, batch), batch)
 
@@ -162,14 +158,14 @@ class SentenceVae(PreTrainedModel):
     def decode_batch(
         self, latents_SH: Tensor, batch: SentenceBatch, pattern: AttentionPattern | None = None
     ) -> Tensor:
-        """Input of the LM head [R, H] for `batch.decoded`, given the latents of its sentences. `pattern`: none is
-        `decoder_pattern`."""
+        """Input of the LM head [R, H] for `batch.decoded`, given the latents of all sentences of the batch; `pattern`:
+        none is `decoder_pattern`."""
         decoded = batch.decoded
         return self.decode(
             decoded.inputs_R,
             decoded.positions.positions_T,
             decoded.positions.sequence_T,
-            self.condition(latents_SH),
+            self.condition(latents_SH[decoded.sentence_S]),
             pattern or self.decoder_pattern(batch),
             decoded.longest_sentence + 1,
         )
@@ -229,7 +225,7 @@ class SentenceVae(PreTrainedModel):
         """Sums over the batch: `objective` (to minimise), `nll` (nats), and what accuracy needs."""
         posterior = self.posterior(batch)
         nll_R, hit_R = self.token_nll(self.sample(posterior), batch)
-        penalty, sums = self.kl(posterior)
+        penalty, sums = self.kl(posterior[batch.decoded.sentence_S])
         return {
             "objective": self.focal(nll_R).sum() + penalty,
             "nll": nll_R.detach().sum(),

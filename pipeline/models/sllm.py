@@ -143,13 +143,12 @@ class Sllm(PreTrainedModel):
         return nll_R, stop_nll_S, hit_R
 
     def decode(self, predicted_SH: Tensor, context_SH: Tensor, batch: SentenceBatch) -> Tensor:
-        """Input of the LM head [R, H] for `batch.decoded`, given all sentences' predicted latents, and the latents that
+        """Input of the LM head [R, H] for `batch.decoded`, given the predicted latents of all sentences, and those that
         the context attention sees."""
-        decoded = batch.decoded
-        hidden_RH = self.vae.decode_batch(predicted_SH[decoded.sentence_S], batch)
+        hidden_RH = self.vae.decode_batch(predicted_SH, batch)
         if self.context_attention is not None:
             context_DMH = context_SH[batch.sentences_DM]
-            earlier = EarlierInWindow(self.context_attention.key(context_DMH), context_DMH, decoded)
+            earlier = EarlierInWindow(self.context_attention.key(context_DMH), context_DMH, batch.decoded)
             hidden_RH = self.context_attention(hidden_RH, earlier)
         return hidden_RH
 
