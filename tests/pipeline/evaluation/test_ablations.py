@@ -22,7 +22,7 @@ HEAD = {
 
 
 def documents_of_one_word(sentences_N, tokens=3):
-    """Document d writes token 3 + d alone, so a latent tells whose it is."""
+    """Document d has only token 3 + d, so that a latent tells whose it is."""
     return FakeDocuments([[[3 + d] * tokens] * sentences for d, sentences in enumerate(sentences_N)])
 
 
@@ -38,7 +38,7 @@ def test_no_latent_is_of_the_tokens_own_document(
     given = []
 
     def encode(batch):
-        """Whose latent it is, in place of the latent."""
+        """The document, in place of the latent."""
         return batch.tokens_T[batch.sentences.starts_S].double()[:, None].expand(-1, size)
 
     def decode(predicted_SH, known_SH, batch):

@@ -32,8 +32,8 @@ DESIGNS = {
     "paper": {},
     "prefix": {"conditioning": "prefix"},
     "window": {"block": "llama", "decoder_window": 9},
-    "lookup": {**HEAD, "context_attention_heads": 4},
-    "window-lookup": {"context_attention_heads": 1, "block": "llama", "decoder_window": 9},
+    "context-attention": {**HEAD, "context_attention_heads": 4},
+    "window-context-attention": {"context_attention_heads": 1, "block": "llama", "decoder_window": 9},
 }
 ABLATIONS = ["none", "zeroed", "shuffled", "oracle"]
 

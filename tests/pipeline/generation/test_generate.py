@@ -97,8 +97,8 @@ DECODERS = {
     "prefix-paper": {"conditioning": "prefix"},
     "head": {"conditioning": "none", "output_latent_scale": 0.5, "encoder_embedding": "output"},
     "head-sliding": {"block": "llama", "output_latent_scale": 0.5, "decoder_window": 9},
-    "lookup": {"context_attention_heads": 2},
-    "lookup-sliding": {"context_attention_heads": 4, "block": "llama", "decoder_window": 9},
+    "context-attention": {"context_attention_heads": 2},
+    "context-attention-sliding": {"context_attention_heads": 4, "block": "llama", "decoder_window": 9},
 }
 
 
@@ -115,10 +115,10 @@ def test_what_is_generated_is_likeliest_given_all_tokens_before(sllm, vae):
     documents = [list(prompt) for prompt in prompts]
     for document, sentence in generate_documents(model, prompts, config, may_stop=False):
         documents[document].append(sentence.token_ids)
-    written = {
+    generated = {
         tuple(s) for document, prompt in zip(documents, prompts, strict=True) for s in document[len(prompt) :]
     }
-    assert len(written) > 5 and len({len(sentence) for sentence in written}) > 1
+    assert len(generated) > 5 and len({len(sentence) for sentence in generated}) > 1
     for document, prompt in zip(documents, prompts, strict=True):
         batch = pack(document)
         with torch.no_grad():

@@ -34,8 +34,8 @@ VAES = {
     "prefix-paper": {"conditioning": "prefix"},
     "head": {**HEAD, "conditioning": "none"},
     "head-sliding": {**HEAD, "conditioning": "prefix", "block": "llama", "decoder_window": 9},
-    "lookup": {**HEAD, "context_attention_heads": 4},
-    "lookup-sliding": {"context_attention_heads": 1, "block": "llama", "decoder_window": 9},
+    "context-attention": {**HEAD, "context_attention_heads": 4},
+    "context-attention-sliding": {"context_attention_heads": 1, "block": "llama", "decoder_window": 9},
 }
 
 
@@ -111,7 +111,8 @@ def test_the_local_decoder_sees_the_sentence_before(sllm):
 
 @pytest.mark.parametrize("trunk", TRUNKS)
 @pytest.mark.parametrize(
-    "vae", [VAES[name] for name in ("paper", "norm-first", "llama", "prefix-paper", "head", "lookup")]
+    "vae",
+    [VAES[name] for name in ("paper", "norm-first", "llama", "prefix-paper", "head", "context-attention")],
 )
 def test_loss_equals_one_computed_sentence_by_sentence(sllm, random_documents, trunk, vae):
     model = sllm(trunk, **vae)
@@ -193,7 +194,9 @@ def test_windows_of_a_long_document_score_each_sentence_once(sllm, random_docume
     assert scored == len(documents.sentence_lengths)
 
 
-@pytest.mark.parametrize("vae", [VAES[name] for name in ("paper", "lookup", "sliding", "lookup-sliding")])
+@pytest.mark.parametrize(
+    "vae", [VAES[name] for name in ("paper", "context-attention", "sliding", "context-attention-sliding")]
+)
 def test_context_that_is_not_decoded_changes_no_likelihood(sllm, random_documents, vae):
     """The decoder need not run on context that no scored position depends on."""
     model = sllm(context_sentences=8, **vae)
