@@ -58,7 +58,7 @@ class Windows:
 
 
 class DocumentSource(Protocol):
-    """Documents of shards (`pipeline.shards.format.Documents`)."""
+    """Documents of shards (`pipeline.shards.reading.Documents`)."""
 
     @property
     def num_bytes_N(self) -> Int64:
