@@ -167,7 +167,7 @@ def test_a_token_that_no_window_scores_is_not_free(sllm, random_documents, monke
     monkeypatch.setattr("pipeline.evaluation.likelihood.in_order", lambda *_: iter(list(in_order(*_))[:-1]))
     from pipeline.stream.order import in_order
 
-    with pytest.raises(AssertionError, match="paid for once"):
+    with pytest.raises(AssertionError, match="counted once"):
         sllm_nll(model, source, 10)
 
     class Half(TokenLm):
