@@ -27,7 +27,7 @@ from pipeline.errors import ConfigError
 from pipeline.shards.reading import Documents, Shards, open_shards
 from pipeline.stream.batches import Batch, SentenceBatch, TokenBatch
 from pipeline.stream.order import Corpus, MicroBatch, Stream
-from pipeline.stream.window_batches import SentenceWindows, TokenWindows, WindowSource
+from pipeline.stream.windows import SentenceWindows, TokenWindows, WindowSource
 
 DATASETS_ROWS = 16
 """Documents in a batch of `datasets`."""
@@ -149,8 +149,8 @@ def _ours(
 def _expand(batch: Batch) -> None:
     """Make on the CPU what a sentence-level model asks for on its device."""
     assert isinstance(batch, SentenceBatch)
-    _ = batch.decoder_inputs_R, batch.decoder_targets_R, batch.sentences.masks
-    for layout in (batch.sentences, batch.decoder_rows):
+    _ = batch.decoded.inputs_R, batch.decoded.targets_R, batch.sentences.masks
+    for layout in (batch.sentences, batch.decoded.positions):
         _ = layout.positions_T, layout.gathers
 
 
@@ -167,9 +167,9 @@ def _padding(sample: list[MicroBatch]) -> tuple[float, float | None]:
             filled += micro_batch.tokens
             continue
         assert isinstance(batch, SentenceBatch)
-        cells += batch.sentences.num_cells + batch.decoder_rows.num_cells
-        filled += batch.sentences.num_tokens + batch.decoder_rows.num_tokens
-        places += batch.sentences_DN.numel()
+        cells += batch.sentences.num_cells + batch.decoded.positions.num_cells
+        filled += batch.sentences.num_tokens + batch.decoded.positions.num_tokens
+        places += batch.sentences_DM.numel()
         sentences += batch.sentences.num_sequences
     return 1 - filled / cells, 1 - sentences / places if places else None
 

@@ -21,8 +21,7 @@ from pipeline.models.token_lm import TokenLm
 from pipeline.shards.reading import open_shards
 from pipeline.stream.batches import IGNORED, Batch, SentenceBatch, TokenBatch
 from pipeline.stream.order import Corpus, MicroBatch, Stream, StreamState
-from pipeline.stream.window_batches import DocumentSource, SentenceWindows, TokenWindows
-from pipeline.stream.windows import Int64
+from pipeline.stream.windows import DocumentSource, Int64, SentenceWindows, TokenWindows
 from pipeline.training.engine import PlainEngine
 
 WARMUP_STEPS = 2

@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
-from pipeline.config.renamed import new_name
+from pipeline.config.renamed import REMOVED, new_name
 from pipeline.config.section import Section, alternatives, is_section
 
 _LONGEST_VALUE = 80
@@ -59,6 +59,8 @@ def _explain(key: str, error: Mapping[str, Any]) -> str:
     if kind == "extra_forbidden":
         if today := new_name(key):
             return f"{key} is now called {today}"
+        if key in REMOVED:
+            return f"{key} is gone: {REMOVED[key]}; leave it out"
         *parents, unknown = error["path"]
         near = difflib.get_close_matches(unknown, error["section"].model_fields, n=1, cutoff=0.0)
         return f"unknown key {key!r}; the nearest known is {'.'.join([*parents, *near])!r}"

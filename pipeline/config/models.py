@@ -153,9 +153,6 @@ class VaeArchitecture:
 class VaeTraining:
     """Options of a SentenceVAE that only training uses: they may change where training goes on from its weights."""
 
-    initial_latent_scale: NonNegative = 1.0
-    """Initial scale of the matrices that bring the latent into the decoder, over that of other weights. Small, its
-    effect grows during training: an untrained trunk disturbs a decoder that can do without the latent."""
     free_bits: NonNegative = 0.5
     """KL per dimension (nats) below which there is no penalty."""
     focal_gamma: NonNegative = 0.0

@@ -1,4 +1,4 @@
-"""Keys that had another name before: an error names the new one, and what was saved with the old one is still read."""
+"""Keys that had another name before, or are gone: an error says so, and what was saved with them is still read."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +18,12 @@ RENAMED = {
     "segmenter_training.unmarked_steps": "segmenter_training.unpunctuated_steps",
     "segmenter_training.unmarked_learning_rate": "segmenter_training.unpunctuated_learning_rate",
 }
+REMOVED = {
+    "vae.initial_latent_scale": "weights that condition the decoder on the latent start like all others"
+}
+"""Keys that are gone, and what holds instead. They changed fresh weights alone: a saved model does not need them."""
+_REMOVED_VALUES = {"vae.initial_latent_scale": 1.0}
+"""What holds instead, as the value that the key would have: with another one a job was another job."""
 _VALUES = {"vae.encoder_reads": {"embedding": "input", "head": "output"}}
 
 
@@ -26,6 +32,8 @@ def with_current_names(section: str, options: Mapping[str, Any]) -> dict[str, An
     current = {}
     for name, value in options.items():
         key = f"{section}.{name}"
+        if key in REMOVED:
+            continue
         values = _VALUES.get(key, {})
         current[RENAMED.get(key, key).rpartition(".")[2]] = (
             values.get(value, value) if isinstance(value, str) else value
@@ -34,11 +42,24 @@ def with_current_names(section: str, options: Mapping[str, Any]) -> dict[str, An
 
 
 def tree_with_current_names(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The same for a whole configuration."""
-    return {
-        name: with_current_names(name, section) if isinstance(section, Mapping) else section
-        for name, section in tree.items()
-    }
+    """The same for a whole configuration, in which a removed key stays where its value is not what holds today."""
+    current: dict[str, Any] = {}
+    for name, section in tree.items():
+        if isinstance(section, Mapping):
+            removed = {option: value for option, value in section.items() if f"{name}.{option}" in REMOVED}
+            kept = {
+                option: value
+                for option, value in removed.items()
+                if value != _REMOVED_VALUES[f"{name}.{option}"]
+            }
+            section = with_current_names(name, section) | kept
+        current[name] = section
+    return current
+
+
+def is_old(key: str) -> bool:
+    """Whether a key has another name today, or is gone."""
+    return key in RENAMED or key in REMOVED
 
 
 def new_name(key: str) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 
 from pipeline.config import Config, StreamConfig, TrainConfig
-from pipeline.evaluation.ablations import has_other_documents
+from pipeline.evaluation.ablations import Ablation, has_other_documents
 from pipeline.evaluation.designs import TrainedDesign, model_of
 from pipeline.evaluation.flops import context_bytes_per_token, num_parameters, training_flops_of
 from pipeline.evaluation.generation_speed import (
@@ -30,11 +30,11 @@ from pipeline.evaluation.likelihood import (
     token_lm_nll_by_token,
 )
 from pipeline.models.saved import saved_model
-from pipeline.models.sllm import Ablation, Sllm
+from pipeline.models.sllm import Sllm
 from pipeline.models.token_lm import TokenLm, learned_positions, load_causal_lm
 from pipeline.shards.reading import Shards
 from pipeline.stream.order import Corpus, Stream, StreamState
-from pipeline.stream.window_batches import DocumentSource, SentenceWindows, TokenWindows
+from pipeline.stream.windows import DocumentSource, SentenceWindows, TokenWindows
 from pipeline.training.task import Task, TrainingJob, build_task, train_config
 
 

@@ -9,7 +9,7 @@ import torch
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError
-from pipeline.evaluation.ablations import has_other_documents
+from pipeline.evaluation.ablations import Ablation, has_other_documents
 from pipeline.evaluation.flops import num_parameters
 from pipeline.evaluation.likelihood import (
     Float64,
@@ -23,10 +23,10 @@ from pipeline.evaluation.likelihood import (
 )
 from pipeline.models.saved import saved_model, sentence_limit
 from pipeline.models.sentence_vae import SentenceVae, check_longest
-from pipeline.models.sllm import Ablation, Sllm
+from pipeline.models.sllm import Sllm
 from pipeline.models.token_lm import TokenLm, load_causal_lm
 from pipeline.shards.reading import Shards
-from pipeline.stream.window_batches import DocumentSource, SentenceWindows, TokenWindows
+from pipeline.stream.windows import DocumentSource, SentenceWindows, TokenWindows
 from pipeline.tokenization.tokenizer import Tokenizer
 
 Figures = dict[str, dict[str, Any]]

@@ -119,7 +119,9 @@ def context_bytes_per_token(
     values and latent, and of its key in the cross-attention to earlier sentences."""
     if isinstance(model, TokenLm):
         return float(bytes_per_value * _key_value_width(model.model.config))
-    latents = 2 if model.lookup is not None else 1  # cross-attention to earlier sentences has a key for each
+    latents = (
+        2 if model.context_attention is not None else 1
+    )  # cross-attention to earlier sentences has a key for each
     width = _key_value_width(model.trunk.config) + latents * model.vae.config.hidden_size
     return bytes_per_value * width / tokens_per_sentence
 
@@ -192,13 +194,13 @@ def _trunk_parts(model: Sllm) -> Iterator[ModelPart]:
     width = _attention_width(model.trunk.config)
     yield _part("trunk", "trunk_positions", trunk, attention_width=width, pairs="trunk_pairs")
     yield _part("out of trunk", "sentences", [*_matrices(model.from_trunk), model.stop_head])
-    if model.lookup is not None:
-        yield _part("keys of earlier sentences", "sentences", [model.lookup.key])
+    if model.context_attention is not None:
+        yield _part("keys of earlier sentences", "sentences", [model.context_attention.key])
         width = model.vae.config.hidden_size
         yield _part(
             "attention to earlier sentences",
             "decoder_positions",
-            [model.lookup.query],
+            [model.context_attention.query],
             attention_width=width,
             pairs="context_pairs",
         )

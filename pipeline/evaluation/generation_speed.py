@@ -11,7 +11,7 @@ from pipeline.config import GenerateConfig
 from pipeline.evaluation.flops import flops_of
 from pipeline.generation.generate import generate_documents
 from pipeline.generation.sampling import Sampler
-from pipeline.generation.token_lm import write_tokens
+from pipeline.generation.token_lm import generate_tokens
 from pipeline.models.sllm import Sllm
 from pipeline.models.token_lm import TokenLm
 
@@ -35,7 +35,7 @@ def token_generator(
 
     def generate(batch: int, seed: int) -> int:
         sampler = Sampler(1.0, seed=seed)
-        return write_tokens(model, batch, num_tokens, context_tokens, bos_id, eos_id, sampler).numel()
+        return generate_tokens(model, batch, num_tokens, context_tokens, bos_id, eos_id, sampler).numel()
 
     return generate
 

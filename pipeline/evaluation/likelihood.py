@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.errors import ModelError
-from pipeline.evaluation.ablations import OtherDocuments
+from pipeline.evaluation.ablations import Ablation, OtherDocuments, score
 from pipeline.models.sentence_vae import SentenceVae
-from pipeline.models.sllm import Ablation, Sllm
+from pipeline.models.sllm import Sllm
 from pipeline.models.token_lm import TokenLm
 from pipeline.stream.batches import SentenceBatch, TokenBatch
 from pipeline.stream.order import MicroBatch, in_order
-from pipeline.stream.window_batches import DocumentSource, SentenceWindows, TokenWindows, WindowSource
-from pipeline.stream.windows import Int64
+from pipeline.stream.windows import DocumentSource, Int64, SentenceWindows, TokenWindows, WindowSource
 
 Float64 = NDArray[np.float64]
 
@@ -180,10 +179,10 @@ def sllm_nll_by_token(
     for plan, batch in _batches(model, source, micro_batch_tokens):
         assert isinstance(batch, SentenceBatch)
         other = None if others is None else others.batch(plan.windows).to(batch.tokens_T.device)
-        nll_R, stop_nll_S, _ = model.score(batch, ablation, other)
+        nll_R, stop_nll_S, _ = score(model, batch, ablation, other)
         decoded = batch.decoded
         paid_R, scored_S = nll_R.double().cpu().numpy(), decoded.scored_S.cpu().numpy()
-        ends_S = np.cumsum(decoded.decoder_rows.lengths_S.cpu().numpy()) - 1
+        ends_S = np.cumsum(decoded.positions.lengths_S.cpu().numpy()) - 1
         own_T = np.delete(paid_R, ends_S)
         last_S = ends_S - 1 - np.arange(len(ends_S))
         own_T[last_S] += paid_R[ends_S] + stop_nll_S.double().cpu().numpy()
@@ -205,8 +204,8 @@ def reconstruction(model: SentenceVae, source: SentenceWindows, micro_batch_toke
     for plan, batch in _batches(model, source, micro_batch_tokens):
         assert isinstance(batch, SentenceBatch)
         nll_R, hit_R = model.token_nll(model.encode(batch), batch)
-        misses_S = torch.zeros(len(batch.stop_S), device=hit_R.device)
-        misses_S.index_add_(0, batch.decoder_rows.sequence_T, (~hit_R).float())
+        misses_S = torch.zeros(len(batch.decoded.stop_S), device=hit_R.device)
+        misses_S.index_add_(0, batch.decoded.positions.sequence_T, (~hit_R).float())
         hits, rows = hits + int(hit_R.sum()), rows + len(hit_R)
         exact, sentences = exact + int((misses_S == 0).sum()), sentences + len(misses_S)
         nll, tokens_seen = nll + float(nll_R.double().sum()), tokens_seen + plan.tokens

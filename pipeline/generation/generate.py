@@ -1,7 +1,7 @@
-"""Writing, sentence by sentence: what is written is read again before the next sentence is predicted.
+"""Generation, sentence by sentence: each generated sentence is encoded before the next one is predicted.
 
-Many documents are written side by side. One that has ended its sentence waits until some others have, is read by
-encoder and trunk together with them, and goes on while the rest are still in theirs.
+Many documents are generated side by side. One that has ended its sentence waits until some others have, passes encoder
+and trunk together with them, and goes on while the rest are still in theirs.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from pipeline.config import GenerateConfig
 from pipeline.errors import ModelError
 from pipeline.generation.sampling import Sampler
 from pipeline.generation.sentence_decoder import SentenceDecoder
-from pipeline.generation.trunk_cache import SentenceMemory
+from pipeline.generation.trunk_cache import TrunkCache
 from pipeline.models.sentence_vae import check_longest
 from pipeline.models.sllm import Sllm
 from pipeline.stream.batches import SentenceBatch
@@ -23,7 +23,8 @@ Document = Sequence[Sequence[int]]
 """Token ids of each of its sentences."""
 
 WAITING_SHARE = 1 / 2
-"""Share of the documents that may wait at the end of a sentence: fewer and larger readings, against idle places."""
+"""Share of the documents that may wait at the end of a sentence: fewer and larger passes of the encoder and trunk, but
+positions of waiting documents are computed in vain."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class GeneratedSentence:
 
     token_ids: list[int]
     stop_probability: float
-    """How sure the model is that the document ends after this sentence."""
+    """Probability that the document ends after this sentence."""
 
 
 def generate(model: Sllm, prompt: Document, config: GenerateConfig) -> Iterator[GeneratedSentence]:
@@ -49,9 +50,9 @@ def generate(model: Sllm, prompt: Document, config: GenerateConfig) -> Iterator[
 def generate_documents(
     model: Sllm, prompts: Sequence[Document], config: GenerateConfig, may_stop: bool = True
 ) -> Iterator[tuple[int, GeneratedSentence]]:
-    """Many documents side by side -> (document, sentence) as they are written.
+    """Many documents side by side -> (document, sentence) as they are generated.
 
-    Of a prompt only what fits the context is read. `may_stop=False` writes on to the limits whatever the model says,
+    Of a prompt only what fits the context is read. `may_stop=False` generates up to the limits whatever the model says,
     to measure speed. Raises `ModelError` for sentences that are longer than the model's.
     """
     model.eval()
@@ -62,60 +63,60 @@ def generate_documents(
             f"generate.max_sentence_tokens={longest}: the model ends each sentence after "
             f"{model.vae.config.max_sentence_tokens} tokens; give that many at most, or leave it out"
         )
-    decoder = SentenceDecoder(model.vae, len(prompts), longest, model.lookup)
-    memory = SentenceMemory(model, len(prompts))
-    _read_prompts(model, [prompt[-model.config.context_sentences :] for prompt in prompts], memory, decoder)
+    decoder = SentenceDecoder(model.vae, len(prompts), longest, model.context_attention)
+    cache = TrunkCache(model, len(prompts))
+    _read_prompts(model, [prompt[-model.config.context_sentences :] for prompt in prompts], cache, decoder)
     names = list(range(len(prompts)))  # of the documents in the batch
     tokens_left = [config.max_tokens] * len(names)
     sentences_left = [config.max_sentences] * len(names)
     going = starting = list(range(len(names)))
     while going:
         if starting:
-            limits = [min(tokens_left[place], longest) for place in starting]
-            known = [memory.known(place) for place in starting]
-            decoder.start(starting, memory.predict(starting), limits, known)
-        written = decoder.write(sampler, max(1, int(len(going) * WAITING_SHARE)))
-        ended = list(written)
-        latents_SH = model.vae.encode(_pack(model, [[ids] for ids in written.values()]))
-        memory.add(ended, latents_SH.split(1))
-        stop_S = memory.stop_probability(ended).cpu()
+            limits = [min(tokens_left[document], longest) for document in starting]
+            earlier = [cache.earlier(document) for document in starting]
+            decoder.start(starting, cache.predict(starting), limits, earlier)
+        generated = decoder.generate(sampler, max(1, int(len(going) * WAITING_SHARE)))
+        ended = list(generated)
+        latents_SH = model.vae.encode(_pack(model, [[ids] for ids in generated.values()]))
+        cache.add(ended, latents_SH.split(1))
+        stop_S = cache.stop_probability(ended).cpu()
         draw_S = torch.full_like(stop_S, 0.5)
         if config.temperature > 0:
             draw_S = torch.rand(len(ended), generator=sampler.generator, dtype=stop_S.dtype)
-        for place, probability in zip(ended, stop_S.tolist(), strict=True):
-            tokens_left[place] -= len(written[place])
-            sentences_left[place] -= 1
-            yield names[place], GeneratedSentence(written[place], probability)
+        for document, probability in zip(ended, stop_S.tolist(), strict=True):
+            tokens_left[document] -= len(generated[document])
+            sentences_left[document] -= 1
+            yield names[document], GeneratedSentence(generated[document], probability)
         stops = (stop_S > draw_S).tolist()
         starting = [
-            place
-            for place, stop in zip(ended, stops, strict=True)
-            if tokens_left[place] > 0 and sentences_left[place] > 0 and not (may_stop and stop)
+            document
+            for document, stop in zip(ended, stops, strict=True)
+            if tokens_left[document] > 0 and sentences_left[document] > 0 and not (may_stop and stop)
         ]
-        going = [place for place in going if place in starting or place not in ended]
+        going = [document for document in going if document in starting or document not in ended]
         if going and len(going) <= len(names) // 2:
-            memory.keep(going)
+            cache.keep(going)
             decoder.keep(going)
-            starting = [going.index(place) for place in starting]
+            starting = [going.index(document) for document in starting]
             names, tokens_left, sentences_left = (
-                [values[place] for place in going] for values in (names, tokens_left, sentences_left)
+                [values[document] for document in going] for values in (names, tokens_left, sentences_left)
             )
             going = list(range(len(names)))
 
 
 def _read_prompts(
-    model: Sllm, prompts: Sequence[Document], memory: SentenceMemory, decoder: SentenceDecoder
+    model: Sllm, prompts: Sequence[Document], cache: TrunkCache, decoder: SentenceDecoder
 ) -> None:
-    """Fill the memory, and the decoder's own where it crosses sentences."""
-    places = [place for place, prompt in enumerate(prompts) if prompt]
-    if not places:
+    """Fill the cache of the trunk, and that of a decoder that sees earlier sentences."""
+    documents = [document for document, prompt in enumerate(prompts) if prompt]
+    if not documents:
         return
-    batch = _pack(model, [prompts[place] for place in places])
+    batch = _pack(model, [prompts[document] for document in documents])
     check_longest(batch.longest_sentence, model.vae.config.max_sentence_tokens, "the prompt: ")
     latents_SH = model.vae.encode(batch)
     predicted_SH, _ = model.predict(latents_SH, batch)
-    decoder.read(batch, predicted_SH, places)
-    memory.add(places, latents_SH.split([len(prompts[place]) for place in places]))
+    decoder.read(batch, predicted_SH, documents)
+    cache.add(documents, latents_SH.split([len(prompts[document]) for document in documents]))
 
 
 def _pack(model: Sllm, documents: Sequence[Document]) -> SentenceBatch:

@@ -12,7 +12,7 @@ class Sampler:
         self.generator = torch.Generator().manual_seed(seed)
 
     def __call__(self, logits_BV: Tensor) -> Tensor:
-        """One token id a row [B]."""
+        """One token id for each document [B]."""
         if self.temperature == 0:
             return logits_BV.argmax(-1)
         probabilities_BV = (logits_BV / self.temperature).softmax(-1)
@@ -26,5 +26,5 @@ class Sampler:
         # Below 1 by more than rounding, so that no token of probability 0 past the last is ever drawn.
         drawn_B1 = torch.rand(len(logits_BV), 1, generator=self.generator).clamp_(max=1 - 1e-6)
         drawn_B1 = drawn_B1.to(cumulative_BV)
-        places_B1 = torch.searchsorted(cumulative_BV, drawn_B1 * cumulative_BV[:, -1:], right=True)
-        return places_B1[:, 0].clamp(max=logits_BV.shape[-1] - 1)
+        index_B1 = torch.searchsorted(cumulative_BV, drawn_B1 * cumulative_BV[:, -1:], right=True)
+        return index_B1[:, 0].clamp(max=logits_BV.shape[-1] - 1)

@@ -1,7 +1,4 @@
-"""Writing with a token-level model, many documents side by side: what sentence-level writing is measured against.
-
-Shape suffixes: B documents side by side, N tokens so far, V vocabulary.
-"""
+"""Generation with a token-level model, many documents side by side, to compare sentence-level generation with."""
 
 import torch
 from torch import Tensor
@@ -14,7 +11,7 @@ from pipeline.models.token_lm import TokenLm, learned_positions
 
 
 @torch.inference_mode()
-def write_tokens(
+def generate_tokens(
     model: TokenLm,
     batch: int,
     num_tokens: int,
@@ -23,29 +20,29 @@ def write_tokens(
     eos_id: int,
     sampler: Sampler,
 ) -> Tensor:
-    """`num_tokens` tokens of each of B new documents that do not end before [B, N].
+    """`num_tokens` tokens of each of B new documents that do not end before [B, T].
 
-    With a key/value cache of the last `context_tokens` tokens (at least 2): each new one takes the place of the oldest,
-    and keys stay at the positions that they were read at, as in the sentence decoder's window; so what has left the
-    window is still heard of through the layers. A model with learned positions knows none beyond its last and cannot
-    slide: when its context is full, the newer half is read again from the first position on, which costs what it costs.
+    With a key/value cache of the last `context_tokens` tokens (at least 2): each new one replaces the oldest, and keys
+    keep the positions that they were computed at, as in the sentence decoder's window; so later keys still depend on
+    tokens that have left the window. A model with learned positions has none beyond its last and cannot slide: when its
+    context is full, the newer half is computed again from the first position on.
     """
     model.eval()
     device = next(model.parameters()).device
-    tokens_BN = torch.full((batch, 1), bos_id, device=device)
+    tokens_BT = torch.full((batch, 1), bos_id, device=device)
     slides = learned_positions(model.model) is None
-    unread_BN, cache = tokens_BN, new_cache(model, context_tokens)
+    unread_BT, cache = tokens_BT, new_cache(model, context_tokens)
     for _ in range(num_tokens):
         if not slides and cache.get_seq_length() == context_tokens:
-            unread_BN, cache = tokens_BN[:, -max(context_tokens // 2, 1) :], new_cache(model, context_tokens)
+            unread_BT, cache = tokens_BT[:, -max(context_tokens // 2, 1) :], new_cache(model, context_tokens)
         logits_BV = model.model(
-            input_ids=unread_BN, past_key_values=cache, use_cache=True, logits_to_keep=1
+            input_ids=unread_BT, past_key_values=cache, use_cache=True, logits_to_keep=1
         ).logits[:, -1]
         logits_BV = at_least_fp32(logits_BV)
         logits_BV[:, [bos_id, eos_id]] = -torch.inf
-        unread_BN = sampler(logits_BV)[:, None]
-        tokens_BN = torch.cat([tokens_BN, unread_BN], dim=1)
-    return tokens_BN[:, 1:]
+        unread_BT = sampler(logits_BV)[:, None]
+        tokens_BT = torch.cat([tokens_BT, unread_BT], dim=1)
+    return tokens_BT[:, 1:]
 
 
 def new_cache(model: TokenLm, context_tokens: int) -> DynamicCache:

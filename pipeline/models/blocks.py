@@ -1,10 +1,10 @@
 """The blocks of the sentence encoder and decoder (arXiv 2408.00655, sections 3.1 and 3.2), and newer ones.
 
-Shape suffixes: T packed tokens, S sentences, B sentences decoded side by side, H hidden size, A heads, K head size,
-W rows that a cache holds.
+A block knows nothing of training or generation: the attention pattern decides which keys a query attends to.
 """
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from pipeline.config.models import BlockKind
-from pipeline.models.attention_patterns import Pattern
+from pipeline.models.attention_patterns import AttentionPattern
 
 
 class BlockConfig(Protocol):
@@ -63,100 +63,60 @@ class Rotation:
         return x_TAK * self.cos_T1K + torch.cat([-second, first], dim=-1) * self.sin_T1K
 
 
-class KeyValueCache:
-    """Keys and values of the last W rows of B sentences, for one block: a ring, so old rows make room for new."""
-
-    def __init__(self, batch: int, size: int, num_heads: int, head_size: int, like: Tensor) -> None:
-        self.keys_BAWK = like.new_zeros(batch, num_heads, size, head_size)
-        self.values_BAWK = torch.zeros_like(self.keys_BAWK)
-
-    def write(self, cells_B: Tensor, k_BAK: Tensor, v_BAK: Tensor) -> None:
-        """Put one row's key and value into a cell of each sentence."""
-        rows_B = torch.arange(len(cells_B), device=cells_B.device)
-        self.keys_BAWK[rows_B, :, cells_B] = k_BAK
-        self.values_BAWK[rows_B, :, cells_B] = v_BAK
-
-    def __getitem__(self, rows_B: Tensor) -> "KeyValueCache":
-        """A copy of these rows of the batch."""
-        part = object.__new__(KeyValueCache)
-        part.keys_BAWK, part.values_BAWK = self.keys_BAWK[rows_B], self.values_BAWK[rows_B]
-        return part
-
-
 class SelfAttention(nn.Module):
-    """Multi-head self-attention over packed rows."""
+    """Multi-head self-attention over packed positions."""
 
-    def __init__(self, config: BlockConfig) -> None:
+    def __init__(self, config: BlockConfig, layer: int) -> None:
         super().__init__()
         bias = config.block == "paper"
+        self.layer = layer
         self.num_heads = config.num_heads
         self.head_size = config.hidden_size // config.num_heads
         self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=bias)
         self.out = nn.Linear(config.hidden_size, config.hidden_size, bias=bias)
 
-    def forward(self, x_TH: Tensor, pattern: Pattern, rotation: Rotation | None) -> Tensor:
+    def forward(self, x_TH: Tensor, pattern: AttentionPattern, rotation: Rotation | None) -> Tensor:
         """[T, H] -> [T, H]."""
-        return self.out(pattern.attend(*self._project(x_TH, rotation)).flatten(1))
-
-    def step(
-        self,
-        x_BH: Tensor,
-        cache: KeyValueCache,
-        cells_B: Tensor,
-        mask_B11W: Tensor,
-        rotation: Rotation | None,
-    ) -> Tensor:
-        """The next row of each of B sentences [B, H], written to its cell -> [B, H]."""
-        q_BAK, k_BAK, v_BAK = self._project(x_BH, rotation)
-        cache.write(cells_B, k_BAK, v_BAK)
-        out_BA1K = F.scaled_dot_product_attention(
-            q_BAK[:, :, None], cache.keys_BAWK, cache.values_BAWK, attn_mask=mask_B11W
-        )
-        return self.out(out_BA1K.flatten(1))
-
-    def _project(self, x_TH: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = self.qkv(x_TH).view(-1, 3, self.num_heads, self.head_size).unbind(1)
-        return (q, k, v) if rotation is None else (rotation(q), rotation(k), v)
-
-
-class LatentOutput(nn.Linear):
-    """The last product on the way from the latent to the decoder's rows, told apart to be initialised."""
+        q_TAK, k_TAK, v_TAK = self.qkv(x_TH).view(-1, 3, self.num_heads, self.head_size).unbind(1)
+        if rotation is not None:
+            q_TAK, k_TAK = rotation(q_TAK), rotation(k_TAK)
+        return self.out(pattern.attend(q_TAK, k_TAK, v_TAK, self.layer).flatten(1))
 
 
 class LatentAttention(nn.Module):
     """Cross-attention to one vector.
 
     A softmax over a single key is 1, so queries and keys have no effect and are left out: what remains of
-    the paper's cross-attention is exactly `out(value(latent))`, the same for each row of the sentence.
+    the paper's cross-attention is exactly `out(value(latent))`, the same for each position of the sentence.
     """
 
     def __init__(self, config: BlockConfig) -> None:
         super().__init__()
         bias = config.block == "paper"
         self.value = nn.Linear(config.hidden_size, config.hidden_size, bias=bias)
-        self.out = LatentOutput(config.hidden_size, config.hidden_size, bias=bias)
+        self.out = nn.Linear(config.hidden_size, config.hidden_size, bias=bias)
 
     def forward(self, latents_SH: Tensor) -> Tensor:
-        """[S, H] -> [S, H], to be added to each row of its sentence."""
+        """[S, H] -> [S, H], to be added at each position of its sentence."""
         return self.out(self.value(latents_SH))
 
 
 class LatentPrefix(nn.Module):
-    """What a sentence's first row is told by its latent, on top of the start mark."""
+    """What is added to the embedding of a sentence's first position (BOS): a projection of its latent."""
 
     def __init__(self, config: BlockConfig) -> None:
         super().__init__()
         self.norm = new_norm(config)
-        self.out = LatentOutput(config.hidden_size, config.hidden_size, bias=config.block == "paper")
+        self.out = nn.Linear(config.hidden_size, config.hidden_size, bias=config.block == "paper")
 
     def forward(self, latents_SH: Tensor) -> Tensor:
         """[S, H] -> [S, H]."""
         return self.out(self.norm(latents_SH))
 
 
-class LatentHead(nn.Module):
-    """What the head is told by a sentence's latent past all blocks: a vector added to what each row gives it, so words
-    that are like the latent become likelier in the whole sentence."""
+class OutputLatent(nn.Module):
+    """What is added before the LM head at each position of a sentence: its scaled latent, so that tokens whose output
+    embedding is near the latent become likelier."""
 
     def __init__(self, config: BlockConfig) -> None:
         super().__init__()
@@ -166,6 +126,27 @@ class LatentHead(nn.Module):
     def forward(self, latents_SH: Tensor) -> Tensor:
         """[S, H] -> [S, H]."""
         return self.norm(latents_SH) * self.scale_H
+
+
+@dataclass(frozen=True)
+class LatentConditioning:
+    """What the latents of S sentences add in the decoder [S, H]; none: nothing there."""
+
+    prefix_SH: Tensor | None
+    """To the embedding of each sentence's first position."""
+    blocks_SH: tuple[Tensor | None, ...]
+    """At each position, in each block."""
+    output_SH: Tensor | None
+    """At each position, after the blocks."""
+
+
+class Head(nn.Linear):
+    """Logits of the vocabulary; called with token ids, the vectors of those tokens (a call, since ZeRO-3 gathers the
+    weight for calls alone)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[R, H] -> [R, V]; ids [T] -> [T, H]."""
+        return super().forward(x) if x.is_floating_point() else F.embedding(x, self.weight)
 
 
 class FeedForward(nn.Module):
@@ -183,7 +164,7 @@ class FeedForward(nn.Module):
 
 
 class GatedFeedForward(nn.Module):
-    """SwiGLU (arXiv 2002.05202): the gate and what it lets through, then back."""
+    """SwiGLU (arXiv 2002.05202)."""
 
     def __init__(self, config: BlockConfig) -> None:
         super().__init__()
@@ -193,8 +174,8 @@ class GatedFeedForward(nn.Module):
 
     def forward(self, x_TH: Tensor) -> Tensor:
         """[T, H] -> [T, H]."""
-        gate, passed = self.up(x_TH).chunk(2, dim=-1)
-        return self.down(F.silu(gate) * passed)
+        gate, value = self.up(x_TH).chunk(2, dim=-1)
+        return self.down(F.silu(gate) * value)
 
 
 def new_norm(config: BlockConfig) -> nn.Module:
@@ -206,10 +187,10 @@ def new_norm(config: BlockConfig) -> nn.Module:
 class Block(GradientCheckpointingLayer):
     """Self-attention, in a decoder attention to the latent, feed-forward; each with a residual and a norm."""
 
-    def __init__(self, config: BlockConfig, cross_attention: bool = False) -> None:
+    def __init__(self, config: BlockConfig, layer: int, cross_attention: bool = False) -> None:
         super().__init__()
         self.norm_first = config.norm_first or config.block == "llama"
-        self.attention = SelfAttention(config)
+        self.attention = SelfAttention(config, layer)
         self.attention_norm = new_norm(config)
         self.feed_forward = FeedForward(config) if config.block == "paper" else GatedFeedForward(config)
         self.feed_forward_norm = new_norm(config)
@@ -220,42 +201,23 @@ class Block(GradientCheckpointingLayer):
     def forward(
         self,
         x_TH: Tensor,
-        pattern: Pattern,
+        pattern: AttentionPattern,
         rotation: Rotation | None,
-        latents_SH: Tensor | None = None,
+        attended_SH: Tensor | None = None,
         sentence_T: Tensor | None = None,
     ) -> Tensor:
-        """[T, H] -> [T, H]; with cross-attention told the latent of each sentence and the sentence of each row."""
+        """[T, H] -> [T, H]. With cross-attention, `attended_SH`: of each sentence what `attend_to_latents` gives, and
+        `sentence_T`: the sentence of each position."""
         normed = self._before(x_TH, self.attention_norm)
         x_TH = self._after(x_TH, self.attention(normed, pattern, rotation), self.attention_norm)
-        if latents_SH is not None:
-            x_TH = self._after(x_TH, self.told(latents_SH)[sentence_T], self.latent_norm)
-        return self._feed_forward(x_TH)
-
-    def told(self, latents_SH: Tensor) -> Tensor:
-        """What the rows of each sentence are told by its latent [S, H] -> [S, H]."""
-        return self.latent_attention(self._before(latents_SH, self.latent_norm))
-
-    def step(
-        self,
-        x_BH: Tensor,
-        cache: KeyValueCache,
-        cells_B: Tensor,
-        mask_B11W: Tensor,
-        rotation: Rotation | None,
-        told_BH: Tensor | None,
-    ) -> Tensor:
-        """One row of each of B sentences [B, H] -> [B, H]; `told_BH`: by their latents, with cross-attention."""
-        normed = self._before(x_BH, self.attention_norm)
-        change = self.attention.step(normed, cache, cells_B, mask_B11W, rotation)
-        x_BH = self._after(x_BH, change, self.attention_norm)
-        if told_BH is not None:
-            x_BH = self._after(x_BH, told_BH, self.latent_norm)
-        return self._feed_forward(x_BH)
-
-    def _feed_forward(self, x_TH: Tensor) -> Tensor:
+        if attended_SH is not None:
+            x_TH = self._after(x_TH, attended_SH[sentence_T], self.latent_norm)
         normed = self._before(x_TH, self.feed_forward_norm)
         return self._after(x_TH, self.feed_forward(normed), self.feed_forward_norm)
+
+    def attend_to_latents(self, latents_SH: Tensor) -> Tensor:
+        """What cross-attention adds at each position of a sentence [S, H] -> [S, H]; the same at all of them."""
+        return self.latent_attention(self._before(latents_SH, self.latent_norm))
 
     def _before(self, x_TH: Tensor, norm: nn.Module) -> Tensor:
         return norm(x_TH) if self.norm_first else x_TH

@@ -1,12 +1,8 @@
-"""Looking up the sentences before: each row of the decoder attends to their latents and tells the head what it finds.
+"""Cross-attention of each decoder position to the latents of earlier sentences.
 
-The predicted latent is one vector for a whole sentence; what stood in which sentence before is worth more to some of
-its words than to others. So past the decoder's layers each row asks on its own. Where the encoder reads the head's own
-vectors (`encoder_embedding: output`), a latent is a direction in the space of words, and what is found makes the words
-of the sentences found likelier.
-
-Shape suffixes: D windows, N sentences before (the first stands for "none"), R rows of the decoder, B documents written
-side by side, H hidden, A heads, K head size, s x l a bucket of windows with as many rows.
+The predicted latent is one vector for a whole sentence; different tokens of it depend on different earlier sentences.
+So after the decoder's blocks each position attends to all of them. Values are the latents themselves: where the encoder
+reads the output embedding (`encoder_embedding: output`), tokens of the sentences attended to become likelier.
 """
 
 from typing import Protocol
@@ -15,61 +11,73 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.stream.batches import SentenceBatch
+from pipeline.stream.batches import DecodedSentences
 
 INITIAL_SCALE = 0.1
-"""How loud what is found starts, over the decoder's own output: enough to be heard, too little to disturb."""
+"""Scale of what is added to the decoder's output, in a fresh model: small beside that output."""
 
 
-class LookupConfig(Protocol):
-    """What a lookup reads of the SLLM's configuration."""
+class ContextAttentionConfig(Protocol):
+    """What the context attention reads of the SLLM's configuration."""
 
     context_attention_heads: int
 
 
-class SentenceLookup(nn.Module):
-    """Attention of the decoder's rows to the latents of the sentences before; its values are the latents themselves."""
+class EarlierLatents(Protocol):
+    """Latents of earlier sentences, and which of them each position of the decoder sees."""
 
-    def __init__(self, config: LookupConfig, hidden_size: int) -> None:
+    def attend(self, q_RAK: Tensor, none_H: Tensor) -> Tensor:
+        """Scaled dot-product attention -> [R, A, K]; before the first sentence is "none", a key with the value 0."""
+
+
+class ContextAttention(nn.Module):
+    """Attention of the decoder's positions to the latents of earlier sentences."""
+
+    def __init__(self, config: ContextAttentionConfig, hidden_size: int) -> None:
         super().__init__()
         self.num_heads = config.context_attention_heads
         self.query = nn.Linear(hidden_size, hidden_size, bias=False)
         self.key = nn.Linear(hidden_size, hidden_size, bias=False)
+        """Keys of latents; called before `forward`, since generation keeps them."""
         self.none_H = nn.Parameter(torch.empty(hidden_size))
-        """Key of "none", whose value is 0."""
+        """Key of "none"."""
         self.scale_H = nn.Parameter(torch.empty(hidden_size))
 
-    def forward(self, hidden_RH: Tensor, latents_DNH: Tensor, batch: SentenceBatch) -> Tensor:
-        """-> what to add to the decoder's output [R, H].
+    def forward(self, hidden_RH: Tensor, earlier: EarlierLatents) -> Tensor:
+        """The decoder's output, and with it what its positions attend to [R, H] -> [R, H]."""
+        q_RAK = self.query(hidden_RH).unflatten(-1, (self.num_heads, -1))
+        return hidden_RH + earlier.attend(q_RAK, self.none_H).flatten(1) * self.scale_H
 
-        `batch`: of the decoder's rows, each with its window and its sentence's place, which sees what is before it.
-        """
-        k_DANK, v_DANK = self.remember(self.key(latents_DNH), latents_DNH)
-        q_RAK = self._heads(self.query(hidden_RH))
-        sentence_R = batch.decoder_rows.sequence_T
-        window_R, place_R = batch.window_S[sentence_R], batch.place_S[sentence_R]
-        sentences_N = torch.arange(k_DANK.shape[2], device=place_R.device)
-        found = []
-        for gather_sl in batch.window_rows.gathers:
+
+class EarlierInWindow:
+    """The sentences of packed windows: a position sees those of its window before its own."""
+
+    def __init__(self, keys_DMH: Tensor, latents_DMH: Tensor, decoded: DecodedSentences) -> None:
+        self.keys_DMH, self.latents_DMH, self.decoded = keys_DMH, latents_DMH, decoded
+
+    def attend(self, q_RAK: Tensor, none_H: Tensor) -> Tensor:
+        """Scaled dot-product attention -> [R, A, K]."""
+        decoded, windows = self.decoded, self.decoded.window_positions
+        k_DAMK, v_DAMK = keys_and_values(self.keys_DMH, self.latents_DMH, none_H, q_RAK.shape[1])
+        sentence_R = decoded.positions.sequence_T
+        window_R, index_R = decoded.window_S[sentence_R], decoded.index_S[sentence_R]
+        index_M = torch.arange(k_DAMK.shape[2], device=index_R.device)
+        outputs = []
+        for gather_sl in windows.gathers:
             window_s = window_R[gather_sl[:, 0]]
-            sees_s1lN = (sentences_N <= place_R[gather_sl][..., None])[:, None]
+            sees_s1lM = (index_M <= index_R[gather_sl][..., None])[:, None]
             out_sAlK = F.scaled_dot_product_attention(
-                q_RAK[gather_sl].transpose(1, 2), k_DANK[window_s], v_DANK[window_s], attn_mask=sees_s1lN
+                q_RAK[gather_sl].transpose(1, 2), k_DAMK[window_s], v_DAMK[window_s], attn_mask=sees_s1lM
             )
-            found.append(out_sAlK.transpose(1, 2).flatten(0, 1).flatten(1))
-        return torch.cat(found)[batch.window_rows.scatter_T] * self.scale_H
+            outputs.append(out_sAlK.transpose(1, 2).reshape(-1, *q_RAK.shape[1:]))
+        return torch.cat(outputs)[windows.scatter_T]
 
-    def remember(self, keys_DNH: Tensor, latents_DNH: Tensor) -> tuple[Tensor, Tensor]:
-        """Sentences by their keys and latents -> by head, and "none" before them [D, A, 1 + N, K]."""
-        keys_DNH = torch.cat([self.none_H.expand(len(keys_DNH), 1, -1), keys_DNH], dim=1)
-        values_DNH = F.pad(latents_DNH, (0, 0, 1, 0))
-        return self._heads(keys_DNH).transpose(1, 2), self._heads(values_DNH).transpose(1, 2)
 
-    def step(self, hidden_BH: Tensor, k_BANK: Tensor, v_BANK: Tensor, mask_B11N: Tensor) -> Tensor:
-        """The same for one row of each of B documents -> [B, H]; the mask is 0 on what each may see."""
-        q_BA1K = self._heads(self.query(hidden_BH))[:, :, None]
-        out_BA1K = F.scaled_dot_product_attention(q_BA1K, k_BANK, v_BANK, attn_mask=mask_B11N)
-        return out_BA1K.flatten(1) * self.scale_H
-
-    def _heads(self, x_H: Tensor) -> Tensor:
-        return x_H.unflatten(-1, (self.num_heads, -1))
+def keys_and_values(
+    keys_DMH: Tensor, latents_DMH: Tensor, none_H: Tensor, num_heads: int
+) -> tuple[Tensor, Tensor]:
+    """By head, and "none" before the first sentence [D, A, 1 + M, K]."""
+    keys_DMH = torch.cat([none_H.expand(len(keys_DMH), 1, -1), keys_DMH], dim=1)
+    values_DMH = F.pad(latents_DMH, (0, 0, 1, 0))
+    k_DAMK, v_DAMK = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (keys_DMH, values_DMH))
+    return k_DAMK, v_DAMK

@@ -1,11 +1,9 @@
-"""Cross-entropy after a head over a large vocabulary, whose logits never stand in memory as a whole.
+"""Cross-entropy after a head over a large vocabulary, whose logits are never in memory as a whole.
 
-Logits are the largest tensor of a training step by far: 8,192 rows of 50,272 take 1.6 GB in fp32, and PyTorch keeps
-about three such. Here they are made for a chunk of rows at a time and made again in the backward pass: a third more
-work in the head, in exchange for memory that does not grow with rows. The head is called as a module, so what hangs on
-it (tied weights, autocast, the gathering of ZeRO-3) goes on working.
-
-Shape suffixes: R rows, H hidden size, V vocabulary.
+Logits are by far the largest tensor of a training step: 8,192 positions of 50,272 take 1.6 GB in fp32, and PyTorch
+keeps about three such. Here they are computed for a chunk of positions at a time, and again in the backward pass: a
+third more work in the head, and memory that does not grow with the number of positions. The head is called as a module,
+so that its hooks (tied weights, autocast, the gathering of ZeRO-3) still run.
 """
 
 from collections.abc import Callable
@@ -19,8 +17,8 @@ from pipeline.models.precision import at_least_fp32
 from pipeline.stream.batches import IGNORED
 
 WHOLE_LOGITS = 2**26
-"""Up to so many logits (268 MB in fp32) are made at once, since chunks cost time: measured on a CPU with 1,024 rows of
-50,272 and hidden size 128, 1.3 s in chunks of 2**22 against 1.15 s."""
+"""Up to so many logits (268 MB in fp32) are computed at once, since chunks cost time: measured on a CPU with 1,024
+positions of 50,272 and hidden size 128, 1.3 s in chunks of 2**22 against 1.15 s."""
 CHUNK_LOGITS = {"cpu": 2**22, "cuda": 2**25}
 """Logits of a chunk otherwise. On a CPU small chunks stay in its caches: 2**24 took 1.8 s there, 2**26 2.5 s; on a GPU
 (not measured) a chunk must be large enough to fill it."""
@@ -29,22 +27,20 @@ CHUNK_LOGITS = {"cpu": 2**22, "cuda": 2**25}
 def head_cross_entropy(head: nn.Linear, hidden_RH: Tensor, targets_R: Tensor) -> tuple[Tensor, Tensor]:
     """Negative log-likelihood (nats, fp32 or better) of each target [R], and whether it was the likeliest [R].
 
-    The logits are `head(hidden_RH)`; the losses equal `F.cross_entropy` of them all within rounding. Rows whose
+    The logits are `head(hidden_RH)`; the losses equal `F.cross_entropy` of them all within rounding. Those whose
     target is `IGNORED` are 0 and no hit.
     """
     vocab_size = head.out_features  # not the weight's shape: ZeRO-3 empties it
     if len(targets_R) * vocab_size <= WHOLE_LOGITS:
-        return _row_losses(head, hidden_RH, targets_R)
-    rows = max(CHUNK_LOGITS[hidden_RH.device.type] // vocab_size, 1)
-    chunks = zip(hidden_RH.split(rows), targets_R.split(rows), strict=True)
-    run = _again_in_backward if torch.is_grad_enabled() else _row_losses
+        return _losses(head, hidden_RH, targets_R)
+    size = max(CHUNK_LOGITS[hidden_RH.device.type] // vocab_size, 1)
+    chunks = zip(hidden_RH.split(size), targets_R.split(size), strict=True)
+    run = _again_in_backward if torch.is_grad_enabled() else _losses
     nll, hit = zip(*(run(head, hidden, targets) for hidden, targets in chunks), strict=True)
     return torch.cat(nll), torch.cat(hit)
 
 
-def _row_losses(
-    head: Callable[[Tensor], Tensor], hidden_RH: Tensor, targets_R: Tensor
-) -> tuple[Tensor, Tensor]:
+def _losses(head: Callable[[Tensor], Tensor], hidden_RH: Tensor, targets_R: Tensor) -> tuple[Tensor, Tensor]:
     logits_RV = at_least_fp32(head(hidden_RH))
     nll_R = F.cross_entropy(logits_RV, targets_R, ignore_index=IGNORED, reduction="none")
     return nll_R, logits_RV.detach().argmax(-1) == targets_R
@@ -54,6 +50,6 @@ def _again_in_backward(
     head: Callable[[Tensor], Tensor], hidden_RH: Tensor, targets_R: Tensor
 ) -> tuple[Tensor, Tensor]:
     out: tuple[Tensor, Tensor] = checkpoint(
-        _row_losses, head, hidden_RH, targets_R, use_reentrant=False, preserve_rng_state=False
+        _losses, head, hidden_RH, targets_R, use_reentrant=False, preserve_rng_state=False
     )
     return out

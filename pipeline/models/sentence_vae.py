@@ -3,13 +3,13 @@
 Encoder: token embedding + sinusoidal positions -> blocks -> sum over tokens -> norm. Decoder: the same
 embedding + positions -> blocks of causal self-attention and attention to that vector -> vocabulary.
 
-With `conditioning` "prefix" the decoder is told that vector in its first row, and not in each block again. With
-`output_latent_scale` the head is told it too, past all blocks: then a latent is a direction in the space of words, and
-where the encoder reads the head's own vectors (`encoder_embedding`) it is one from the first step. With
-`decoder_window` the decoder's tokens also see the last rows of the sentences before, of the same window: a
-short exact memory beside the long compressed one.
+With `conditioning` "prefix" the latent is added at the sentence's first position, and not in each block. With
+`output_latent_scale` it is added before the LM head at each position; where the encoder reads the output embedding
+(`encoder_embedding`), it is near that of the sentence's tokens from the first step. With `decoder_window` the decoder
+attends to the last positions of its window, across sentences: an exact memory of a few tokens.
 
-Shape suffixes: T tokens, R tokens and end marks, S sentences, H hidden, V vocabulary.
+`SentenceVae.decode` is the only forward pass of the decoder: of packed sentences in training and evaluation, of one
+position of each document in generation, with the pattern of a cache.
 """
 
 from dataclasses import dataclass
@@ -21,20 +21,20 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel, initialization
 
 from pipeline.config.models import VaeArchitecture, VaeTraining
-from pipeline.config.renamed import RENAMED, with_current_names
+from pipeline.config.renamed import is_old, with_current_names
 from pipeline.errors import ModelError
-from pipeline.models.attention_patterns import Pattern, Sentences, SlidingWindow
+from pipeline.models.attention_patterns import AttentionPattern, Sentences, SlidingWindow, sum_sequences
 from pipeline.models.blocks import (
     Block,
-    LatentHead,
-    LatentOutput,
+    Head,
+    LatentConditioning,
     LatentPrefix,
+    OutputLatent,
     Rotation,
     add_positions,
     new_norm,
 )
 from pipeline.models.cross_entropy import head_cross_entropy
-from pipeline.models.ragged import RaggedLayout, sum_sequences
 from pipeline.stream.batches import SentenceBatch
 
 
@@ -58,7 +58,7 @@ class SentenceVaeConfig(PreTrainedConfig, VaeTraining, VaeArchitecture):
         for name, value in with_current_names("vae", kwargs).items():
             if name not in kwargs:  # a model saved under an older name of the option
                 setattr(self, name, value)
-        kwargs = {name: value for name, value in kwargs.items() if f"vae.{name}" not in RENAMED}
+        kwargs = {name: value for name, value in kwargs.items() if not is_old(f"vae.{name}")}
         if self.initializer_range is None:
             self.initializer_range = self.hidden_size**-0.5
         super().__post_init__(**kwargs)
@@ -66,7 +66,7 @@ class SentenceVaeConfig(PreTrainedConfig, VaeTraining, VaeArchitecture):
 
 @dataclass(frozen=True)
 class Posterior:
-    """What the encoder says of each sentence: a point, or with a KL term a Gaussian around it."""
+    """What the encoder makes of each sentence: a point, or with a KL term a Gaussian around it."""
 
     mean_SH: Tensor
     log_variance_SH: Tensor | None
@@ -75,15 +75,6 @@ class Posterior:
         """Of these sentences alone."""
         log_variance_SH = None if self.log_variance_SH is None else self.log_variance_SH[sentences]
         return Posterior(self.mean_SH[sentences], log_variance_SH)
-
-
-class Head(nn.Linear):
-    """Logits of the vocabulary; called with token ids, the vectors of those tokens (a call, since ZeRO-3 gathers the
-    weight for calls alone)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[R, H] -> [R, V]; ids [T] -> [T, H]."""
-        return super().forward(x) if x.is_floating_point() else F.embedding(x, self.weight)
 
 
 class SentenceVae(PreTrainedModel):
@@ -115,19 +106,17 @@ class SentenceVae(PreTrainedModel):
         if config.decoder_window and config.block == "paper":
             raise ModelError("vae.decoder_window needs rotary positions, which slide: set vae.block=llama")
         if config.conditioning == "none" and config.output_latent_scale == 0:
-            raise ModelError(
-                "vae.conditioning=none leaves the latent to the head: set vae.output_latent_scale, 0.1 perhaps"
-            )
+            raise ModelError("vae.conditioning=none adds the latent in no block: set vae.output_latent_scale")
         self.embedding = nn.Embedding(config.vocab_size, hidden)
         encoder_layers = config.num_layers if config.encoder_layers is None else config.encoder_layers
-        self.encoder = nn.ModuleList(Block(config) for _ in range(encoder_layers))
+        self.encoder = nn.ModuleList(Block(config, layer) for layer in range(encoder_layers))
         self.latent_norm = new_norm(config)
         if config.kl_weight > 0:
             self.log_variance = nn.Linear(hidden, hidden)
         crosses = config.conditioning == "cross_attention"
         self.latent_prefix = LatentPrefix(config) if config.conditioning == "prefix" else None
-        self.latent_head = LatentHead(config) if config.output_latent_scale > 0 else None
-        self.decoder = nn.ModuleList(Block(config, crosses) for _ in range(config.num_layers))
+        self.latent_head = OutputLatent(config) if config.output_latent_scale > 0 else None
+        self.decoder = nn.ModuleList(Block(config, layer, crosses) for layer in range(config.num_layers))
         last_norm = config.norm_first or config.block == "llama"
         self.decoder_norm = new_norm(config) if last_norm else nn.Identity()
         self.head = Head(hidden, config.vocab_size, bias=False)
@@ -135,12 +124,8 @@ class SentenceVae(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, LatentHead):
+        if isinstance(module, OutputLatent):
             initialization.constant_(module.scale_H, self.config.output_latent_scale)
-        scale = self.config.initial_latent_scale
-        if isinstance(module, LatentOutput) and scale != 1:
-            assert self.config.initializer_range is not None
-            initialization.normal_(module.weight, std=scale * self.config.initializer_range)
 
     def get_input_embeddings(self) -> nn.Module:
         """The token embedding, shared by encoder and decoder."""
@@ -155,53 +140,92 @@ class SentenceVae(PreTrainedModel):
         return self.sample(self.posterior(batch))
 
     def token_nll(self, latents_SH: Tensor, batch: SentenceBatch) -> tuple[Tensor, Tensor]:
-        """Negative log-likelihood (nats) of each token and end mark [R], and whether it was the likeliest [R].
+        """Negative log-likelihood (nats) of each target [R], and whether it was the likeliest [R].
 
-        After `max_sentence_tokens` tokens a sentence always ends (the shards know no longer one), so that end mark
-        is certain and costs nothing. Raises `ModelError` for a longer sentence, which is impossible to the model.
+        After `max_sentence_tokens` tokens a sentence always ends (the shards have no longer one): EOS is then certain
+        and costs nothing. Raises `ModelError` for a longer sentence, which is impossible to the model.
         """
-        return self.row_nll(self.decode_hidden(latents_SH, batch, self.decoder_pattern(batch)), batch)
+        return self.output_nll(self.decode_batch(latents_SH, batch), batch)
 
-    def row_nll(self, hidden_RH: Tensor, batch: SentenceBatch) -> tuple[Tensor, Tensor]:
+    def output_nll(self, hidden_RH: Tensor, batch: SentenceBatch) -> tuple[Tensor, Tensor]:
         """What `token_nll` gives, of the decoder's output."""
-        check_longest(batch.longest_sentence, self.config.max_sentence_tokens)
-        nll_R, is_likeliest_R = head_cross_entropy(self.head, hidden_RH, batch.decoder_targets_R)
-        is_certain_R = batch.decoder_rows.positions_T == self.config.max_sentence_tokens
+        decoded = batch.decoded
+        check_longest(decoded.longest_sentence, self.config.max_sentence_tokens)
+        nll_R, is_likeliest_R = head_cross_entropy(self.head, hidden_RH, decoded.targets_R)
+        is_certain_R = decoded.positions.positions_T == self.config.max_sentence_tokens
         return nll_R.masked_fill(is_certain_R, 0.0), is_likeliest_R | is_certain_R
 
-    def decode_hidden(self, latents_SH: Tensor, batch: SentenceBatch, pattern: Pattern) -> Tensor:
-        """What the head takes [R, H]; `pattern` says which rows each row of the decoder sees."""
-        rows = batch.decoder_rows
-        x_RH, rotation = self._with_positions(self.embedding(batch.decoder_inputs_R), rows, pattern)
-        if self.latent_prefix is not None:
-            x_RH = x_RH.index_add(0, rows.starts_S, self.latent_prefix(latents_SH).to(x_RH.dtype))
-        for block in self.decoder:
-            if self.config.conditioning == "cross_attention":
-                x_RH = block(x_RH, pattern, rotation, latents_SH, rows.sequence_T)
-            else:
-                x_RH = block(x_RH, pattern, rotation)
+    def decode_batch(
+        self, latents_SH: Tensor, batch: SentenceBatch, pattern: AttentionPattern | None = None
+    ) -> Tensor:
+        """Input of the LM head [R, H] for `batch.decoded`, given the latents of all sentences of the batch; `pattern`:
+        none is `decoder_pattern`."""
+        decoded = batch.decoded
+        return self.decode(
+            decoded.inputs_R,
+            decoded.positions.positions_T,
+            decoded.positions.sequence_T,
+            self.condition(latents_SH[decoded.sentence_S]),
+            pattern or self.decoder_pattern(batch),
+            decoded.longest_sentence + 1,
+        )
+
+    def decode(
+        self,
+        tokens_R: Tensor,
+        positions_R: Tensor,
+        sentence_R: Tensor,
+        conditioning: LatentConditioning,
+        pattern: AttentionPattern,
+        num_positions: int,
+    ) -> Tensor:
+        """The decoder, from tokens to the input of the LM head [R, H].
+
+        `tokens_R`: BOS or the token before. `positions_R`: position in the sentence, 0 for BOS, less than
+        `num_positions`. `sentence_R`: index of the sentence in `conditioning`. `pattern`: which keys each attends to.
+        """
+        x_RH, rotation = self._with_positions(self.embedding(tokens_R), positions_R, pattern, num_positions)
+        if conditioning.prefix_SH is not None:
+            x_RH = x_RH + conditioning.prefix_SH[sentence_R] * (positions_R == 0)[:, None]
+        for block, attended_SH in zip(self.decoder, conditioning.blocks_SH, strict=True):
+            x_RH = block(x_RH, pattern, rotation, attended_SH, sentence_R)
         x_RH = self.decoder_norm(x_RH)
-        if self.latent_head is not None:
-            x_RH = x_RH + self.latent_head(latents_SH)[rows.sequence_T]
+        if conditioning.output_SH is not None:
+            x_RH = x_RH + conditioning.output_SH[sentence_R]
         return x_RH
+
+    def condition(self, latents_SH: Tensor) -> LatentConditioning:
+        """What the latents add in the decoder: computed once for a sentence, not at each of its positions."""
+        crosses = self.config.conditioning == "cross_attention"
+        return LatentConditioning(
+            None if self.latent_prefix is None else self.latent_prefix(latents_SH),
+            tuple(block.attend_to_latents(latents_SH) if crosses else None for block in self.decoder),  # type: ignore[operator]
+            None if self.output_latent is None else self.output_latent(latents_SH),
+        )
+
+    @property
+    def output_latent(self) -> OutputLatent | None:
+        """Its weights are saved as `latent_head`, the name that it had first."""
+        return self.latent_head
 
     @property
     def decoder_reach(self) -> int:
-        """Rows before its sentence that a row of the decoder hears of, through all layers."""
+        """Positions before its sentence that a position of the decoder depends on, through all layers."""
         return len(self.decoder) * max(self.config.decoder_window - 1, 0)
 
-    def decoder_pattern(self, batch: SentenceBatch, keep: bool = False) -> Pattern:
-        """What the decoder's rows see; `keep`: and with the keys and values that they saw."""
+    def decoder_pattern(self, batch: SentenceBatch) -> Sentences | SlidingWindow:
+        """What the positions of `batch.decoded` attend to."""
+        decoded = batch.decoded
         if self.config.decoder_window == 0:
-            return Sentences(batch.decoder_rows, causal=True)
-        window_R = batch.window_S[batch.decoder_rows.sequence_T]
-        return SlidingWindow(window_R, self.config.decoder_window, keep)
+            return Sentences(decoded.positions, causal=True)
+        window_R = decoded.window_S[decoded.positions.sequence_T]
+        return SlidingWindow(window_R, self.config.decoder_window)
 
     def forward(self, batch: SentenceBatch) -> dict[str, Tensor]:
         """Sums over the batch: `objective` (to minimise), `nll` (nats), and what accuracy needs."""
         posterior = self.posterior(batch)
         nll_R, hit_R = self.token_nll(self.sample(posterior), batch)
-        penalty, sums = self.kl(posterior)
+        penalty, sums = self.kl(posterior[batch.decoded.sentence_S])
         return {
             "objective": self.focal(nll_R).sum() + penalty,
             "nll": nll_R.detach().sum(),
@@ -227,14 +251,14 @@ class SentenceVae(PreTrainedModel):
 
     def posterior(self, batch: SentenceBatch) -> Posterior:
         """What the encoder makes of each sentence."""
-        embedded_TH = (self.head if self.config.encoder_embedding == "output" else self.embedding)(
-            batch.tokens_T
-        )
+        embedding = self.head if self.config.encoder_embedding == "output" else self.embedding
+        embedded_TH = embedding(batch.tokens_T)
         if self.training and self.config.token_dropout > 0:
             kept_T = torch.rand(len(embedded_TH), device=embedded_TH.device) >= self.config.token_dropout
             embedded_TH = embedded_TH * kept_T[:, None]
         pattern = Sentences(batch.sentences, causal=False)
-        x_TH, rotation = self._with_positions(embedded_TH, batch.sentences, pattern)
+        positions_T = batch.sentences.positions_T
+        x_TH, rotation = self._with_positions(embedded_TH, positions_T, pattern, batch.longest_sentence)
         for block in self.encoder:
             x_TH = block(x_TH, pattern, rotation)
         mean_SH = self.latent_norm(sum_sequences(x_TH, batch.sentences).to(x_TH.dtype))
@@ -252,19 +276,16 @@ class SentenceVae(PreTrainedModel):
         return F.dropout(latents_SH, self.config.latent_dropout)
 
     def _with_positions(
-        self, embedded_TH: Tensor, layout: RaggedLayout, pattern: Pattern
+        self, embedded_TH: Tensor, positions_T: Tensor, pattern: AttentionPattern, num_positions: int
     ) -> tuple[Tensor, Rotation | None]:
-        """What the first block takes: places in the sentence are added here, or rotary positions of the pattern
-        turn each block's queries and keys."""
-        if self.config.block == "paper":
-            longest = max(gather.shape[1] for gather in layout.gathers)
-            return add_positions(embedded_TH, layout.positions_T, longest), None
-        return embedded_TH * self.config.hidden_size**0.5, self.rotation(pattern.positions_T)
-
-    def rotation(self, positions_T: Tensor) -> Rotation:
-        """Rotary positions for this model's heads."""
-        head_size = self.config.hidden_size // self.config.num_heads
-        return Rotation(positions_T, head_size, self.embedding.weight.dtype)
+        """Input of the first block: positions in the sentence are added here, or each block rotates queries and keys by
+        the pattern's positions."""
+        config = self.config
+        if config.block == "paper":
+            return add_positions(embedded_TH, positions_T, num_positions), None
+        head_size = config.hidden_size // config.num_heads
+        rotation = Rotation(pattern.positions_T, head_size, self.embedding.weight.dtype)
+        return embedded_TH * config.hidden_size**0.5, rotation
 
 
 def check_longest(sentence_tokens: int, limit: int, where: str = "") -> None:

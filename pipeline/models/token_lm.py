@@ -27,7 +27,7 @@ class TokenLm(nn.Module):
     def score(self, batch: TokenBatch) -> Tensor:
         """Negative log-likelihood (nats) of each target [D, L]; 0 where nothing is scored.
 
-        No attention mask: rows are padded on the right, where a causal model does not look.
+        No attention mask: rows are padded on the right, which a causal model does not see.
         """
         targets = batch.targets_DL.flatten()
         if self.model.config.model_type in HEAD_IS_LAST:

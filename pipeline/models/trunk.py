@@ -2,8 +2,6 @@
 
 Which of its weights are trained is said here too: all, none, the first and last layers (as arXiv 2408.00655 does), or
 low-rank adapters beside them (LoRA, arXiv 2106.09685).
-
-Shape suffixes: V vocabulary, E width of the token embedding, H hidden size.
 """
 
 import difflib
@@ -138,7 +136,7 @@ def check_runs(model: PreTrainedModel, what: str) -> None:
         model(**inputs)
     except Exception as error:  # of transformers and torch, for values that do not go together
         if "meta" in str(error) or isinstance(error, NotImplementedError):
-            return  # a family that looks at values while it runs
+            return  # a family that needs values while it runs
         raise ModelError(f"{what} describes a model that cannot run: {reason(error)}") from error
 
 

@@ -19,8 +19,7 @@ from pipeline.errors import TrainingError
 from pipeline.stream.batches import Batch
 from pipeline.stream.packing import pack
 from pipeline.stream.permutation import permute
-from pipeline.stream.window_batches import WindowSource
-from pipeline.stream.windows import Int64
+from pipeline.stream.windows import Int64, WindowSource
 
 
 @dataclass(frozen=True)

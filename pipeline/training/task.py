@@ -21,7 +21,7 @@ from pipeline.models.trunk import merge_adapters
 from pipeline.shards.format import SplitName
 from pipeline.shards.reading import Documents, Shards, mixing_weights, open_shards
 from pipeline.stream.order import Corpus
-from pipeline.stream.window_batches import SentenceWindows, TokenWindows, WindowSource
+from pipeline.stream.windows import SentenceWindows, TokenWindows, WindowSource
 from pipeline.tokenization.tokenizer import Tokenizer
 
 TrainingJob = Literal["train-lm", "train-vae", "train-sllm"]

@@ -17,7 +17,7 @@ from pipeline.shards.output import ShardOutput
 from pipeline.shards.reading import Shards, open_shards
 from pipeline.shards.store import stored_tokenizer
 from pipeline.stream.order import Corpus, Stream, StreamState
-from pipeline.stream.window_batches import SentenceWindows, TokenWindows
+from pipeline.stream.windows import SentenceWindows, TokenWindows
 from tests.fuzz.mutations import mutated, mutated_tree
 
 CUT_SIZE = 200
@@ -66,7 +66,7 @@ def use(shards: Shards) -> None:
             assert len(documents.tokens(start, end)) == lengths.sum(dtype=np.int64) == end - start
         windows = [
             SentenceWindows(documents, 4, 1, 2),
-            SentenceWindows(documents, 4, 1, 2, overlap=2, decoded_context_rows=8),
+            SentenceWindows(documents, 4, 1, 2, overlap=2, decoded_context_positions=8),
             TokenWindows(documents, 16, 1, 2),
         ]
         for source in windows:

@@ -20,7 +20,7 @@ from pipeline.errors import ConfigError
 from pipeline.models.sentence_vae import SentenceVaeConfig
 from pipeline.models.sllm import Sllm, SllmModelConfig
 from pipeline.stream.order import Corpus
-from pipeline.stream.window_batches import SentenceWindows
+from pipeline.stream.windows import SentenceWindows
 from pipeline.training.checkpoint import AVERAGE, WEIGHT, Checkpoint
 from pipeline.training.engine import PlainEngine
 from pipeline.training.loop import train
@@ -78,7 +78,7 @@ def build_task():
         token_starts_N1=np.concatenate([[0], np.cumsum(lengths)])[sentence_starts],
         gather=lambda starts, ends: np.concatenate([tokens[a:b] for a, b in zip(starts, ends, strict=True)]),
     )
-    windows = SentenceWindows(documents, 16, 1, 2, overlap=8, decoded_context_rows=0)
+    windows = SentenceWindows(documents, 16, 1, 2, overlap=8, decoded_context_positions=0)
     corpora = [Corpus.of(windows)]
     return Task(model, model, SimpleNamespace(save=lambda folder: None), corpora, corpora)
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 import segmenters
 from jobs import evaluate, lineage, prepare, train_sllm, train_vae
 from pipeline.config import load_config
-from pipeline.config.renamed import RENAMED
+from pipeline.config.renamed import REMOVED, RENAMED
 from pipeline.errors import ConfigError
 from pipeline.lineage import read_record, write_record
 from pipeline.shards.reading import open_shards
@@ -110,3 +110,12 @@ def test_paths_of_segmenters_written_in_configurations():
 def test_an_old_key_names_the_new_one(old, new):
     with pytest.raises(ConfigError, match=f"{old} is now called {new}"):
         load_config(None, [f"{old}=1"])
+
+
+@pytest.mark.parametrize("key", REMOVED)
+def test_a_key_that_is_gone_is_said_to_be(key):
+    with pytest.raises(ConfigError, match=f"{key} is gone: .*leave it out"):
+        load_config(None, [f"{key}=1"])
+    section, _, name = key.partition(".")
+    saved = json.loads((ARTIFACTS / section / "config.json").read_text())
+    assert name in saved  # and it loads, above

@@ -14,7 +14,7 @@ from pipeline.config import load_config
 from pipeline.evaluation.flops import flops_of
 from pipeline.models.build import build_sllm, untrained
 from pipeline.stream.batches import SentenceBatch
-from pipeline.stream.window_batches import SentenceWindows
+from pipeline.stream.windows import SentenceWindows
 
 TINY = [
     "trunk.config={model_type: llama, hidden_size: 32, intermediate_size: 64, num_hidden_layers: 1, "

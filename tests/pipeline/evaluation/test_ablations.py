@@ -7,10 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import ModelError
-from pipeline.evaluation.ablations import OtherDocuments, windows_of_other_documents
+from pipeline.evaluation.ablations import OtherDocuments, sentences_in, windows_of_other_documents
 from pipeline.evaluation.likelihood import sllm_nll, sllm_nll_by_token
-from pipeline.stream.window_batches import SentenceWindows
-from pipeline.stream.windows import Windows
+from pipeline.stream.windows import SentenceWindows, Windows
 from tests.pipeline.conftest import FakeDocuments
 
 BOS, EOS = 1, 2
@@ -23,7 +22,7 @@ HEAD = {
 
 
 def documents_of_one_word(sentences_N, tokens=3):
-    """Document d writes token 3 + d alone, so a latent tells whose it is."""
+    """Document d has only token 3 + d, so that a latent tells whose it is."""
     return FakeDocuments([[[3 + d] * tokens] * sentences for d, sentences in enumerate(sentences_N)])
 
 
@@ -39,21 +38,21 @@ def test_no_latent_is_of_the_tokens_own_document(
     given = []
 
     def encode(batch):
-        """Whose latent it is, in place of the latent."""
+        """The document, in place of the latent."""
         return batch.tokens_T[batch.sentences.starts_S].double()[:, None].expand(-1, size)
 
     def decode(predicted_SH, known_SH, batch):
         own_S = batch.tokens_T[batch.sentences.starts_S]
-        known_DN = known_SH[batch.sentences_DN][..., 0]
-        for s in range(len(own_S)) if batch.decoded_S is None else batch.decoded_S.tolist():
-            window, place = batch.window_S[s], batch.place_S[s]
-            given.append((int(own_S[s]), {int(predicted_SH[s, 0]), *known_DN[window, :place].int().tolist()}))
+        known_DM = known_SH[batch.sentences_DM][..., 0]
+        for s in batch.decoded.sentence_S.tolist():
+            window, place = batch.window_S[s], batch.index_S[s]
+            given.append((int(own_S[s]), {int(predicted_SH[s, 0]), *known_DM[window, :place].int().tolist()}))
         return real_decode(predicted_SH, known_SH, batch)
 
-    real_decode = model._decode
+    real_decode = model.decode
     monkeypatch.setattr(model.vae, "encode", encode)
     monkeypatch.setattr(model, "predict", lambda latents, batch: (latents, latents[:, 0] * 0))
-    monkeypatch.setattr(model, "_decode", decode)
+    monkeypatch.setattr(model, "decode", decode)
     for context_rows in (None, 0):
         given.clear()
         source = SentenceWindows(documents, 8, BOS, EOS, 4, context_rows)
@@ -87,7 +86,7 @@ def test_latents_of_another_document_stand_at_their_own_places(sllm):
     own, other = source.batch(np.arange(2)), OtherDocuments(source).batch(np.arange(2))
     # No more sentences than its window has; of fewer, from the start again.
     assert torch.bincount(other.window_S).tolist() == [2, 2]
-    assert own.places_in(other).tolist() == [0, 1, 0, 1, 0, 2, 3]
+    assert sentences_in(other, own).tolist() == [0, 1, 0, 1, 0, 2, 3]
 
 
 @settings(deadline=None, max_examples=50)

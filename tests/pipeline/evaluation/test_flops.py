@@ -74,7 +74,7 @@ def test_flops_of_training_behind_context_that_is_only_read(sllm):
     tokens = np.random.default_rng(0).integers(3, 50, TOKENS * count)
     batch = SentenceBatch.pack(
         tokens, [TOKENS] * count, [SENTENCES] * WINDOWS, bos_id=1, eos_id=2,
-        context_D=np.full(WINDOWS, context), decoded_context_rows=0,
+        context_D=np.full(WINDOWS, context), decoded_context_positions=0,
     )  # fmt: skip
     counted = training_flops_of(model, batch)
     work = Workload.of_sentences([TOKENS] * count, [SENTENCES] * WINDOWS, [context] * WINDOWS)
@@ -154,14 +154,14 @@ def test_flops_of_training_a_window_behind_context(sllm, design, decoded_rows):
     tokens = np.random.default_rng(0).integers(3, 50, sum(lengths))
     batch = SentenceBatch.pack(
         tokens, lengths, [SENTENCES] * WINDOWS, bos_id=1, eos_id=2,
-        context_D=np.full(WINDOWS, context), decoded_context_rows=decoded_rows,
+        context_D=np.full(WINDOWS, context), decoded_context_positions=decoded_rows,
     )  # fmt: skip
     work = Workload.of_sentences(
         lengths, [SENTENCES] * WINDOWS, [context] * WINDOWS, WINDOW, decoded_context_positions=decoded_rows
     )
     decoded = batch.decoded
     assert work.decoded_sentences == len(decoded.stop_S)
-    assert work.positions("decoder_positions") == decoded.decoder_rows.num_tokens
+    assert work.positions("decoder_positions") == decoded.positions.num_tokens
     assert work.loss_tokens == 3 * TOKENS * WINDOWS
     rows = int(work.positions("decoder_positions"))
     assert work.decoder_pairs == sum(min(row + 1, WINDOW) for row in range(rows // WINDOWS)) * WINDOWS
@@ -211,21 +211,21 @@ def test_flops_of_writing_a_token(trunk_config):
 @pytest.mark.parametrize("conditioning", ["cross_attention", "prefix", "none"])
 def test_flops_of_writing_a_sentence(sllm, conditioning, context_attention_heads):
     from pipeline.generation.sentence_decoder import SentenceDecoder
-    from pipeline.generation.trunk_cache import SentenceMemory
+    from pipeline.generation.trunk_cache import TrunkCache
 
     told = {"conditioning": conditioning, "output_latent_scale": float(conditioning == "none")}
     model = sllm(context_attention_heads=context_attention_heads, **told).float()
-    decoder = SentenceDecoder(model.vae, 1, TOKENS, model.lookup)
+    decoder = SentenceDecoder(model.vae, 1, TOKENS, model.context_attention)
     sentence = SentenceBatch.pack([3] * TOKENS, [TOKENS], [1], bos_id=1, eos_id=2)
     with torch.inference_mode():
-        memory = SentenceMemory(model)
+        memory = TrunkCache(model)
         for _ in range(10):
             memory.add([0], [model.vae.encode(sentence)])
 
         def write():
             # The last of its rows tells the end.
-            decoder.start([0], memory.predict(), [TOKENS], [memory.known(0)])
-            decoder.write(lambda logits: torch.tensor([3]))
+            decoder.start([0], memory.predict(), [TOKENS], [memory.earlier(0)])
+            decoder.generate(lambda logits: torch.tensor([3]))
             memory.add([0], [model.vae.encode(sentence)])
 
         counted = flops_of(write) / TOKENS

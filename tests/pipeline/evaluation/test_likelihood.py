@@ -19,7 +19,7 @@ from pipeline.evaluation.likelihood import (
 from pipeline.generation.sampling import Sampler
 from pipeline.generation.sentence_decoder import SentenceDecoder
 from pipeline.models.token_lm import TokenLm
-from pipeline.stream.window_batches import SentenceWindows, TokenWindows
+from pipeline.stream.windows import SentenceWindows, TokenWindows
 
 BOS, EOS = 1, 2
 
@@ -81,7 +81,7 @@ def test_reconstruction_counts_what_greedy_decoding_gets_back(sllm, random_docum
     decoder = SentenceDecoder(vae, len(sentences), 12)
     with torch.inference_mode():
         decoder.start(range(len(sentences)), vae.encode(batch), [12] * len(sentences))
-        decoded = decoder.write(Sampler())
+        decoded = decoder.generate(Sampler())
     exact = sum(decoded[i] == sentence for i, sentence in enumerate(sentences))
     assert figures.sentences == len(sentences)
     # Decoding may not end a sentence before its first token; teacher forcing has no such rule.

@@ -23,7 +23,7 @@ from pipeline.evaluation.likelihood import (
 from pipeline.generation.generate import generate
 from pipeline.models.token_lm import TokenLm
 from pipeline.stream.batches import SentenceBatch
-from pipeline.stream.window_batches import SentenceWindows, TokenWindows
+from pipeline.stream.windows import SentenceWindows, TokenWindows
 from tests.pipeline.conftest import FakeDocuments
 from tests.pipeline.models.test_sllm import HEAD
 
@@ -32,8 +32,8 @@ DESIGNS = {
     "paper": {},
     "prefix": {"conditioning": "prefix"},
     "window": {"block": "llama", "decoder_window": 9},
-    "lookup": {**HEAD, "context_attention_heads": 4},
-    "window-lookup": {"context_attention_heads": 1, "block": "llama", "decoder_window": 9},
+    "context-attention": {**HEAD, "context_attention_heads": 4},
+    "window-context-attention": {"context_attention_heads": 1, "block": "llama", "decoder_window": 9},
 }
 ABLATIONS = ["none", "zeroed", "shuffled", "oracle"]
 
@@ -101,7 +101,7 @@ def test_the_next_token_is_a_distribution(sllm, documents, design):
                 [*map(len, document[:2]), len(sentence)], [3], bos_id=BOS, eos_id=EOS,
             )  # fmt: skip
             nll_R, _, _ = model.score(batch)
-            row = batch.decoder_rows.starts_S[2] + place
+            row = batch.decoded.positions.starts_S[2] + place
             total += math.exp(-nll_R[row])
         # An end mark before the first token has a probability too, which no sentence takes.
         assert total == pytest.approx(1.0, rel=1e-9) or (place == 0 and 0.5 < total < 1)
@@ -167,7 +167,7 @@ def test_a_token_that_no_window_scores_is_not_free(sllm, random_documents, monke
     monkeypatch.setattr("pipeline.evaluation.likelihood.in_order", lambda *_: iter(list(in_order(*_))[:-1]))
     from pipeline.stream.order import in_order
 
-    with pytest.raises(AssertionError, match="paid for once"):
+    with pytest.raises(AssertionError, match="counted once"):
         sllm_nll(model, source, 10)
 
     class Half(TokenLm):

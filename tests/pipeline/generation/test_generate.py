@@ -1,4 +1,4 @@
-"""What is written is read again, and every cap holds."""
+"""Generated sentences are context of the next, generation is the forward pass of training, and every limit holds."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from pipeline.config import GenerateConfig
 from pipeline.generation.generate import generate, generate_documents
 from pipeline.generation.sampling import Sampler
 from pipeline.generation.sentence_decoder import SentenceDecoder
-from pipeline.generation.trunk_cache import SentenceMemory
+from pipeline.generation.trunk_cache import TrunkCache
 from pipeline.stream.batches import SentenceBatch
 
 TRUNKS = ["opt", "opt-projected", "llama", "qwen2", "qwen3", "mistral", "gpt2", "gpt_neox"]
@@ -29,6 +29,13 @@ def pack(*documents):
         bos_id=1,
         eos_id=2,
     )
+
+
+def training_logits(model, batch):
+    """Logits [R, V] of the forward pass of training, all positions at once."""
+    latents_SH = model.vae.encode(batch)
+    predicted_SH, _ = model.predict(latents_SH, batch)
+    return model.vae.head(model.decode(predicted_SH, latents_SH, batch))
 
 
 def latents(model, sentences):
@@ -56,11 +63,11 @@ def test_a_generated_sentence_changes_what_follows(sllm):
     first, other = [[5, 6, 7]], [[9, 10]]
     predictions = []
     for sentence in (first, other):
-        memory = SentenceMemory(model)
+        memory = TrunkCache(model)
         memory.add([0], latents(model, sentence))
         predictions.append(memory.predict())
     assert not torch.allclose(*predictions)
-    start = SentenceMemory(model).predict()
+    start = TrunkCache(model).predict()
     assert not torch.allclose(predictions[0], start)
 
 
@@ -68,7 +75,7 @@ def test_sentence_by_sentence_equals_all_at_once(sllm):
     model = sllm()
     sentences = [[5, 6, 7], [9], [11, 12, 13, 14]]
     with torch.no_grad():
-        stepwise, at_once = SentenceMemory(model), SentenceMemory(model)
+        stepwise, at_once = TrunkCache(model), TrunkCache(model)
         for sentence in sentences:
             stepwise.add([0], latents(model, [sentence]))
         at_once.add([0], latents(model, sentences))
@@ -90,14 +97,14 @@ DECODERS = {
     "prefix-paper": {"conditioning": "prefix"},
     "head": {"conditioning": "none", "output_latent_scale": 0.5, "encoder_embedding": "output"},
     "head-sliding": {"block": "llama", "output_latent_scale": 0.5, "decoder_window": 9},
-    "lookup": {"context_attention_heads": 2},
-    "lookup-sliding": {"context_attention_heads": 4, "block": "llama", "decoder_window": 9},
+    "context-attention": {"context_attention_heads": 2},
+    "context-attention-sliding": {"context_attention_heads": 4, "block": "llama", "decoder_window": 9},
 }
 
 
 @pytest.mark.parametrize("vae", DECODERS.values(), ids=DECODERS)
-def test_what_is_written_is_likeliest_given_all_that_stands_before(sllm, vae):
-    """Written side by side with caches; judged by the uncached model of training on the finished documents."""
+def test_what_is_generated_is_likeliest_given_all_tokens_before(sllm, vae):
+    """Generated side by side with caches; scored by the forward pass of training on the finished documents."""
     model = sllm(**vae)
     # A tied, untrained head would repeat its input for ever.
     model.vae.head.weight = torch.nn.Parameter(torch.randn(50, 32, dtype=torch.float64))
@@ -108,23 +115,69 @@ def test_what_is_written_is_likeliest_given_all_that_stands_before(sllm, vae):
     documents = [list(prompt) for prompt in prompts]
     for document, sentence in generate_documents(model, prompts, config, may_stop=False):
         documents[document].append(sentence.token_ids)
-    written = {
+    generated = {
         tuple(s) for document, prompt in zip(documents, prompts, strict=True) for s in document[len(prompt) :]
     }
-    assert len(written) > 5 and len({len(sentence) for sentence in written}) > 1
+    assert len(generated) > 5 and len({len(sentence) for sentence in generated}) > 1
     for document, prompt in zip(documents, prompts, strict=True):
         batch = pack(document)
         with torch.no_grad():
-            logits = model.decode_logits(model.vae.encode(batch), batch)
+            logits = training_logits(model, batch)
         logits[:, 1] = -torch.inf
         left = config.max_tokens
         for place in range(len(prompt), len(document)):
-            own = logits[batch.decoder_rows.sequence_T == place]
+            own = logits[batch.decoded.positions.sequence_T == place]
             own[0, 2] = -torch.inf
             sentence = document[place]
             ids = sentence if len(sentence) == min(11, left) else [*sentence, 2]
             assert own.argmax(-1)[: len(ids)].tolist() == ids
             left -= len(sentence)
+
+
+class Given:
+    """In place of a sampler: given tokens, of each document in turn; keeps the logits."""
+
+    def __init__(self, documents):
+        self.left = [[token for ids in document for token in [*ids, 2]] for document in documents]
+        self.logits = [[] for _ in documents]
+
+    def __call__(self, logits_BV):
+        for own, logits_V in zip(self.logits, logits_BV, strict=True):
+            own.append(logits_V)
+        return torch.tensor([tokens.pop(0) if tokens else 2 for tokens in self.left])
+
+
+@pytest.mark.parametrize("vae", DECODERS.values(), ids=DECODERS)
+def test_logits_of_cached_generation_are_those_of_training(sllm, vae):
+    """For sentences that are given, position by position, after prompts of other lengths."""
+    model = sllm(**vae).requires_grad_(False)
+    prompts = [[[5, 6, 7], [9], [11, 12, 13, 14]], [[8] * 12, [7] * 5]]
+    sentences = [[[3, 4], [5] * 11, [6]], [[9, 8, 7], [20, 21], [22] * 9]]
+    batch = pack(*prompts)
+    latents_SH = model.vae.encode(batch)
+    decoder = SentenceDecoder(model.vae, 2, 12, model.context_attention)
+    cache = TrunkCache(model, 2)
+    decoder.read(batch, model.predict(latents_SH, batch)[0], [0, 1])
+    cache.add([0, 1], latents_SH.split([3, 2]))
+    generated = [[], []]
+    for step in range(3):
+        given = Given([[own[step]] for own in sentences])
+        decoder.start([0, 1], cache.predict([0, 1]), [12, 12], [cache.earlier(0), cache.earlier(1)])
+        assert decoder.generate(given) == {document: sentences[document][step] for document in (0, 1)}
+        for document in (0, 1):
+            ids = sentences[document][step]
+            generated[document] += given.logits[document][: len(ids) + 1]
+            cache.add([document], latents(model, [ids]))
+    for document in (0, 1):
+        whole = [*prompts[document], *sentences[document]]
+        batch = pack(whole)
+        positions = batch.decoded.positions
+        expected = training_logits(model, batch)[positions.sequence_T >= len(prompts[document])]
+        found = torch.stack(generated[document])
+        allowed = torch.isfinite(found)  # no BOS, and no EOS at first
+        assert allowed.sum() > 0.9 * allowed.numel()
+        # Rotary angles are fp32.
+        assert torch.allclose(found[allowed], expected[allowed], atol=1e-5 if "block" in vae else 1e-10)
 
 
 @pytest.mark.parametrize("positions", [True, False], ids=["positions", "no positions"])
@@ -133,15 +186,15 @@ def test_a_memory_of_documents_at_different_places_is_that_of_each_alone(sllm, t
     model = sllm(trunk, context_sentences=6)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        together = SentenceMemory(model, 3)
-        alone = [SentenceMemory(model) for _ in range(3)]
+        together = TrunkCache(model, 3)
+        alone = [TrunkCache(model) for _ in range(3)]
         together._takes_positions &= positions
         # Document 1 outgrows its context and forgets; 0 and 2 are read at other lengths beside it.
         for documents in ([1], [0, 1], [1, 2], [1], [0, 1, 2], [1, 2], [0, 1], [0, 1, 2]):
             new = [torch.randn(1 + (i == 2), 32, generator=generator, dtype=torch.float64) for i in documents]
             together.add(documents, new)
-            for document, latents_NH in zip(documents, new, strict=True):
-                alone[document].add([0], [latents_NH])
+            for document, latents_MH in zip(documents, new, strict=True):
+                alone[document].add([0], [latents_MH])
             for document in range(3):
                 for read in ("predict", "stop_probability"):
                     mine = getattr(together, read)([document])
@@ -172,9 +225,9 @@ def test_a_decoder_without_context_starts_each_sentence_afresh(sllm):
     latent = torch.randn(1, 32, dtype=torch.float64)
     with torch.inference_mode():
         decoder.start([0], latent, [5])
-        first = decoder.write(Sampler())
+        first = decoder.generate(Sampler())
         decoder.start([0], latent, [5])
-        assert decoder.write(Sampler()) == first
+        assert decoder.generate(Sampler()) == first
     assert first.keys() == {0} and len(first[0]) >= 1
 
 

@@ -89,7 +89,7 @@ def test_an_option_of_the_section_is_in_the_saved_configuration():
         "vae.num_layers": 3, "vae.encoder_layers": 2, "vae.num_heads": 2, "vae.ffn_multiplier": 3.0,
         "vae.block": "llama", "vae.conditioning": "prefix", "vae.decoder_window": 8, "vae.output_latent_scale": 0.5,
         "vae.encoder_embedding": "output", "vae.norm_first": True, "vae.tie_word_embeddings": False,
-        "vae.kl_weight": 0.5, "vae.initial_latent_scale": 0.25, "vae.free_bits": 0.75, "vae.focal_gamma": 1.0,
+        "vae.kl_weight": 0.5, "vae.free_bits": 0.75, "vae.focal_gamma": 1.0,
         "vae.token_dropout": 0.125, "vae.latent_dropout": 0.375,
         "sllm.context_sentences": 9, "sllm.context_attention_heads": 4, "sllm.freeze_vae": True,
     }  # fmt: skip

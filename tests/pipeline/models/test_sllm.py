@@ -9,10 +9,11 @@ from torch.nn import functional as F
 from transformers import AutoModel
 
 from pipeline.errors import ModelError
+from pipeline.evaluation.ablations import score
 from pipeline.evaluation.likelihood import sllm_nll
 from pipeline.models.attention_patterns import SlidingWindow
 from pipeline.stream.batches import SentenceBatch
-from pipeline.stream.window_batches import SentenceWindows
+from pipeline.stream.windows import SentenceWindows
 
 BOS, EOS, VOCAB = 1, 2, 50
 LONGEST = 12  # tokens a sentence: after so many its end is certain
@@ -33,8 +34,8 @@ VAES = {
     "prefix-paper": {"conditioning": "prefix"},
     "head": {**HEAD, "conditioning": "none"},
     "head-sliding": {**HEAD, "conditioning": "prefix", "block": "llama", "decoder_window": 9},
-    "lookup": {**HEAD, "context_attention_heads": 4},
-    "lookup-sliding": {"context_attention_heads": 1, "block": "llama", "decoder_window": 9},
+    "context-attention": {**HEAD, "context_attention_heads": 4},
+    "context-attention-sliding": {"context_attention_heads": 1, "block": "llama", "decoder_window": 9},
 }
 
 
@@ -54,7 +55,7 @@ def losses_by_sentence(model, batch):
     with torch.no_grad():
         nll_R, stop_nll_S, _ = model.score(batch)
     return [
-        (*nll_R[batch.decoder_rows.sequence_T == s].tolist(), stop_nll_S[s].item())
+        (*nll_R[batch.decoded.positions.sequence_T == s].tolist(), stop_nll_S[s].item())
         for s in range(len(stop_nll_S))
     ]
 
@@ -101,16 +102,17 @@ def test_no_token_sees_itself_or_what_follows(sllm, random_documents, vae):
 
 
 def test_the_local_decoder_sees_the_sentence_before(sllm):
-    """With the trunk's word replaced by zeros, only a decoder with context knows the sentence before."""
+    """With predicted latents replaced by zeros, only a decoder with a window depends on the sentence before."""
     for context, knows in ((0, False), (6, True)):
         model = sllm(block="llama", decoder_window=context)
-        a, b = (model.score(pack([[5, 6, x], [7, 8]]), "zeroed")[0][4:] for x in (9, 10))
+        a, b = (score(model, pack([[5, 6, x], [7, 8]]), "zeroed")[0][4:] for x in (9, 10))
         assert torch.equal(a, b) != knows
 
 
 @pytest.mark.parametrize("trunk", TRUNKS)
 @pytest.mark.parametrize(
-    "vae", [VAES[name] for name in ("paper", "norm-first", "llama", "prefix-paper", "head", "lookup")]
+    "vae",
+    [VAES[name] for name in ("paper", "norm-first", "llama", "prefix-paper", "head", "context-attention")],
 )
 def test_loss_equals_one_computed_sentence_by_sentence(sllm, random_documents, trunk, vae):
     model = sllm(trunk, **vae)
@@ -132,21 +134,21 @@ def test_a_sliding_window_is_attention_under_a_mask(size):
     mask = (document[:, None] == document) & (distance >= 0) & (distance < size)
     q1, k1, v1 = (x.transpose(0, 1) for x in (q, k, v))
     expected = F.scaled_dot_product_attention(q1, k1, v1, attn_mask=mask).transpose(0, 1)
-    assert torch.allclose(pattern.attend(q, k, v), expected, atol=1e-12)
+    assert torch.allclose(pattern.attend(q, k, v, layer=0), expected, atol=1e-12)
     assert pattern.positions_T.tolist() == [*range(7), *range(40), 0, *range(12)]
 
 
-def looked_up(lookup, row_H, latents):
-    """Attention over the sentences before, head by head; the first key is "none", whose value is 0."""
+def attended(attention, row_H, latents):
+    """Attention to earlier sentences, head by head; the first key is "none", whose value is 0."""
     found = []
     values = [torch.zeros_like(row_H), *(latent[0] for latent in latents)]
-    keys = [lookup.none_H, *(lookup.key(latent[0]) for latent in latents)]
-    for part in lookup.query(row_H).tensor_split(lookup.num_heads):
+    keys = [attention.none_H, *(attention.key(latent[0]) for latent in latents)]
+    for part in attention.query(row_H).tensor_split(attention.num_heads):
         size, at = len(part), sum(map(len, found))
         scores = torch.stack([part @ key[at : at + size] for key in keys]) / size**0.5
         weights = scores.softmax(0)
         found.append(sum(w * value[at : at + size] for w, value in zip(weights, values, strict=True)))
-    return torch.cat(found) * lookup.scale_H
+    return torch.cat(found) * attention.scale_H
 
 
 def document_nll(model, document):
@@ -159,9 +161,10 @@ def document_nll(model, document):
             hidden = model.trunk(inputs_embeds=model.to_trunk(context), use_cache=False).last_hidden_state
             predicted = model.from_trunk(hidden[:, -1])
             batch = pack([sentence])
-            hidden = model.vae.decode_hidden(predicted, batch, model.vae.decoder_pattern(batch))
-            if model.lookup is not None:
-                hidden = torch.stack([row + looked_up(model.lookup, row, latents[:i]) for row in hidden])
+            hidden = model.vae.decode_batch(predicted, batch)
+            attention = model.context_attention
+            if attention is not None:
+                hidden = torch.stack([row + attended(attention, row, latents[:i]) for row in hidden])
             logits = model.vae.head(hidden)
             for row, target in list(zip(logits, [*sentence, EOS], strict=True))[:LONGEST]:
                 total -= F.log_softmax(row, -1)[target].item()
@@ -187,22 +190,26 @@ def test_windows_of_a_long_document_score_each_sentence_once(sllm, random_docume
     source = SentenceWindows(documents, 4, BOS, EOS, overlap=2)
     in_small_batches = sllm_nll(model, source, 1)
     assert sllm_nll(model, source, 1000) == pytest.approx(in_small_batches, rel=1e-10)
-    scored = sum(int(source.batch([i]).scored_S.sum()) for i in range(len(source.windows)))
+    scored = sum(int(source.batch([i]).decoded.scored_S.sum()) for i in range(len(source.windows)))
     assert scored == len(documents.sentence_lengths)
 
 
-@pytest.mark.parametrize("vae", [VAES[name] for name in ("paper", "lookup", "sliding", "lookup-sliding")])
-def test_context_that_is_only_read_changes_no_likelihood(sllm, random_documents, vae):
-    """The decoder need not write sentences of the context that no scored row hears of."""
+@pytest.mark.parametrize(
+    "vae", [VAES[name] for name in ("paper", "context-attention", "sliding", "context-attention-sliding")]
+)
+def test_context_that_is_not_decoded_changes_no_likelihood(sllm, random_documents, vae):
+    """The decoder need not run on context that no scored position depends on."""
     model = sllm(context_sentences=8, **vae)
     documents = random_documents(6, seed=3, sentences=30)
     assert model.vae.decoder_reach == (16 if "decoder_window" in vae else 0)
-    some = SentenceWindows(documents, 8, BOS, EOS, overlap=6, decoded_context_rows=model.vae.decoder_reach)
+    some = SentenceWindows(
+        documents, 8, BOS, EOS, overlap=6, decoded_context_positions=model.vae.decoder_reach
+    )
     all_ = SentenceWindows(documents, 8, BOS, EOS, overlap=6)
     expected = sllm_nll(model, all_, 100)
     assert sllm_nll(model, some, 100) == pytest.approx(expected, rel=1e-7)  # rotary angles are fp32
     batch = some.batch(np.arange(len(some.windows)))
-    assert len(batch.decoded.stop_S) < len(batch.stop_S)
+    assert len(batch.decoded.stop_S) < len(batch.window_S)
     sums = model(batch)
     assert sums["nll"].item() == pytest.approx(expected.sum(), rel=1e-7)
     assert sums["predicted"] == len(documents.flat) + len(documents.sentence_lengths)
@@ -217,13 +224,14 @@ def test_of_the_context_only_the_last_sentences_are_decoded():
         bos_id=BOS,
         eos_id=EOS,
         context_D=[3, 0],
-        decoded_context_rows=2,
+        decoded_context_positions=2,
     )
-    assert batch.decoded_S.tolist() == [2, 3, 4]
+    assert batch.decoded.sentence_S.tolist() == [2, 3, 4]
     assert batch.decoded.tokens_T.tolist() == [6, 7, 8, 9]
     assert batch.decoded.scored_S.tolist() == [False, True, True]
     assert batch.decoded.window_S.tolist() == [0, 0, 1]
-    assert batch.decoded.stop_S.tolist() == batch.stop_S[2:].tolist()
+    assert batch.decoded.index_S.tolist() == [2, 3, 0]
+    assert batch.decoded.stop_S.tolist() == [0, 1, 1]
     assert batch.tokens_T.tolist() == [3, 4, 5, 6, 7, 8, 9]
 
 
@@ -249,7 +257,7 @@ def test_positions_that_cannot_slide_are_refused(sllm):
         sllm(decoder_window=8)
 
 
-def test_a_latent_that_nobody_hears_of_is_refused(sllm):
+def test_a_latent_that_is_added_nowhere_is_refused(sllm):
     with pytest.raises(ModelError, match=r"set vae\.output_latent_scale"):
         sllm(conditioning="none")
 
@@ -283,30 +291,9 @@ def test_the_kl_term_is_that_of_the_encoders_gaussians(sllm, random_documents, p
 def test_ablations_change_the_loss(sllm, random_documents):
     model = sllm()
     batch = pack(*random_documents(3).documents)
-    plain, zeroed, oracle = (model.score(batch, kind)[0] for kind in ("none", "zeroed", "oracle"))
-    shuffled = model.score(batch, "shuffled", pack(*random_documents(3, seed=1).documents))[0]
+    plain, zeroed, oracle = (score(model, batch, kind)[0] for kind in ("none", "zeroed", "oracle"))
+    shuffled = score(model, batch, "shuffled", pack(*random_documents(3, seed=1).documents))[0]
     assert not any(torch.equal(plain, replaced) for replaced in (zeroed, oracle, shuffled))
-
-
-@pytest.mark.parametrize("conditioning", ["cross_attention", "prefix"])
-def test_a_latent_that_starts_at_zero_fades_in(sllm, random_documents, tmp_path, conditioning):
-    model = sllm(initial_latent_scale=0, conditioning=conditioning).float()
-    batch = pack(*random_documents(3).documents)
-    plain, zeroed = (model.score(batch, kind)[0] for kind in ("none", "zeroed"))
-    assert torch.equal(plain, zeroed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(2):
-        optimizer.zero_grad()
-        model(batch)["objective"].backward()
-        optimizer.step()
-    assert all(
-        p.grad is not None and p.grad.any()
-        for p in (model.start_H, model.vae.encoder[0].attention.out.weight)
-    )
-    plain, zeroed = (model.score(batch, kind)[0] for kind in ("none", "zeroed"))
-    assert not torch.equal(plain, zeroed)
-    model.save_pretrained(tmp_path)
-    assert torch.equal(AutoModel.from_pretrained(tmp_path).eval().score(batch)[0], plain)
 
 
 @pytest.mark.parametrize("conditioning", ["cross_attention", "prefix"])

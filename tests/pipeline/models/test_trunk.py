@@ -46,7 +46,7 @@ def causal_lm(trunk_config):
 
 
 @pytest.mark.parametrize("trunk", TRUNKS)
-def test_a_place_sees_nothing_after_it(sllm, trunk):
+def test_a_sentence_sees_nothing_after_it(sllm, trunk):
     model = sllm(trunk)
     given = batch()
     with torch.no_grad():
@@ -56,7 +56,7 @@ def test_a_place_sees_nothing_after_it(sllm, trunk):
             changed_SH = latents_SH.clone()
             changed_SH[last] = changed_SH[last].flip(0)  # a constant added would be lost in a LayerNorm
             after_SH, _ = model.predict(changed_SH, given)
-            later_S = (given.window_S == given.window_S[last]) & (given.place_S > given.place_S[last])
+            later_S = (given.window_S == given.window_S[last]) & (given.index_S > given.index_S[last])
             assert torch.equal(after_SH[~later_S], before_SH[~later_S])
             assert (after_SH[later_S] != before_SH[later_S]).any(1).all()
 

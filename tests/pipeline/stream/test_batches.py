@@ -5,9 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.models.ragged import ragged_layout
 from pipeline.stream.batches import IGNORED, SentenceBatch, TokenBatch
-from pipeline.stream.window_batches import SentenceWindows, TokenWindows
+from pipeline.stream.ragged import ragged_layout
+from pipeline.stream.windows import SentenceWindows, TokenWindows
 
 BOS, EOS = 1, 2
 
@@ -59,12 +59,12 @@ def test_attention_buckets_of_english_are_padded_by_less_than_5_percent():
         assert 1 - rows.num_tokens / rows.num_cells < 0.05
 
 
-def test_decoder_rows():
+def test_positions_of_the_decoder():
     batch = SentenceBatch.pack([5, 6, 7, 8], [1, 3], [2], bos_id=BOS, eos_id=EOS)
-    assert batch.decoder_inputs_R.tolist() == [BOS, 5, BOS, 6, 7, 8]
-    assert batch.decoder_targets_R.tolist() == [5, EOS, 6, 7, 8, EOS]
+    assert batch.decoded.inputs_R.tolist() == [BOS, 5, BOS, 6, 7, 8]
+    assert batch.decoded.targets_R.tolist() == [5, EOS, 6, 7, 8, EOS]
     moved = batch.to("cpu")
-    assert torch.equal(moved.decoder_targets_R, batch.decoder_targets_R)
+    assert torch.equal(moved.decoded.targets_R, batch.decoded.targets_R)
 
 
 def test_windows_bring_their_own_tokens(random_documents):

@@ -12,7 +12,7 @@ from pipeline.config import StreamConfig
 from pipeline.errors import TrainingError
 from pipeline.stream.order import Corpus, Place, Stream, StreamState, deal, in_order
 from pipeline.stream.prefetch import prefetch
-from pipeline.stream.window_batches import SentenceWindows
+from pipeline.stream.windows import SentenceWindows
 
 OPTIONS = StreamConfig(block_tokens=900, packing_pool_windows=16)
 BUDGET = 128

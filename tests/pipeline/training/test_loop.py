@@ -13,7 +13,7 @@ from infra.local_training import LocalRuntime
 from pipeline.config import TrainConfig
 from pipeline.errors import TrainingError
 from pipeline.stream.order import Corpus
-from pipeline.stream.window_batches import SentenceWindows
+from pipeline.stream.windows import SentenceWindows
 from pipeline.training.engine import PlainEngine
 from pipeline.training.loop import learning_rate, train
 from pipeline.training.task import Task, recompute_activations

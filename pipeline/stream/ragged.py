@@ -1,7 +1,6 @@
 """Sequences of different lengths laid end to end, so that no layer but attention ever sees padding.
 
-Shape suffixes: T packed tokens, S sequences (sentences), H hidden size, A attention heads, K head size,
-s x l one bucket of sequences of similar length, C the cells of all buckets, one after the other.
+Attention sees them as padded buckets: s sequences of similar length in l cells each; G cells in all.
 """
 
 from dataclasses import dataclass
@@ -11,9 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
-
-from pipeline.models.precision import at_least_fp32
 
 BUCKET_GROWTH = 1.18
 """Sequences in one attention bucket differ in length by at most this factor, so little of it is padding."""
@@ -33,7 +29,7 @@ def _bucket_of_length(longest: int) -> NDArray[np.uint8]:
 class RaggedLayout:
     """Where the tokens of S packed sequences are, and how attention sees them as padded buckets.
 
-    Only what is as long as S is made on the CPU and moved; what is as long as T or C is made where the layout is, when
+    Only what is as long as S is made on the CPU and moved; what is as long as T or G is made where the layout is, when
     it is first asked for. No size depends on data on a device, so nothing waits for one.
     """
 
@@ -44,7 +40,7 @@ class RaggedLayout:
     cells_S: Tensor
     """First cell of each sequence."""
     rank_S: Tensor
-    """Place of each sequence among all, bucket after bucket."""
+    """Rank of each sequence among all, bucket after bucket."""
     buckets: tuple[tuple[int, int], ...]
     """Sequences s and cells a sequence l of each bucket."""
     num_tokens: int
@@ -56,8 +52,13 @@ class RaggedLayout:
         return self.lengths_S.shape[0]
 
     @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence; known on the CPU."""
+        return max(length for _, length in self.buckets)
+
+    @property
     def num_cells(self) -> int:
-        """C."""
+        """G."""
         return sum(sequences * length for sequences, length in self.buckets)
 
     @cached_property
@@ -79,14 +80,14 @@ class RaggedLayout:
     @cached_property
     def gathers(self) -> tuple[Tensor, ...]:
         """For each bucket the packed index of each of its cells [s, l]; padding points at the first token."""
-        gather_C = torch.zeros(self.num_cells, dtype=torch.int64, device=self.lengths_S.device)
-        return self._by_bucket(gather_C.scatter_(0, self.scatter_T, self._index_T))
+        gather_G = torch.zeros(self.num_cells, dtype=torch.int64, device=self.lengths_S.device)
+        return self._by_bucket(gather_G.scatter_(0, self.scatter_T, self._index_T))
 
     @cached_property
     def masks(self) -> tuple[Tensor, ...]:
         """For each bucket which cells hold a token [s, l]."""
-        mask_C = torch.zeros(self.num_cells, dtype=torch.bool, device=self.lengths_S.device)
-        return self._by_bucket(mask_C.scatter_(0, self.scatter_T, True))
+        mask_G = torch.zeros(self.num_cells, dtype=torch.bool, device=self.lengths_S.device)
+        return self._by_bucket(mask_G.scatter_(0, self.scatter_T, True))
 
     def to(self, device: torch.device | str) -> "RaggedLayout":
         """The same layout on another device."""
@@ -111,8 +112,8 @@ class RaggedLayout:
     def _index_T(self) -> Tensor:
         return torch.arange(self.num_tokens, device=self.lengths_S.device)
 
-    def _by_bucket(self, x_C: Tensor) -> tuple[Tensor, ...]:
-        parts = x_C.split([sequences * length for sequences, length in self.buckets])
+    def _by_bucket(self, x_G: Tensor) -> tuple[Tensor, ...]:
+        parts = x_G.split([sequences * length for sequences, length in self.buckets])
         return tuple(part.view(bucket) for part, bucket in zip(parts, self.buckets, strict=True))
 
 
@@ -145,24 +146,3 @@ def ragged_layout(lengths_S: NDArray[np.integer]) -> RaggedLayout:
 def _power_of_two(n: int) -> int:
     """Next power of two, so that few tables are made."""
     return 1 << (n - 1).bit_length()
-
-
-def ragged_attention(
-    q_TAK: Tensor, k_TAK: Tensor, v_TAK: Tensor, layout: RaggedLayout, causal: bool
-) -> Tensor:
-    """Self-attention inside each packed sequence -> [T, A, K]. Padding of a bucket never reaches a token."""
-    outputs = []
-    for gather_sl, mask_sl in zip(layout.gathers, layout.masks, strict=True):
-        q, k, v = (x[gather_sl].transpose(1, 2) for x in (q_TAK, k_TAK, v_TAK))
-        # Causal: padding is on the right, where no token looks.
-        mask = None if causal else mask_sl[:, None, None, :]
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
-        outputs.append(out.transpose(1, 2).reshape(-1, *q_TAK.shape[1:]))
-    return torch.cat(outputs)[layout.scatter_T]
-
-
-def sum_sequences(x_TH: Tensor, layout: RaggedLayout) -> Tensor:
-    """Sum over the tokens of each sequence -> [S, H], accumulated in fp32 or better."""
-    wide_TH = at_least_fp32(x_TH)
-    out_SH = wide_TH.new_zeros(layout.num_sequences, x_TH.shape[-1])
-    return out_SH.index_add(0, layout.sequence_T, wide_TH)

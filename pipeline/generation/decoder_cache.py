@@ -1,0 +1,108 @@
+"""What generation keeps of the positions and sentences before, as attention patterns of the decoder.
+
+A cache holds X positions of each document.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from pipeline.models.attention_patterns import SlidingWindow, additive_mask
+from pipeline.models.context_attention import keys_and_values
+from pipeline.models.sentence_vae import SentenceVaeConfig
+from pipeline.stream.batches import DecodedSentences
+
+KeysAndLatents = tuple[Tensor, Tensor]
+"""Keys of context attention and latents [M, H] of a document's sentences."""
+
+
+class DecoderCache:
+    """Keys and values of the last X positions of each of B documents, in each layer.
+
+    Position p is in cell p mod X, so that a new one takes the cell of the oldest.
+    """
+
+    def __init__(self, config: SentenceVaeConfig, batch: int, size: int, like: Tensor) -> None:
+        head_size = config.hidden_size // config.num_heads
+        shape = (batch, config.num_heads, size, head_size)
+        self.size = size
+        self.layers = [(like.new_zeros(shape), like.new_zeros(shape)) for _ in range(config.num_layers)]
+        """Keys and values [B, A, X, K]."""
+        self.document_B = torch.arange(batch, device=like.device)
+        self.cell_X = torch.arange(size, device=like.device)
+
+    def put(self, layer: int, document_R: Tensor, cell_R: Tensor, k_RAK: Tensor, v_RAK: Tensor) -> None:
+        """Write keys and values of positions into cells of documents."""
+        keys_BAXK, values_BAXK = self.layers[layer]
+        keys_BAXK[document_R, :, cell_R] = k_RAK
+        values_BAXK[document_R, :, cell_R] = v_RAK
+
+    def keep(self, document_B: Tensor) -> None:
+        """Forget all other documents; these are 0, 1, ... from now on."""
+        self.document_B = self.document_B[: len(document_B)]
+        self.layers = [(keys[document_B], values[document_B]) for keys, values in self.layers]
+
+
+class CachedPositions:
+    """One new position of each of B documents: it goes into the cache, and attends to what is there of its document."""
+
+    def __init__(self, cache: DecoderCache, positions_B: Tensor, dtype: torch.dtype) -> None:
+        self.positions_T = positions_B
+        self._cache = cache
+        self._cell_B = positions_B % cache.size
+        self._mask_B11X = additive_mask((cache.cell_X <= positions_B[:, None])[:, None, None], dtype)
+
+    def attend(self, q_BAK: Tensor, k_BAK: Tensor, v_BAK: Tensor, layer: int) -> Tensor:
+        """Scaled dot-product attention -> [B, A, K]."""
+        cache = self._cache
+        cache.put(layer, cache.document_B, self._cell_B, k_BAK, v_BAK)
+        keys_BAXK, values_BAXK = cache.layers[layer]
+        return F.scaled_dot_product_attention(
+            q_BAK[:, :, None], keys_BAXK, values_BAXK, attn_mask=self._mask_B11X
+        )[:, :, 0]
+
+
+class FillingCache:
+    """A sliding window over packed documents whose last positions go into the cache."""
+
+    def __init__(
+        self, window: SlidingWindow, decoded: DecodedSentences, cache: DecoderCache, document_D: Tensor
+    ) -> None:
+        """`document_D`: document of the cache for each window of the batch."""
+        self.positions_T = window.positions_T
+        self._window, self._cache = window, cache
+        window_R = decoded.window_S[decoded.positions.sequence_T]
+        self.positions_D = torch.bincount(window_R, minlength=len(document_D))
+        self._kept_R = window.positions_T >= (self.positions_D - cache.size)[window_R]
+        self._document_R = document_D[window_R[self._kept_R]]
+        self._cell_R = window.positions_T[self._kept_R] % cache.size
+
+    def attend(self, q_RAK: Tensor, k_RAK: Tensor, v_RAK: Tensor, layer: int) -> Tensor:
+        """Scaled dot-product attention -> [R, A, K]."""
+        kept_R = self._kept_R
+        self._cache.put(layer, self._document_R, self._cell_R, k_RAK[kept_R], v_RAK[kept_R])
+        return self._window.attend(q_RAK, k_RAK, v_RAK, layer)
+
+
+class EarlierInDocuments:
+    """The sentences of each of B documents, all of which its next position sees (`EarlierLatents`)."""
+
+    def __init__(self, documents: Sequence[KeysAndLatents]) -> None:
+        keys, latents = zip(*documents, strict=True)
+        self._keys_BMH, self._latents_BMH = (pad_sequence(list(x), batch_first=True) for x in (keys, latents))
+        lengths_B = torch.tensor([len(latents_MH) for latents_MH in latents], device=latents[0].device)
+        index_M = torch.arange(1 + self._keys_BMH.shape[1], device=lengths_B.device)
+        sees_B11M = (index_M <= lengths_B[:, None])[:, None, None]
+        self._mask_B11M = additive_mask(sees_B11M, self._latents_BMH.dtype)
+        self._by_head: tuple[Tensor, Tensor] | None = None
+
+    def attend(self, q_BAK: Tensor, none_H: Tensor) -> Tensor:
+        """Scaled dot-product attention -> [B, A, K]."""
+        if self._by_head is None:
+            self._by_head = keys_and_values(self._keys_BMH, self._latents_BMH, none_H, q_BAK.shape[1])
+        return F.scaled_dot_product_attention(q_BAK[:, :, None], *self._by_head, attn_mask=self._mask_B11M)[
+            :, :, 0
+        ]
