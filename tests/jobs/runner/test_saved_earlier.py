@@ -19,7 +19,7 @@ from pipeline.errors import ConfigError
 from pipeline.lineage import read_record, write_record
 from pipeline.shards.reading import open_shards
 
-ARTIFACTS = Path(__file__).parents[1] / "artifacts" / "first"
+ARTIFACTS = Path(__file__).parents[2] / "artifacts" / "first"
 OVERRIDES = [
     *("vae.block=llama", "vae.conditioning=prefix", "vae.kl_weight=0.01", "vae.tie_word_embeddings=false"),
     *("vae.ffn_multiplier=2.6875", "vae.decoder_window=16", "vae.output_latent_scale=0.1"),
