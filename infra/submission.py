@@ -5,7 +5,6 @@
 
 import asyncio
 import contextlib
-import logging
 import os
 import shlex
 import sys
@@ -14,11 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from infra.jobs_api.client import SubmissionError, client_of, explained
+from infra.jobs_api.submissions import base_id, metadata_of, running_or_new_id
 from infra.mlflow_store import DEFAULT_URI, sqlite_path
 from infra.provenance import git_commit
 from infra.submitted_files import config_in_folder, excludes_of, largest_in
 from pipeline.config import Config
-from pipeline.errors import ConfigError, SllmError, first_line
+from pipeline.errors import ConfigError, first_line
 from pipeline.redaction import is_secret, redacted
 
 if TYPE_CHECKING:
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 _TRIES, _RETRY_SECONDS = 10, 3.0
-
-
-class SubmissionError(SllmError):
-    """A cluster that cannot be reached, refuses the token, or does not take the job."""
 
 
 def submit(
@@ -40,33 +37,82 @@ def submit(
     config: Config,
     say: Callable[[str], object],
     folder: Path | None = None,
+    detach: bool = False,
 ) -> int:
     """Run `python -m jobs VERB CONFIG ARGUMENTS` as a Ray job, follow its log on stdout; its exit code.
 
-    The working folder (`folder`, by default the current one) is sent, less `submitted_files.EXCLUDES`. `say` takes
-    lines for a person. Ctrl-C stops the job; a second one leaves it to the cluster.
+    The same job, if it was submitted before and has not ended, is followed and not started again. With `detach` only
+    the submission id is printed on stdout, and the exit code is 0.
 
-    Raises `ConfigError` for a path that no other machine has, `SubmissionError` for trouble with the cluster.
+    The working folder (`folder`, by default the current one) is sent, less `submitted_files.EXCLUDES`. `say` takes
+    lines for a person. Ctrl-C stops a job that was started here; a second one leaves it to the cluster.
+
+    Raises `ConfigError` for a path that no other machine has, and for `--force` where the job is running;
+    `SubmissionError` for trouble with the cluster.
     """
     folder = (folder or Path.cwd()).absolute()
     config_argument = [config_in_folder(config_path, folder)] if config_path else []
     _refuse_local_paths(config, folder)
     _refuse_secrets(config_path, arguments)
     entrypoint = shlex.join(["python", "-m", "jobs", verb, *config_argument, *arguments])
-    with _explained(address, folder):
-        client = _client(address)
-        job = client.submit_job(entrypoint=entrypoint, runtime_env=_runtime_env(folder))
-    say(f"submitted {job} to {address}: {entrypoint}")
-    say("its log follows; Ctrl-C stops it")
+    with explained(address, "submit to"):
+        client = client_of(address)
+        job, is_new = _started(client, verb, config, entrypoint, folder, say, "--force" in arguments)
+    if is_new:
+        say(f"submitted {job} to {address}: {entrypoint}")
+    if detach:
+        print(job, flush=True)
+        for command in ("status {}", "logs {} -f", "stop {}"):
+            say(f"sllm {command.format(job)} --address {address}")
+        return 0
+    say(f"its log follows; Ctrl-C {'stops it' if is_new else 'leaves it running'}")
     try:
-        return _follow(client, job, say)
+        return follow(client, job, say)
     except KeyboardInterrupt:
-        say(
-            f"stopping {job}; Ctrl-C again leaves it to the cluster (`ray job stop {job} --address {address}`)"
-        )
+        stop = f"`sllm stop {job} --address {address}`"
+        if not is_new:
+            say(f"{job} goes on; {stop} stops it")
+            return INTERRUPTED
+        say(f"stopping {job}; Ctrl-C again leaves it to the cluster ({stop})")
         client.stop_job(job)
-        _follow(client, job, say)
+        follow(client, job, say)
         return INTERRUPTED
+
+
+def _started(
+    client: "JobSubmissionClient",
+    verb: str,
+    config: Config,
+    entrypoint: str,
+    folder: Path,
+    say: Callable[[str], object],
+    force: bool,
+) -> tuple[str, bool]:
+    """The submission id of this job, and whether it was started now: one that has not ended is used again."""
+    base, metadata = base_id(verb, config), metadata_of(verb, config)
+    while True:
+        running, new = running_or_new_id(client, base)
+        if running is not None:
+            if force:
+                raise ConfigError(
+                    f"{running.id} is this job and has not ended: leave --force out to follow it, or first "
+                    f"`sllm stop {running.id}`"
+                )
+            say(f"{running.id} is this job and has not ended: it is not started again")
+            code = metadata.get("sllm.code_version")
+            if running.code_version != code:
+                say(f"note: {running.id} runs code version {running.code_version}; here is {code}")
+            return running.id, False
+        try:
+            with _size_explained(folder):
+                runtime_env = _runtime_env(folder)
+                client.submit_job(
+                    entrypoint=entrypoint, runtime_env=runtime_env, submission_id=new, metadata=metadata
+                )
+            return new, True
+        except RuntimeError as error:
+            if "already exists" not in str(error):  # submitted by another in the meantime
+                raise
 
 
 def _refuse_secrets(config_path: str | None, arguments: Sequence[str]) -> None:
@@ -80,16 +126,6 @@ def _refuse_secrets(config_path: str | None, arguments: Sequence[str]) -> None:
         raise ConfigError(f"{config_path} holds a secret, which is not sent with a submitted job: {remedy}")
 
 
-def _client(address: str) -> "JobSubmissionClient":
-    """A client that shows the token of `RAY_AUTH_TOKEN`, `RAY_AUTH_TOKEN_PATH` or `~/.ray/auth_token`."""
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    from ray.job_submission import JobSubmissionClient
-
-    for name in ("ray", "ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk"):
-        logging.getLogger(name).setLevel(logging.ERROR)  # every ignored file is named, several times
-    return JobSubmissionClient(address)
-
-
 def _runtime_env(folder: Path) -> dict[str, object]:
     environment = {"RAY_JOB_STOP_SIGNAL": "SIGINT"}  # so that a stopped job can end its MLflow run
     if commit := git_commit():
@@ -101,7 +137,7 @@ def _runtime_env(folder: Path) -> dict[str, object]:
     return {"working_dir": str(folder), "excludes": excludes_of(folder), "env_vars": environment}
 
 
-def _follow(client: "JobSubmissionClient", job: str, say: Callable[[str], object]) -> int:
+def follow(client: "JobSubmissionClient", job: str, say: Callable[[str], object]) -> int:
     """Print the job's log as it grows until the job has ended; its exit code. Survives lost connections."""
     log = _Log()
     failures = 0
@@ -112,12 +148,14 @@ def _follow(client: "JobSubmissionClient", job: str, say: Callable[[str], object
             if info.status.is_terminal():
                 break
             failures = 0
+        except BrokenPipeError:  # nobody reads on
+            raise
         except (OSError, RuntimeError) as error:
             failures += 1
             if failures == _TRIES:
                 raise SubmissionError(
                     f"lost the cluster while following {job} ({first_line(error)}); the job may go on: "
-                    f"see `ray job logs {job}`"
+                    f"see `sllm logs {job}`"
                 ) from error
         time.sleep(_RETRY_SECONDS if failures else 0.2)
     if info.status == "SUCCEEDED":
@@ -174,22 +212,14 @@ def _refuse_local_paths(config: Config, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _explained(address: str, folder: Path) -> Iterator[None]:
-    """Say in one line what keeps a job from being submitted, and what to do."""
+def _size_explained(folder: Path) -> Iterator[None]:
+    """Say of a folder that is too large to be sent what is large in it."""
     try:
         yield
     except Exception as error:
-        line = first_line(error)
-        if type(error).__name__ == "AuthenticationError":
-            remedy = (
-                "put the cluster's token into ~/.ray/auth_token, or set RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN"
-            )
-            raise SubmissionError(f"{address} refuses the token ({line}): {remedy}") from error
-        if "exceeds the maximum size" in str(error):
-            raise SubmissionError(
-                f"{folder} is too large to be sent to the cluster ({line.split('. ')[0]}); the largest in it: "
-                f"{largest_in(folder)}; move data elsewhere or list it in .gitignore"
-            ) from error
+        if "exceeds the maximum size" not in str(error):
+            raise
         raise SubmissionError(
-            f"cannot submit to {address}: {line}; is it the dashboard's address?"
+            f"{folder} is too large to be sent to the cluster ({first_line(error).split('. ')[0]}); the largest in "
+            f"it: {largest_in(folder)}; move data elsewhere or list it in .gitignore"
         ) from error

@@ -51,10 +51,10 @@ class Verb:
     """Both in Markdown, as the README has them."""
     examples: tuple[str, ...]
     """Commands that work, each begins with `sllm VERB`."""
-    group: Literal["Jobs", "Look"] = "Jobs"
-    """Jobs make something that `sllm lineage` knows; the others look."""
+    group: Literal["Jobs", "Look", "Submitted jobs"] = "Jobs"
+    """Jobs make something that `sllm lineage` knows; the others look, or are about submitted jobs."""
     has_own_arguments: bool = False
-    """Whether its file has a function `command`. If not, it is a job: it takes CONFIG and overrides, and can be
+    """Whether its file has a function `function`. If not, it is a job: it takes CONFIG and overrides, and can be
     submitted to a cluster."""
     step: Step | None = None
     """None: not a part of `sllm run`."""
@@ -63,6 +63,8 @@ class Verb:
     text_option: TextOption | None = None
     file: str | None = None
     """Module below `jobs`; none: the verb's name."""
+    function: str = "command"
+    """Its function in that module, where it has arguments of its own; verbs of one module differ here."""
 
     @property
     def module_name(self) -> str:
@@ -238,6 +240,56 @@ _TABLE = (
         group="Look",
         has_own_arguments=True,
         file="bench.cli",
+    ),
+    Verb(
+        "status",
+        "Show one submitted job, or all that have not ended.",
+        reads="a cluster's job server",
+        writes="its state, on the terminal",
+        examples=(
+            "sllm status train-lm-0a1b2c3d4e5f --address http://127.0.0.1:8265",
+            "sllm status --json",
+        ),
+        group="Submitted jobs",
+        has_own_arguments=True,
+        file="submissions.commands",
+        function="show_status",
+    ),
+    Verb(
+        "logs",
+        "Print the log of a submitted job; with -f until it ends, then exit with its exit code.",
+        reads="a cluster's job server",
+        writes="its log, on the terminal",
+        examples=("sllm logs train-lm-0a1b2c3d4e5f -f --address http://127.0.0.1:8265",),
+        group="Submitted jobs",
+        has_own_arguments=True,
+        file="submissions.commands",
+        function="show_logs",
+    ),
+    Verb(
+        "stop",
+        "Stop a submitted job and wait until it has ended.",
+        reads="a cluster's job server",
+        writes="nothing",
+        examples=("sllm stop train-lm-0a1b2c3d4e5f --address http://127.0.0.1:8265",),
+        group="Submitted jobs",
+        has_own_arguments=True,
+        file="submissions.commands",
+        function="stop",
+    ),
+    Verb(
+        "list",
+        "List all submitted jobs that a cluster knows, the newest first.",
+        reads="a cluster's job server",
+        writes="a table, on the terminal",
+        examples=(
+            "sllm list --address http://127.0.0.1:8265",
+            "sllm list --json",
+        ),
+        group="Submitted jobs",
+        has_own_arguments=True,
+        file="submissions.commands",
+        function="show_list",
     ),
 )
 

@@ -58,7 +58,7 @@ class LazyCommand(TyperCommand):
 
 
 def _own_command(verb: Verb) -> Any:
-    command = verb.load().command
+    command = getattr(verb.load(), verb.function)
     if isinstance(command, typer.Typer):  # a group of verbs
         group = typer.main.get_command(command)
         group.help = help_of(verb)

@@ -20,7 +20,17 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the whole resolve
 Submit = Annotated[
     str | None,
     typer.Option(
-        "--submit", metavar="ADDRESS", help="Run as a Ray job on this cluster (its dashboard's URL)."
+        "--submit",
+        metavar="ADDRESS",
+        help="Run as a Ray job on this cluster (its dashboard's URL) and follow its log; the same job, if it has not "
+        "ended, is followed and not started again. Ctrl-C stops what was started here; to leave it running, add "
+        "--detach or close the terminal.",
+    ),
+]
+Detach = Annotated[
+    bool,
+    typer.Option(
+        "--detach", help="With --submit: print the submission id and leave the job running (see `sllm logs`)."
     ),
 ]
 ModelOrConfig = Annotated[
@@ -33,6 +43,7 @@ class _Options:
     dry_run: bool
     force: bool
     submit: str | None
+    detach: bool
     as_json: bool
 
 
@@ -45,9 +56,10 @@ def job_command(verb: Verb) -> Callable[..., None]:
         dry_run: DryRun = False,
         force: Force = False,
         submit: Submit = None,
+        detach: Detach = False,
         as_json: AsJson = False,
     ) -> None:
-        _start(verb, config, overrides, None, _Options(dry_run, force, submit, as_json))
+        _start(verb, config, overrides, None, _Options(dry_run, force, submit, detach, as_json))
 
     if verb.text_option is None:
         return command
@@ -61,9 +73,10 @@ def job_command(verb: Verb) -> Callable[..., None]:
         dry_run: DryRun = False,
         force: Force = False,
         submit: Submit = None,
+        detach: Detach = False,
         as_json: AsJson = False,
     ) -> None:
-        _start(verb, config, overrides, text, _Options(dry_run, force, submit, as_json))
+        _start(verb, config, overrides, text, _Options(dry_run, force, submit, detach, as_json))
 
     return command_with_text
 
@@ -91,6 +104,8 @@ def _quoted(text: str) -> str:
 
 
 def _run(verb: Verb, config_path: str | None, overrides: list[str], options: _Options) -> None:
+    if options.detach and options.submit is None:
+        raise ConfigError("--detach goes with --submit ADDRESS")
     config = loaded(config_path, overrides)
     _check(verb, config)
     if options.dry_run:
@@ -102,7 +117,10 @@ def _run(verb: Verb, config_path: str | None, overrides: list[str], options: _Op
         from infra.submission import submit
 
         flags = [name for name, wanted in (("--force", options.force), ("--json", options.as_json)) if wanted]
-        raise typer.Exit(submit(options.submit, verb.name, config_path, [*overrides, *flags], config, say))
+        arguments = [*overrides, *flags]
+        raise typer.Exit(
+            submit(options.submit, verb.name, config_path, arguments, config, say, detach=options.detach)
+        )
     with only_result_on_stdout(options.as_json) as show:
         record: JobRecord = verb.load().run(config, force=options.force)
         show(dataclasses.asdict(record))

@@ -148,14 +148,14 @@ def test_a_job_runs_on_the_cluster_and_its_log_and_result_come_back(cluster, tra
     assert job.returncode == 0, stdout + stderr
     assert stdout.count("starts as MLflow run") == 1
     submitted, _, ended = stderr.splitlines()  # nothing of Ray's own chatter
-    assert submitted.startswith("submitted raysubmit_") and ended.endswith(" succeeded")
+    assert submitted.startswith("submitted prepare-") and ended.endswith(" succeeded")
     record = read_record(output)
     assert record is not None and record.output_is_whole
     assert (record.metrics["train/documents"], record.metrics["train/sentences"]) == (50, 100)
     made_from = [(artifact.kind, artifact.path) for artifact in record.inputs]
     assert made_from == [("corpus", str(corpus)), ("segmenter", "punctuation_v1")]
     tags = client_of(tracking_uri).get_run(record.run_id).data.tags
-    assert tags["ray.submission_id"].startswith("raysubmit_") and tags["ray.submission_id"] in stderr
+    assert tags["ray.submission_id"].startswith("prepare-") and tags["ray.submission_id"] in stderr
     assert tags["version.git"] == "c0ffee"
 
 
@@ -181,7 +181,7 @@ def test_interrupt_stops_the_job(cluster, tracking_uri, tmp_path):
     job.send_signal(signal.SIGINT)
     _, stderr = job.communicate(timeout=180)
     assert job.returncode == 130, stderr
-    assert "stopping raysubmit_" in stderr
+    assert "stopping generate-" in stderr
     record = read_record(tmp_path / "out")
     assert record is not None and client_of(tracking_uri).get_run(record.run_id).info.status == "KILLED"
 
@@ -213,7 +213,7 @@ def test_a_path_that_only_this_machine_has_is_refused(override, tmp_path):
 
 
 def test_hub_names_and_urls_are_accepted(tmp_path, monkeypatch):
-    monkeypatch.setattr(submission, "_client", lambda _address: (_ for _ in ()).throw(OSError("reached")))
+    monkeypatch.setattr(submission, "client_of", lambda _address: (_ for _ in ()).throw(OSError("reached")))
     changes = [
         "tokenizer.path=gpt2",
         "trunk.path=facebook/opt-125m",
@@ -313,12 +313,15 @@ def test_a_variable_in_place_of_a_secret_is_accepted(value, tmp_path, monkeypatc
     sent = []
 
     class Client:
+        def list_jobs(self):
+            return []
+
         def submit_job(self, **options):
             sent.append(options["entrypoint"])
             return "job"
 
-    monkeypatch.setattr(submission, "_client", lambda _address: Client())
-    monkeypatch.setattr(submission, "_follow", lambda *_arguments: 0)
+    monkeypatch.setattr(submission, "client_of", lambda _address: Client())
+    monkeypatch.setattr(submission, "follow", lambda *_arguments: 0)
     config = load_config(None, ["tracking.uri=https://mlflow", "output=/shared/x"])
     argument = f"data.inputs=[{value}]"
     (tmp_path / "c.yaml").write_text(f"data:\n  inputs: ['{value}']\n")
@@ -329,10 +332,13 @@ def test_a_variable_in_place_of_a_secret_is_accepted(value, tmp_path, monkeypatc
 
 def test_a_folder_that_is_too_large_names_what_is_large(tmp_path, monkeypatch):
     class Client:
+        def list_jobs(self):
+            return []
+
         def submit_job(self, **_options):
             raise ValueError("Package size (120.00MiB) exceeds the maximum size of 100.00MiB. To exclude ...")
 
-    monkeypatch.setattr(submission, "_client", lambda _address: Client())
+    monkeypatch.setattr(submission, "client_of", lambda _address: Client())
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "model.bin").write_bytes(bytes(2 * 2**20))
     (tmp_path / "runs").mkdir()
@@ -367,5 +373,5 @@ def test_a_lost_connection_repeats_no_line(monkeypatch, capsys):
             return Info("SUCCEEDED" if self.connections > 1 else "RUNNING")
 
     monkeypatch.setattr(submission.time, "sleep", lambda _seconds: None)
-    assert submission._follow(Client(), "job", say) == 0
+    assert submission.follow(Client(), "job", say) == 0
     assert capsys.readouterr().out == "one\ntwo\nthree\n"

@@ -22,14 +22,15 @@ def test_each_verb_has_a_file_a_help_and_examples(verb):
     assert verb.examples and all(example.startswith(f"sllm {verb.name} ") for example in verb.examples)
     module = verb.load()
     if verb.has_own_arguments:
-        assert callable(module.command)
+        assert callable(getattr(module, verb.function))
     else:
         assert list(inspect.signature(module.run).parameters) == ["config", "force"]
 
 
 def test_each_file_of_the_room_is_a_verb():
     files = {path.stem for path in (REPOSITORY / "jobs").glob("*.py")} - {"__init__", "__main__", "verbs"}
-    assert files == {verb.module_name.removeprefix("jobs.") for verb in VERBS.values()} - {"bench.cli"}
+    modules = {verb.module_name.removeprefix("jobs.") for verb in VERBS.values()}
+    assert files == {name for name in modules if "." not in name}  # the others are in folders
     assert len(files) <= 15
 
 

@@ -1,0 +1,1 @@
+"""The verbs on submitted jobs: `sllm status`, `logs`, `stop` and `list`."""
