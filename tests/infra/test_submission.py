@@ -1,5 +1,6 @@
 """Submission, against a real cluster of the test's own: dashboard, token authentication, its own ports."""
 
+import json
 import os
 import shutil
 import signal
@@ -172,6 +173,9 @@ def test_the_exit_code_is_the_jobs(cluster, tracking_uri, tmp_path):
     stdout, stderr = job.communicate(timeout=300)
     assert job.returncode == 2, stdout + stderr
     assert "/missing.txt" in stdout and "Traceback" not in stdout
+    name = stderr.split()[1]
+    follower = cluster.sllm("logs", name, "-f", "--address", cluster.address)
+    assert follower.communicate(timeout=180)[0] == stdout and follower.returncode == 2
 
 
 def test_interrupt_stops_the_job(cluster, tracking_uri, tmp_path):
@@ -183,6 +187,37 @@ def test_interrupt_stops_the_job(cluster, tracking_uri, tmp_path):
     assert job.returncode == 130, stderr
     assert "stopping generate-" in stderr
     record = read_record(tmp_path / "out")
+    assert record is not None and client_of(tracking_uri).get_run(record.run_id).info.status == "KILLED"
+
+
+def test_a_detached_job_is_found_again(cluster, tracking_uri, tmp_path):
+    output = tmp_path / "out"
+    arguments = ["generate", f"output={output}", f"tracking.uri={tracking_uri}", "--submit", cluster.address]
+
+    def sllm(*arguments: str) -> tuple[int, str, str]:
+        # RAY_ADDRESS must not count beside the address that is given.
+        job = cluster.sllm(*arguments, RAY_ADDRESS="http://127.0.0.1:1")
+        stdout, stderr = job.communicate(timeout=180)
+        return job.returncode, stdout, stderr
+
+    code, stdout, stderr = sllm(*arguments, "--detach")
+    assert code == 0 and stdout.startswith("generate-"), stderr
+    name = stdout.strip()
+    assert f"sllm logs {name} -f --address {cluster.address}" in stderr
+    wait_for((output / "started").exists, seconds=180)
+    code, stdout, stderr = sllm(*arguments, "--detach")
+    assert (code, stdout) == (0, f"{name}\n") and "is not started again" in stderr
+    at = ("--address", cluster.address)
+    (running,) = json.loads(sllm("status", "--json", *at)[1])
+    assert (running["id"], running["status"], running["verb"]) == (name, "RUNNING", "generate")
+    assert (running["output"], running["code_version"]) == (str(output), "c0ffee")
+    assert running["host"] == socket.gethostname()
+    assert "starts as MLflow run" in sllm("logs", name, *at)[1]
+    code, _, stderr = sllm("stop", name, *at)
+    assert code == 0 and stderr == f"{name} has ended: STOPPED\n"
+    assert sllm("logs", name, "-f", *at)[0] == 130
+    assert name in sllm("list", *at)[1]
+    record = read_record(output)
     assert record is not None and client_of(tracking_uri).get_run(record.run_id).info.status == "KILLED"
 
 
