@@ -1,8 +1,8 @@
 """The verbs of `sllm` in one table: the console, its help, `sllm run`, `compare` and the README follow from it.
 
 A new verb is a file `jobs/VERB.py` and an entry here. A job's file has `run(config, force) -> JobRecord`; a verb with
-arguments of its own has a function, `command` unless its entry names another, whose parameters are the arguments. The file is imported when the verb
-is started.
+arguments of its own has a function, `command` unless its entry names another, whose parameters are the arguments.
+The file is imported when the verb is started.
 """
 
 import dataclasses
