@@ -49,7 +49,7 @@ CONFIG = TrainConfig(
     checkpoint_every=2,
     ema_decay=0.6,
 )
-WATCHED = ("train/nll_per_token", "train/gradient_norm", "train/token_accuracy", "dev/nll_per_token")
+COMPARED = ("train/nll_per_token", "train/gradient_norm", "train/token_accuracy", "dev/nll_per_token")
 
 
 def build_task():
@@ -95,7 +95,7 @@ class FolderRuntime:
         self.curve, self.warnings = {}, []
 
     def report(self, metrics):
-        self.curve[int(metrics["step"])] = {key: metrics[key] for key in WATCHED if key in metrics}
+        self.curve[int(metrics["step"])] = {key: metrics[key] for key in COMPARED if key in metrics}
 
     def warn(self, message):
         self.warnings.append(message)
@@ -138,9 +138,9 @@ def two_workers(folder, out):
     get_accelerator().is_fp16_supported = lambda: True  # torch emulates it
     for precision, kinds in HALF.items():
         for zero in kinds:
-            place = folder / precision / zero
-            out[precision, zero] = run(deepspeed(zero, precision), FolderRuntime(place))
-            again = FolderRuntime(folder / "again", place / "4")
+            folder_of_run = folder / precision / zero
+            out[precision, zero] = run(deepspeed(zero, precision), FolderRuntime(folder_of_run))
+            again = FolderRuntime(folder / "again", folder_of_run / "4")
             out[precision, zero, "resumed"] = run(deepspeed(zero, precision), again)
 
 
@@ -301,9 +301,9 @@ def test_half_precision_stays_near_fp32_and_resumes(runs, precision, zero):
     same_curve(runs[0][precision, zero, "resumed"], runs[0][precision, zero], [5, 6], 1e-3)
 
 
-@pytest.mark.parametrize("place", [*ZERO, *(f"three/{zero}" for zero in ZERO)])
-def test_the_weights_that_are_kept_are_the_average_of_those_that_were_trained(runs, place):
-    mine, plain = (Checkpoint(runs[1] / name / "6") for name in (place, "plain"))
+@pytest.mark.parametrize("folder_of_run", [*ZERO, *(f"three/{zero}" for zero in ZERO)])
+def test_the_weights_that_are_kept_are_the_average_of_those_that_were_trained(runs, folder_of_run):
+    mine, plain = (Checkpoint(runs[1] / name / "6") for name in (folder_of_run, "plain"))
     off, changed = 0.0, 0.0
     for name, kept in Sllm.from_pretrained(mine.folder / "model").named_parameters():
         found, expected, last = (

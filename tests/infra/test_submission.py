@@ -26,7 +26,7 @@ from pipeline.lineage import read_record
 REPOSITORY = Path(__file__).parents[2]
 
 ENDLESS_JOB = '''
-"""Stands in for `generate`: writes on until it is stopped."""
+"""Replaces `generate`: runs until it is stopped."""
 
 import time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What does not fit is told in one line of ours before work: no run is started, and no output is left."""
+"""A mismatch is one error line of ours before work: no run is started, and no output is left."""
 
 import json
 import shutil
@@ -150,10 +150,10 @@ def test_the_models_own_tokenizer_is_taken_and_none_is_said(root, hub_model, cap
         ("train-sllm", "sllm.trunk_from=path", "needs trunk.path"),
     ],
 )
-def test_a_plain_mistake_is_told_before_work(refused, root, verb, override, match):
+def test_a_plain_mistake_is_refused_before_work(refused, root, verb, override, match):
     models = [f"models.lm={root}/lm", f"models.vae={root}/vae"] if verb == "train-sllm" else []
     if match == "":
-        with pytest.raises(SllmError):  # told by the library, or by the loss: in one line in any case
+        with pytest.raises(SllmError):  # found by the library or by the loss; one line in both cases
             JOBS[verb].run(config(root, "out", override))
         shutil.rmtree(root / "out", ignore_errors=True)
         return
@@ -260,14 +260,14 @@ def test_a_tokenizer_without_bos_and_eos_is_refused_by_prepare_with_a_remedy_tha
     named = [*given, "tokenizer.bos_token=<pad>", "tokenizer.eos_token=<eos>"]
     record = prepare.run(config(root, "shards", *named))
     assert record.config["tokenizer"] | {"bos_token": "<pad>"} == record.config["tokenizer"]
-    assert train_lm.run(config(root, "marked", f"shards={tmp_path}/shards")).finished
-    assert Tokenizer.load(str(root / "marked")).bos_id == 0
+    assert train_lm.run(config(root, "named", f"shards={tmp_path}/shards")).finished
+    assert Tokenizer.load(str(root / "named")).bos_id == 0
     # The same tokenizer with another BOS is another one: for the output, for models, for shards beside it.
     (own / "tokenizer_config.json").write_text('{"bos_token": "<bos>", "eos_token": "<eos>"}')
     with pytest.raises(SllmError, match=r"BOS and EOS|bos_token was '<pad>'"):
         prepare.run(config(root, "shards", *given))
     with pytest.raises(ModelError, match="its BOS has id 0, there 1"):
-        train_vae.run(config(root, "out", f"models.lm={root}/marked"))
+        train_vae.run(config(root, "out", f"models.lm={root}/named"))
     with pytest.raises(ShardError, match="different tokenizers"):
         train_lm.run(config(root, "out", f"shards=[{root}/shards, {tmp_path}/shards]"))
     assert not (root / "out").exists()

@@ -283,7 +283,7 @@ def test_nothing_is_written_over_or_through_a_link(job, tmp_path, force):
 
 
 def test_an_old_record_that_lists_too_much_removes_no_more(job):
-    """Records once listed all that lay in the folder, also behind links."""
+    """Records once listed all that lay in the folder, also through links."""
     record = job()
     (job.output / "notes.txt").write_text("mine")
     (job.output.parent / "precious").mkdir()

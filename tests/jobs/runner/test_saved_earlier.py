@@ -65,7 +65,7 @@ def test_shards_are_intact_and_reused(load, capfd):
     assert Path("runs/again/train-00000.arrow").read_bytes() == before
 
 
-def test_models_are_scored_as_before(load):
+def test_models_have_the_likelihood_of_before(load):
     evaluate.run(load("runs/scores"))
     then = json.loads((ARTIFACTS / "evaluation" / "evaluation.json").read_text())
     now = json.loads(Path("runs/scores/evaluation.json").read_text())

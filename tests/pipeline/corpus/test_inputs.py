@@ -50,8 +50,8 @@ PACK = {
 def texts(said: list[str] | None = None, **options: Any) -> list[str]:
     data = DataConfig(**options)
     sources = find_sources(data, (said if said is not None else []).append)
-    splits = plan_work_units(survey_all(sources, data, 400), data, 400)
-    items = [item for split in splits for item in WorkUnitReader(data).read(split)]
+    units = plan_work_units(survey_all(sources, data, 400), data, 400)
+    items = [item for unit in units for item in WorkUnitReader(data).read(unit)]
     assert all(isinstance(item, Document) for item in items), items
     return [item.text for item in items if isinstance(item, Document)]
 
@@ -459,7 +459,7 @@ def items(root: Path, name: str, content: bytes, **options: Any) -> list[Documen
     (root / name).write_bytes(content)
     data = DataConfig(inputs=(str(root / name),), **options)
     surveys = survey_all(find_sources(data, [].append), data, 400)
-    return [one for split in plan_work_units(surveys, data, 400) for one in WorkUnitReader(data).read(split)]
+    return [one for unit in plan_work_units(surveys, data, 400) for one in WorkUnitReader(data).read(unit)]
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json-seq", "a", "a.jsonl.gz"])
@@ -470,11 +470,13 @@ def test_json_text_sequences_are_read(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a"])
 def test_files_with_byte_order_marks_that_were_joined(tmp_path: Path, name: str) -> None:
-    mark = b"\xef\xbb\xbf"
+    byte_order_mark = b"\xef\xbb\xbf"
     line = JSONL.splitlines()[0] + b"\n"
-    (tmp_path / name).write_bytes(mark + line + mark + line + mark + mark + line)
+    (tmp_path / name).write_bytes(
+        byte_order_mark + line + byte_order_mark + line + byte_order_mark + byte_order_mark + line
+    )
     assert texts(inputs=(str(tmp_path / name),)) == [ROWS[0]["text"]] * 3
-    *_, joined = items(tmp_path, "joined.jsonl", line * 2 + line[:-1] + mark + line)
+    *_, joined = items(tmp_path, "joined.jsonl", line * 2 + line[:-1] + byte_order_mark + line)
     assert isinstance(joined, Rejection) and "a line end may be missing there" in joined.detail
 
 

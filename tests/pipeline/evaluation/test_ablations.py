@@ -45,8 +45,8 @@ def test_no_latent_is_of_the_tokens_own_document(
         own_S = batch.tokens_T[batch.sentences.starts_S]
         known_DM = known_SH[batch.sentences_DM][..., 0]
         for s in batch.decoded.sentence_S.tolist():
-            window, place = batch.window_S[s], batch.index_S[s]
-            given.append((int(own_S[s]), {int(predicted_SH[s, 0]), *known_DM[window, :place].int().tolist()}))
+            window, index = batch.window_S[s], batch.index_S[s]
+            given.append((int(own_S[s]), {int(predicted_SH[s, 0]), *known_DM[window, :index].int().tolist()}))
         return real_decode(predicted_SH, known_SH, batch)
 
     real_decode = model.decode

@@ -213,8 +213,8 @@ def test_flops_of_writing_a_sentence(sllm, conditioning, context_attention_heads
     from pipeline.generation.sentence_decoder import SentenceDecoder
     from pipeline.generation.trunk_cache import TrunkCache
 
-    told = {"conditioning": conditioning, "output_latent_scale": float(conditioning == "none")}
-    model = sllm(context_attention_heads=context_attention_heads, **told).float()
+    options = {"conditioning": conditioning, "output_latent_scale": float(conditioning == "none")}
+    model = sllm(context_attention_heads=context_attention_heads, **options).float()
     decoder = SentenceDecoder(model.vae, 1, TOKENS, model.context_attention)
     sentence = SentenceBatch.pack([3] * TOKENS, [TOKENS], [1], bos_id=1, eos_id=2)
     with torch.inference_mode():
@@ -222,13 +222,13 @@ def test_flops_of_writing_a_sentence(sllm, conditioning, context_attention_heads
         for _ in range(10):
             memory.add([0], [model.vae.encode(sentence)])
 
-        def write():
+        def generate():
             # The last of its rows tells the end.
             decoder.start([0], memory.predict(), [TOKENS], [memory.earlier(0)])
             decoder.generate(lambda logits: torch.tensor([3]))
             memory.add([0], [model.vae.encode(sentence)])
 
-        counted = flops_of(write) / TOKENS
+        counted = flops_of(generate) / TOKENS
     assert generation_flops(model, TOKENS, 10 * TOKENS) == pytest.approx(counted, rel=0.03)
 
 
@@ -253,23 +253,23 @@ def test_flops_of_writing_a_long_document(sllm, design):
         def __call__(self, logits):
             return torch.full((len(logits),), 3)
 
-    def write(sentences):
+    def generate(sentences):
         config = GenerateConfig(max_sentences=sentences, max_tokens=10_000, seed=0)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("pipeline.generation.generate.Sampler", lambda *_: NeverEnds())
-            written = list(generate_documents(model, [[]], config, may_stop=False))
-        assert [len(sentence.token_ids) for _, sentence in written] == [longest] * sentences
+            generated = list(generate_documents(model, [[]], config, may_stop=False))
+        assert [len(sentence.token_ids) for _, sentence in generated] == [longest] * sentences
 
     _, cycle = Workload.generated_sentences_until_full(TOKENS, 8, design.get("decoder_window", 0))
     assert cycle == 5
-    few, many = (flops_of(lambda n=n: write(n)) for n in (10, 10 + 4 * cycle))
+    few, many = (flops_of(lambda n=n: generate(n)) for n in (10, 10 + 4 * cycle))
     counted = (many - few) / (4 * cycle * TOKENS)
     on_paper = long_generation_flops(model, TOKENS, 8 * TOKENS)
-    # The kernels are charged for keys behind a causal query too.
+    # The kernels are charged for keys after a causal query too.
     parts = {part.name: part for part in model_parts(model)}
     if "decoder_window" not in design:
-        behind = cycle * ((TOKENS + 1) * TOKENS - (TOKENS + 1) * (TOKENS + 2) / 2)
-        on_paper += 4 * parts["decoder"].attention_width * behind / (cycle * TOKENS)
+        masked = cycle * ((TOKENS + 1) * TOKENS - (TOKENS + 1) * (TOKENS + 2) / 2)
+        on_paper += 4 * parts["decoder"].attention_width * masked / (cycle * TOKENS)
     on_paper += 4 * parts["trunk"].attention_width * (5 * 4 / 2) / (cycle * TOKENS)
     assert on_paper == pytest.approx(counted, rel=0.01)
     # Read again, the trunk is as dear again; this is not what one sentence costs in a document that is not long.

@@ -125,10 +125,10 @@ def test_what_is_generated_is_likeliest_given_all_tokens_before(sllm, vae):
             logits = training_logits(model, batch)
         logits[:, 1] = -torch.inf
         left = config.max_tokens
-        for place in range(len(prompt), len(document)):
-            own = logits[batch.decoded.positions.sequence_T == place]
+        for sentence_index in range(len(prompt), len(document)):
+            own = logits[batch.decoded.positions.sequence_T == sentence_index]
             own[0, 2] = -torch.inf
-            sentence = document[place]
+            sentence = document[sentence_index]
             ids = sentence if len(sentence) == min(11, left) else [*sentence, 2]
             assert own.argmax(-1)[: len(ids)].tolist() == ids
             left -= len(sentence)

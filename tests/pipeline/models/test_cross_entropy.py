@@ -12,7 +12,7 @@ from pipeline.models.cross_entropy import head_cross_entropy
 from pipeline.models.token_lm import HEAD_IS_LAST, TokenLm
 from pipeline.stream.batches import IGNORED, SentenceBatch, TokenBatch
 
-ROWS, HIDDEN, VOCAB = 70, 16, 300
+POSITIONS, HIDDEN, VOCAB = 70, 16, 300
 
 
 @pytest.fixture
@@ -23,8 +23,8 @@ def in_chunks(monkeypatch):
 
 def given(bias=False):
     torch.manual_seed(0)
-    hidden_RH = torch.randn(ROWS, HIDDEN, requires_grad=True)
-    targets_R = torch.randint(0, VOCAB, (ROWS,))
+    hidden_RH = torch.randn(POSITIONS, HIDDEN, requires_grad=True)
+    targets_R = torch.randint(0, VOCAB, (POSITIONS,))
     head = nn.Linear(HIDDEN, VOCAB, bias=bias)
     with torch.no_grad():  # some hits
         targets_R[::3] = head(hidden_RH)[::3].argmax(-1)
@@ -44,14 +44,14 @@ def gradients(loss, *tensors):
 @pytest.mark.parametrize("bias", [False, True])
 def test_losses_hits_and_gradients(in_chunks, precision, bias):
     head, hidden_RH, targets_R = given(bias)
-    weights_R = torch.rand(ROWS)
+    weights_R = torch.rand(POSITIONS)
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         nll_R, hit_R = head_cross_entropy(head, hidden_RH, targets_R)
         logits_RV = head(hidden_RH).float()
     expected_R = F.cross_entropy(logits_RV, targets_R, reduction="none", ignore_index=IGNORED)
     assert nll_R.dtype == torch.float32 and nll_R[5] == 0 and not hit_R[5]
     torch.testing.assert_close(nll_R, expected_R)
-    assert torch.equal(hit_R, logits_RV.argmax(-1) == targets_R) and 0 < hit_R.sum() < ROWS
+    assert torch.equal(hit_R, logits_RV.argmax(-1) == targets_R) and 0 < hit_R.sum() < POSITIONS
     parameters = [hidden_RH, *head.parameters()]
     found = gradients((nll_R * weights_R).sum(), *parameters)
     expected = gradients((expected_R * weights_R).sum(), *parameters)
@@ -64,7 +64,7 @@ def test_losses_hits_and_gradients(in_chunks, precision, bias):
 def test_nothing_of_the_size_of_all_logits_is_ever_made(in_chunks):
     largest = 0
 
-    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+    class LargestTensor(torch.utils._python_dispatch.TorchDispatchMode):
         def __torch_dispatch__(self, function, types, arguments=(), options=None):
             nonlocal largest
             out = function(*arguments, **(options or {}))
@@ -73,10 +73,10 @@ def test_nothing_of_the_size_of_all_logits_is_ever_made(in_chunks):
             return out
 
     head, hidden_RH, targets_R = given()
-    with Watch():
+    with LargestTensor():
         head_cross_entropy(head, hidden_RH, targets_R)[0].sum().backward()
-    assert largest == 16 * VOCAB < ROWS * VOCAB
-    with torch.no_grad(), Watch():
+    assert largest == 16 * VOCAB < POSITIONS * VOCAB
+    with torch.no_grad(), LargestTensor():
         head_cross_entropy(head, hidden_RH, targets_R)
     assert largest == 16 * VOCAB
 

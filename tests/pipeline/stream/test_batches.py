@@ -37,7 +37,7 @@ def test_every_token_has_a_cell_of_its_own_and_finds_back(lengths, lengthened):
     layout = ragged_layout(np.array(lengths))
     if lengthened:
         layout, lengths = layout.lengthened(), [length + 1 for length in lengths]
-    assert layout.positions_T.tolist() == [place for length in lengths for place in range(length)]
+    assert layout.positions_T.tolist() == [position for length in lengths for position in range(length)]
     assert layout.sequence_T.tolist() == [i for i, length in enumerate(lengths) for _ in range(length)]
     gather_C = torch.cat([gather.flatten() for gather in layout.gathers])
     mask_C = torch.cat([mask.flatten() for mask in layout.masks])
