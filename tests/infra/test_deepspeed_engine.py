@@ -1,30 +1,25 @@
 """DeepSpeed at every ZeRO stage, offloaded or not, on 1, 2 and 3 workers has the loss curve of one plain process, and
-goes on from each other's checkpoints."""
+resumes from each other's checkpoints."""
 
 import contextlib
 import multiprocessing
 import os
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import ray.cloudpickle
 import torch
-from transformers import AutoConfig
 
 from infra.deepspeed_engine import DeepSpeedEngine
 from pipeline.config import DeepSpeedConfig, TrainConfig
 from pipeline.errors import ConfigError
-from pipeline.models.sentence_vae import SentenceVaeConfig
-from pipeline.models.sllm import Sllm, SllmModelConfig
-from pipeline.stream.order import Corpus
-from pipeline.stream.windows import SentenceWindows
+from pipeline.models.sllm import Sllm
 from pipeline.training.checkpoint import AVERAGE, WEIGHT, Checkpoint
 from pipeline.training.engine import PlainEngine
 from pipeline.training.loop import train
-from pipeline.training.task import Task, recompute_activations
+from pipeline.training.task import recompute_activations
+from tests.infra import small_task
 
 ZERO = {
     "0": DeepSpeedConfig(zero_stage=0),
@@ -34,10 +29,18 @@ ZERO = {
     "2-offloaded": DeepSpeedConfig(zero_stage=2, offload_optimizer="cpu"),
     "3-offloaded": DeepSpeedConfig(zero_stage=3, offload_optimizer="cpu", offload_parameters="cpu"),
 }
+
+
 HALF = {"bf16": ("0", "3"), "fp16": ("2",)}
+
+
 NVME = DeepSpeedConfig(zero_stage=3, offload_optimizer="nvme", nvme_path="/nvme")
+
+
 NEXT = dict(zip(ZERO, [*list(ZERO)[1:], "0"], strict=True))
 """The kind that goes on from the checkpoint of a kind, on three workers."""
+
+
 CONFIG = TrainConfig(
     steps=6,
     micro_batch_tokens=80,
@@ -49,38 +52,9 @@ CONFIG = TrainConfig(
     checkpoint_every=2,
     ema_decay=0.6,
 )
+
+
 COMPARED = ("train/nll_per_token", "train/gradient_norm", "train/token_accuracy", "dev/nll_per_token")
-
-
-def build_task():
-    """The real SLLM, small, with dropout, the same on every rank."""
-    torch.manual_seed(0)
-    trunk = AutoConfig.for_model(
-        "opt", vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, ffn_dim=48,
-        word_embed_proj_dim=32, pad_token_id=None, dropout=0.0,
-    )  # fmt: skip
-    vae = SentenceVaeConfig(
-        vocab_size=50, hidden_size=32, token_dropout=0.1, latent_dropout=0.1, kl_weight=1e-3,
-        output_latent_scale=0.1, encoder_embedding="output", tie_word_embeddings=False,
-    )  # fmt: skip
-    model = Sllm(
-        SllmModelConfig(vae_config=vae, trunk_config=trunk, context_sentences=16, context_attention_heads=2)
-    )
-    rng = np.random.default_rng(0)
-    lengths = rng.integers(1, 12, 200)
-    counts = rng.multinomial(200, np.ones(30) / 30).clip(1)
-    counts[-1] += 200 - counts.sum()
-    tokens = rng.integers(3, 50, lengths.sum()).astype(np.int32)
-    sentence_starts = np.cumsum([0, *counts])
-    documents = SimpleNamespace(
-        sentence_lengths=lengths,
-        sentence_starts_N1=sentence_starts,
-        token_starts_N1=np.concatenate([[0], np.cumsum(lengths)])[sentence_starts],
-        gather=lambda starts, ends: np.concatenate([tokens[a:b] for a, b in zip(starts, ends, strict=True)]),
-    )
-    windows = SentenceWindows(documents, 16, 1, 2, overlap=8, decoded_context_positions=0)
-    corpora = [Corpus.of(windows)]
-    return Task(model, model, SimpleNamespace(save=lambda folder: None), corpora, corpora)
 
 
 class StopError(Exception):
@@ -118,7 +92,7 @@ class FolderRuntime:
 
 def run(make_engine, runtime, recompute=False):
     """The curve of a run, and what it warned of."""
-    task = build_task()
+    task = small_task.build_task()
     if recompute:
         recompute_activations(task.model)
     with contextlib.suppress(StopError):
@@ -229,7 +203,8 @@ def rank_main(function, folder, rank, world_size):
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """All curves by name, and the folder with the checkpoints; one server imports everything once, for all workers."""
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    for module in (sys.modules[__name__], small_task):
+        ray.cloudpickle.register_pickle_by_value(module)
     folder = tmp_path_factory.mktemp("zero")
     out = {"plain": run(lambda module: PlainEngine(module, CONFIG), FolderRuntime(folder / "plain"))}
     server = multiprocessing.get_context("forkserver")

@@ -1,4 +1,4 @@
-"""The sentence-level model sees no future, predicts the right targets, and survives a trip to disk."""
+"""The sentence-level model sees no future, predicts the right targets, and is the same after it is saved and loaded."""
 
 import math
 
@@ -11,19 +11,26 @@ from transformers import AutoModel
 from pipeline.errors import ModelError
 from pipeline.evaluation.ablations import score
 from pipeline.evaluation.likelihood import sllm_nll
-from pipeline.models.attention_patterns import SlidingWindow
 from pipeline.stream.batches import SentenceBatch
 from pipeline.stream.windows import SentenceWindows
 
 BOS, EOS, VOCAB = 1, 2, 50
+
+
 LONGEST = 12  # tokens per sentence: after so many EOS is certain
+
+
 TRUNKS = ["opt", "opt-projected", "llama"]  # tests/pipeline/models/test_trunk.py has more
+
+
 HEAD = {
     "output_latent_scale": 0.1,
     "encoder_embedding": "output",
     "encoder_layers": 0,
     "tie_word_embeddings": False,
 }
+
+
 VAES = {
     "paper": {},
     "norm-first": {"norm_first": True},
@@ -123,21 +130,6 @@ def test_loss_equals_one_computed_sentence_by_sentence(sllm, random_documents, t
     assert sums["objective"].item() == pytest.approx(expected, rel=1e-10)
 
 
-@pytest.mark.parametrize("size", [1, 3, 9, 30, 200])
-def test_a_sliding_window_is_attention_under_a_mask(size):
-    torch.manual_seed(0)
-    document = torch.tensor([0] * 7 + [1] * 40 + [2] + [3] * 12)
-    q, k, v = torch.randn(3, len(document), 2, 8, dtype=torch.float64)
-    pattern = SlidingWindow(document, size)
-    positions = torch.arange(len(document))
-    distance = positions[:, None] - positions
-    mask = (document[:, None] == document) & (distance >= 0) & (distance < size)
-    q1, k1, v1 = (x.transpose(0, 1) for x in (q, k, v))
-    expected = F.scaled_dot_product_attention(q1, k1, v1, attn_mask=mask).transpose(0, 1)
-    assert torch.allclose(pattern.attend(q, k, v, layer=0), expected, atol=1e-12)
-    assert pattern.positions_T.tolist() == [*range(7), *range(40), 0, *range(12)]
-
-
 def attended(attention, query_H, latents):
     """Attention to earlier sentences, head by head; the first key is "none", whose value is 0."""
     found = []
@@ -216,25 +208,6 @@ def test_context_that_is_not_decoded_changes_no_likelihood(sllm, random_document
     assert sums["nll"].item() == pytest.approx(expected.sum(), rel=1e-7)
     assert sums["predicted"] == len(documents.flat) + len(documents.sentence_lengths)
     assert some.tokens_W.sum() == len(documents.flat)
-
-
-def test_of_the_context_only_the_last_sentences_are_decoded():
-    batch = SentenceBatch.pack(
-        [3, 4, 5, 6, 7, 8, 9],
-        [1, 2, 1, 1, 2],
-        [4, 1],
-        bos_id=BOS,
-        eos_id=EOS,
-        context_D=[3, 0],
-        decoded_context_positions=2,
-    )
-    assert batch.decoded.sentence_S.tolist() == [2, 3, 4]
-    assert batch.decoded.tokens_T.tolist() == [6, 7, 8, 9]
-    assert batch.decoded.scored_S.tolist() == [False, True, True]
-    assert batch.decoded.window_S.tolist() == [0, 0, 1]
-    assert batch.decoded.index_S.tolist() == [2, 3, 0]
-    assert batch.decoded.stop_S.tolist() == [0, 1, 1]
-    assert batch.tokens_T.tolist() == [3, 4, 5, 6, 7, 8, 9]
 
 
 def test_save_and_load_give_the_same_model(sllm, random_documents, tmp_path):

@@ -81,3 +81,22 @@ def test_windows_bring_their_own_tokens(random_documents):
             for row, i in enumerate(index):
                 tokens = whole[windows.start_W[i] : windows.end_W[i]]
                 assert batch.targets_DL[row, : len(tokens)].tolist() == tokens
+
+
+def test_of_the_context_only_the_last_sentences_are_decoded():
+    batch = SentenceBatch.pack(
+        [3, 4, 5, 6, 7, 8, 9],
+        [1, 2, 1, 1, 2],
+        [4, 1],
+        bos_id=BOS,
+        eos_id=EOS,
+        context_D=[3, 0],
+        decoded_context_positions=2,
+    )
+    assert batch.decoded.sentence_S.tolist() == [2, 3, 4]
+    assert batch.decoded.tokens_T.tolist() == [6, 7, 8, 9]
+    assert batch.decoded.scored_S.tolist() == [False, True, True]
+    assert batch.decoded.window_S.tolist() == [0, 0, 1]
+    assert batch.decoded.index_S.tolist() == [2, 3, 0]
+    assert batch.decoded.stop_S.tolist() == [0, 1, 1]
+    assert batch.tokens_T.tolist() == [3, 4, 5, 6, 7, 8, 9]
