@@ -38,7 +38,7 @@ NVME = DeepSpeedConfig(zero_stage=3, offload_optimizer="nvme", nvme_path="/nvme"
 
 
 NEXT = dict(zip(ZERO, [*list(ZERO)[1:], "0"], strict=True))
-"""The kind that goes on from the checkpoint of a kind, on three workers."""
+"""The kind that resumes from the checkpoint of a kind, on three workers."""
 
 
 CONFIG = TrainConfig(
@@ -240,7 +240,7 @@ def test_two_workers_have_the_curve_of_one_process(runs, zero):
 
 
 @pytest.mark.parametrize("zero", ZERO)
-def test_two_one_and_three_workers_go_on_from_each_other(runs, zero):
+def test_two_one_and_three_workers_resume_from_each_other(runs, zero):
     """... and one ZeRO stage from another."""
     whole, one, three = (runs[0][key] for key in (zero, (zero, "one"), (zero, "three")))
     same_curve(one, whole, [3, 4], 1e-4)
@@ -249,7 +249,7 @@ def test_two_one_and_three_workers_go_on_from_each_other(runs, zero):
     assert "was written by 1 workers; training goes on with 3" in three["warnings"][0]
 
 
-def test_plain_and_deepspeed_go_on_from_each_other(runs):
+def test_plain_and_deepspeed_resume_from_each_other(runs):
     for name in ("from plain", "to plain"):
         same_curve(runs[0][name], runs[0]["plain"], [5, 6], 1e-4)
 

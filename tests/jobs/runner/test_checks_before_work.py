@@ -18,7 +18,7 @@ JOBS = {"train-lm": train_lm, "train-vae": train_vae, "train-sllm": train_sllm}
 
 @pytest.fixture(scope="module")
 def hub_model(root):
-    """A model from elsewhere with a tokenizer of the same size but other ids."""
+    """A model that another program made, with a tokenizer of the same size but other ids."""
     folder = root / "hub"
     shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
     torch.manual_seed(0)

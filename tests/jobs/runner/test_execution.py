@@ -61,7 +61,7 @@ def test_a_lost_output_is_made_again(job):
     assert len(job.calls) == 2
 
 
-def test_a_failed_job_goes_on_in_its_own_run(job, tracking_uri):
+def test_a_failed_job_resumes_in_its_own_run(job, tracking_uri):
     def fail(run):
         run.log_metrics({"loss": 3.0}, 1)
         (job.output / "checkpoints").mkdir()
@@ -82,7 +82,7 @@ def test_a_failed_job_goes_on_in_its_own_run(job, tracking_uri):
     assert [(metric.step, metric.value) for metric in history] == [(1, 3.0)]
 
 
-def test_a_job_that_failed_before_it_wrote_anything_is_in_nobodys_way(job):
+def test_a_job_that_failed_before_it_wrote_anything_blocks_no_other(job):
     def fail(run):
         raise ConfigError("a typing error")
 
@@ -125,7 +125,7 @@ def test_inputs_are_recorded_by_absolute_path(job, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("at", [1, 2])
-def test_a_record_that_finds_no_space_is_one_line_and_goes_on_later(job, monkeypatch, at):
+def test_a_record_that_finds_no_space_is_one_line_and_the_job_resumes_later(job, monkeypatch, at):
     real, count = os.fsync, 0
 
     def full(descriptor):

@@ -148,7 +148,7 @@ def test_after_an_interruption_force_leaves_what_was_put_there_since(job):
     assert seen == ["checkpoints/best/readme", "notes.txt"]
 
 
-def test_checkpoints_of_another_run_are_not_gone_on_from(job):
+def test_checkpoints_of_another_run_are_not_resumed_from(job):
     (job.output / "checkpoints" / "step-000000001").mkdir(parents=True)
     (job.output / "checkpoints" / "step-000000001" / "training_state.json").write_text("{}")
     for force in (False, True):

@@ -81,7 +81,7 @@ def test_finished_models_are_reused(load, kind, capfd):
     assert f"reuse runs/{kind}" in capfd.readouterr().err
 
 
-def test_training_goes_on_from_a_checkpoint(load):
+def test_training_resumes_from_a_checkpoint(load):
     folder = Path("runs/sllm")
     record = read_record(folder)
     weights = load_file(folder / "model.safetensors")

@@ -105,7 +105,7 @@ def test_each_path_of_the_configuration_is_resolved(key, home):
     assert value in ("/data/x", ("/data/x",))
 
 
-def test_paths_in_deeper_places(home):
+def test_paths_in_nested_sections(home):
     config = load_config(
         None,
         [

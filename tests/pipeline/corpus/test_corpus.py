@@ -151,7 +151,7 @@ def test_other_fields_and_numbers_as_ids(tmp_path: Path) -> None:
     ]
 
 
-def test_max_bytes_ends_the_corpus_and_dev_inputs_are_marked(tmp_path: Path) -> None:
+def test_max_bytes_ends_the_corpus_and_dev_inputs_are_dev(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", ROWS)
     write(tmp_path / "b.jsonl", [{"id": f"dev{i}", "text": "Dev."} for i in range(3)])
     items = read(

@@ -40,7 +40,7 @@ def by_hand(token_lm, tokens):
     return total
 
 
-def test_token_level_nll_is_that_of_all_tokens_and_the_end_mark(token_lm, random_documents):
+def test_token_level_nll_is_that_of_all_tokens_and_eos(token_lm, random_documents):
     documents = random_documents(4, sentences=3)
     expected = [by_hand(token_lm, [t for s in document for t in s]) for document in documents.documents]
     source = TokenWindows(documents, 128, BOS, EOS)

@@ -114,7 +114,9 @@ def with_one_longer(documents):
 
 @pytest.mark.parametrize("ablation", ABLATIONS)
 @pytest.mark.parametrize("design", DESIGNS.values(), ids=DESIGNS)
-def test_a_sentence_that_the_model_cannot_write_is_refused_in_every_path(sllm, documents, design, ablation):
+def test_a_sentence_that_the_model_cannot_generate_is_refused_in_every_path(
+    sllm, documents, design, ablation
+):
     model, longer = sllm(**design), with_one_longer(documents)
     source = SentenceWindows(longer, 16, BOS, EOS, 8, model.vae.decoder_reach)
     batch = source.batch(np.arange(len(source.windows)))
@@ -131,7 +133,7 @@ def test_a_sentence_that_the_model_cannot_write_is_refused_in_every_path(sllm, d
     assert longest_sentence(longer) == 13 and longest_sentence(select_documents(longer, 4)) == 12
 
 
-def test_nor_is_one_written_or_read_as_a_prompt(sllm):
+def test_nor_is_one_generated_or_taken_as_a_prompt(sllm):
     with pytest.raises(ModelError, match=r"max_sentence_tokens=13: .* after 12 tokens"):
         list(generate(sllm(), [], GenerateConfig(max_sentence_tokens=13)))
     with pytest.raises(ModelError, match="the prompt: a sentence of 13 tokens"):
@@ -160,7 +162,7 @@ def test_a_model_that_gives_no_likelihood_is_named_and_not_averaged(random_docum
             likelihood(documents, np.array([1.0, broken, 2.0]))
 
 
-def test_a_token_that_no_window_scores_is_not_free(sllm, random_documents, monkeypatch):
+def test_a_token_that_no_window_predicts_is_not_free(sllm, random_documents, monkeypatch):
     documents = random_documents(4, sentences=20)
     model = sllm(context_sentences=4)
     source = SentenceWindows(documents, 4, BOS, EOS)

@@ -55,7 +55,7 @@ def test_losses_hits_and_gradients(in_chunks, precision, bias):
     parameters = [hidden_RH, *head.parameters()]
     found = gradients((nll_R * weights_R).sum(), *parameters)
     expected = gradients((expected_R * weights_R).sum(), *parameters)
-    # In bf16 the gradient of the head is rounded once a chunk.
+    # In bf16 the gradient of the head is rounded once per chunk.
     tolerance = {"rtol": 2e-2, "atol": 2e-2} if precision == "bf16" else {}
     for mine, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(mine, theirs, **tolerance)
@@ -92,7 +92,7 @@ TRUNKS = ["opt", "opt-projected", "llama", "qwen2", "qwen3", "mistral", "gpt2", 
 
 
 @pytest.mark.parametrize("trunk", TRUNKS)
-def test_a_token_level_model_scores_in_chunks_as_at_once(trunk_config, monkeypatch, trunk):
+def test_a_token_level_model_has_the_same_loss_in_chunks_as_at_once(trunk_config, monkeypatch, trunk):
     torch.manual_seed(0)
     model = TokenLm(AutoModelForCausalLM.from_config(trunk_config(trunk))).double().eval()
     assert model.model.config.model_type in HEAD_IS_LAST
@@ -103,7 +103,7 @@ def test_a_token_level_model_scores_in_chunks_as_at_once(trunk_config, monkeypat
     torch.testing.assert_close(model.score(batch), whole_DL)
 
 
-def test_a_sentence_vae_scores_in_chunks_as_at_once(sllm, monkeypatch):
+def test_a_sentence_vae_has_the_same_loss_in_chunks_as_at_once(sllm, monkeypatch):
     vae = sllm(max_sentence_tokens=20).vae
     batch = SentenceBatch.pack(np.arange(3, 40), [7, 20, 10], [3], bos_id=1, eos_id=2)
     latents_SH = vae.encode(batch)

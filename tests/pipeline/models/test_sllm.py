@@ -178,7 +178,7 @@ def test_document_nll_does_not_depend_on_batching_padding_or_packing(sllm, rando
         assert sllm_nll(model, source, micro_batch_tokens) == pytest.approx(expected, rel=1e-10)
 
 
-def test_windows_of_a_long_document_score_each_sentence_once(sllm, random_documents):
+def test_windows_of_a_long_document_predict_each_sentence_once(sllm, random_documents):
     model = sllm(context_sentences=4)
     documents = random_documents(4, seed=4, sentences=20)
     source = SentenceWindows(documents, 4, BOS, EOS, overlap=2)

@@ -8,7 +8,7 @@ from pipeline.stream.windows import Windows
 
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=20), st.integers(1, 15), st.data())
-def test_windows_score_each_unit_once(counts, size, data):
+def test_windows_predict_each_unit_once(counts, size, data):
     overlap = data.draw(st.integers(0, size - 1))
     starts = np.cumsum([0, *counts])
     windows = Windows.cover(starts, size, overlap)

@@ -78,7 +78,7 @@ def test_the_loss_is_that_of_all_ranks():
     assert running.mean == pytest.approx(2.0)
 
 
-def test_a_resumed_watch_is_the_same():
+def test_a_resumed_monitor_is_the_same():
     losses = falling(100)
     whole, first = RunningLoss(), RunningLoss()
     monitor(losses, running=whole)
