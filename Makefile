@@ -26,12 +26,12 @@ demo: install ## run the whole path on this machine: corpus, shards, three model
 test: install ## run the tests
 	$(BIN)/python -m pytest
 
-soak: install ## the long forms: 50 kills of prepare at random moments, 1000 stops of the stream, a million damaged inputs
+soak: install ## run the long tests: 50 kills of prepare at random moments, 1000 stops of the stream, a million damaged inputs
 	SLLM_SOAK_KILLS=50 $(BIN)/python -m pytest tests/jobs/test_prepare_reruns.py -k kills
 	SLLM_SOAK_STOPS=1000 $(BIN)/python -m pytest tests/pipeline/stream/test_order.py -k stop
 	SLLM_SOAK_FUZZ=1000000 $(BIN)/python -m pytest tests/fuzz
 
-check: install ## formatting, lint, types, direction of imports
+check: install ## check formatting, lint, types, direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

@@ -1,4 +1,4 @@
-"""What all tests share: one small Ray cluster a test session, started when a test first asks for it."""
+"""What all tests share: one small Ray cluster per test session, started when a test first asks for it."""
 
 import os
 import shutil

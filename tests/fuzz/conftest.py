@@ -2,7 +2,7 @@
 
 `SLLM_SOAK_FUZZ` is the number of runs of all targets together. Run `number` of a target depends on nothing but its
 name and that number: `SLLM_FUZZ_ONLY=NUMBER pytest tests/fuzz -k TARGET` does one again. After a crash of the process
-the number stands in the file `current-run` of the test's temporary folder.
+the number is in the file `current-run` of the test's temporary folder.
 """
 
 import contextlib
@@ -132,7 +132,7 @@ class Fuzz:
                 current.write(f"{target}: {number:<20}\n".encode())  # all that is left of a crash
                 start = time.process_time()
                 case = make(random.Random(f"{target} {number}"))
-                kind, told = self._failure(check, case)
+                kind, traceback = self._failure(check, case)
                 seconds = time.process_time() - start
                 spent, slowest = spent + seconds, max(slowest, (seconds, number))
                 if kind is None or kind in failures:
@@ -140,7 +140,9 @@ class Fuzz:
                 case = self._smaller(check, case, kind)
                 file = self._found / f"failure-{len(failures)}"
                 file.write_bytes(_as_bytes(case))
-                failures[kind] = f"{target}, run {number}, input {file} {_as_bytes(case)[:300]!r}\n{told}"
+                failures[kind] = (
+                    f"{target}, run {number}, input {file} {_as_bytes(case)[:300]!r}\n{traceback}"
+                )
                 if len(failures) == SHOWN:
                     break
         slow = f"slowest {slowest[0]:.2f} s (run {slowest[1]})"
@@ -177,13 +179,13 @@ class Fuzz:
         end, size = time.monotonic() + 5, len(case)
         while size:
             size = size // 2
-            place = 0
-            while size and place < len(case) and time.monotonic() < end:
-                shorter = case[:place] + case[place + size :]
+            position = 0
+            while size and position < len(case) and time.monotonic() < end:
+                shorter = case[:position] + case[position + size :]
                 if self._failure(check, shorter)[0] == kind:
                     case = shorter
                 else:
-                    place += size
+                    position += size
         return case
 
 
@@ -199,7 +201,7 @@ def _ending_hangs(stderr: int) -> Iterator[Callable[[], None]]:
 
     def arm() -> None:
         nonlocal armed
-        # C code hears no signal: a thread of the fault handler ends the process. Arming it costs more.
+        # C code does not react to signals: a thread of the fault handler ends the process. Arming it costs more.
         if time.monotonic() - armed > HANG_SECONDS:
             armed = time.monotonic()
             faulthandler.dump_traceback_later(4 * HANG_SECONDS, exit=True, file=stderr)
@@ -213,7 +215,7 @@ def _ending_hangs(stderr: int) -> Iterator[Callable[[], None]]:
 
 
 def _ours(error: BaseException) -> tuple[str, ...]:
-    """The innermost place in our code."""
+    """The innermost frame in our code."""
     frames = [
         f"{Path(frame.filename).relative_to(Path.cwd())}:{frame.lineno} {frame.name}"
         for frame in traceback.extract_tb(error.__traceback__)
@@ -238,7 +240,7 @@ def fuzz(
     fast_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
 ) -> Iterator[Fuzz]:
     """Call it with a target's name, what makes an input, and what is done with it."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # thousands of files, none worth keeping
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # thousands of files, none of them kept
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     with _bounded_memory():
         yield Fuzz(fast_folder, tmp_path, pytestconfig.pluginmanager.getplugin("capturemanager"))
@@ -274,11 +276,11 @@ def fast_folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Runs, CPU seconds and runs a second, by target."""
+    """Runs, CPU seconds and runs per second, by target."""
     for target, (runs, seconds, failures, slow) in _figures.items():
-        told = f", {failures} kinds of failure" if failures else ""
+        kinds = f", {failures} kinds of failure" if failures else ""
         terminalreporter.write_line(
-            f"fuzz {target:28} {runs:>9,} runs {seconds:>8.1f} CPU s {runs / seconds:>8,.0f} runs/s, {slow}{told}"
+            f"fuzz {target:28} {runs:>9,} runs {seconds:>8.1f} CPU s {runs / seconds:>8,.0f} runs/s, {slow}{kinds}"
         )
     if _figures:
         runs, seconds = sum(f[0] for f in _figures.values()), sum(f[1] for f in _figures.values())

@@ -135,10 +135,10 @@ def mutated_tree(rng: random.Random, tree: Any, most: int = 3) -> Any:
     """A copy of the tree with up to `most` values replaced, removed, renamed, wrapped, moved or doubled."""
     tree = _copy(tree)
     for _ in range(rng.randint(1, most)):
-        places = [*_places(tree)]
-        if not places:
+        nodes = [*_nodes(tree)]
+        if not nodes:
             return rng.choice(VALUES)
-        node, key = rng.choice(places)
+        node, key = rng.choice(nodes)
         match rng.randrange(8):
             case 0 | 1 | 2:
                 node[key] = _copy(rng.choice(VALUES))
@@ -147,7 +147,7 @@ def mutated_tree(rng: random.Random, tree: Any, most: int = 3) -> Any:
             case 4 if isinstance(node, dict):
                 node[rng.choice([key + "x", key[:-1], "", key.upper()])] = node.pop(key)
             case 5:
-                other, other_key = rng.choice(places)
+                other, other_key = rng.choice(nodes)
                 node[key] = _copy(other[other_key])
             case 6:
                 node[key] = rng.choice([[node[key]], {"a": node[key]}, str(node[key])])
@@ -158,11 +158,11 @@ def mutated_tree(rng: random.Random, tree: Any, most: int = 3) -> Any:
     return tree
 
 
-def _places(tree: Any) -> Any:
+def _nodes(tree: Any) -> Any:
     keys = tree.keys() if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else ()
     for key in list(keys):
         yield tree, key
-        yield from _places(tree[key])
+        yield from _nodes(tree[key])
 
 
 def _copy(tree: Any) -> Any:
@@ -179,8 +179,8 @@ def _span(rng: random.Random, data: bytes) -> tuple[int, int]:
 def _flip(rng: random.Random, data: bytes, _: Sequence[bytes]) -> bytes:
     if not data:
         return data
-    place = rng.randrange(len(data))
-    return data[:place] + bytes([data[place] ^ 1 << rng.randrange(8)]) + data[place + 1 :]
+    position = rng.randrange(len(data))
+    return data[:position] + bytes([data[position] ^ 1 << rng.randrange(8)]) + data[position + 1 :]
 
 
 def _cut_short(rng: random.Random, data: bytes, _: Sequence[bytes]) -> bytes:
@@ -193,14 +193,14 @@ def _remove(rng: random.Random, data: bytes, _: Sequence[bytes]) -> bytes:
 
 
 def _insert(rng: random.Random, data: bytes, _: Sequence[bytes]) -> bytes:
-    place = rng.randint(0, len(data))
-    return data[:place] + rng.choice(INTERESTING) * rng.choice([1, 1, 1, 2, 9]) + data[place:]
+    position = rng.randint(0, len(data))
+    return data[:position] + rng.choice(INTERESTING) * rng.choice([1, 1, 1, 2, 9]) + data[position:]
 
 
 def _overwrite(rng: random.Random, data: bytes, _: Sequence[bytes]) -> bytes:
     new = rng.choice(INTERESTING)
-    place = rng.randint(0, max(0, len(data) - len(new)))
-    return data[:place] + new + data[place + len(new) :]
+    position = rng.randint(0, max(0, len(data) - len(new)))
+    return data[:position] + new + data[position + len(new) :]
 
 
 def _repeat(rng: random.Random, data: bytes, _: Sequence[bytes]) -> bytes:
@@ -229,8 +229,8 @@ def _number(rng: random.Random, data: bytes, _: Sequence[bytes]) -> bytes:
 def _nest(rng: random.Random, data: bytes, _: Sequence[bytes]) -> bytes:
     if rng.random() < 0.9:
         return _insert(rng, data, _)
-    place = rng.randint(0, len(data))
-    return data[:place] + rng.choice(DEEP) + data[place:]
+    position = rng.randint(0, len(data))
+    return data[:position] + rng.choice(DEEP) + data[position:]
 
 
 _WRITTEN_NUMBERS = [

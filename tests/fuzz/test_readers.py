@@ -101,7 +101,7 @@ def test_a_file_is_read_or_refused(fuzz, target):
         surveys = [survey(source, data, work_unit_bytes) for source in find_sources(data)]
         reader = WorkUnitReader(data)
         return [
-            item for split in plan_work_units(surveys, data, work_unit_bytes) for item in reader.read(split)
+            item for unit in plan_work_units(surveys, data, work_unit_bytes) for item in reader.read(unit)
         ]
 
     def check(content: bytes) -> None:

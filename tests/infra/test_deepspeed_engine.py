@@ -1,30 +1,25 @@
 """DeepSpeed at every ZeRO stage, offloaded or not, on 1, 2 and 3 workers has the loss curve of one plain process, and
-goes on from each other's checkpoints."""
+resumes from each other's checkpoints."""
 
 import contextlib
 import multiprocessing
 import os
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import ray.cloudpickle
 import torch
-from transformers import AutoConfig
 
 from infra.deepspeed_engine import DeepSpeedEngine
 from pipeline.config import DeepSpeedConfig, TrainConfig
 from pipeline.errors import ConfigError
-from pipeline.models.sentence_vae import SentenceVaeConfig
-from pipeline.models.sllm import Sllm, SllmModelConfig
-from pipeline.stream.order import Corpus
-from pipeline.stream.windows import SentenceWindows
+from pipeline.models.sllm import Sllm
 from pipeline.training.checkpoint import AVERAGE, WEIGHT, Checkpoint
 from pipeline.training.engine import PlainEngine
 from pipeline.training.loop import train
-from pipeline.training.task import Task, recompute_activations
+from pipeline.training.task import recompute_activations
+from tests.infra import small_task
 
 ZERO = {
     "0": DeepSpeedConfig(zero_stage=0),
@@ -34,10 +29,18 @@ ZERO = {
     "2-offloaded": DeepSpeedConfig(zero_stage=2, offload_optimizer="cpu"),
     "3-offloaded": DeepSpeedConfig(zero_stage=3, offload_optimizer="cpu", offload_parameters="cpu"),
 }
+
+
 HALF = {"bf16": ("0", "3"), "fp16": ("2",)}
+
+
 NVME = DeepSpeedConfig(zero_stage=3, offload_optimizer="nvme", nvme_path="/nvme")
+
+
 NEXT = dict(zip(ZERO, [*list(ZERO)[1:], "0"], strict=True))
-"""The kind that goes on from the checkpoint of a kind, on three workers."""
+"""The kind that resumes from the checkpoint of a kind, on three workers."""
+
+
 CONFIG = TrainConfig(
     steps=6,
     micro_batch_tokens=80,
@@ -49,38 +52,9 @@ CONFIG = TrainConfig(
     checkpoint_every=2,
     ema_decay=0.6,
 )
-WATCHED = ("train/nll_per_token", "train/gradient_norm", "train/token_accuracy", "dev/nll_per_token")
 
 
-def build_task():
-    """The real SLLM, small, with dropout, the same on every rank."""
-    torch.manual_seed(0)
-    trunk = AutoConfig.for_model(
-        "opt", vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, ffn_dim=48,
-        word_embed_proj_dim=32, pad_token_id=None, dropout=0.0,
-    )  # fmt: skip
-    vae = SentenceVaeConfig(
-        vocab_size=50, hidden_size=32, token_dropout=0.1, latent_dropout=0.1, kl_weight=1e-3,
-        output_latent_scale=0.1, encoder_embedding="output", tie_word_embeddings=False,
-    )  # fmt: skip
-    model = Sllm(
-        SllmModelConfig(vae_config=vae, trunk_config=trunk, context_sentences=16, context_attention_heads=2)
-    )
-    rng = np.random.default_rng(0)
-    lengths = rng.integers(1, 12, 200)
-    counts = rng.multinomial(200, np.ones(30) / 30).clip(1)
-    counts[-1] += 200 - counts.sum()
-    tokens = rng.integers(3, 50, lengths.sum()).astype(np.int32)
-    sentence_starts = np.cumsum([0, *counts])
-    documents = SimpleNamespace(
-        sentence_lengths=lengths,
-        sentence_starts_N1=sentence_starts,
-        token_starts_N1=np.concatenate([[0], np.cumsum(lengths)])[sentence_starts],
-        gather=lambda starts, ends: np.concatenate([tokens[a:b] for a, b in zip(starts, ends, strict=True)]),
-    )
-    windows = SentenceWindows(documents, 16, 1, 2, overlap=8, decoded_context_positions=0)
-    corpora = [Corpus.of(windows)]
-    return Task(model, model, SimpleNamespace(save=lambda folder: None), corpora, corpora)
+COMPARED = ("train/nll_per_token", "train/gradient_norm", "train/token_accuracy", "dev/nll_per_token")
 
 
 class StopError(Exception):
@@ -95,7 +69,7 @@ class FolderRuntime:
         self.curve, self.warnings = {}, []
 
     def report(self, metrics):
-        self.curve[int(metrics["step"])] = {key: metrics[key] for key in WATCHED if key in metrics}
+        self.curve[int(metrics["step"])] = {key: metrics[key] for key in COMPARED if key in metrics}
 
     def warn(self, message):
         self.warnings.append(message)
@@ -118,7 +92,7 @@ class FolderRuntime:
 
 def run(make_engine, runtime, recompute=False):
     """The curve of a run, and what it warned of."""
-    task = build_task()
+    task = small_task.build_task()
     if recompute:
         recompute_activations(task.model)
     with contextlib.suppress(StopError):
@@ -138,9 +112,9 @@ def two_workers(folder, out):
     get_accelerator().is_fp16_supported = lambda: True  # torch emulates it
     for precision, kinds in HALF.items():
         for zero in kinds:
-            place = folder / precision / zero
-            out[precision, zero] = run(deepspeed(zero, precision), FolderRuntime(place))
-            again = FolderRuntime(folder / "again", place / "4")
+            folder_of_run = folder / precision / zero
+            out[precision, zero] = run(deepspeed(zero, precision), FolderRuntime(folder_of_run))
+            again = FolderRuntime(folder / "again", folder_of_run / "4")
             out[precision, zero, "resumed"] = run(deepspeed(zero, precision), again)
 
 
@@ -229,7 +203,8 @@ def rank_main(function, folder, rank, world_size):
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """All curves by name, and the folder with the checkpoints; one server imports everything once, for all workers."""
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    for module in (sys.modules[__name__], small_task):
+        ray.cloudpickle.register_pickle_by_value(module)
     folder = tmp_path_factory.mktemp("zero")
     out = {"plain": run(lambda module: PlainEngine(module, CONFIG), FolderRuntime(folder / "plain"))}
     server = multiprocessing.get_context("forkserver")
@@ -265,7 +240,7 @@ def test_two_workers_have_the_curve_of_one_process(runs, zero):
 
 
 @pytest.mark.parametrize("zero", ZERO)
-def test_two_one_and_three_workers_go_on_from_each_other(runs, zero):
+def test_two_one_and_three_workers_resume_from_each_other(runs, zero):
     """... and one ZeRO stage from another."""
     whole, one, three = (runs[0][key] for key in (zero, (zero, "one"), (zero, "three")))
     same_curve(one, whole, [3, 4], 1e-4)
@@ -274,7 +249,7 @@ def test_two_one_and_three_workers_go_on_from_each_other(runs, zero):
     assert "was written by 1 workers; training goes on with 3" in three["warnings"][0]
 
 
-def test_plain_and_deepspeed_go_on_from_each_other(runs):
+def test_plain_and_deepspeed_resume_from_each_other(runs):
     for name in ("from plain", "to plain"):
         same_curve(runs[0][name], runs[0]["plain"], [5, 6], 1e-4)
 
@@ -301,9 +276,9 @@ def test_half_precision_stays_near_fp32_and_resumes(runs, precision, zero):
     same_curve(runs[0][precision, zero, "resumed"], runs[0][precision, zero], [5, 6], 1e-3)
 
 
-@pytest.mark.parametrize("place", [*ZERO, *(f"three/{zero}" for zero in ZERO)])
-def test_the_weights_that_are_kept_are_the_average_of_those_that_were_trained(runs, place):
-    mine, plain = (Checkpoint(runs[1] / name / "6") for name in (place, "plain"))
+@pytest.mark.parametrize("folder_of_run", [*ZERO, *(f"three/{zero}" for zero in ZERO)])
+def test_the_weights_that_are_kept_are_the_average_of_those_that_were_trained(runs, folder_of_run):
+    mine, plain = (Checkpoint(runs[1] / name / "6") for name in (folder_of_run, "plain"))
     off, changed = 0.0, 0.0
     for name, kept in Sllm.from_pretrained(mine.folder / "model").named_parameters():
         found, expected, last = (

@@ -31,7 +31,7 @@ def test_relative_sqlite_becomes_absolute(tmp_path, monkeypatch):
     assert resolve_uri("https://mlflow.example") == "https://mlflow.example"
 
 
-def test_the_store_and_its_artifacts_stand_side_by_side(run, tmp_path):
+def test_the_store_and_its_artifacts_are_side_by_side(run, tmp_path):
     assert (tmp_path / "mlflow.db").is_file()
     location = client_of(run.tracking_uri).get_run(run.run_id).info.artifact_uri
     assert location.startswith((tmp_path / "artifacts").as_uri())
@@ -161,7 +161,7 @@ def test_config_inputs_and_tags_are_stored(run):
     assert {tag.key: tag.value for tag in dataset.tags} == {"mlflow.data.context": "corpus"}
 
 
-def test_a_changed_parameter_of_a_resumed_run_stands_in_a_tag(tracking_uri, run):
+def test_a_changed_parameter_of_a_resumed_run_is_in_a_tag(tracking_uri, run):
     run.log_start({"ray": {"num_workers": 2}, "same": 1}, [], {})
     run.end("KILLED")
     again = start_run(TrackingConfig(uri=tracking_uri), name="job", output="out", resume=run.run_id)

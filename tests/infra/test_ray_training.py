@@ -55,7 +55,7 @@ def test_the_cluster_and_one_process_agree(config, ray_cluster, tmp_path, monkey
         if path.is_dir()
     ]
     assert sorted(kept) == [3, 4]
-    # The run goes on under the other launcher: here there is nothing left to do but to copy the model.
+    # The run resumes under the other launcher: here there is nothing left to do but to copy the model.
     again: list[dict[str, float]] = []
     train_locally("train-vae", config, tmp_path / "ray" / "checkpoints", tmp_path / "again", again.append)
     assert again == [] and (tmp_path / "again" / "model.safetensors").is_file()

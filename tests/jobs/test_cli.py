@@ -33,7 +33,7 @@ RECORD = JobRecord(
 
 @pytest.fixture
 def invoke(monkeypatch):
-    """Run `sllm` with these arguments; `job` stands in for every job's `run`."""
+    """Run `sllm` with these arguments; `job` replaces every job's `run`."""
 
     def start(*arguments, job=None):
         seen = []

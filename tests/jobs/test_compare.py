@@ -109,7 +109,7 @@ PRESETS = Path(__file__).parents[2] / "jobs" / "presets"
 
 
 def test_the_preset_for_a_gpu_runs_at_reduced_sizes(config, tmp_path):
-    """Its own variants, 24 wide, in bf16, for a step or two each, on the small corpus."""
+    """Its own variants, 24 wide, in bf16, for one or two steps each, on the small corpus."""
     small = [
         f"tracking.uri={config.tracking.uri}", f"shards={config.shards}", f"output={tmp_path}/out",
         "trunk.config.hidden_size=24", "trunk.config.intermediate_size=32", "compare.tokens=200",

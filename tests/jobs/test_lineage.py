@@ -12,8 +12,8 @@ from pipeline.lineage import artifact_of
 
 
 @pytest.fixture
-def house(tmp_path, tracking_uri, monkeypatch):
-    """corpus.txt -> shards -> lm -> vae (of lm and shards), each by a job; then stand in its folder."""
+def jobs_run(tmp_path, tracking_uri, monkeypatch):
+    """corpus.txt -> shards -> lm -> vae (of lm and shards), each by a job; then change to its folder."""
     monkeypatch.chdir(tmp_path)
     Path("corpus.txt").write_text("A text. Another.")
 
@@ -60,7 +60,7 @@ BACK = [
 ]
 
 
-def test_back_from_a_model_to_the_corpus(house):
+def test_back_from_a_model_to_the_corpus(jobs_run):
     step = json.loads(lineage("vae", "--json"))
     assert paths(step, "made_from") == BACK
     assert (step["job"], step["metrics"]["dev/bits_per_byte"]) == ("train-vae", 1.25)
@@ -69,7 +69,7 @@ def test_back_from_a_model_to_the_corpus(house):
     assert shards["made_from"][0]["artifact"]["kind"] == "corpus"
 
 
-def test_the_tree_names_runs_and_what_cut_the_text(house):
+def test_the_tree_names_runs_and_what_cut_the_text(jobs_run):
     run_id = artifact_of("vae").run_id
     shown = lineage("vae")
     assert run_id in shown and "segmenter spacy_v1; tokenizer gpt2" in shown
@@ -78,14 +78,14 @@ def test_the_tree_names_runs_and_what_cut_the_text(house):
     assert shown.count("corpus.txt") == 1 and "(as above)" in shown
 
 
-def test_back_needs_no_store_while_the_folders_stand(house, tracking_uri):
+def test_back_needs_no_store_while_the_folders_are_there(jobs_run, tracking_uri):
     Path(tracking_uri.removeprefix("sqlite:///")).unlink()
     assert paths(json.loads(lineage("vae", "--json")), "made_from") == BACK
 
 
-def test_the_store_remembers_what_is_gone_or_replaced(house):
+def test_the_store_remembers_what_is_gone_or_replaced(jobs_run):
     shutil.rmtree("shards")
-    house("train-lm", "model", "lm", ["corpus.txt"], "another", force=True)
+    jobs_run("train-lm", "model", "lm", ["corpus.txt"], "another", force=True)
     step = json.loads(lineage("vae", "--json"))
     assert paths(step, "made_from") == BACK
     shards, lm = step["made_from"]
@@ -94,7 +94,7 @@ def test_the_store_remembers_what_is_gone_or_replaced(house):
     assert "replaced since" in lineage("vae")
 
 
-def test_forward_from_a_corpus_file(house, tracking_uri):
+def test_forward_from_a_corpus_file(jobs_run, tracking_uri):
     Path("corpus.txt").rename("moved.txt")
     step = json.loads(lineage("moved.txt", "--json", "--tracking", tracking_uri))
     forward = [("shards", [("lm", [("vae", [])]), ("vae", [])])]
@@ -103,7 +103,7 @@ def test_forward_from_a_corpus_file(house, tracking_uri):
     assert paths(json.loads(lineage("shards", "--forward", "--json")), "went_into") == forward[0][1]
 
 
-def test_a_file_that_nothing_was_made_from(house, tracking_uri):
+def test_a_file_that_nothing_was_made_from(jobs_run, tracking_uri):
     Path("other.txt").write_text("other")
     assert json.loads(lineage("other.txt", "--json", "--tracking", tracking_uri))["went_into"] == []
 

@@ -26,9 +26,9 @@ def text(name, count):
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory):
+def jobs_run(tmp_path_factory):
     """Shards of files of train, of dev, of both and of neither, and a model; other shards by another segmenter."""
-    root = tmp_path_factory.mktemp("house")
+    root = tmp_path_factory.mktemp("lineage")
     uri = f"sqlite:///{root}/mlflow.db"
     for name, count in (("a_both", 40), ("b_unread", 40), ("dev_only", 5)):
         (root / f"{name}.jsonl").write_text(text(name, count))
@@ -50,8 +50,8 @@ def house(tmp_path_factory):
     return root, uri
 
 
-def lineage(house, *arguments):
-    _, uri = house
+def lineage(jobs_run, *arguments):
+    _, uri = jobs_run
     result = CliRunner().invoke(app, ["lineage", *map(str, arguments), "--tracking", uri])
     assert result.exit_code == 0, result.stderr
     return result.stdout
@@ -61,10 +61,10 @@ def names(step):
     return {Path(each["artifact"]["path"]).name: names(each) for each in step["went_into"]}
 
 
-def test_a_file_leads_to_the_models_that_were_trained_on_it(house):
-    root, _ = house
+def test_a_file_leads_to_the_models_that_were_trained_on_it(jobs_run):
+    root, _ = jobs_run
     forward = {
-        name: json.loads(lineage(house, root / f"{name}.jsonl", "--json"))
+        name: json.loads(lineage(jobs_run, root / f"{name}.jsonl", "--json"))
         for name in ("a_both", "b_unread", "dev_only")
     }
     assert names(forward["a_both"]) == {"rule": {"lm-rule": {}}, "fixed": {"lm-fixed": {}}}
@@ -72,21 +72,21 @@ def test_a_file_leads_to_the_models_that_were_trained_on_it(house):
     assert names(forward["b_unread"]) == {"rule": {}, "fixed": {}}
     (shards,) = (each for each in forward["dev_only"]["went_into"])
     assert shards["documents"] == {"train": 0, "dev": 5}
-    assert "dev: 5 documents" in lineage(house, root / "dev_only.jsonl")
-    assert "no document of it" in lineage(house, root / "b_unread.jsonl")
+    assert "dev: 5 documents" in lineage(jobs_run, root / "dev_only.jsonl")
+    assert "no document of it" in lineage(jobs_run, root / "b_unread.jsonl")
 
 
-def test_a_model_leads_back_to_its_files_with_their_splits(house):
-    root, _ = house
-    (shards,) = json.loads(lineage(house, root / "lm-rule", "--json"))["made_from"]
+def test_a_model_leads_back_to_its_files_with_their_splits(jobs_run):
+    root, _ = jobs_run
+    (shards,) = json.loads(lineage(jobs_run, root / "lm-rule", "--json"))["made_from"]
     files = {Path(each["artifact"]["path"]).stem: each["documents"] for each in shards["made_from"]}
     both = files["a_both"]
     assert both["train"] > 0 and both["dev"] > 0
     assert files["b_unread"] == {"train": 0, "dev": 0} and files["dev_only"] == {"train": 0, "dev": 5}
 
 
-def test_mlflow_finds_models_by_the_segmenter_that_made_their_shards(house):
-    _, uri = house
+def test_mlflow_finds_models_by_the_segmenter_that_made_their_shards(jobs_run):
+    _, uri = jobs_run
     client = client_of(uri)
     experiment = client.get_experiment_by_name("sllm").experiment_id
 

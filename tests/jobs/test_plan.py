@@ -21,7 +21,7 @@ def test_the_papers_largest_on_eight_gpus():
     assert result.exit_code == 0, result.output
     lm, sllm = report["models"]["lm"], report["models"]["sllm"]
     assert lm["parameters"] == 1_315_758_080
-    # 6 a parameter, but for the embedding of positions, and the attention (arXiv 2001.08361, section 2.1).
+    # 6 per parameter, except for the embedding of positions, and the attention (arXiv 2001.08361, section 2.1).
     assert lm["training_flops_per_token"] == pytest.approx(6 * lm["parameters"], rel=0.05)
     stages = [sum(memory.values()) for memory in sllm["memory_per_gpu"].values()]
     assert stages == sorted(stages, reverse=True)

@@ -41,7 +41,7 @@ def test_every_document_gets_its_ends(tmp_path: Path, suffix: str) -> None:
         ("[1]", "in.jsonl:2: not a document"),
     ],
 )
-def test_a_broken_line_is_named_and_nothing_is_left_behind(tmp_path: Path, line: str, says: str) -> None:
+def test_a_broken_line_is_named_and_no_file_is_left(tmp_path: Path, line: str, says: str) -> None:
     source = write(tmp_path / "in.jsonl", {"id": 0, "text": "x"}, line)
     output = tmp_path / "out" / "out.jsonl"
     with pytest.raises(CorpusError, match=says):

@@ -27,7 +27,7 @@ def test_each_verb_has_a_file_a_help_and_examples(verb):
         assert list(inspect.signature(module.run).parameters) == ["config", "force"]
 
 
-def test_each_file_of_the_room_is_a_verb():
+def test_each_file_of_the_folder_is_a_verb():
     files = {path.stem for path in (REPOSITORY / "jobs").glob("*.py")} - {"__init__", "__main__", "verbs"}
     modules = {verb.module_name.removeprefix("jobs.") for verb in VERBS.values()}
     assert files == {name for name in modules if "." not in name}  # the others are in folders

@@ -86,7 +86,7 @@ def test_a_tree_is_redacted_by_its_keys_too():
         ),
     ],
 )
-def test_a_variable_stands_for_a_secret_and_is_none(text, secret):
+def test_a_variable_in_place_of_a_secret_is_no_secret(text, secret):
     assert is_secret(text) == secret
 
 

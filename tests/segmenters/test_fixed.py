@@ -7,7 +7,7 @@ from segmenters import SegmenterError, load
 from segmenters.fixed import Fixed
 
 
-def test_cuts_after_every_n_words_and_marks() -> None:
+def test_cuts_after_every_n_words_and_punctuation_marks() -> None:
     text = "  One two, three. Four"
     ends = Fixed(num_tokens=3).split([text])[0]
     assert [text[a:b] for a, b in zip([0, *ends], ends, strict=False)] == ["  One two, ", "three. Four"]

@@ -38,7 +38,7 @@ def test_every_model_beside_the_peak_and_the_reference():
     assert report["sllm_over_reference"] == pytest.approx(sllm / report["reference_tokens_per_second"])
 
 
-def test_the_reference_pays_for_padding():
+def test_the_reference_computes_padding():
     """One word costs it as much as a full passage."""
     model = build_sllm(untrained(load_config(None, TINY)), None)
     step = ReferenceStep(model)

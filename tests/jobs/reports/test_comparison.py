@@ -38,7 +38,7 @@ def test_the_tables_have_titles_and_no_internal_names():
     assert "slide" not in table and "mean nothing" not in table
 
 
-def test_what_limits_the_figures_stands_below_them():
+def test_what_limits_the_figures_is_printed_below_them():
     learned = [dataclasses.replace(DESIGNS[0], slides=False), *DESIGNS[1:]]
     table = markdown(learned, {**SETTING, "lossy_documents": 3})
     assert "Positions are learned in: title of small." in table

@@ -57,11 +57,9 @@ def test_a_job_says_what_became_of_the_corpus_and_says_it_again(tmp_path, tracki
     record = prepare_job.run(config(tmp_path, tracking_uri))
     first = capfd.readouterr().out
     prepare_job.run(config(tmp_path, tracking_uri))
-    assert (
-        capfd.readouterr().out == first
-    )  # the finished job is not run again; what it made is told all the same
-    told = shown(tmp_path / "out")
-    cells = [[cell.strip() for cell in re.split("[│┃]", line)] for line in told.splitlines()]
+    assert capfd.readouterr().out == first  # the finished job is not run again; its table is printed again
+    table = shown(tmp_path / "out")
+    cells = [[cell.strip() for cell in re.split("[│┃]", line)] for line in table.splitlines()]
     assert next(row[2] for row in cells if row[1:2] == ["broken JSON"]) == "2"
     assert next(row[3] for row in cells if row[1:2] == ["broken JSON"]).startswith("a.jsonl, line 21 (")
     assert next(row[3] for row in cells if row[1:2] == ["no field 'text'"]).startswith("a.jsonl, line 22 (")
@@ -75,7 +73,7 @@ def test_a_job_says_what_became_of_the_corpus_and_says_it_again(tmp_path, tracki
         record.metrics["train/documents"],
         record.metrics["dev/documents"],
     ]
-    assert f"{tmp_path}/out/rejected.jsonl" in told
+    assert f"{tmp_path}/out/rejected.jsonl" in table
     assert f"{tmp_path}/out/rejected.jsonl" in first  # in one piece, however narrow the terminal is
 
     wanted = {
@@ -121,8 +119,8 @@ def test_a_reason_of_any_characters_is_a_metric_and_none_is_lost(reasons: dict[s
         )
 
 
-def cells(told: str) -> list[list[str]]:
-    return [[cell.strip() for cell in re.split("[│┃]", line)] for line in told.splitlines()]
+def cells(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in re.split("[│┃]", line)] for line in table.splitlines()]
 
 
 def test_with_json_the_table_is_not_on_stdout(tmp_path, tracking_uri) -> None:
@@ -150,8 +148,8 @@ def test_at_a_url_and_where_the_list_is_damaged_or_gone(tmp_path, tracking_uri) 
     prepare_job.prepare(settings, "memory://summary/out/")
     console = Console(file=io.StringIO(), width=200)
     corpus_summary.show("memory://summary/out/", console)
-    told = console.file.getvalue()
-    assert "all of them: memory://summary/out/rejected.jsonl" in told and "a.jsonl, line 21 (" in told
+    table = console.file.getvalue()
+    assert "all of them: memory://summary/out/rejected.jsonl" in table and "a.jsonl, line 21 (" in table
     prepare_job.prepare(settings, str(tmp_path / "out"))
     listed, whole = tmp_path / "out" / "rejected.jsonl", shown(tmp_path / "out")
     listed.write_bytes(b"{\n[]\n\xff\n" + listed.read_bytes())
@@ -170,7 +168,7 @@ def test_credentials_in_a_url_are_not_shown(tmp_path, tracking_uri, monkeypatch)
     assert "hunter2" not in console.file.getvalue() and "host/out/rejected.jsonl" in console.file.getvalue()
 
 
-def test_the_table_of_a_whole_run_has_the_counts_and_marks_figures_that_mean_nothing(
+def test_the_table_of_a_whole_run_has_the_counts_and_a_note_at_figures_without_meaning(
     tmp_path, tracking_uri, capsys
 ) -> None:
     settings = config(tmp_path, tracking_uri)
@@ -186,11 +184,11 @@ def test_the_table_of_a_whole_run_has_the_counts_and_marks_figures_that_mean_not
     made = Artifact("report", str(tmp_path / "evaluation"), digest="", run_id="")
     capsys.readouterr()
     whole_path.summarize(settings, {"prepare": old, "evaluate": dataclasses.replace(record, output=made)})
-    told = capsys.readouterr().out
-    rows = cells(told)
+    table = capsys.readouterr().out
+    rows = cells(table)
     assert ["", "corpus rejected: broken JSON", "2", ""] in rows
     assert ["", "bits per byte (*): sllm", "1.2500", ""] in rows
-    assert "broken JSON, the first of 2: a.jsonl, line 21 (" in told
-    assert f"all of them: {tmp_path}/out/rejected.jsonl" in told
-    assert "(*) Bits per byte mean nothing here: of 3 documents" in told
-    assert "sllm was trained on sentences of fixed_v1, and evaluated on those of punctuation_v1." in told
+    assert "broken JSON, the first of 2: a.jsonl, line 21 (" in table
+    assert f"all of them: {tmp_path}/out/rejected.jsonl" in table
+    assert "(*) Bits per byte mean nothing here: of 3 documents" in table
+    assert "sllm was trained on sentences of fixed_v1, and evaluated on those of punctuation_v1." in table

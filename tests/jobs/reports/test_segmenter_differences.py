@@ -11,7 +11,7 @@ from segmenters import SegmenterError
 NAMES = ("punctuation_v1", "reference_v1")
 
 
-def test_pieces_tell_who_ends_a_sentence_where(tmp_path: Path) -> None:
+def test_pieces_name_the_segmenter_that_ends_a_sentence(tmp_path: Path) -> None:
     source = tmp_path / "in.txt"
     source.write_text("So, yes. No.", encoding="utf-8")
     comparison = compare(NAMES, source)

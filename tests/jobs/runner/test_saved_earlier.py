@@ -65,7 +65,7 @@ def test_shards_are_intact_and_reused(load, capfd):
     assert Path("runs/again/train-00000.arrow").read_bytes() == before
 
 
-def test_models_are_scored_as_before(load):
+def test_models_have_the_likelihood_of_before(load):
     evaluate.run(load("runs/scores"))
     then = json.loads((ARTIFACTS / "evaluation" / "evaluation.json").read_text())
     now = json.loads(Path("runs/scores/evaluation.json").read_text())
@@ -81,7 +81,7 @@ def test_finished_models_are_reused(load, kind, capfd):
     assert f"reuse runs/{kind}" in capfd.readouterr().err
 
 
-def test_training_goes_on_from_a_checkpoint(load):
+def test_training_resumes_from_a_checkpoint(load):
     folder = Path("runs/sllm")
     record = read_record(folder)
     weights = load_file(folder / "model.safetensors")

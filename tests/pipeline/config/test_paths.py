@@ -105,7 +105,7 @@ def test_each_path_of_the_configuration_is_resolved(key, home):
     assert value in ("/data/x", ("/data/x",))
 
 
-def test_paths_in_deeper_places(home):
+def test_paths_in_nested_sections(home):
     config = load_config(
         None,
         [
@@ -148,7 +148,7 @@ def _fields(section: type[Section], prefix: str = ""):
 
 
 def test_each_field_that_looks_like_a_path_is_one():
-    """A new field whose name or description speaks of a path must have one of the types of `paths.py`."""
+    """A new field whose name or description names a path must have one of the types of `paths.py`."""
     looks = re.compile(r"\b([Ff]olders?|[Ff]iles?|URLs?)\b")
     no_paths = {
         "data.format", "data.id_field", "data.delimiter", "compare.variants", "segmenter_training.held_out_fraction",
@@ -175,14 +175,18 @@ def test_each_argument_of_the_console_that_looks_like_a_path_is_one():
     seen = 0
     for command in commands:
         for name, hint in typing.get_type_hints(inspect.unwrap(command), include_extras=True).items():
-            marks = getattr(hint, "__metadata__", ())
+            annotations = getattr(hint, "__metadata__", ())
             message = " ".join(
-                f"{getattr(mark, 'help', '')} {getattr(mark, 'metavar', '')}" for mark in marks
+                f"{getattr(annotation, 'help', '')} {getattr(annotation, 'metavar', '')}"
+                for annotation in annotations
             )
             if name in ("config", "overrides", "segmenter", "key", "return") or not looks.search(message):
                 continue
-            seen += PATH in marks
-            assert PATH in marks or hint.__origin__ is bool or name in ("compare", "samples"), (command, name)
+            seen += PATH in annotations
+            assert PATH in annotations or hint.__origin__ is bool or name in ("compare", "samples"), (
+                command,
+                name,
+            )
     assert seen >= 9
 
 

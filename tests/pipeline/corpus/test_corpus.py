@@ -29,12 +29,12 @@ ROWS = [{"id": f"d{i}", "text": f'Text {i}, ünï 世界.\nSecond "line", {"x" *
 
 def read(work_unit_bytes: int = 300, **options: Any) -> list[Document | Rejection]:
     data = DataConfig(**options)
-    splits = plan_work_units(survey_all(find_sources(data), data, work_unit_bytes), data, work_unit_bytes)
+    units = plan_work_units(survey_all(find_sources(data), data, work_unit_bytes), data, work_unit_bytes)
     # Backwards, so that readers of compressed files have to start over as well as go on.
-    read_splits = {split.index: list(WorkUnitReader(data).read(split)) for split in reversed(splits)}
+    items_of = {unit.index: list(WorkUnitReader(data).read(unit)) for unit in reversed(units)}
     reader = WorkUnitReader(data)
-    assert [list(reader.read(split)) for split in splits] == [read_splits[split.index] for split in splits]
-    return [item for split in splits for item in read_splits[split.index]]
+    assert [list(reader.read(unit)) for unit in units] == [items_of[unit.index] for unit in units]
+    return [item for unit in units for item in items_of[unit.index]]
 
 
 def texts_of(items: list[Document | Rejection]) -> list[tuple[str, str]]:
@@ -151,7 +151,7 @@ def test_other_fields_and_numbers_as_ids(tmp_path: Path) -> None:
     ]
 
 
-def test_max_bytes_ends_the_corpus_and_dev_inputs_are_marked(tmp_path: Path) -> None:
+def test_max_bytes_ends_the_corpus_and_dev_inputs_are_dev(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", ROWS)
     write(tmp_path / "b.jsonl", [{"id": f"dev{i}", "text": "Dev."} for i in range(3)])
     items = read(
@@ -251,13 +251,13 @@ def test_a_damaged_gzip_is_named_with_its_position(tmp_path: Path) -> None:
 def test_a_file_that_changes_after_the_plan_is_noticed(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", ROWS)
     data = DataConfig(inputs=(str(tmp_path / "a.jsonl"),))
-    [split] = plan_work_units(survey_all(find_sources(data), data, 10**6), data, 10**6)
+    [unit] = plan_work_units(survey_all(find_sources(data), data, 10**6), data, 10**6)
     write(tmp_path / "a.jsonl", ROWS[1:])
     with pytest.raises(CorpusError, match="changed"):
-        list(WorkUnitReader(data).read(split))
+        list(WorkUnitReader(data).read(unit))
     (tmp_path / "a.jsonl").unlink()
     with pytest.raises(CorpusError, match=r"a\.jsonl"):
-        list(WorkUnitReader(data).read(split))
+        list(WorkUnitReader(data).read(unit))
 
 
 @pytest.mark.parametrize("given", ["missing.txt", "nowhere/*.jsonl", "memory://nothing.txt", "nosuch://x"])

@@ -20,9 +20,9 @@ from pipeline.errors import CorpusError
 
 def read_inputs(*inputs: str, work_unit_bytes: int = 10**6, **options: Any) -> list[Document | Rejection]:
     data = DataConfig(inputs=inputs, **options)
-    splits = plan_work_units(survey_all(find_sources(data), data, work_unit_bytes), data, work_unit_bytes)
+    units = plan_work_units(survey_all(find_sources(data), data, work_unit_bytes), data, work_unit_bytes)
     reader = WorkUnitReader(data)
-    return [item for split in splits for item in reader.read(split)]
+    return [item for unit in units for item in reader.read(unit)]
 
 
 def read(name: str, content: bytes, **options: Any) -> list[Document | Rejection]:
@@ -171,10 +171,10 @@ def test_other_encodings_are_said_and_never_guessed() -> None:
 
 
 def test_byte_order_marks_of_joined_files() -> None:
-    mark = b"\xef\xbb\xbf"
-    line = mark + b'{"text": "x"}\n'
-    assert texts(read("a.jsonl", line + mark + line)) == ["x", "x"]
-    assert texts(read("a.txt", mark + b"one\n" + mark + b"two")) == ["one\ntwo"]
+    byte_order_mark = b"\xef\xbb\xbf"
+    line = byte_order_mark + b'{"text": "x"}\n'
+    assert texts(read("a.jsonl", line + byte_order_mark + line)) == ["x", "x"]
+    assert texts(read("a.txt", byte_order_mark + b"one\n" + byte_order_mark + b"two")) == ["one\ntwo"]
 
 
 CONLLU = """# newdoc id = first

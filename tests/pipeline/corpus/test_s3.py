@@ -1,4 +1,4 @@
-"""A corpus at s3://, and shards written there: a server on this machine that speaks S3's protocol."""
+"""A corpus at s3://, and shards written there: a server on this machine that serves S3's protocol."""
 
 import json
 import os
@@ -68,25 +68,25 @@ def test_markers_of_folders_are_no_documents_and_globs_of_folders_are_their_file
     client = botocore.session.get_session().create_client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
     rows = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
     for key in (
-        "marked/",
-        "marked/sub/",
-        "marked/empty/",
-        "marked/gone_$folder$",
-        "marked/_SUCCESS",
+        "dataset/",
+        "dataset/sub/",
+        "dataset/empty/",
+        "dataset/gone_$folder$",
+        "dataset/_SUCCESS",
         "alone/",
     ):
         client.put_object(Bucket="corpus", Key=key, Body=b"")
-    for key in ("marked/a.jsonl", "marked/sub/b.jsonl"):
+    for key in ("dataset/a.jsonl", "dataset/sub/b.jsonl"):
         client.put_object(Bucket="corpus", Key=key, Body=rows)
     both = ["a.jsonl", "sub/b.jsonl"]
     for given, names in (
-        ("s3://corpus/marked", both),
-        ("s3://corpus/marked/", both),
-        ("s3:///corpus/marked", both),
-        ("s3://corpus/marked/**", both),
-        ("s3://corpus/marked/*", ["a.jsonl"]),
-        ("s3://corpus/mark*", [f"marked/{name}" for name in both]),
-        ("s3://corpus/marked/s*", ["sub/b.jsonl"]),
+        ("s3://corpus/dataset", both),
+        ("s3://corpus/dataset/", both),
+        ("s3:///corpus/dataset", both),
+        ("s3://corpus/dataset/**", both),
+        ("s3://corpus/dataset/*", ["a.jsonl"]),
+        ("s3://corpus/data*", [f"dataset/{name}" for name in both]),
+        ("s3://corpus/dataset/s*", ["sub/b.jsonl"]),
     ):
         said: list[str] = []
         sources = find_sources(DataConfig(inputs=(given,)), said.append)
@@ -94,11 +94,11 @@ def test_markers_of_folders_are_no_documents_and_globs_of_folders_are_their_file
         assert given.endswith("s*") or (
             "folder" in said[0] and "(," not in said[0] and "(sub/, sub/" not in said[0]
         )
-    for given in ("s3://corpus/alone", "s3://corpus/alone/", "s3://corpus/marked/empty/"):
+    for given in ("s3://corpus/alone", "s3://corpus/alone/", "s3://corpus/dataset/empty/"):
         with pytest.raises(CorpusError, match="no file in a folder of that name"):
             find_sources(DataConfig(inputs=(given,)))
     with pytest.raises(CorpusError, match="the newest version alone is read"):
-        find_sources(DataConfig(inputs=("s3://corpus/marked/a.jsonl?versionId=x",)))
+        find_sources(DataConfig(inputs=("s3://corpus/dataset/a.jsonl?versionId=x",)))
 
 
 def sllm(*arguments: str) -> Any:

@@ -22,7 +22,7 @@ HEAD = {
 
 
 def documents_of_one_word(sentences_N, tokens=3):
-    """Document d has only token 3 + d, so that a latent tells whose it is."""
+    """Document d has only token 3 + d, so that a latent shows its document."""
     return FakeDocuments([[[3 + d] * tokens] * sentences for d, sentences in enumerate(sentences_N)])
 
 
@@ -45,8 +45,8 @@ def test_no_latent_is_of_the_tokens_own_document(
         own_S = batch.tokens_T[batch.sentences.starts_S]
         known_DM = known_SH[batch.sentences_DM][..., 0]
         for s in batch.decoded.sentence_S.tolist():
-            window, place = batch.window_S[s], batch.index_S[s]
-            given.append((int(own_S[s]), {int(predicted_SH[s, 0]), *known_DM[window, :place].int().tolist()}))
+            window, index = batch.window_S[s], batch.index_S[s]
+            given.append((int(own_S[s]), {int(predicted_SH[s, 0]), *known_DM[window, :index].int().tolist()}))
         return real_decode(predicted_SH, known_SH, batch)
 
     real_decode = model.decode
@@ -80,7 +80,7 @@ def test_what_replaced_latents_cost_does_not_depend_on_the_micro_batch(sllm, ran
     assert not np.allclose(expected, sllm_nll_by_token(model, source, 100))
 
 
-def test_latents_of_another_document_stand_at_their_own_places(sllm):
+def test_latents_of_another_document_keep_their_own_positions(sllm):
     documents = documents_of_one_word([5, 2])
     source = SentenceWindows(documents, 8, BOS, EOS)
     own, other = source.batch(np.arange(2)), OtherDocuments(source).batch(np.arange(2))

@@ -44,7 +44,7 @@ def sentence_batch():
 
 
 def sentence_work():
-    """As kernels count it: a causal query is charged for all keys of its sentence."""
+    """As kernels count it: a causal query counts all keys of its sentence."""
     count = SENTENCES * WINDOWS
     return Workload(
         tokens=TOKENS * count,
@@ -67,7 +67,7 @@ def test_flops_of_training_an_sllm(sllm, trunk):
     assert training_flops(model_parts(model), sentence_work()) == pytest.approx(counted, rel=0.02)
 
 
-def test_flops_of_training_behind_context_that_is_only_read(sllm):
+def test_flops_of_training_after_context_only_sentences(sllm):
     model = sllm(context_attention_heads=4, **HEAD).float().train()
     model.trunk.config._attn_implementation = "sdpa"
     count, context = SENTENCES * WINDOWS, SENTENCES - 3
@@ -95,7 +95,7 @@ def test_flops_of_training_with_frozen_parts(sllm):
     model.vae.requires_grad_(False)
     model.trunk.layers[0].requires_grad_(False)
     counted = training_flops_of(model, sentence_batch())
-    # Below the first attention to the latent a frozen decoder needs no gradient at all; we charge for it.
+    # Below the first attention to the latent a frozen decoder needs no gradient at all; we count one.
     assert counted <= training_flops(model_parts(model), sentence_work()) <= 1.15 * counted
 
 
@@ -113,7 +113,7 @@ LOCAL = {"block": "llama", "decoder_window": WINDOW}
 
 
 def kernel_pairs(rows, window=WINDOW):
-    """A chunk of queries as large as the window is charged for all keys of its own and of the one before."""
+    """A chunk of queries as large as the window counts all keys of its own and of the one before."""
     return -(-rows // window) * window * 2 * window
 
 
@@ -135,7 +135,7 @@ def test_flops_of_training_a_decoder_that_sees_a_window(sllm, design, part):
     work = replace(sentence_work(), decoder_pairs=kernel_pairs(rows * WINDOWS))
     expected = counted - scores_again(model, work)
     assert training_flops(model_parts(model), work) == pytest.approx(expected, rel=0.002)
-    # On paper a row is charged for the keys of the window that it sees.
+    # On paper a position counts the keys of the window that it sees.
     count = SENTENCES * WINDOWS
     paper = Workload.of_sentences([TOKENS] * count, [SENTENCES] * WINDOWS, decoder_window=WINDOW)
     assert paper.decoder_pairs == sum(min(row + 1, WINDOW) for row in range(rows)) * WINDOWS
@@ -145,8 +145,8 @@ def test_flops_of_training_a_decoder_that_sees_a_window(sllm, design, part):
 
 @pytest.mark.parametrize("decoded_rows", [0, 5, WINDOW - 1, 1000])
 @pytest.mark.parametrize("design", [LOCAL, {**LOCAL, **HEAD, "context_attention_heads": 4}])
-def test_flops_of_training_a_window_behind_context(sllm, design, decoded_rows):
-    """Context that the window reaches into is decoded too, and charged."""
+def test_flops_of_training_a_window_after_context_only_sentences(sllm, design, decoded_rows):
+    """Context that the window reaches into is decoded too, and counted."""
     model = sllm(**design).float().train()
     model.trunk.config._attn_implementation = "sdpa"
     context = SENTENCES - 3
@@ -189,7 +189,7 @@ def test_flops_of_training_a_token_level_model(trunk_config):
     assert training_flops(model_parts(model), work) == pytest.approx(counted - scores_again, rel=1e-3)
 
 
-def test_a_causal_query_is_charged_for_the_keys_that_it_sees():
+def test_a_causal_query_counts_the_keys_that_it_sees():
     work = Workload.of_sentences([2, 3, 1], [2, 1])
     assert (work.tokens, work.sentences, work.windows) == (6, 3, 2)
     assert work.token_pairs == 4 + 9 + 1
@@ -198,7 +198,7 @@ def test_a_causal_query_is_charged_for_the_keys_that_it_sees():
     assert Workload.of_tokens([3, 1]).token_pairs == (1 + 2 + 3) + 1
 
 
-def test_flops_of_writing_a_token(trunk_config):
+def test_flops_of_generating_a_token(trunk_config):
     model = token_lm(trunk_config).eval()
     cache = DynamicCache(config=model.model.config)
     with torch.no_grad():
@@ -209,12 +209,12 @@ def test_flops_of_writing_a_token(trunk_config):
 
 @pytest.mark.parametrize("context_attention_heads", [0, 4])
 @pytest.mark.parametrize("conditioning", ["cross_attention", "prefix", "none"])
-def test_flops_of_writing_a_sentence(sllm, conditioning, context_attention_heads):
+def test_flops_of_generating_a_sentence(sllm, conditioning, context_attention_heads):
     from pipeline.generation.sentence_decoder import SentenceDecoder
     from pipeline.generation.trunk_cache import TrunkCache
 
-    told = {"conditioning": conditioning, "output_latent_scale": float(conditioning == "none")}
-    model = sllm(context_attention_heads=context_attention_heads, **told).float()
+    options = {"conditioning": conditioning, "output_latent_scale": float(conditioning == "none")}
+    model = sllm(context_attention_heads=context_attention_heads, **options).float()
     decoder = SentenceDecoder(model.vae, 1, TOKENS, model.context_attention)
     sentence = SentenceBatch.pack([3] * TOKENS, [TOKENS], [1], bos_id=1, eos_id=2)
     with torch.inference_mode():
@@ -222,20 +222,20 @@ def test_flops_of_writing_a_sentence(sllm, conditioning, context_attention_heads
         for _ in range(10):
             memory.add([0], [model.vae.encode(sentence)])
 
-        def write():
-            # The last of its rows tells the end.
+        def generate():
+            # At the last of its positions EOS is predicted.
             decoder.start([0], memory.predict(), [TOKENS], [memory.earlier(0)])
             decoder.generate(lambda logits: torch.tensor([3]))
             memory.add([0], [model.vae.encode(sentence)])
 
-        counted = flops_of(write) / TOKENS
+        counted = flops_of(generate) / TOKENS
     assert generation_flops(model, TOKENS, 10 * TOKENS) == pytest.approx(counted, rel=0.03)
 
 
 @pytest.mark.parametrize(
     "design", [{}, LOCAL, {**LOCAL, **HEAD, "context_attention_heads": 4}, {"conditioning": "prefix"}]
 )
-def test_flops_of_writing_a_long_document(sllm, design):
+def test_flops_of_generating_a_long_document(sllm, design):
     """Generation as it runs, its context of 8 sentences filled again and again."""
     from pipeline.config import GenerateConfig
     from pipeline.generation.generate import generate_documents
@@ -253,26 +253,26 @@ def test_flops_of_writing_a_long_document(sllm, design):
         def __call__(self, logits):
             return torch.full((len(logits),), 3)
 
-    def write(sentences):
+    def generate(sentences):
         config = GenerateConfig(max_sentences=sentences, max_tokens=10_000, seed=0)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("pipeline.generation.generate.Sampler", lambda *_: NeverEnds())
-            written = list(generate_documents(model, [[]], config, may_stop=False))
-        assert [len(sentence.token_ids) for _, sentence in written] == [longest] * sentences
+            generated = list(generate_documents(model, [[]], config, may_stop=False))
+        assert [len(sentence.token_ids) for _, sentence in generated] == [longest] * sentences
 
     _, cycle = Workload.generated_sentences_until_full(TOKENS, 8, design.get("decoder_window", 0))
     assert cycle == 5
-    few, many = (flops_of(lambda n=n: write(n)) for n in (10, 10 + 4 * cycle))
+    few, many = (flops_of(lambda n=n: generate(n)) for n in (10, 10 + 4 * cycle))
     counted = (many - few) / (4 * cycle * TOKENS)
     on_paper = long_generation_flops(model, TOKENS, 8 * TOKENS)
-    # The kernels are charged for keys behind a causal query too.
+    # The kernels count the keys after a causal query too.
     parts = {part.name: part for part in model_parts(model)}
     if "decoder_window" not in design:
-        behind = cycle * ((TOKENS + 1) * TOKENS - (TOKENS + 1) * (TOKENS + 2) / 2)
-        on_paper += 4 * parts["decoder"].attention_width * behind / (cycle * TOKENS)
+        masked = cycle * ((TOKENS + 1) * TOKENS - (TOKENS + 1) * (TOKENS + 2) / 2)
+        on_paper += 4 * parts["decoder"].attention_width * masked / (cycle * TOKENS)
     on_paper += 4 * parts["trunk"].attention_width * (5 * 4 / 2) / (cycle * TOKENS)
     assert on_paper == pytest.approx(counted, rel=0.01)
-    # Read again, the trunk is as dear again; this is not what one sentence costs in a document that is not long.
+    # Computing the context again doubles the FLOPs of the trunk; a sentence of a short document does not cost that.
     assert on_paper > generation_flops(model, TOKENS, 6 * TOKENS)
 
 

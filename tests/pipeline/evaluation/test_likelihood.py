@@ -31,16 +31,16 @@ def token_lm(trunk_config):
 
 
 def by_hand(token_lm, tokens):
-    """Log-probabilities of the tokens and the end mark, one prefix at a time."""
+    """Log-probabilities of the tokens and EOS, one prefix at a time."""
     total = 0.0
     with torch.no_grad():
-        for place, target in enumerate([*tokens, EOS]):
-            logits = token_lm.model(input_ids=torch.tensor([[BOS, *tokens[:place]]])).logits[0, -1]
+        for position, target in enumerate([*tokens, EOS]):
+            logits = token_lm.model(input_ids=torch.tensor([[BOS, *tokens[:position]]])).logits[0, -1]
             total -= logits.log_softmax(-1)[target].item()
     return total
 
 
-def test_token_level_nll_is_that_of_all_tokens_and_the_end_mark(token_lm, random_documents):
+def test_token_level_nll_is_that_of_all_tokens_and_eos(token_lm, random_documents):
     documents = random_documents(4, sentences=3)
     expected = [by_hand(token_lm, [t for s in document for t in s]) for document in documents.documents]
     source = TokenWindows(documents, 128, BOS, EOS)
@@ -55,16 +55,16 @@ def test_windows_of_a_long_document_give_each_token_at_least_half_a_context(toke
     got = token_lm_nll(token_lm, source, 100)
     for document, nll in zip(documents.documents, got, strict=True):
         tokens = [token for sentence in document for token in sentence]
-        expected, scored, start = 0.0, 0, 0
-        while scored < len(tokens):
+        expected, predicted, start = 0.0, 0, 0
+        while predicted < len(tokens):
             end = min(start + size, len(tokens))
             window = tokens[start:end]
             with torch.no_grad():
                 logits = token_lm.model(input_ids=torch.tensor([[BOS, *window]])).logits[0]
             targets = [*window, EOS] if end == len(tokens) else window
-            for place in range(scored - start, len(targets)):
-                expected -= logits[place].log_softmax(-1)[targets[place]].item()
-            scored, start = end, start + size - overlap
+            for position in range(predicted - start, len(targets)):
+                expected -= logits[position].log_softmax(-1)[targets[position]].item()
+            predicted, start = end, start + size - overlap
         assert nll == pytest.approx(expected, rel=1e-10)
 
 
@@ -115,7 +115,7 @@ def test_selected_documents_are_scored_as_among_all(sllm, random_documents):
     assert likelihood(few, all_N[:2]).tokens == sum(map(len, documents.documents[0] + documents.documents[1]))
 
 
-def test_tokens_predicted_behind_context_are_each_scored_once_in_training(token_lm, random_documents):
+def test_tokens_predicted_after_context_are_each_in_the_loss_once(token_lm, random_documents):
     documents = random_documents(5, sentences=12)
     source = TokenWindows(documents, 17, BOS, EOS, overlap=10)
     assert source.tokens_W.sum() == documents.token_starts_N1[-1]

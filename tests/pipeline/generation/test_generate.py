@@ -104,7 +104,7 @@ DECODERS = {
 
 @pytest.mark.parametrize("vae", DECODERS.values(), ids=DECODERS)
 def test_what_is_generated_is_likeliest_given_all_tokens_before(sllm, vae):
-    """Generated side by side with caches; scored by the forward pass of training on the finished documents."""
+    """Generated side by side with caches; compared with the forward pass of training over the finished documents."""
     model = sllm(**vae)
     # A tied, untrained head would repeat its input for ever.
     model.vae.head.weight = torch.nn.Parameter(torch.randn(50, 32, dtype=torch.float64))
@@ -125,10 +125,10 @@ def test_what_is_generated_is_likeliest_given_all_tokens_before(sllm, vae):
             logits = training_logits(model, batch)
         logits[:, 1] = -torch.inf
         left = config.max_tokens
-        for place in range(len(prompt), len(document)):
-            own = logits[batch.decoded.positions.sequence_T == place]
+        for sentence_index in range(len(prompt), len(document)):
+            own = logits[batch.decoded.positions.sequence_T == sentence_index]
             own[0, 2] = -torch.inf
-            sentence = document[place]
+            sentence = document[sentence_index]
             ids = sentence if len(sentence) == min(11, left) else [*sentence, 2]
             assert own.argmax(-1)[: len(ids)].tolist() == ids
             left -= len(sentence)
@@ -182,14 +182,14 @@ def test_logits_of_cached_generation_are_those_of_training(sllm, vae):
 
 @pytest.mark.parametrize("positions", [True, False], ids=["positions", "no positions"])
 @pytest.mark.parametrize("trunk", TRUNKS)
-def test_a_memory_of_documents_at_different_places_is_that_of_each_alone(sllm, trunk, positions):
+def test_a_cache_of_documents_at_different_positions_is_that_of_each_alone(sllm, trunk, positions):
     model = sllm(trunk, context_sentences=6)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         together = TrunkCache(model, 3)
         alone = [TrunkCache(model) for _ in range(3)]
         together._takes_positions &= positions
-        # Document 1 outgrows its context and forgets; 0 and 2 are read at other lengths beside it.
+        # Document 1 is longer than its context; 0 and 2 have other lengths beside it.
         for documents in ([1], [0, 1], [1, 2], [1], [0, 1, 2], [1, 2], [0, 1], [0, 1, 2]):
             new = [torch.randn(1 + (i == 2), 32, generator=generator, dtype=torch.float64) for i in documents]
             together.add(documents, new)

@@ -54,7 +54,7 @@ def test_a_sliding_cache_gives_what_a_window_without_a_cache_gives(token_lm, nam
 
 
 @pytest.mark.parametrize("name", LEARNED)
-def test_learned_positions_do_not_slide_and_the_newer_half_is_read_again(token_lm, name):
+def test_learned_positions_do_not_slide_and_the_newer_half_is_computed_again(token_lm, name):
     model, given = token_lm(name, max_position_embeddings=16), []
 
     def sampler(logits_BV):
@@ -89,7 +89,7 @@ def test_flops_of_generating_a_document_at_a_context_of_64(token_lm, name):
 
 
 @pytest.mark.parametrize("name", ["opt", "gpt2"])
-def test_flops_of_reading_again_where_positions_are_learned(token_lm, name):
+def test_flops_of_computing_the_context_again_where_positions_are_learned(token_lm, name):
     model = token_lm(name).float()
     cycles = 10
     _, tokens = Workload.generated_tokens_until_full(64)

@@ -12,7 +12,7 @@ from pipeline.models.cross_entropy import head_cross_entropy
 from pipeline.models.token_lm import HEAD_IS_LAST, TokenLm
 from pipeline.stream.batches import IGNORED, SentenceBatch, TokenBatch
 
-ROWS, HIDDEN, VOCAB = 70, 16, 300
+POSITIONS, HIDDEN, VOCAB = 70, 16, 300
 
 
 @pytest.fixture
@@ -23,8 +23,8 @@ def in_chunks(monkeypatch):
 
 def given(bias=False):
     torch.manual_seed(0)
-    hidden_RH = torch.randn(ROWS, HIDDEN, requires_grad=True)
-    targets_R = torch.randint(0, VOCAB, (ROWS,))
+    hidden_RH = torch.randn(POSITIONS, HIDDEN, requires_grad=True)
+    targets_R = torch.randint(0, VOCAB, (POSITIONS,))
     head = nn.Linear(HIDDEN, VOCAB, bias=bias)
     with torch.no_grad():  # some hits
         targets_R[::3] = head(hidden_RH)[::3].argmax(-1)
@@ -44,18 +44,18 @@ def gradients(loss, *tensors):
 @pytest.mark.parametrize("bias", [False, True])
 def test_losses_hits_and_gradients(in_chunks, precision, bias):
     head, hidden_RH, targets_R = given(bias)
-    weights_R = torch.rand(ROWS)
+    weights_R = torch.rand(POSITIONS)
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         nll_R, hit_R = head_cross_entropy(head, hidden_RH, targets_R)
         logits_RV = head(hidden_RH).float()
     expected_R = F.cross_entropy(logits_RV, targets_R, reduction="none", ignore_index=IGNORED)
     assert nll_R.dtype == torch.float32 and nll_R[5] == 0 and not hit_R[5]
     torch.testing.assert_close(nll_R, expected_R)
-    assert torch.equal(hit_R, logits_RV.argmax(-1) == targets_R) and 0 < hit_R.sum() < ROWS
+    assert torch.equal(hit_R, logits_RV.argmax(-1) == targets_R) and 0 < hit_R.sum() < POSITIONS
     parameters = [hidden_RH, *head.parameters()]
     found = gradients((nll_R * weights_R).sum(), *parameters)
     expected = gradients((expected_R * weights_R).sum(), *parameters)
-    # In bf16 the gradient of the head is rounded once a chunk.
+    # In bf16 the gradient of the head is rounded once per chunk.
     tolerance = {"rtol": 2e-2, "atol": 2e-2} if precision == "bf16" else {}
     for mine, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(mine, theirs, **tolerance)
@@ -64,7 +64,7 @@ def test_losses_hits_and_gradients(in_chunks, precision, bias):
 def test_nothing_of_the_size_of_all_logits_is_ever_made(in_chunks):
     largest = 0
 
-    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+    class LargestTensor(torch.utils._python_dispatch.TorchDispatchMode):
         def __torch_dispatch__(self, function, types, arguments=(), options=None):
             nonlocal largest
             out = function(*arguments, **(options or {}))
@@ -73,10 +73,10 @@ def test_nothing_of_the_size_of_all_logits_is_ever_made(in_chunks):
             return out
 
     head, hidden_RH, targets_R = given()
-    with Watch():
+    with LargestTensor():
         head_cross_entropy(head, hidden_RH, targets_R)[0].sum().backward()
-    assert largest == 16 * VOCAB < ROWS * VOCAB
-    with torch.no_grad(), Watch():
+    assert largest == 16 * VOCAB < POSITIONS * VOCAB
+    with torch.no_grad(), LargestTensor():
         head_cross_entropy(head, hidden_RH, targets_R)
     assert largest == 16 * VOCAB
 
@@ -92,7 +92,7 @@ TRUNKS = ["opt", "opt-projected", "llama", "qwen2", "qwen3", "mistral", "gpt2", 
 
 
 @pytest.mark.parametrize("trunk", TRUNKS)
-def test_a_token_level_model_scores_in_chunks_as_at_once(trunk_config, monkeypatch, trunk):
+def test_a_token_level_model_has_the_same_loss_in_chunks_as_at_once(trunk_config, monkeypatch, trunk):
     torch.manual_seed(0)
     model = TokenLm(AutoModelForCausalLM.from_config(trunk_config(trunk))).double().eval()
     assert model.model.config.model_type in HEAD_IS_LAST
@@ -103,7 +103,7 @@ def test_a_token_level_model_scores_in_chunks_as_at_once(trunk_config, monkeypat
     torch.testing.assert_close(model.score(batch), whole_DL)
 
 
-def test_a_sentence_vae_scores_in_chunks_as_at_once(sllm, monkeypatch):
+def test_a_sentence_vae_has_the_same_loss_in_chunks_as_at_once(sllm, monkeypatch):
     vae = sllm(max_sentence_tokens=20).vae
     batch = SentenceBatch.pack(np.arange(3, 40), [7, 20, 10], [3], bos_id=1, eos_id=2)
     latents_SH = vae.encode(batch)

@@ -1,4 +1,4 @@
-"""The sentence-level model sees no future, scores the right targets, and survives a trip to disk."""
+"""The sentence-level model sees no future, predicts the right targets, and is the same after it is saved and loaded."""
 
 import math
 
@@ -11,19 +11,26 @@ from transformers import AutoModel
 from pipeline.errors import ModelError
 from pipeline.evaluation.ablations import score
 from pipeline.evaluation.likelihood import sllm_nll
-from pipeline.models.attention_patterns import SlidingWindow
 from pipeline.stream.batches import SentenceBatch
 from pipeline.stream.windows import SentenceWindows
 
 BOS, EOS, VOCAB = 1, 2, 50
-LONGEST = 12  # tokens a sentence: after so many its end is certain
+
+
+LONGEST = 12  # tokens per sentence: after so many EOS is certain
+
+
 TRUNKS = ["opt", "opt-projected", "llama"]  # tests/pipeline/models/test_trunk.py has more
+
+
 HEAD = {
     "output_latent_scale": 0.1,
     "encoder_embedding": "output",
     "encoder_layers": 0,
     "tie_word_embeddings": False,
 }
+
+
 VAES = {
     "paper": {},
     "norm-first": {"norm_first": True},
@@ -51,7 +58,7 @@ def pack(*documents):
 
 
 def losses_by_sentence(model, batch):
-    """Token, end and stop losses of each sentence as one tuple."""
+    """Losses of the tokens, EOS and the stop decision of each sentence as one tuple."""
     with torch.no_grad():
         nll_R, stop_nll_S, _ = model.score(batch)
     return [
@@ -87,18 +94,18 @@ def test_no_token_sees_itself_or_what_follows(sllm, random_documents, vae):
     model = sllm(**vae).requires_grad_(False)
     first, second = random_documents(2, seed=5, sentences=8).documents
     before = model.score(pack(first, second))[0]
-    row, changed = 0, [list(sentence) for sentence in first]
+    position, changed = 0, [list(sentence) for sentence in first]
     for s, sentence in enumerate(first):
         for t, token in enumerate(sentence):
             changed[s][t] = (token - 2) % (VOCAB - 3) + 3
             after = model.score(pack(changed, second))[0]
-            assert torch.equal(after[: row + t], before[: row + t])
-            assert after[row + t] != before[row + t]
+            assert torch.equal(after[: position + t], before[: position + t])
+            assert after[position + t] != before[position + t]
             assert torch.equal(
                 after[sum(map(len, first)) + len(first) :], before[sum(map(len, first)) + len(first) :]
             )
             changed[s][t] = token
-        row += len(sentence) + 1
+        position += len(sentence) + 1
 
 
 def test_the_local_decoder_sees_the_sentence_before(sllm):
@@ -123,27 +130,12 @@ def test_loss_equals_one_computed_sentence_by_sentence(sllm, random_documents, t
     assert sums["objective"].item() == pytest.approx(expected, rel=1e-10)
 
 
-@pytest.mark.parametrize("size", [1, 3, 9, 30, 200])
-def test_a_sliding_window_is_attention_under_a_mask(size):
-    torch.manual_seed(0)
-    document = torch.tensor([0] * 7 + [1] * 40 + [2] + [3] * 12)
-    q, k, v = torch.randn(3, len(document), 2, 8, dtype=torch.float64)
-    pattern = SlidingWindow(document, size)
-    rows = torch.arange(len(document))
-    distance = rows[:, None] - rows
-    mask = (document[:, None] == document) & (distance >= 0) & (distance < size)
-    q1, k1, v1 = (x.transpose(0, 1) for x in (q, k, v))
-    expected = F.scaled_dot_product_attention(q1, k1, v1, attn_mask=mask).transpose(0, 1)
-    assert torch.allclose(pattern.attend(q, k, v, layer=0), expected, atol=1e-12)
-    assert pattern.positions_T.tolist() == [*range(7), *range(40), 0, *range(12)]
-
-
-def attended(attention, row_H, latents):
+def attended(attention, query_H, latents):
     """Attention to earlier sentences, head by head; the first key is "none", whose value is 0."""
     found = []
-    values = [torch.zeros_like(row_H), *(latent[0] for latent in latents)]
+    values = [torch.zeros_like(query_H), *(latent[0] for latent in latents)]
     keys = [attention.none_H, *(attention.key(latent[0]) for latent in latents)]
-    for part in attention.query(row_H).tensor_split(attention.num_heads):
+    for part in attention.query(query_H).tensor_split(attention.num_heads):
         size, at = len(part), sum(map(len, found))
         scores = torch.stack([part @ key[at : at + size] for key in keys]) / size**0.5
         weights = scores.softmax(0)
@@ -152,7 +144,7 @@ def attended(attention, row_H, latents):
 
 
 def document_nll(model, document):
-    """The likelihood as DESIGN has it, with loops: one sentence, one token at a time, in float64."""
+    """The likelihood by its definition, with loops: one sentence, one token at a time, in float64."""
     with torch.no_grad():
         latents = [model.vae.encode(pack([sentence])) for sentence in document]
         total = 0.0
@@ -164,10 +156,12 @@ def document_nll(model, document):
             hidden = model.vae.decode_batch(predicted, batch)
             attention = model.context_attention
             if attention is not None:
-                hidden = torch.stack([row + attended(attention, row, latents[:i]) for row in hidden])
+                hidden = torch.stack(
+                    [output_H + attended(attention, output_H, latents[:i]) for output_H in hidden]
+                )
             logits = model.vae.head(hidden)
-            for row, target in list(zip(logits, [*sentence, EOS], strict=True))[:LONGEST]:
-                total -= F.log_softmax(row, -1)[target].item()
+            for logits_V, target in list(zip(logits, [*sentence, EOS], strict=True))[:LONGEST]:
+                total -= F.log_softmax(logits_V, -1)[target].item()
             context = torch.cat([model.start_H[None], *latents[: i + 1]])[None]
             hidden = model.trunk(inputs_embeds=model.to_trunk(context), use_cache=False).last_hidden_state
             stop = torch.sigmoid(model.stop_head(hidden[:, -1])).item()
@@ -184,21 +178,21 @@ def test_document_nll_does_not_depend_on_batching_padding_or_packing(sllm, rando
         assert sllm_nll(model, source, micro_batch_tokens) == pytest.approx(expected, rel=1e-10)
 
 
-def test_windows_of_a_long_document_score_each_sentence_once(sllm, random_documents):
+def test_windows_of_a_long_document_predict_each_sentence_once(sllm, random_documents):
     model = sllm(context_sentences=4)
     documents = random_documents(4, seed=4, sentences=20)
     source = SentenceWindows(documents, 4, BOS, EOS, overlap=2)
     in_small_batches = sllm_nll(model, source, 1)
     assert sllm_nll(model, source, 1000) == pytest.approx(in_small_batches, rel=1e-10)
-    scored = sum(int(source.batch([i]).decoded.scored_S.sum()) for i in range(len(source.windows)))
-    assert scored == len(documents.sentence_lengths)
+    predicted = sum(int(source.batch([i]).decoded.scored_S.sum()) for i in range(len(source.windows)))
+    assert predicted == len(documents.sentence_lengths)
 
 
 @pytest.mark.parametrize(
     "vae", [VAES[name] for name in ("paper", "context-attention", "sliding", "context-attention-sliding")]
 )
 def test_context_that_is_not_decoded_changes_no_likelihood(sllm, random_documents, vae):
-    """The decoder need not run on context that no scored position depends on."""
+    """The decoder need not run on context that no position in the loss depends on."""
     model = sllm(context_sentences=8, **vae)
     documents = random_documents(6, seed=3, sentences=30)
     assert model.vae.decoder_reach == (16 if "decoder_window" in vae else 0)
@@ -214,25 +208,6 @@ def test_context_that_is_not_decoded_changes_no_likelihood(sllm, random_document
     assert sums["nll"].item() == pytest.approx(expected.sum(), rel=1e-7)
     assert sums["predicted"] == len(documents.flat) + len(documents.sentence_lengths)
     assert some.tokens_W.sum() == len(documents.flat)
-
-
-def test_of_the_context_only_the_last_sentences_are_decoded():
-    batch = SentenceBatch.pack(
-        [3, 4, 5, 6, 7, 8, 9],
-        [1, 2, 1, 1, 2],
-        [4, 1],
-        bos_id=BOS,
-        eos_id=EOS,
-        context_D=[3, 0],
-        decoded_context_positions=2,
-    )
-    assert batch.decoded.sentence_S.tolist() == [2, 3, 4]
-    assert batch.decoded.tokens_T.tolist() == [6, 7, 8, 9]
-    assert batch.decoded.scored_S.tolist() == [False, True, True]
-    assert batch.decoded.window_S.tolist() == [0, 0, 1]
-    assert batch.decoded.index_S.tolist() == [2, 3, 0]
-    assert batch.decoded.stop_S.tolist() == [0, 1, 1]
-    assert batch.tokens_T.tolist() == [3, 4, 5, 6, 7, 8, 9]
 
 
 def test_save_and_load_give_the_same_model(sllm, random_documents, tmp_path):

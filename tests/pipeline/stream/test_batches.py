@@ -37,7 +37,7 @@ def test_every_token_has_a_cell_of_its_own_and_finds_back(lengths, lengthened):
     layout = ragged_layout(np.array(lengths))
     if lengthened:
         layout, lengths = layout.lengthened(), [length + 1 for length in lengths]
-    assert layout.positions_T.tolist() == [place for length in lengths for place in range(length)]
+    assert layout.positions_T.tolist() == [position for length in lengths for position in range(length)]
     assert layout.sequence_T.tolist() == [i for i, length in enumerate(lengths) for _ in range(length)]
     gather_C = torch.cat([gather.flatten() for gather in layout.gathers])
     mask_C = torch.cat([mask.flatten() for mask in layout.masks])
@@ -81,3 +81,22 @@ def test_windows_bring_their_own_tokens(random_documents):
             for row, i in enumerate(index):
                 tokens = whole[windows.start_W[i] : windows.end_W[i]]
                 assert batch.targets_DL[row, : len(tokens)].tolist() == tokens
+
+
+def test_of_the_context_only_the_last_sentences_are_decoded():
+    batch = SentenceBatch.pack(
+        [3, 4, 5, 6, 7, 8, 9],
+        [1, 2, 1, 1, 2],
+        [4, 1],
+        bos_id=BOS,
+        eos_id=EOS,
+        context_D=[3, 0],
+        decoded_context_positions=2,
+    )
+    assert batch.decoded.sentence_S.tolist() == [2, 3, 4]
+    assert batch.decoded.tokens_T.tolist() == [6, 7, 8, 9]
+    assert batch.decoded.scored_S.tolist() == [False, True, True]
+    assert batch.decoded.window_S.tolist() == [0, 0, 1]
+    assert batch.decoded.index_S.tolist() == [2, 3, 0]
+    assert batch.decoded.stop_S.tolist() == [0, 1, 1]
+    assert batch.tokens_T.tolist() == [3, 4, 5, 6, 7, 8, 9]

@@ -93,12 +93,12 @@ def test_no_more_than_a_block_is_open_at_once():
 def test_the_next_block_is_fetched_ahead():
     events = []
     one, _ = corpus("a", 12)
-    told = Corpus(
+    fetched = Corpus(
         one.shard_tokens,
         lambda index: events.append(("open", index.tolist())) or one.open(index),
         lambda index: events.append(("ahead", index.tolist())),
     )
-    list(islice(read(Stream([told], BUDGET, seed=0, options=OPTIONS)), 200))
+    list(islice(read(Stream([fetched], BUDGET, seed=0, options=OPTIONS)), 200))
     opened = [index for kind, index in events if kind == "open"]
     ahead = [index for kind, index in events if kind == "ahead"]
     assert len(opened) > 5 and opened[1:] == ahead[: len(opened) - 1]

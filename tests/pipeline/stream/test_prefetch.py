@@ -25,7 +25,7 @@ def test_no_more_than_depth_are_ahead():
     items.close()
 
 
-def test_an_error_comes_in_its_place():
+def test_an_error_comes_in_its_order():
     def items():
         yield 1
         raise ShardError("damaged")

@@ -73,12 +73,12 @@ def test_cut_at_the_nearest_token_edge(ends: list[int], token_ends: list[int], e
         ("aaaaa", 1, [1] * 5),
     ],
 )
-def test_a_long_sentence_is_split_at_its_best_place(text: str, limit: int, expected: list[int]) -> None:
+def test_a_long_sentence_is_cut_at_its_best_position(text: str, limit: int, expected: list[int]) -> None:
     ends, token_ends = np.array([len(text)]), np.arange(1, len(text) + 1)
     assert sentence_lengths(text, ends, token_ends, limit).tolist() == expected
 
 
-def test_a_long_sentence_is_not_split_inside_a_character_unless_it_must() -> None:
+def test_a_long_sentence_is_not_cut_inside_a_character_unless_it_must() -> None:
     token_ends = np.array([1, 1, 1, 2, 2, 2])  # two characters of three tokens
     assert sentence_lengths("世界", np.array([2]), token_ends, 4).tolist() == [3, 3]
     assert sentence_lengths("世界", np.array([2]), token_ends, 2).tolist() == [2, 1, 2, 1]

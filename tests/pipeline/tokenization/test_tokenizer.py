@@ -72,7 +72,7 @@ def test_training_is_deterministic_and_the_digest_is_of_what_ids_depend_on() -> 
     assert Tokenizer.train(TEXTS, 300).digest != TOKENIZER.digest
 
 
-def test_begin_and_end_tokens_stand_in_for_each_other() -> None:
+def test_bos_and_eos_replace_each_other() -> None:
     def with_config(config: dict[str, object]) -> Tokenizer:
         backend = tokenizers.Tokenizer.from_str(json.dumps(json.loads(TOKENIZER.files()["tokenizer.json"])))
         return Tokenizer(backend, config)

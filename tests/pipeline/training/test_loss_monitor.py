@@ -19,8 +19,8 @@ def engine(scales_loss=False, ranks=1):
     )
 
 
-def watch(losses, norms=None, engine=engine(), running=None, tokens=4):  # noqa: B008
-    """Watch these losses a token; warnings and the metrics of the one look at the end."""
+def monitor(losses, norms=None, engine=engine(), running=None, tokens=4):  # noqa: B008
+    """Give the monitor these losses per token -> warnings and the metrics of the one look at the end."""
     warnings = []
     seen = LossMonitor(TrainConfig(), engine, warnings.append, running or RunningLoss())
     for step, loss in enumerate(losses, start=1):
@@ -36,22 +36,22 @@ def falling(steps):
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_the_first_bad_loss_is_named(bad):
     with pytest.raises(TrainingError, match=f"loss is {bad} at step 3: lower train.learning_rate"):
-        watch([2.0, 2.0, bad, bad, 2.0])
+        monitor([2.0, 2.0, bad, bad, 2.0])
 
 
 def test_a_bad_gradient_is_named_before_the_loss_that_it_spoils():
     with pytest.raises(TrainingError, match="gradient norm is inf at step 2, with a loss of 2"):
-        watch([2.0, 2.0, math.nan], [1.0, torch.tensor(math.inf), math.nan])
+        monitor([2.0, 2.0, math.nan], [1.0, torch.tensor(math.inf), math.nan])
 
 
 def test_with_a_scaled_loss_a_bad_gradient_is_a_skipped_step():
-    _, metrics = watch([2.0, 2.0, 2.0], [math.inf, torch.tensor(math.inf), 1.5], engine(scales_loss=True))
+    _, metrics = monitor([2.0, 2.0, 2.0], [math.inf, torch.tensor(math.inf), 1.5], engine(scales_loss=True))
     assert metrics["train/skipped_steps"] == 2
     assert metrics["train/gradient_norm"] == 1.5
 
 
 def test_an_ordinary_run_has_no_spike():
-    warnings, metrics = watch(falling(300))
+    warnings, metrics = monitor(falling(300))
     assert warnings == []
     assert metrics["train/loss_spikes"] == 0
 
@@ -59,7 +59,7 @@ def test_an_ordinary_run_has_no_spike():
 def test_a_spike_is_reported_with_its_step_and_does_not_hide_the_next():
     losses = falling(300)
     losses[[150, 160]] += 3
-    warnings, metrics = watch(losses)
+    warnings, metrics = monitor(losses)
     assert metrics["train/loss_spikes"] == 2
     assert "at step 151" in warnings[0] and "deviations over its running mean 4.0" in warnings[0]
     assert "at step 161" in warnings[1]
@@ -68,29 +68,29 @@ def test_a_spike_is_reported_with_its_step_and_does_not_hide_the_next():
 def test_a_new_level_is_learned():
     losses = falling(400)
     losses[200:] += 3
-    warnings, _ = watch(losses)
+    warnings, _ = monitor(losses)
     assert 0 < len(warnings) < 20
 
 
 def test_the_loss_is_that_of_all_ranks():
     running = RunningLoss()
-    watch([1.0] * 5, engine=engine(ranks=2), running=running)
+    monitor([1.0] * 5, engine=engine(ranks=2), running=running)
     assert running.mean == pytest.approx(2.0)
 
 
-def test_a_resumed_watch_is_the_same():
+def test_a_resumed_monitor_is_the_same():
     losses = falling(100)
     whole, first = RunningLoss(), RunningLoss()
-    watch(losses, running=whole)
-    watch(losses[:60], running=first)
+    monitor(losses, running=whole)
+    monitor(losses[:60], running=first)
     resumed = RunningLoss(**dataclasses.asdict(first))
-    watch(losses[60:], running=resumed)
+    monitor(losses[60:], running=resumed)
     assert resumed == whole
 
 
 def test_the_running_deviation_is_that_of_the_losses():
     running = RunningLoss()
     losses = np.random.default_rng(1).normal(5, 0.5, 2000)
-    watch(losses, running=running)
+    monitor(losses, running=running)
     assert running.mean == pytest.approx(5, abs=0.3)
     assert math.sqrt(running.variance) == pytest.approx(0.5, rel=0.4)

@@ -24,7 +24,7 @@ def words(text: str) -> list[str]:
     return [batch[start : start + length] for start, length in spans if start >= 0]
 
 
-def test_a_word_is_a_run_of_letters_a_run_of_one_mark_or_an_ideograph() -> None:
+def test_a_word_is_a_run_of_letters_a_run_of_one_punctuation_mark_or_an_ideograph() -> None:
     assert words("Don't go... to 世界, v1.2!?") == [
         "Don't",
         "go",

@@ -15,7 +15,7 @@ def f(a,
       b=(1,
          2)):
     # inside
-    text = "a; b # c"  # behind
+    text = "a; b # c"  # after
     return [
         # in brackets
         a + \\
@@ -49,7 +49,7 @@ def test_python_is_cut_at_logical_lines_and_lone_comments() -> None:
         "# A comment. Of two sentences.",
         "def f(a,\n      b=(1,\n         2)):",
         "# inside",
-        'text = "a; b # c"  # behind',
+        'text = "a; b # c"  # after',
         "return [\n        # in brackets",
         "a + \\\n        b,\n    ]",
     ]

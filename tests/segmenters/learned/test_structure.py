@@ -14,7 +14,7 @@ def f(a,
       b=(1,
          2)):
     # inside
-    text = "a; b # c"  # behind
+    text = "a; b # c"  # after
     return [
         # in brackets
         a + \\
@@ -52,7 +52,7 @@ description: |-
 type: object
 """
 
-ITEMS = """# What is done. It is told here, at length.
+ITEMS = """# What is done. It is described here, at length.
 #
 # In prose: as one does.
 

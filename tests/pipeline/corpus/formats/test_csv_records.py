@@ -27,9 +27,9 @@ def read(content: bytes, work_unit_bytes: int = 10**6, **options: Any) -> list[D
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "a.csv").write_bytes(content)
         data = DataConfig(inputs=(f"{folder}/a.csv",), **options)
-        splits = plan_work_units(survey_all(find_sources(data), data, work_unit_bytes), data, work_unit_bytes)
+        units = plan_work_units(survey_all(find_sources(data), data, work_unit_bytes), data, work_unit_bytes)
         reader = WorkUnitReader(data)
-        return [item for split in splits for item in reader.read(split)]
+        return [item for unit in units for item in reader.read(unit)]
 
 
 def documents(items: list[Document | Rejection]) -> list[tuple[str, str]]:
@@ -67,7 +67,7 @@ def test_the_documents_are_those_of_the_csv_module(
 
 @settings(max_examples=150)
 @given(st.text(alphabet='ab",\n\r', max_size=60), st.integers(1, 40))
-def test_any_text_is_accounted_for_whatever_the_splits(body: str, work_unit_bytes: int) -> None:
+def test_any_text_is_accounted_for_for_any_work_units(body: str, work_unit_bytes: int) -> None:
     content = ("id,text\n" + body).encode()
     items = read(content, work_unit_bytes)
     assert items == read(content)

@@ -1,4 +1,4 @@
-"""Training goes on with more steps and from a model's own weights; what was learned otherwise is refused by name."""
+"""Training resumes with more steps and starts from a model's own weights; other changes are refused by name."""
 
 import json
 import shutil
@@ -45,7 +45,7 @@ def config(root, output, *overrides):
 
 
 def started_from(root, *overrides):
-    """A copy of the finished token-level model's output, with its checkpoints, to be gone on with."""
+    """A copy of the finished token-level model's output, with its checkpoints, to be resumed."""
     names = sorted(path.name for path in root.glob("copy-*"))
     output = f"copy-{len(names)}"
     shutil.copytree(root / "lm", root / output)
@@ -157,7 +157,7 @@ def test_with_damaged_checkpoints_nothing_starts_anew(root):
 
 
 @pytest.mark.parametrize("kind", ["lm", "vae", "sllm"])
-def test_a_model_goes_on_from_its_own_weights(root, kind, capfd):
+def test_training_starts_from_the_models_own_weights(root, kind, capfd):
     start = root / kind
     given = [f"models.{kind}={start}", f"{kind}.train.learning_rate=1e-12", f"{kind}.train.weight_decay=0"]
     record = JOBS[kind].run(config(root, f"{kind}-more", *given))

@@ -1,4 +1,4 @@
-"""Every token and every end mark is paid for once, in every path; sentences that a model cannot write are refused."""
+"""The likelihood counts every token and EOS once, in every path; sentences no model can generate are refused."""
 
 import math
 
@@ -40,14 +40,14 @@ ABLATIONS = ["none", "zeroed", "shuffled", "oracle"]
 
 @pytest.fixture
 def documents():
-    """Sentences of 1 to 12 tokens, 12 among them: the longest that the models write."""
+    """Sentences of 1 to 12 tokens, 12 among them: the longest that the models generate."""
     rng = np.random.default_rng(0)
     lengths = [[12, 1, 12, 5], [3], [12], [2, 12, 7, 1, 9, 12, 4]]
     return FakeDocuments([[rng.integers(3, VOCAB, n).tolist() for n in document] for document in lengths])
 
 
 def uniform(model):
-    """Makes each token, end mark and stop as likely as any other."""
+    """Makes each token, EOS and stop as likely as any other."""
     with torch.no_grad():
         model.vae.head.weight = torch.nn.Parameter(torch.zeros_like(model.vae.head.weight))
         model.stop_head.weight.zero_()
@@ -58,7 +58,7 @@ def uniform(model):
 @pytest.mark.parametrize("ablation", ABLATIONS)
 @pytest.mark.parametrize("design", DESIGNS.values(), ids=DESIGNS)
 def test_under_a_uniform_model_each_unit_costs_the_same(sllm, documents, design, ablation):
-    """NLL = ln V a token and an end mark (but the certain one after 12 tokens), ln 2 a decision to stop."""
+    """NLL = ln V per token and per EOS (except the certain one after 12 tokens), ln 2 per decision to stop."""
     options = {
         **design,
         "encoder_embedding": "input",
@@ -77,8 +77,8 @@ def test_under_a_uniform_model_each_unit_costs_the_same(sllm, documents, design,
         assert nll_T == pytest.approx(expected, rel=1e-9)
         assert (nll_T > 0).all()
     figures = reconstruction(model.vae, SentenceWindows(documents, 4, BOS, EOS), 20)
-    marks = sum(length < 12 for length in documents.sentence_lengths)
-    units = len(documents.flat) + marks
+    eos_tokens = sum(length < 12 for length in documents.sentence_lengths)
+    units = len(documents.flat) + eos_tokens
     assert math.log(figures.perplexity) == pytest.approx(
         units * math.log(VOCAB) / len(documents.flat), rel=1e-6
     )
@@ -86,14 +86,14 @@ def test_under_a_uniform_model_each_unit_costs_the_same(sllm, documents, design,
 
 @pytest.mark.parametrize("design", DESIGNS.values(), ids=DESIGNS)
 def test_the_next_token_is_a_distribution(sllm, documents, design):
-    """Whatever stands before: over all next tokens and the end mark, probabilities sum to 1."""
+    """After any context: over all next tokens and EOS, probabilities sum to 1."""
     model = sllm(**design).requires_grad_(False)
     document = documents.documents[0]
-    for place in (0, 4, 11, 12):
+    for position in (0, 4, 11, 12):
         total = 0.0
         for token in range(VOCAB):
-            # One sentence more, up to `place` tokens of it and this one.
-            sentence = [*document[2][:place], *([] if token == EOS else [token])]
+            # One sentence more, up to `position` tokens of it and this one.
+            sentence = [*document[2][:position], *([] if token == EOS else [token])]
             if len(sentence) > 12 or not sentence:
                 continue
             batch = SentenceBatch.pack(
@@ -101,10 +101,10 @@ def test_the_next_token_is_a_distribution(sllm, documents, design):
                 [*map(len, document[:2]), len(sentence)], [3], bos_id=BOS, eos_id=EOS,
             )  # fmt: skip
             nll_R, _, _ = model.score(batch)
-            row = batch.decoded.positions.starts_S[2] + place
-            total += math.exp(-nll_R[row])
-        # An end mark before the first token has a probability too, which no sentence takes.
-        assert total == pytest.approx(1.0, rel=1e-9) or (place == 0 and 0.5 < total < 1)
+            index = batch.decoded.positions.starts_S[2] + position
+            total += math.exp(-nll_R[index])
+        # EOS before the first token has a probability too, which no sentence takes.
+        assert total == pytest.approx(1.0, rel=1e-9) or (position == 0 and 0.5 < total < 1)
 
 
 def with_one_longer(documents):
@@ -114,11 +114,13 @@ def with_one_longer(documents):
 
 @pytest.mark.parametrize("ablation", ABLATIONS)
 @pytest.mark.parametrize("design", DESIGNS.values(), ids=DESIGNS)
-def test_a_sentence_that_the_model_cannot_write_is_refused_in_every_path(sllm, documents, design, ablation):
+def test_a_sentence_that_the_model_cannot_generate_is_refused_in_every_path(
+    sllm, documents, design, ablation
+):
     model, longer = sllm(**design), with_one_longer(documents)
     source = SentenceWindows(longer, 16, BOS, EOS, 8, model.vae.decoder_reach)
     batch = source.batch(np.arange(len(source.windows)))
-    told = r"a sentence of 13 tokens .* after 12: prepare the shards with prepare.max_sentence_tokens=12"
+    message = r"a sentence of 13 tokens .* after 12: prepare the shards with prepare.max_sentence_tokens=12"
     for path in (
         lambda: sllm_nll(model, source, 1000, ablation),
         lambda: sllm_nll_by_token(model, source, 1, ablation),
@@ -126,12 +128,12 @@ def test_a_sentence_that_the_model_cannot_write_is_refused_in_every_path(sllm, d
         lambda: model(batch),
         lambda: model.train().vae(batch),
     ):
-        with pytest.raises(ModelError, match=told):
+        with pytest.raises(ModelError, match=message):
             path()
     assert longest_sentence(longer) == 13 and longest_sentence(select_documents(longer, 4)) == 12
 
 
-def test_nor_is_one_written_or_read_as_a_prompt(sllm):
+def test_nor_is_one_generated_or_taken_as_a_prompt(sllm):
     with pytest.raises(ModelError, match=r"max_sentence_tokens=13: .* after 12 tokens"):
         list(generate(sllm(), [], GenerateConfig(max_sentence_tokens=13)))
     with pytest.raises(ModelError, match="the prompt: a sentence of 13 tokens"):
@@ -160,7 +162,7 @@ def test_a_model_that_gives_no_likelihood_is_named_and_not_averaged(random_docum
             likelihood(documents, np.array([1.0, broken, 2.0]))
 
 
-def test_a_token_that_no_window_scores_is_not_free(sllm, random_documents, monkeypatch):
+def test_a_token_that_no_window_predicts_is_not_free(sllm, random_documents, monkeypatch):
     documents = random_documents(4, sentences=20)
     model = sllm(context_sentences=4)
     source = SentenceWindows(documents, 4, BOS, EOS)
