@@ -1,4 +1,4 @@
-"""What flows: text, sentences, tokens, shards, batches, models, figures. Knows nothing of Ray, DeepSpeed or MLflow.
+"""Text, sentences, tokens, shards, batches, models and their figures. Knows nothing of Ray, DeepSpeed or MLflow.
 
 A name of an array ends in its axes, a letter for each; a 1 after a letter is an axis of one, or one more (`starts_N1`
 has N + 1 elements). Small letters are sizes inside one bucket (`RaggedLayout`): s sequences of at most l tokens.
