@@ -16,13 +16,13 @@ from pipeline.training.task import Task, TrainingJob, build_task, train_config
 log = logging.getLogger("sllm")
 
 
-Report = Callable[[dict[str, float]], None]
+ReportMetrics = Callable[[dict[str, float]], None]
 
 
 class LocalRuntime:
     """Checkpoints in a folder on this machine."""
 
-    def __init__(self, checkpoints: Path, keep: int, report: Report) -> None:
+    def __init__(self, checkpoints: Path, keep: int, report: ReportMetrics) -> None:
         self.checkpoints, self.keep, self._report = checkpoints, keep, report
         self._writer = BackgroundWriter()
 
@@ -83,7 +83,7 @@ def train_locally(
     config: Config,
     checkpoints: Path,
     output: Path,
-    report: Report,
+    report: ReportMetrics,
     task: Task | None = None,
 ) -> None:
     """Train to the end; the model's files then lie in the folder `output`. `task`: where it is built already."""

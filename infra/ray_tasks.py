@@ -14,7 +14,7 @@ W = TypeVar("W")
 T = TypeVar("T")
 R = TypeVar("R")
 
-ATTEMPTS = 3
+WORK_ATTEMPTS = 3
 """Times an item is tried when its worker dies; an error that the work itself raises is final."""
 
 
@@ -73,7 +73,7 @@ class RayWorkers(Generic[W]):
                     self._idle.append(actor)
                 except RayActorError as error:
                     failures += 1
-                    if failures >= ATTEMPTS:
+                    if failures >= WORK_ATTEMPTS:
                         raise WorkerLostError(f"workers do not start: {error}") from error
                     self._start_actor()
                 continue
@@ -83,7 +83,7 @@ class RayWorkers(Generic[W]):
             except RayTaskError as error:
                 raise error.cause from None
             except RayActorError as error:
-                if attempt >= ATTEMPTS:
+                if attempt >= WORK_ATTEMPTS:
                     raise WorkerLostError(
                         f"{attempt} workers died one after the other at the same work unit (out of "
                         f"memory?): {error}; make prepare.work_unit_bytes smaller or give workers more memory"

@@ -18,7 +18,7 @@ from ray.train.v2.api.report_config import CheckpointUploadMode as UploadMode
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 
 from infra.deepspeed_engine import DeepSpeedEngine
-from infra.local_training import Report, log
+from infra.local_training import ReportMetrics, log
 from infra.ray_cluster import connect
 from pipeline.config import Config
 from pipeline.errors import SllmError, TrainingError
@@ -26,7 +26,7 @@ from pipeline.training.checkpoint import finish, keep_model, newest, writing
 from pipeline.training.loop import train
 from pipeline.training.task import TrainingJob, build_task, train_config
 
-POLL_SECONDS = 0.5
+REPORT_POLL_SECONDS = 0.5
 
 
 @ray.remote(num_cpus=0)
@@ -148,7 +148,7 @@ def train_in_worker(arguments: dict[str, Any]) -> None:
 
 
 def train_on_cluster(
-    job: TrainingJob, config: Config, checkpoints: Path, output: Path, report: Report
+    job: TrainingJob, config: Config, checkpoints: Path, output: Path, report: ReportMetrics
 ) -> None:
     """Train to the end, restarted after failures; the model's files are then in the folder `output`."""
     connect(config.ray)
@@ -207,7 +207,7 @@ def with_absolute_paths(config: Config) -> Config:
 
 
 @contextmanager
-def _forwarded(reports: Any, report: Report) -> Iterator[None]:
+def _forwarded(reports: Any, report: ReportMetrics) -> Iterator[None]:
     done = threading.Event()
 
     def drain() -> None:
@@ -218,7 +218,7 @@ def _forwarded(reports: Any, report: Report) -> Iterator[None]:
             log.warning(message)
 
     def poll() -> None:
-        while not done.wait(POLL_SECONDS):
+        while not done.wait(REPORT_POLL_SECONDS):
             drain()
 
     thread = threading.Thread(target=poll, name="training-progress", daemon=True)

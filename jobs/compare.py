@@ -23,7 +23,7 @@ from pipeline.evaluation.comparison import measure_designs, steps_for
 from pipeline.evaluation.designs import (
     TrainedDesign,
     baseline_of,
-    check_models,
+    check_design,
     check_variants,
     design_config,
     model_of,
@@ -60,7 +60,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
             f"{config.shards} has no dev split: prepare with data.dev_fraction or data.dev_inputs"
         )
     for name in variants:
-        check_models(config, name, DESIGN_PRESETS)
+        check_design(config, name, DESIGN_PRESETS)
     designs = [_train(name, config, force) for name in variants]
     output = str(Path(config.output, REPORT_FOLDER))
 

@@ -51,7 +51,7 @@ def show(
     """
     shards = open_shards(folder)
     damaged = [record.file for record in shards.manifest.shards if verify and not shards.is_intact(record)]
-    report = {"damaged": damaged if verify else None} | describe(shards, set(damaged))
+    report = {"damaged": damaged if verify else None} | shard_summary(shards, set(damaged))
     if plot is not None:
         _plot(shards, plot)
     if as_json:
@@ -65,7 +65,7 @@ def show(
         )
 
 
-def describe(shards: Shards, damaged: set[str]) -> dict[str, Any]:
+def shard_summary(shards: Shards, damaged: set[str]) -> dict[str, Any]:
     """Counts and lengths, ready for JSON; lengths only where no shard of a split is `damaged`."""
     manifest = shards.manifest
     splits: dict[str, Any] = {}

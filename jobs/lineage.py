@@ -33,7 +33,7 @@ _METRICS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Step:
+class LineageNode:
     """An artifact, the job that made it, and the artifacts beside it on the way."""
 
     artifact: Artifact
@@ -49,8 +49,8 @@ class Step:
     """What is no longer as it was."""
     documents: dict[str, int] | None = None
     """Of a corpus file beside shards: how many of its documents are in their train and dev splits. None: not known."""
-    made_from: tuple["Step", ...] = ()
-    went_into: tuple["Step", ...] = ()
+    made_from: tuple["LineageNode", ...] = ()
+    went_into: tuple["LineageNode", ...] = ()
 
 
 def command(
@@ -92,7 +92,7 @@ def walk_back(
     tracking: str | None = None,
     asked_by: JobRecord | None = None,
     above: frozenset[str] = frozenset(),
-) -> Step:
+) -> LineageNode:
     """What made this artifact, and what made that, down to what came from outside.
 
     By the records beside the artifacts; MLflow is asked only for one that is gone or was replaced. `above`: what is
@@ -100,10 +100,10 @@ def walk_back(
     """
     this = f"{artifact.kind} {artifact.path} {artifact.digest}"
     if this in above:
-        return Step(artifact, note="its record is damaged: it is named among its own inputs")
+        return LineageNode(artifact, note="its record is damaged: it is named among its own inputs")
     record, note = _record_of(artifact, tracking, asked_by)
     if record is None:
-        return Step(artifact, note=note)
+        return LineageNode(artifact, note=note)
     manifest = _manifest(record)
     inputs = tuple(
         dataclasses.replace(
@@ -119,7 +119,7 @@ def walk_forward(
     search: RunSearch,
     seen: frozenset[str] = frozenset(),
     documents: dict[str, int] | None = None,
-) -> Step:
+) -> LineageNode:
     """What was made from this content, and what from that.
 
     `documents`, of shards: how many of the file asked for are in their splits. What is in dev alone trained no model,
@@ -135,7 +135,7 @@ def walk_forward(
         nexts.append(
             dataclasses.replace(_step(record, record.output), went_into=onward.went_into, documents=here)
         )
-    return Step(artifact, went_into=tuple(nexts))
+    return LineageNode(artifact, went_into=tuple(nexts))
 
 
 def _went_into(record: JobRecord, documents: dict[str, int] | None) -> bool:
@@ -191,7 +191,7 @@ def _uri_of(record: JobRecord | None) -> str:
     return resolve_uri(uri if isinstance(uri, str) and MASK not in uri else None)
 
 
-def _step(record: JobRecord, artifact: Artifact) -> Step:
+def _step(record: JobRecord, artifact: Artifact) -> LineageNode:
     segmenter = tokenizer = None
     if record.output.kind == "shards":
         cut_by, chosen = (_section(record, name) for name in ("segmenter", "tokenizer"))
@@ -200,7 +200,7 @@ def _step(record: JobRecord, artifact: Artifact) -> Step:
         if chosen:
             trained = f"byte-level BPE of {chosen.get('vocab_size')}, trained on the corpus"
             tokenizer = str(chosen.get("path") or trained)
-    return Step(
+    return LineageNode(
         artifact,
         job=record.job,
         finished=record.finished,
@@ -217,13 +217,13 @@ def _section(record: JobRecord, name: str) -> dict[str, Any]:
     return section if isinstance(section, dict) else {}
 
 
-def _tree(step: Step) -> Tree:
+def _tree(step: LineageNode) -> Tree:
     tree = Tree(_label(step))
     _grow(tree, step, shown=set())
     return tree
 
 
-def _grow(tree: Tree, step: Step, shown: set[tuple[str, str]]) -> None:
+def _grow(tree: Tree, step: LineageNode, shown: set[tuple[str, str]]) -> None:
     nexts = step.made_from or step.went_into
     files = [each for each in nexts if each.job is None]
     for each in [*files[:FILES_SHOWN], *(each for each in nexts if each.job is not None)]:
@@ -237,7 +237,7 @@ def _grow(tree: Tree, step: Step, shown: set[tuple[str, str]]) -> None:
         tree.add(f"[dim]and {len(files) - FILES_SHOWN} more (--json shows all)[/dim]")
 
 
-def _name(step: Step) -> str:
+def _name(step: LineageNode) -> str:
     artifact = step.artifact
     path = _short_path(artifact.path)
     return f"[bold]{escape(artifact.kind)}[/bold] {escape(path)} [dim]{artifact.digest[:12]}[/dim]"
@@ -249,7 +249,7 @@ def _short_path(path: str) -> str:
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
-def _label(step: Step) -> str:
+def _label(step: LineageNode) -> str:
     lines = [_name(step)]
     if step.documents is not None:
         lines[0] += f" [blue]({_split(step.documents)})[/blue]"
@@ -272,7 +272,7 @@ def _split(documents: dict[str, int]) -> str:
     return ", ".join(counted) or "no document of it"
 
 
-def _shown_metrics(step: Step) -> dict[str, float]:
+def _shown_metrics(step: LineageNode) -> dict[str, float]:
     def last(name: str) -> str:
         return name.rpartition("/")[2]
 

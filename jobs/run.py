@@ -103,7 +103,7 @@ def _figures(config: Config, records: dict[str, JobRecord]) -> list[tuple[str, s
 
 def _notes(records: dict[str, JobRecord]) -> list[str]:
     """The lines below the table: what was rejected, and how to read the figures."""
-    notes = corpus_summary.lines(records["prepare"].output.path) if "prepare" in records else []
+    notes = corpus_summary.rejection_lines(records["prepare"].output.path) if "prepare" in records else []
     if evaluation := records.get("evaluate"):
         notes += notes_of(read_report(evaluation.output.path))
     return notes

@@ -17,9 +17,8 @@ from pipeline.corpus.document_lines import read_documents
 from pipeline.errors import ConfigError, CorpusError
 from pipeline.unique_keys import read_value
 from segmenters import Segmenter, SegmenterError
+from segmenters.batching import BATCH_CHARACTERS
 
-BATCH_CHARACTERS = 2**20
-"""Characters of text that are segmented at once."""
 MAX_REJECTED_FRACTION: float = DataConfig().max_rejected_fraction
 """Share of the lines of a file that may be no documents, as in `sllm prepare`."""
 

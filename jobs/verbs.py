@@ -17,7 +17,7 @@ from pipeline.output_files import REPORT_FOLDER
 
 
 @dataclasses.dataclass(frozen=True)
-class Step:
+class RunStep:
     """What `sllm run` must know of a job."""
 
     folder: str
@@ -56,7 +56,7 @@ class Verb:
     has_own_arguments: bool = False
     """Whether its file has a function `command`. If not, it is a job: it takes CONFIG and overrides, and can be
     submitted to a cluster."""
-    step: Step | None = None
+    step: RunStep | None = None
     """None: not a part of `sllm run`."""
     model_key: str | None = None
     """Key of the configuration that the first argument sets where it is a folder."""
@@ -90,7 +90,7 @@ _TABLE = (
             """sllm prepare jobs/presets/prepare.yaml data.inputs='["books/*.jsonl.gz"]' output=runs/shards""",
             "sllm prepare jobs/presets/prepare.yaml segmenter.name=spacy_v1 tokenizer.path=gpt2 --dry-run",
         ),
-        step=Step("shards", "shards"),
+        step=RunStep("shards", "shards"),
     ),
     Verb(
         "train-segmenter",
@@ -105,7 +105,7 @@ _TABLE = (
         reads="shards",
         writes="the token-level model: the baseline, and the trunk",
         examples=("sllm train-lm CONFIG shards=runs/shards output=runs/lm lm.train.steps=500",),
-        step=Step("lm", "model"),
+        step=RunStep("lm", "model"),
     ),
     Verb(
         "train-vae",
@@ -113,7 +113,7 @@ _TABLE = (
         reads="shards, token-level model",
         writes="the SentenceVAE: a sentence to one vector and back",
         examples=("sllm train-vae CONFIG shards=runs/shards output=runs/vae vae.num_layers=2",),
-        step=Step("vae", "model"),
+        step=RunStep("vae", "model"),
     ),
     Verb(
         "train-sllm",
@@ -124,7 +124,7 @@ _TABLE = (
             "sllm train-sllm CONFIG models.lm=runs/lm models.vae=runs/vae output=runs/sllm",
             "sllm train-sllm CONFIG deepspeed.zero_stage=3 --submit https://head:8265",
         ),
-        step=Step("sllm", "model"),
+        step=RunStep("sllm", "model"),
     ),
     Verb(
         "evaluate",
@@ -132,7 +132,7 @@ _TABLE = (
         reads="dev shards, models",
         writes="bits per byte, perplexity, reconstruction, ablations",
         examples=("sllm evaluate CONFIG models.lm=runs/lm models.sllm=runs/sllm shards=runs/shards --json",),
-        step=Step("evaluation", "report"),
+        step=RunStep("evaluation", "report"),
     ),
     Verb(
         "generate",
@@ -143,7 +143,7 @@ _TABLE = (
             """sllm generate runs/demo/sllm --prompt "The function returns a list.\"""",
             "sllm generate runs/demo/sllm generate.temperature=0.8 generate.top_p=0.95 generate.max_sentences=5",
         ),
-        step=Step("text", "report"),
+        step=RunStep("text", "report"),
         model_key="models.sllm",
         text_option=TextOption("--prompt", "generate.prompt", "Text to go on from."),
     ),
@@ -155,7 +155,7 @@ _TABLE = (
         examples=(
             "sllm compare jobs/presets/compare.yaml shards=runs/compare/shards output=runs/compare/comparison",
         ),
-        step=Step("comparison", "report", by_default=False, record_folder=REPORT_FOLDER),
+        step=RunStep("comparison", "report", by_default=False, record_folder=REPORT_FOLDER),
     ),
     Verb(
         "run",
@@ -247,7 +247,7 @@ STEPS = {name: verb.step for name, verb in VERBS.items() if verb.step is not Non
 """The jobs that `sllm run` can run, in their order."""
 
 
-def steps_of(names: Sequence[str]) -> dict[str, Step]:
+def steps_of(names: Sequence[str]) -> dict[str, RunStep]:
     """The jobs of a run with these in `run.jobs`, in that order; of none: those that run by default.
 
     Raises `ConfigError` for a name that is none of them.

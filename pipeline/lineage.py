@@ -20,6 +20,9 @@ from pipeline.output_files import CHECKPOINTS_NAME, FILES, RECORD_NAME, write_wh
 from pipeline.unique_keys import read_json
 
 MANIFEST_NAME = "manifest.json"
+"""File of finished shards that says what is in them."""
+PLAN_NAME = "progress/plan.json"
+"""File of unfinished shards with the identity of the shards that are being made."""
 
 
 @dataclasses.dataclass(frozen=True)

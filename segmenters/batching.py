@@ -7,6 +7,8 @@ import numpy as np
 
 from segmenters.contract import Ends
 
+BATCH_CHARACTERS = 2**20
+"""Characters of the texts in one call of `Segmenter.split`: enough to hide the cost of a call, small in memory."""
 WINDOW = 2**18
 """Characters per batch: enough for the cost of a call not to matter, few enough for the processor's caches."""
 CONTEXT = 2**11

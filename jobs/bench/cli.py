@@ -48,10 +48,10 @@ def stream(
     Example:
       sllm bench stream runs/shards
     """
-    from jobs.bench.stream import Shape
+    from jobs.bench.stream import BatchSizes
     from jobs.bench.stream import bench_stream as measure
 
-    measure(shards, Shape(micro_batch_tokens, context_tokens, context_sentences, seconds), as_json)
+    measure(shards, BatchSizes(micro_batch_tokens, context_tokens, context_sentences, seconds), as_json)
 
 
 def segmenters(

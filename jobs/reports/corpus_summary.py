@@ -91,7 +91,7 @@ def show(output: str, console: Console | None = None) -> None:
     console.print(Text(_where(output)), soft_wrap=True, highlight=False)
 
 
-def lines(output: str) -> list[str]:
+def rejection_lines(output: str) -> list[str]:
     """What was rejected or filtered, the first of each reason, for the end of a whole run."""
     folder = Folder(output)
     counts = _set_aside(_finished(folder))

@@ -15,7 +15,7 @@ from jobs.runner.output_file import opened_output
 from pipeline.corpus.compression import compression_of
 from pipeline.corpus.document_lines import read_documents
 from pipeline.corpus.format_detection import START_BYTES
-from pipeline.corpus.formats.json_layout import json_shape
+from pipeline.corpus.formats.json_layout import json_layout
 from pipeline.corpus.formats.lines import without_byte_order_marks
 from pipeline.corpus.streams import first_bytes, text_chunks
 from pipeline.errors import CorpusError
@@ -72,7 +72,7 @@ def _texts(path: str) -> Iterable[str]:
     compression = compression_of(first_bytes(path, START_BYTES))
     start = next(text_chunks(path, compression), b"")[:START_BYTES]
     is_whole = len(start) < START_BYTES
-    if ".jsonl" in Path(path).suffixes or json_shape(start.decode(errors="replace"), is_whole) == "lines":
+    if ".jsonl" in Path(path).suffixes or json_layout(start.decode(errors="replace"), is_whole) == "lines":
         return (text for _, text in read_documents(path))
     data = b"".join(text_chunks(path, compression))
     try:

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from infra.storage import StorageError
-from jobs.runner.output_checks import BLOCKS, FOREIGN, PLAN, are_shards, refuse
+from jobs.runner.output_checks import BLOCKS, FOREIGN, are_shards, refuse
 from pipeline.errors import ConfigError
 from pipeline.lineage import (
     MANIFEST_NAME,
+    PLAN_NAME,
     Artifact,
     JobRecord,
     digest_file,
@@ -135,7 +136,7 @@ class LocalOutputFolder:
     def _own(self, earlier: JobRecord | None) -> list[str]:
         """Names of what the earlier job wrote; without a record, of shards, whose manifest says so."""
         if earlier is None:
-            contents = (_content(self._folder / name) for name in (MANIFEST_NAME, PLAN))
+            contents = (_content(self._folder / name) for name in (MANIFEST_NAME, PLAN_NAME))
             return (
                 written_files(self._folder, "shards")
                 if self._kind == "shards" and are_shards(contents)

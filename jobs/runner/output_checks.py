@@ -8,7 +8,6 @@ from typing import Protocol
 from pipeline.errors import ConfigError
 from pipeline.lineage import Artifact, JobRecord
 
-PLAN = "progress/plan.json"
 _SHOWN = 4
 
 

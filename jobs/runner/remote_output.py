@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from infra.storage import Folder
-from jobs.runner.output_checks import BLOCKS, FOREIGN, PLAN, are_shards, refuse
-from pipeline.lineage import MANIFEST_NAME, Artifact, JobRecord, parse_record, record_text
+from jobs.runner.output_checks import BLOCKS, FOREIGN, are_shards, refuse
+from pipeline.lineage import MANIFEST_NAME, PLAN_NAME, Artifact, JobRecord, parse_record, record_text
 from pipeline.output_files import RECORD_NAME, is_of_job
 
 
@@ -81,6 +81,6 @@ class RemoteOutputFolder:
     def _own(self, earlier: JobRecord | None, names: list[str]) -> list[str]:
         written = [name for name in names if is_of_job(name, self._kind)]
         if earlier is None:
-            contents = (self._folder.read(name) for name in (MANIFEST_NAME, PLAN) if name in names)
+            contents = (self._folder.read(name) for name in (MANIFEST_NAME, PLAN_NAME) if name in names)
             return written if are_shards(contents) else []
         return written if earlier.finished is None else [name for name in written if name in earlier.files]

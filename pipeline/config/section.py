@@ -41,6 +41,8 @@ Count = Annotated[int, Field(ge=1, lt=2**31)]
 """Of things: a whole number that fits whatever counts them."""
 CountOrZero = Annotated[int, Field(ge=0, lt=2**31)]
 """A count that may be 0."""
+LongCount = Annotated[int, Field(ge=0, lt=2**63)]
+"""A count in a saved file, or a position in a stream: it may be 0, and fits 64 bits."""
 Bytes = Annotated[int, Field(gt=0, lt=2**62)]
 """Of files and texts, and what may be as many: tokens of a corpus."""
 Seed = Annotated[int, Field(ge=0, lt=2**32)]

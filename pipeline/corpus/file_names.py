@@ -18,7 +18,7 @@ def readable_path(path: str | Path) -> str:
     return _READS_AS_ESCAPE.sub(rb"\\x5c", os.fsencode(path)).decode("utf-8", "backslashreplace")
 
 
-def local_path(path: str) -> Path:
+def path_on_disk(path: str) -> Path:
     """The path that `readable_path` gave the text of. Raises `ValueError` for a text that can be no path."""
     data = path.encode("utf-8", "surrogateescape")
     return Path(os.fsdecode(_ESCAPE.sub(lambda match: bytes.fromhex(match[1].decode()), data)))

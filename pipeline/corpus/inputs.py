@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from pipeline.config import DataConfig
+from pipeline.config.paths import is_url
 from pipeline.corpus.excluded_files import beside_data, exclude, exclude_metadata
 from pipeline.corpus.format_detection import DetectedFormat, detect, detect_by_name
 from pipeline.corpus.formats.table import FORMATS
 from pipeline.corpus.listing import FoundFile, Listing, list_local
 from pipeline.corpus.source import Source
-from pipeline.corpus.streams import is_url, is_web
+from pipeline.corpus.streams import is_web
 from pipeline.corpus.url_listing import list_url
 from pipeline.errors import CorpusError
 from pipeline.redaction import redacted

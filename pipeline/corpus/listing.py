@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.corpus.file_names import local_path, readable_path
+from pipeline.corpus.file_names import path_on_disk, readable_path
 from pipeline.errors import CorpusError
 
 
@@ -41,7 +41,7 @@ def list_local(given: str) -> Listing:
     """The files that a path of this machine, or a glob, names. Raises `CorpusError` for what cannot be read."""
     # Absolute, so that it means the same in every process.
     literal = Path(given).expanduser().absolute()
-    path = literal if os.path.lexists(literal) else local_path(given).expanduser().absolute()
+    path = literal if os.path.lexists(literal) else path_on_disk(given).expanduser().absolute()
     if path.is_symlink() and not path.exists():
         raise _broken_link(path)
     if path.is_file():

@@ -5,15 +5,11 @@ from typing import BinaryIO, cast
 
 import fsspec
 
+from pipeline.config.paths import is_url
 from pipeline.corpus.compression import CHUNK_BYTES, Compression, decompressed
 from pipeline.corpus.encodings import UTF8, transcoded
-from pipeline.corpus.file_names import local_path
+from pipeline.corpus.file_names import path_on_disk
 from pipeline.errors import CorpusError
-
-
-def is_url(path: str) -> bool:
-    """Whether fsspec has to open it."""
-    return "://" in path
 
 
 def open_binary(path: str, in_order: bool = False) -> BinaryIO:
@@ -26,7 +22,7 @@ def open_binary(path: str, in_order: bool = False) -> BinaryIO:
             # Web servers then answer one request instead of many, and need not know of ranges.
             options = {"block_size": 0} if in_order and is_web(path) else {}
             return cast(BinaryIO, fsspec.open(path, "rb", **options).open())
-        return local_path(path).open("rb")
+        return path_on_disk(path).open("rb")
     except (OSError, ValueError, ImportError) as error:
         raise CorpusError(f"input {path!r} cannot be opened: {error}") from error
 
@@ -81,7 +77,7 @@ def stamp(path: str) -> str:
     """What changes when the file does, at the price of a look at its directory entry."""
     try:
         if not is_url(path):
-            status = local_path(path).stat()
+            status = path_on_disk(path).stat()
             return f"{status.st_size} {status.st_mtime_ns}"
         file_system, key = fsspec.core.url_to_fs(path)
         info = file_system.info(key)
@@ -94,7 +90,7 @@ def stored_bytes(path: str) -> int:
     """Size of the file as it is stored; 0 where a server does not say it."""
     try:
         if not is_url(path):
-            return local_path(path).stat().st_size
+            return path_on_disk(path).stat().st_size
         file_system, key = fsspec.core.url_to_fs(path)
         return int(file_system.size(key) or 0)
     except (OSError, ValueError, ImportError) as error:

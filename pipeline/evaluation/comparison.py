@@ -93,7 +93,7 @@ def measure_designs(
 ) -> list[DesignFigures]:
     """Generate with, score and count all designs; `report` is called with what is being measured."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    models = {each.name: load_model(each).to(device).eval() for each in designs}
+    models = {each.name: load_design(each).to(device).eval() for each in designs}
     tokenizer = shards.tokenizer()
     num_tokens = config.compare.generated_tokens
     generators = {
@@ -140,7 +140,7 @@ def measure_designs(
     return figures
 
 
-def load_model(design: TrainedDesign) -> torch.nn.Module:
+def load_design(design: TrainedDesign) -> torch.nn.Module:
     """The `TokenLm` or `Sllm` that is compared, from its folder, without gradients."""
     model: torch.nn.Module
     if design.is_token_level:

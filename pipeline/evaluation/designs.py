@@ -86,7 +86,7 @@ def check_variants(config: Config, presets: Path) -> dict[str, Variant]:
     return chosen
 
 
-def check_models(config: Config, name: str, presets: Path) -> None:
+def check_design(config: Config, name: str, presets: Path) -> None:
     """Build the model of each stage on the meta device. Raises `ConfigError` or `ModelError` that names the design."""
     fresh = {"sllm.vae_from": "config", "sllm.trunk_from": "config", "vae.init_from_lm": False}
     for verb in config.compare.variants[name].stages:

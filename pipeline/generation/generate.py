@@ -19,7 +19,7 @@ from pipeline.models.sentence_vae import check_longest
 from pipeline.models.sllm import Sllm
 from pipeline.stream.batches import SentenceBatch
 
-Document = Sequence[Sequence[int]]
+Prompt = Sequence[Sequence[int]]
 """Token ids of each of its sentences."""
 
 WAITING_SHARE = 1 / 2
@@ -36,7 +36,7 @@ class GeneratedSentence:
     """Probability that the document ends after this sentence."""
 
 
-def generate(model: Sllm, prompt: Document, config: GenerateConfig) -> Iterator[GeneratedSentence]:
+def generate(model: Sllm, prompt: Prompt, config: GenerateConfig) -> Iterator[GeneratedSentence]:
     """Sentences that go on from a prompt (none: from the start vector).
 
     Ends when the model stops (drawn from the stop probability, or at over one half when greedy), after
@@ -48,7 +48,7 @@ def generate(model: Sllm, prompt: Document, config: GenerateConfig) -> Iterator[
 
 @torch.inference_mode()
 def generate_documents(
-    model: Sllm, prompts: Sequence[Document], config: GenerateConfig, may_stop: bool = True
+    model: Sllm, prompts: Sequence[Prompt], config: GenerateConfig, may_stop: bool = True
 ) -> Iterator[tuple[int, GeneratedSentence]]:
     """Many documents side by side -> (document, sentence) as they are generated.
 
@@ -105,7 +105,7 @@ def generate_documents(
 
 
 def _read_prompts(
-    model: Sllm, prompts: Sequence[Document], cache: TrunkCache, decoder: SentenceDecoder
+    model: Sllm, prompts: Sequence[Prompt], cache: TrunkCache, decoder: SentenceDecoder
 ) -> None:
     """Fill the cache of the trunk, and that of a decoder that sees earlier sentences."""
     documents = [document for document, prompt in enumerate(prompts) if prompt]
@@ -119,7 +119,7 @@ def _read_prompts(
     cache.add(documents, latents_SH.split([len(prompts[document]) for document in documents]))
 
 
-def _pack(model: Sllm, documents: Sequence[Document]) -> SentenceBatch:
+def _pack(model: Sllm, documents: Sequence[Prompt]) -> SentenceBatch:
     sentences = [sentence for document in documents for sentence in document]
     config = model.vae.config
     batch = SentenceBatch.pack(

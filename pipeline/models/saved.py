@@ -52,7 +52,7 @@ def check_fits(path: str, found: PreTrainedConfig, shards: Shards | None) -> Non
         check_vocabulary(path, found, shards.tokenizer().vocab_size)
 
 
-def check_models(config: Config, shards: Shards) -> None:
+def check_saved_models(config: Config, shards: Shards) -> None:
     """Raise `ModelError` where a model of `config.models` is missing, damaged, or not of the shards' tokenizer.
 
     Reads configurations, the tokenizers beside the models and the heads of their files, no weights.

@@ -24,7 +24,7 @@ from pipeline.output_files import write_whole, written_aside
 from pipeline.shards.format import TOKENIZER_FILES, TOKENIZER_FOLDER
 from pipeline.shards.manifest import ShardRecord
 
-ATTEMPTS = 3
+FETCH_ATTEMPTS = 3
 _COPY_NAME = re.compile(r"[0-9a-f]{64}\.arrow")
 PARALLEL_FETCHES = 4
 RETRY_SECONDS = 1.0
@@ -153,15 +153,15 @@ class ShardCache:
             self._arriving += num_bytes
 
     def _attempt(self, name: str, action: Any) -> Any:
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in range(1, FETCH_ATTEMPTS + 1):
             try:
                 return action()
             except FileNotFoundError as error:
                 raise ShardError(f"there is no {self.url}/{name}: are the shards finished?") from error
             except Exception as error:  # each file system has errors of its own
-                if attempt == ATTEMPTS:
+                if attempt == FETCH_ATTEMPTS:
                     raise ShardError(
-                        f"{self.url}/{name} cannot be fetched ({ATTEMPTS} attempts): {error}"
+                        f"{self.url}/{name} cannot be fetched ({FETCH_ATTEMPTS} attempts): {error}"
                     ) from error
                 time.sleep(RETRY_SECONDS * attempt)
         raise AssertionError

@@ -6,17 +6,16 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from pipeline.config.section import LongCount
 from pipeline.errors import ShardError
-from pipeline.lineage import identity_digest
+from pipeline.lineage import MANIFEST_NAME, identity_digest
 from pipeline.unique_keys import read_json
 
-FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
+SHARD_FORMAT_VERSION = 1
 PROGRESS = "progress"
 """Folder of what is finished so far; it is gone when the manifest is there."""
 
 
-Count = Annotated[int, Field(ge=0, lt=2**63)]
 AtLeastOne = Annotated[int, Field(ge=1, lt=2**63)]
 
 
@@ -46,7 +45,7 @@ class Identity(_Record):
     """Fingerprint."""
     tokenizer_digest: str
     max_sentence_tokens: int = Field(ge=1, lt=2**31)
-    work_unit_bytes: Count = Field(validation_alias=AliasChoices("work_unit_bytes", "split_bytes"))
+    work_unit_bytes: LongCount = Field(validation_alias=AliasChoices("work_unit_bytes", "split_bytes"))
 
     def differences(self, other: "Identity") -> list[str]:
         """What differs, one short line each; the paths of the files do not count."""
@@ -90,19 +89,19 @@ class ShardRecord(_Record):
 
     file: str
     split: Literal["train", "dev"]
-    index: Count
+    index: LongCount
     """Index of the work unit that it was made from."""
     documents: AtLeastOne
     sentences: AtLeastOne
     tokens: AtLeastOne
-    num_bytes: Count
+    num_bytes: LongCount
     """UTF-8 bytes of the documents' text."""
-    lossy_documents: Count = 0
+    lossy_documents: LongCount = 0
     """Documents that their token ids do not give back: characters are unknown to the tokenizer, or changed by it."""
-    file_bytes: Count
+    file_bytes: LongCount
     sha256: str = Field(pattern=r"^[0-9a-f]{64}\z")
     """Of the file."""
-    documents_by_input: dict[int, Count] = {}
+    documents_by_input: dict[int, LongCount] = {}
     """Documents by the file of the corpus that they are of: its index in the identity's `inputs`. Empty in shards of a
     version that did not say."""
 
@@ -122,11 +121,11 @@ def shard_name(split: Literal["train", "dev"], index: int) -> str:
 class Totals(_Record):
     """Sums over the shards of a split."""
 
-    documents: Count = 0
-    sentences: Count = 0
-    tokens: Count = 0
-    num_bytes: Count = 0
-    lossy_documents: Count = 0
+    documents: LongCount = 0
+    sentences: LongCount = 0
+    tokens: LongCount = 0
+    num_bytes: LongCount = 0
+    lossy_documents: LongCount = 0
     """Documents that their token ids do not give back; bits per byte of them mean nothing."""
 
 
@@ -134,7 +133,7 @@ class Manifest(_Record):
     """`manifest.json`: it is written last, so where it is, the shards are complete."""
 
     identity: Identity
-    num_work_units: Count = Field(validation_alias=AliasChoices("num_work_units", "num_splits"))
+    num_work_units: LongCount = Field(validation_alias=AliasChoices("num_work_units", "num_splits"))
     """One makes up to one shard of train and one of dev."""
     shards: tuple[ShardRecord, ...]
     totals: dict[Literal["train", "dev"], Totals]
@@ -142,7 +141,7 @@ class Manifest(_Record):
     """Rejections by kind of reason; each is in `rejected.jsonl`."""
     filtered: dict[str, int] = {}
     """Documents that filters dropped, by filter; each is in `rejected.jsonl` too."""
-    bos_eos: tuple[Count, Count] | None = None
+    bos_eos: tuple[LongCount, LongCount] | None = None
     """Ids of BOS and EOS, which are put around texts when shards are read, and are in no shard. None: in shards of
     a version that did not say."""
     digest: str
@@ -186,13 +185,13 @@ class Manifest(_Record):
     def parse(cls, text: bytes, where: str) -> "Manifest":
         """From the bytes of `manifest.json`. Raises `ShardError` where it is damaged or of another version."""
         try:
-            tree = read_json(text, MANIFEST)
+            tree = read_json(text, MANIFEST_NAME)
             version = tree["identity"]["format_version"]
         except (ValueError, KeyError, TypeError) as error:
             raise ShardError(f"{where} is damaged ({error}); run `sllm prepare` again") from error
-        if version != FORMAT_VERSION:
+        if version != SHARD_FORMAT_VERSION:
             raise ShardError(
-                f"{where}: the shards are of format version {version}, this program reads {FORMAT_VERSION}; "
+                f"{where}: the shards are of format version {version}, this program reads {SHARD_FORMAT_VERSION}; "
                 f"run `sllm prepare` again, or use the program that wrote them"
             )
         try:

@@ -14,7 +14,7 @@ from pipeline.errors import ConfigError, CorpusError
 from pipeline.lineage import Artifact, identity_digest
 from pipeline.output_files import PYTHON_DOCS_NAME, RECORD_NAME
 from pipeline.redaction import redacted
-from pipeline.shards.manifest import FORMAT_VERSION, Identity, InputFile
+from pipeline.shards.manifest import SHARD_FORMAT_VERSION, Identity, InputFile
 from pipeline.shards.store import ShardStore
 from pipeline.tokenization.tokenizer import Tokenizer
 from segmenters import Segmenter
@@ -55,7 +55,7 @@ class Materials:
             for survey in self.surveys
         )
         return Identity(
-            format_version=FORMAT_VERSION,
+            format_version=SHARD_FORMAT_VERSION,
             inputs=inputs,
             data=reading_options(config.data),
             segmenter=self.segmenter.fingerprint(),

@@ -19,15 +19,14 @@ from pydantic import BaseModel
 from pipeline.corpus import Rejection
 from pipeline.corpus.documents import has_made_form, id_hash
 from pipeline.errors import ShardError
+from pipeline.lineage import MANIFEST_NAME, PLAN_NAME
 from pipeline.output_files import RECORD_NAME, half_written, is_of_job
 from pipeline.shards.format import OWN_IDS_LIKE_MADE, REJECTED
-from pipeline.shards.manifest import MANIFEST, PROGRESS, Identity, Manifest, ShardRecord
+from pipeline.shards.manifest import PROGRESS, Identity, Manifest, ShardRecord
 from pipeline.shards.rejections import parse_rejection, write_rejections
 from pipeline.shards.store import ShardStore, store_tokenizer
 from pipeline.tokenization.tokenizer import Tokenizer
 
-PLAN = f"{PROGRESS}/plan.json"
-"""The identity of the shards that are being made."""
 _SHARD_NAME = re.compile(r"(?:train|dev)-(\d{5,})\.arrow")
 _WORK_UNIT_NAME = re.compile(rf"{PROGRESS}/(\d+)\.json")
 
@@ -73,8 +72,8 @@ class ShardOutput:
 
     def manifest(self) -> Manifest | None:
         """The manifest of finished shards, where there is one. Raises `ShardError` for a damaged one."""
-        content = self.store.read(MANIFEST)
-        return None if content is None else Manifest.parse(content, f"{self.store.url}/{MANIFEST}")
+        content = self.store.read(MANIFEST_NAME)
+        return None if content is None else Manifest.parse(content, f"{self.store.url}/{MANIFEST_NAME}")
 
     def open(self, identity: Identity, num_work_units: int, overwrite: bool) -> FinishedWorkUnits:
         """The work units that are finished, intact and of this identity; all else is removed.
@@ -94,12 +93,12 @@ class ShardOutput:
             self._discard(names, is_known=there is not None)
             return {}
         kept = {index: work_unit for index, work_unit in found.items() if self._is_intact(work_unit)}
-        if len(kept) < num_work_units and MANIFEST in names:
+        if len(kept) < num_work_units and MANIFEST_NAME in names:
             for index, work_unit in kept.items():
                 self.write_work_unit(index, work_unit)
-            self.store.write(PLAN, identity.model_dump_json().encode())
-            self.store.remove([MANIFEST])
-        elif MANIFEST in names:
+            self.store.write(PLAN_NAME, identity.model_dump_json().encode())
+            self.store.remove([MANIFEST_NAME])
+        elif MANIFEST_NAME in names:
             self.store.remove(_of_progress(names))  # where it was killed before it could
         known = {record.file for work_unit in kept.values() for record in work_unit.shards}
         stale = [
@@ -113,7 +112,7 @@ class ShardOutput:
     def begin(self, identity: Identity, tokenizer: Tokenizer, trained_on: str | None) -> None:
         """Write the tokenizer, with the digest of what it was trained on, and the plan."""
         store_tokenizer(self.store, tokenizer, trained_on)
-        self.store.write(PLAN, identity.model_dump_json().encode())
+        self.store.write(PLAN_NAME, identity.model_dump_json().encode())
 
     def write_work_unit(
         self, index: int, work_unit: FinishedWorkUnit, replaced: FinishedWorkUnit | None = None
@@ -152,7 +151,7 @@ class ShardOutput:
         manifest = Manifest.of(
             identity, len(finished), records, rejected, filtered, (tokenizer.bos_id, tokenizer.eos_id)
         )
-        self.store.write(MANIFEST, (manifest.model_dump_json(indent=1) + "\n").encode())
+        self.store.write(MANIFEST_NAME, (manifest.model_dump_json(indent=1) + "\n").encode())
         self.store.remove(_of_progress(self.store.names()))
         return manifest
 
@@ -167,8 +166,8 @@ class ShardOutput:
             manifest = self.manifest()
             if manifest is not None:
                 return manifest.identity, self._work_units_of(manifest, num_work_units)
-            if PLAN in names:
-                identity = Identity.model_validate_json(self.store.read(PLAN) or b"")
+            if PLAN_NAME in names:
+                identity = Identity.model_validate_json(self.store.read(PLAN_NAME) or b"")
                 return identity, self._work_units_in_progress(names, num_work_units)
         except (ShardError, ValueError) as error:
             if not overwrite:
@@ -207,14 +206,14 @@ class ShardOutput:
     def _discard(self, names: list[str], is_known: bool) -> None:
         """Remove shards and progress. Raises `ShardError` where nothing says that a job of ours wrote them."""
         shards = [name for name in names if _SHARD_NAME.fullmatch(name)]
-        if shards and not is_known and not {MANIFEST, PLAN, RECORD_NAME} & set(names):
+        if shards and not is_known and not {MANIFEST_NAME, PLAN_NAME, RECORD_NAME} & set(names):
             raise ShardError(
-                f"output {self.store.url!r} holds {shards[0]} without a {MANIFEST}: no job of ours wrote it; "
+                f"output {self.store.url!r} holds {shards[0]} without a {MANIFEST_NAME}: no job of ours wrote it; "
                 "choose another output"
             )
         # The manifest and the plan go last: as long as they are there, what is left is known as ours.
-        self.store.remove([REJECTED, *shards, *(name for name in _of_progress(names) if name != PLAN)])
-        self.store.remove([MANIFEST, PLAN])
+        self.store.remove([REJECTED, *shards, *(name for name in _of_progress(names) if name != PLAN_NAME)])
+        self.store.remove([MANIFEST_NAME, PLAN_NAME])
 
     def _is_intact(self, work_unit: FinishedWorkUnit) -> bool:
         return all(self.store.sha256(record.file) == record.sha256 for record in work_unit.shards)
@@ -222,4 +221,4 @@ class ShardOutput:
 
 def _of_progress(names: Iterable[str]) -> list[str]:
     """What a rerun would continue from; beside a manifest there is no need of it."""
-    return [name for name in names if name == PLAN or _WORK_UNIT_NAME.fullmatch(name)]
+    return [name for name in names if name == PLAN_NAME or _WORK_UNIT_NAME.fullmatch(name)]

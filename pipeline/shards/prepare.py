@@ -40,12 +40,16 @@ class Workers(Protocol):
 
 StartWorkers = Callable[[Worker, Callable[[], Worker]], Workers]
 """Given a worker for this process, and what makes one in another process."""
-Progress = Callable[[str, int], Callable[[int], object]]
+ShowProgress = Callable[[str, int], Callable[[int], object]]
 """Given what begins and its bytes of text: what to call with the bytes that are done."""
 
 
 def prepare(
-    config: Config, materials: Materials, store: ShardStore, start_workers: StartWorkers, progress: Progress
+    config: Config,
+    materials: Materials,
+    store: ShardStore,
+    start_workers: StartWorkers,
+    progress: ShowProgress,
 ) -> Manifest:
     """Make, or finish, the shards of this configuration in the store -> their manifest.
 
@@ -94,7 +98,7 @@ def _results(
     workers: Workers,
     work: Callable[[Worker, WorkUnitTask], R],
     tasks: list[WorkUnitTask],
-    progress: Progress,
+    progress: ShowProgress,
     title: str,
 ) -> Iterator[tuple[int, R]]:
     """Index of the work unit and result of each task, as they come; a result counts as done once it is used."""

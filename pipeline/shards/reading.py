@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from pipeline.config import StreamConfig
 from pipeline.errors import ConfigError, ShardError
-from pipeline.lineage import digest_file
+from pipeline.lineage import MANIFEST_NAME, digest_file
 from pipeline.shards.cache import ShardCache
 from pipeline.shards.format import SCHEMA, TOKENIZER_FOLDER, SplitName
-from pipeline.shards.manifest import MANIFEST, PROGRESS, Manifest, ShardRecord
+from pipeline.shards.manifest import PROGRESS, Manifest, ShardRecord
 from pipeline.tokenization.tokenizer import Tokenizer
 
 
@@ -190,15 +190,17 @@ def open_shards(folder: str, options: StreamConfig = StreamConfig()) -> Shards: 
     """
     if "://" in folder:
         cache = ShardCache(folder, options)
-        return Shards(folder, Manifest.parse(cache.read(MANIFEST), f"{folder}/{MANIFEST}"), cache)
+        return Shards(folder, Manifest.parse(cache.read(MANIFEST_NAME), f"{folder}/{MANIFEST_NAME}"), cache)
     path = Path(folder)
-    if not (path / MANIFEST).is_file():
+    if not (path / MANIFEST_NAME).is_file():
         if (path / PROGRESS).is_dir():
             raise ShardError(
                 f"shards {folder!r} are unfinished; run the same `sllm prepare` again to finish them"
             )
-        raise ShardError(f"there are no shards in {folder!r} (no {MANIFEST}); make them with `sllm prepare`")
-    return Shards(folder, Manifest.parse((path / MANIFEST).read_bytes(), str(path / MANIFEST)))
+        raise ShardError(
+            f"there are no shards in {folder!r} (no {MANIFEST_NAME}); make them with `sllm prepare`"
+        )
+    return Shards(folder, Manifest.parse((path / MANIFEST_NAME).read_bytes(), str(path / MANIFEST_NAME)))
 
 
 def check_tokenizer(shards: Shards, digest: str) -> None:

@@ -17,16 +17,14 @@ from pipeline.corpus.filters import Filter, Signatures, build_filters
 from pipeline.errors import ConfigError, ShardError
 from pipeline.shards.duplicates import deduplicators
 from pipeline.shards.format import OWN_IDS_LIKE_MADE, SplitName
-from pipeline.shards.manifest import FORMAT_VERSION, Identity, ShardRecord, shard_name
+from pipeline.shards.manifest import SHARD_FORMAT_VERSION, Identity, ShardRecord, shard_name
 from pipeline.shards.output import FinishedWorkUnit
 from pipeline.shards.store import ShardStore, stored_tokenizer
 from pipeline.shards.writing import EncodedDocument, shard_bytes
 from pipeline.tokenization.sentences import encode_documents
 from pipeline.tokenization.tokenizer import Tokenizer
 from segmenters import Segmenter
-
-BATCH_CHARACTERS = 2**20
-"""Documents are segmented and tokenized in batches of about this size: enough to hide calls, small in memory."""
+from segmenters.batching import BATCH_CHARACTERS
 
 REPEATED_ID = (
     "an earlier document has the same; give each its own, or name another field in data.id_field (ids are made "
@@ -187,7 +185,7 @@ class Worker:
         like_made: list[int],
     ) -> ShardRecord:
         metadata: dict[str, Any] = {
-            "format_version": FORMAT_VERSION,
+            "format_version": SHARD_FORMAT_VERSION,
             "split": split,
             "index": work_unit.index,
             "inputs": work_unit.inputs(),

@@ -9,12 +9,13 @@ World size decides who reads a micro-batch, never which or when.
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline.config import StreamConfig
+from pipeline.config.section import LongCount
 from pipeline.errors import TrainingError
 from pipeline.stream.batches import Batch
 from pipeline.stream.packing import pack
@@ -41,19 +42,16 @@ class Corpus:
         return cls(np.array([source.tokens_W.sum()], np.int64), lambda shards: source)
 
 
-Count = Annotated[int, Field(ge=0, lt=2**63)]
-
-
 @dataclass(frozen=True)
 class Place:
     """Where a corpus is read: the next micro-batch."""
 
-    epoch: Count = 0
-    block: Count = 0
+    epoch: LongCount = 0
+    block: LongCount = 0
     """Of the epoch."""
-    micro_batch: Count = 0
+    micro_batch: LongCount = 0
     """Of the block."""
-    tokens: Count = 0
+    tokens: LongCount = 0
     """Document tokens read so far, in all epochs."""
 
 

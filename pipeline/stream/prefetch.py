@@ -9,9 +9,9 @@ from typing import Any, Literal, TypeVar
 from pipeline.errors import TrainingError
 
 T = TypeVar("T")
-Kind = Literal["item", "error", "end"]
+ItemKind = Literal["item", "error", "end"]
 
-POLL_SECONDS = 0.1
+QUEUE_POLL_SECONDS = 0.1
 """A thread that waits for room looks this often whether it is still wanted."""
 
 
@@ -24,13 +24,13 @@ def prefetch(items: Iterator[T], depth: int, stall_seconds: float) -> Generator[
     if depth == 0:
         yield from items
         return
-    ready: queue.Queue[tuple[Kind, Any]] = queue.Queue(depth)
+    ready: queue.Queue[tuple[ItemKind, Any]] = queue.Queue(depth)
     unwanted = threading.Event()
 
-    def put(kind: Kind, value: Any = None) -> None:
+    def put(kind: ItemKind, value: Any = None) -> None:
         while not unwanted.is_set():
             with contextlib.suppress(queue.Full):
-                return ready.put((kind, value), timeout=POLL_SECONDS)
+                return ready.put((kind, value), timeout=QUEUE_POLL_SECONDS)
 
     def work() -> None:
         try:

@@ -28,7 +28,7 @@ from segmenters.learned.networks import (
     word_rows,
 )
 
-FORMAT_VERSION = 2
+WEIGHTS_FORMAT_VERSION = 2
 """Raised when the meaning of the features or of a tensor changes."""
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights" / "learned_v1.safetensors"
 
@@ -79,10 +79,10 @@ def load_weights(path: Path) -> Weights:
         metadata = header.get("__metadata__", {})
     except (SafetensorError, ValueError, KeyError) as error:
         raise SegmenterError(f"the weights {path} are damaged: {error}; {remedy}") from error
-    if metadata.get("format_version") != str(FORMAT_VERSION):
+    if metadata.get("format_version") != str(WEIGHTS_FORMAT_VERSION):
         raise SegmenterError(
             f"the weights {path} have format version {metadata.get('format_version')}, but this sllm reads "
-            f"{FORMAT_VERSION}; {remedy}"
+            f"{WEIGHTS_FORMAT_VERSION}; {remedy}"
         )
     try:
         return _weights(_Tensors(tensors), metadata, hashlib.sha256(data).hexdigest())
@@ -181,7 +181,7 @@ def save_weights(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapp
             stored[f"{name}.scale"] = scale
         else:
             stored[name] = values
-    data = save(stored, metadata={"format_version": str(FORMAT_VERSION), **metadata})
+    data = save(stored, metadata={"format_version": str(WEIGHTS_FORMAT_VERSION), **metadata})
     size = int.from_bytes(data[:8], "little")
     header = json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)

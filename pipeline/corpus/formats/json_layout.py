@@ -4,17 +4,17 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-Shape = Literal["lines", "array", "spread", "joined", "unsure", "none"]
+JsonLayout = Literal["lines", "array", "spread", "joined", "unsure", "none"]
 """Of JSON. `lines`: objects, one a line, as far as can be seen; `spread`: a value over several lines; `joined`: several
 objects on a line; `unsure`: most lines are objects, or the first is too long to see its end."""
-SHAPE_NAMES = {
+LAYOUT_NAMES = {
     "array": "one JSON array",
     "spread": "JSON over several lines",
     "joined": "JSON objects without a line each",
 }
 
 
-def json_shape(text: str, is_whole: bool) -> Shape:
+def json_layout(text: str, is_whole: bool) -> JsonLayout:
     """How the JSON at the start of a file is laid out; `is_whole`: `text` is all of it."""
     text = without_separators(text).lstrip()
     if text[:1] not in ("{", "["):
@@ -100,14 +100,14 @@ def array_remedy(path: str, keys: Sequence[str]) -> str:
     return f"write a document a line: jq -c '.{steps}[]' {name} > {name}.jsonl"
 
 
-def shape_remedy(path: str, shape: Shape) -> str:
+def layout_remedy(path: str, layout: JsonLayout) -> str:
     """What to do with a file that is laid out so."""
-    if shape == "joined":
+    if layout == "joined":
         return "write a document a line, for example with jq -c . after taking off commas between them"
-    if shape in ("lines", "unsure"):
+    if layout in ("lines", "unsure"):
         return "set data.format=jsonl"
     name = path.rpartition("/")[2]
-    return f"write a document a line: jq -c '{'.[]' if shape == 'array' else '.'}' {name} > {name}.jsonl"
+    return f"write a document a line: jq -c '{'.[]' if layout == 'array' else '.'}' {name} > {name}.jsonl"
 
 
 _LITERALS = ("true", "false", "null", "-")

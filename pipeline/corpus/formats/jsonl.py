@@ -11,14 +11,14 @@ from pipeline.corpus.formats.document_maker import DocumentMaker
 from pipeline.corpus.formats.fields import json_value, repeated_key, shortly
 from pipeline.corpus.formats.format import CorpusFormat, FileStart, Resemblance
 from pipeline.corpus.formats.json_layout import (
-    SHAPE_NAMES,
+    LAYOUT_NAMES,
     array_in_object,
     array_remedy,
     complete_lines,
     documents_within,
     has_text,
-    json_shape,
-    shape_remedy,
+    json_layout,
+    layout_remedy,
     share_of_objects,
     without_separators,
 )
@@ -43,14 +43,14 @@ class JsonLines(CorpusFormat):
     def objection(self, start: FileStart) -> str | None:
         """See `CorpusFormat`. Raises `CorpusError` for JSON that is not a document a line."""
         text = without_separators(start.text)
-        shape = json_shape(text, start.is_whole)
-        if shape in SHAPE_NAMES:
+        layout = json_layout(text, start.is_whole)
+        if layout in LAYOUT_NAMES:
             other = "" if start.is_given else ", or set data.format=text to read it as one document"
             raise CorpusError(
-                f"input {start.path!r} is {SHAPE_NAMES[shape]}, not a document a line; "
-                f"{shape_remedy(start.path, shape)}{other}"
+                f"input {start.path!r} is {LAYOUT_NAMES[layout]}, not a document a line; "
+                f"{layout_remedy(start.path, layout)}{other}"
             )
-        is_one_line = start.is_whole and shape == "lines"
+        is_one_line = start.is_whole and layout == "lines"
         array = array_in_object(text, start.data.text_field) if is_one_line else None
         if array is not None:
             raise CorpusError(
@@ -65,14 +65,14 @@ class JsonLines(CorpusFormat):
     def resemblance(self, start: FileStart) -> Resemblance | None:
         """See `CorpusFormat`."""
         text = without_separators(start.text)
-        shape = json_shape(text, start.is_whole)
+        layout = json_layout(text, start.is_whole)
         is_unnamed = not start.suffix
-        if shape == "none" and is_unnamed and '{"' in text and share_of_objects(text, start.is_whole) > 0.5:
-            shape = "unsure"
-        if shape == "none":
+        if layout == "none" and is_unnamed and '{"' in text and share_of_objects(text, start.is_whole) > 0.5:
+            layout = "unsure"
+        if layout == "none":
             return None
-        what, remedy = SHAPE_NAMES.get(shape, self.title), shape_remedy(start.path, shape)
-        return Resemblance(what, remedy, shape == "lines", has_text(text, start.data.text_field))
+        what, remedy = LAYOUT_NAMES.get(layout, self.title), layout_remedy(start.path, layout)
+        return Resemblance(what, remedy, layout == "lines", has_text(text, start.data.text_field))
 
     def cut(
         self, source: Source, data: DataConfig, chunks: Iterator[bytes], work_unit_bytes: int

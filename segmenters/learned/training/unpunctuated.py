@@ -132,7 +132,7 @@ class UnpunctuatedModule(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Table:
+class _UnpunctuatedWords:
     """The words of all texts, stripped and concatenated."""
 
     word_W: Tensor
@@ -151,8 +151,8 @@ class _Table:
 
 def _table(
     examples: Sequence[Example], check_V: NDArray[np.uint16], settings: UnpunctuatedSettings
-) -> _Table:
-    columns: list[list[NDArray]] = [[] for _ in dataclasses.fields(_Table)]
+) -> _UnpunctuatedWords:
+    columns: list[list[NDArray]] = [[] for _ in dataclasses.fields(_UnpunctuatedWords)]
     for example in examples:
         bare, hints = stripped_with_hints(example)
         if not bare.text:
@@ -186,7 +186,7 @@ def _table(
         )
         for column, value in zip(columns, values, strict=True):
             column.append(value)
-    return _Table(*(torch.from_numpy(np.concatenate(column)) for column in columns))
+    return _UnpunctuatedWords(*(torch.from_numpy(np.concatenate(column)) for column in columns))
 
 
 def train_unpunctuated(
@@ -247,7 +247,7 @@ def train_unpunctuated(
     return net
 
 
-def _stretches(table: _Table, count: int, size: int, generator: torch.Generator) -> list[Tensor]:
+def _stretches(table: _UnpunctuatedWords, count: int, size: int, generator: torch.Generator) -> list[Tensor]:
     """`count` random stretches of `size` consecutive words: each column `[count, size]`."""
     start_B = torch.randint(0, len(table.word_W) - size + 1, (count,), generator=generator)
     index_BT = start_B[:, None] + torch.arange(size)

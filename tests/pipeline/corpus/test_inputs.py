@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from pipeline.config import DataConfig
 from pipeline.corpus import Document, Rejection, WorkUnitReader, find_sources, plan_work_units, survey_all
-from pipeline.corpus.file_names import local_path, readable_path
+from pipeline.corpus.file_names import path_on_disk, readable_path
 from pipeline.errors import CorpusError
 
 ROWS = [{"id": f"d{i}", "text": f"Text {i}, ünï 世界. {'x' * i}"} for i in range(30)]
@@ -364,7 +364,7 @@ def test_names_of_any_bytes_have_a_text_of_their_own(name: bytes) -> None:
         return
     text = readable_path(os.fsdecode(name))
     text.encode()
-    assert os.fsencode(local_path(text)) == name
+    assert os.fsencode(path_on_disk(text)) == name
 
 
 def test_a_name_that_is_no_utf8_is_read_and_written_as_an_escape(tmp_path: Path) -> None:
