@@ -159,7 +159,7 @@ def _unused(sample: list[MicroBatch], budget: int) -> float:
 
 
 def _padding(sample: list[MicroBatch]) -> tuple[float, float | None]:
-    cells = filled = places = sentences = 0
+    cells = filled = trunk_cells = sentences = 0
     for micro_batch in sample:
         batch = micro_batch.batch()
         if isinstance(batch, TokenBatch):
@@ -169,9 +169,9 @@ def _padding(sample: list[MicroBatch]) -> tuple[float, float | None]:
         assert isinstance(batch, SentenceBatch)
         cells += batch.sentences.num_cells + batch.decoded.positions.num_cells
         filled += batch.sentences.num_tokens + batch.decoded.positions.num_tokens
-        places += batch.sentences_DM.numel()
+        trunk_cells += batch.sentences_DM.numel()
         sentences += batch.sentences.num_sequences
-    return 1 - filled / cells, 1 - sentences / places if places else None
+    return 1 - filled / cells, 1 - sentences / trunk_cells if trunk_cells else None
 
 
 def _datasets(shards: Shards, collate: Callable[[dict[str, list[torch.Tensor]]], None]) -> Iterator[int]:

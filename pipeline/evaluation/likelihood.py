@@ -181,15 +181,15 @@ def sllm_nll_by_token(
         other = None if others is None else others.batch(plan.windows).to(batch.tokens_T.device)
         nll_R, stop_nll_S, _ = score(model, batch, ablation, other)
         decoded = batch.decoded
-        paid_R, scored_S = nll_R.double().cpu().numpy(), decoded.scored_S.cpu().numpy()
+        paid_R, in_loss_S = nll_R.double().cpu().numpy(), decoded.in_loss_S.cpu().numpy()
         ends_S = np.cumsum(decoded.positions.lengths_S.cpu().numpy()) - 1
         own_T = np.delete(paid_R, ends_S)
         last_S = ends_S - 1 - np.arange(len(ends_S))
         own_T[last_S] += paid_R[ends_S] + stop_nll_S.double().cpu().numpy()
         ends_W = source.token_end_W[plan.windows] - first
         spans = zip(ends_W - source.tokens_W[plan.windows], ends_W, strict=True)
-        scored_T = scored_S[decoded.sentences.sequence_T.cpu().numpy()]
-        units += int(scored_T.sum() + scored_S.sum())
+        scored_T = in_loss_S[decoded.sentences.sequence_T.cpu().numpy()]
+        units += int(scored_T.sum() + in_loss_S.sum())
         nll_T[np.concatenate([np.arange(*span) for span in spans])] = own_T[scored_T]
     sentences = source.documents.sentence_starts_N1[-1] - source.documents.sentence_starts_N1[0]
     assert units == len(nll_T) + sentences, "each token and each EOS is counted once"
@@ -199,18 +199,18 @@ def sllm_nll_by_token(
 @torch.inference_mode()
 def reconstruction(model: SentenceVae, source: SentenceWindows, micro_batch_tokens: int) -> Reconstruction:
     """What the model reconstructs of the sentences of `source`."""
-    hits = rows = exact = sentences = tokens_seen = 0
+    hits = positions = exact = sentences = tokens_seen = 0
     nll = 0.0
     for plan, batch in _batches(model, source, micro_batch_tokens):
         assert isinstance(batch, SentenceBatch)
         nll_R, hit_R = model.token_nll(model.encode(batch), batch)
         misses_S = torch.zeros(len(batch.decoded.stop_S), device=hit_R.device)
         misses_S.index_add_(0, batch.decoded.positions.sequence_T, (~hit_R).float())
-        hits, rows = hits + int(hit_R.sum()), rows + len(hit_R)
+        hits, positions = hits + int(hit_R.sum()), positions + len(hit_R)
         exact, sentences = exact + int((misses_S == 0).sum()), sentences + len(misses_S)
         nll, tokens_seen = nll + float(nll_R.double().sum()), tokens_seen + plan.tokens
     return Reconstruction(
-        token_accuracy=hits / rows,
+        token_accuracy=hits / positions,
         exact_sentences=exact / sentences,
         perplexity=math.exp(min(nll / tokens_seen, 700.0)),
         sentences=sentences,

@@ -12,14 +12,14 @@ T = TypeVar("T")
 ItemKind = Literal["item", "error", "end"]
 
 QUEUE_POLL_SECONDS = 0.1
-"""A thread that waits for room looks this often whether it is still wanted."""
+"""How often a thread that waits for room checks whether it must stop."""
 
 
 def prefetch(items: Iterator[T], depth: int, stall_seconds: float) -> Generator[T, None, None]:
-    """The same items, made by a thread that is at most `depth` of them ahead; 0: without a thread.
+    """The same items, made by a thread at most `depth` items ahead; 0: without a thread.
 
-    An error of `items` is raised here, in its place. Ends with the caller: closing this generator (an error or Ctrl-C
-    in the loop around it) stops the thread. Raises `TrainingError` when no item comes for `stall_seconds`.
+    An error of `items` is raised here, in order. Closing this generator (an error or Ctrl-C in the loop around it)
+    stops the thread. Raises `TrainingError` when no item comes for `stall_seconds`.
     """
     if depth == 0:
         yield from items

@@ -190,7 +190,7 @@ def test_windows_of_a_long_document_score_each_sentence_once(sllm, random_docume
     source = SentenceWindows(documents, 4, BOS, EOS, overlap=2)
     in_small_batches = sllm_nll(model, source, 1)
     assert sllm_nll(model, source, 1000) == pytest.approx(in_small_batches, rel=1e-10)
-    scored = sum(int(source.batch([i]).decoded.scored_S.sum()) for i in range(len(source.windows)))
+    scored = sum(int(source.batch([i]).decoded.in_loss_S.sum()) for i in range(len(source.windows)))
     assert scored == len(documents.sentence_lengths)
 
 
@@ -228,7 +228,7 @@ def test_of_the_context_only_the_last_sentences_are_decoded():
     )
     assert batch.decoded.sentence_S.tolist() == [2, 3, 4]
     assert batch.decoded.tokens_T.tolist() == [6, 7, 8, 9]
-    assert batch.decoded.scored_S.tolist() == [False, True, True]
+    assert batch.decoded.in_loss_S.tolist() == [False, True, True]
     assert batch.decoded.window_S.tolist() == [0, 0, 1]
     assert batch.decoded.index_S.tolist() == [2, 3, 0]
     assert batch.decoded.stop_S.tolist() == [0, 1, 1]
