@@ -1,7 +1,7 @@
-"""What is finished of one folder of shards: what a rerun keeps, what it removes, and when the folder is complete.
+"""The state of a folder of shards: what a rerun keeps, what it removes, and when the folder is complete.
 
-A work unit counts as finished when `progress/INDEX.json` is there, which is written after its shards; the folder as a
-whole when `manifest.json` is, which is written last. So whenever a job is killed, what counts is whole.
+A work unit is finished when `progress/INDEX.json` exists, which is written after its shards; the folder is finished
+when `manifest.json` exists, which is written last. So a job can be killed at any moment.
 """
 
 import dataclasses
@@ -40,15 +40,15 @@ class _Progress(BaseModel, extra="forbid"):
 
 @dataclass(frozen=True)
 class FinishedWorkUnit:
-    """A work unit of which the shards are in the store."""
+    """A work unit whose shards are in the store."""
 
     shards: tuple[ShardRecord, ...]
     rejections: tuple[Rejection, ...]
     id_hashes: NDArray[np.uint64] | None = None
-    """64-bit hashes of the documents' own ids (ids that were made here may repeat); None: read them from the shards."""
+    """64-bit hashes of the documents' own ids (made ids may repeat); None: they are read from the shards."""
 
     def to_json(self) -> bytes:
-        """For the progress folder."""
+        """The content of its file in the progress folder."""
         shards = [shard.model_dump() for shard in self.shards]
         rejections = [dataclasses.asdict(rejection) for rejection in self.rejections]
         return json.dumps({"shards": shards, "rejections": rejections}).encode()
@@ -61,7 +61,7 @@ class FinishedWorkUnit:
 
 
 FinishedWorkUnits = dict[int, FinishedWorkUnit]
-"""By their index in the corpus."""
+"""Finished work units by their index in the corpus."""
 
 
 class ShardOutput:
@@ -71,12 +71,12 @@ class ShardOutput:
         self.store = store
 
     def manifest(self) -> Manifest | None:
-        """The manifest of finished shards, where there is one. Raises `ShardError` for a damaged one."""
+        """The manifest of finished shards; None where there is none. Raises `ShardError` for a damaged one."""
         content = self.store.read(MANIFEST_NAME)
         return None if content is None else Manifest.parse(content, f"{self.store.url}/{MANIFEST_NAME}")
 
     def open(self, identity: Identity, num_work_units: int, overwrite: bool) -> FinishedWorkUnits:
-        """The work units that are finished, intact and of this identity; all else is removed.
+        """The work units that are finished, intact and of this identity; all other files of the job are removed.
 
         Raises `ShardError` where there are shards of another identity, unless they may be overwritten.
         """
@@ -99,7 +99,7 @@ class ShardOutput:
             self.store.write(PLAN_NAME, identity.model_dump_json().encode())
             self.store.remove([MANIFEST_NAME])
         elif MANIFEST_NAME in names:
-            self.store.remove(_of_progress(names))  # where it was killed before it could
+            self.store.remove(_of_progress(names))  # where the job was killed before it could
         known = {record.file for work_unit in kept.values() for record in work_unit.shards}
         stale = [
             name
@@ -110,21 +110,22 @@ class ShardOutput:
         return kept
 
     def begin(self, identity: Identity, tokenizer: Tokenizer, trained_on: str | None) -> None:
-        """Write the tokenizer, with the digest of what it was trained on, and the plan."""
+        """Write the tokenizer with the digest of its training data, and the plan."""
         store_tokenizer(self.store, tokenizer, trained_on)
         self.store.write(PLAN_NAME, identity.model_dump_json().encode())
 
     def write_work_unit(
         self, index: int, work_unit: FinishedWorkUnit, replaced: FinishedWorkUnit | None = None
     ) -> None:
-        """Record that the shards of a work unit are there, and remove those that it had before and has no more."""
+        """Record that a work unit is finished, and remove shards of it from an earlier attempt that it no longer
+        has."""
         self.store.write(f"{PROGRESS}/{index:05d}.json", work_unit.to_json())
         if replaced is not None:
             files = {record.file for record in work_unit.shards}
             self.store.remove([record.file for record in replaced.shards if record.file not in files])
 
     def id_hashes(self, work_unit: FinishedWorkUnit) -> NDArray[np.uint64]:
-        """Hashes of the own ids of the work unit's documents, read from its shards where it does not hold them."""
+        """Hashes of the own ids of the work unit's documents, read from its shards if they are not in memory."""
         if work_unit.id_hashes is not None:
             return work_unit.id_hashes
         hashes: list[int] = []
@@ -158,7 +159,7 @@ class ShardOutput:
     def _found(
         self, names: list[str], num_work_units: int, overwrite: bool
     ) -> tuple[Identity | None, FinishedWorkUnits]:
-        """The identity of the shards that are there, and what is finished of them; neither where they are damaged.
+        """Identity and finished work units of the shards in the store; neither where they are damaged.
 
         Raises `ShardError` for damaged ones, unless they may be overwritten.
         """
@@ -190,7 +191,7 @@ class ShardOutput:
 
     def _work_units_of(self, manifest: Manifest, num_work_units: int) -> FinishedWorkUnits:
         if manifest.num_work_units != num_work_units:
-            return {}  # so all are made anew, if the shards are not of something else anyway
+            return {}  # so all are made anew, unless the shards have another identity
         shards: dict[int, list[ShardRecord]] = {index: [] for index in range(num_work_units)}
         for record in manifest.shards:
             shards[record.index].append(record)
@@ -204,14 +205,15 @@ class ShardOutput:
         }
 
     def _discard(self, names: list[str], is_known: bool) -> None:
-        """Remove shards and progress. Raises `ShardError` where nothing says that a job of ours wrote them."""
+        """Remove shards and progress. Raises `ShardError` unless manifest, plan or record show that a job of ours wrote
+        them."""
         shards = [name for name in names if _SHARD_NAME.fullmatch(name)]
         if shards and not is_known and not {MANIFEST_NAME, PLAN_NAME, RECORD_NAME} & set(names):
             raise ShardError(
                 f"output {self.store.url!r} holds {shards[0]} without a {MANIFEST_NAME}: no job of ours wrote it; "
                 "choose another output"
             )
-        # The manifest and the plan go last: as long as they are there, what is left is known as ours.
+        # The manifest and the plan are removed last: while they exist, the other files are known as ours.
         self.store.remove([REJECTED, *shards, *(name for name in _of_progress(names) if name != PLAN_NAME)])
         self.store.remove([MANIFEST_NAME, PLAN_NAME])
 
@@ -220,5 +222,5 @@ class ShardOutput:
 
 
 def _of_progress(names: Iterable[str]) -> list[str]:
-    """What a rerun would continue from; beside a manifest there is no need of it."""
+    """Files that a rerun would continue from; with a manifest they are not needed."""
     return [name for name in names if name == PLAN_NAME or _WORK_UNIT_NAME.fullmatch(name)]

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.config import StreamConfig
 from pipeline.errors import TrainingError
-from pipeline.stream.order import Corpus, StreamPosition, Stream, StreamState, deal, in_order
+from pipeline.stream.order import Corpus, Stream, StreamPosition, StreamState, deal, in_order
 from pipeline.stream.prefetch import prefetch
 from pipeline.stream.windows import SentenceWindows
 
