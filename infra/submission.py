@@ -1,4 +1,4 @@
-"""Submit a job verb to a Ray cluster: the same command there, its log here, its exit code at the end.
+"""Submission of a job verb to a Ray cluster: it runs the same command, shows its log and returns its exit code.
 
 `ray` itself is imported where it is needed.
 """
@@ -43,10 +43,10 @@ def submit(
 ) -> int:
     """Run `python -m jobs VERB CONFIG ARGUMENTS` as a Ray job, follow its log on stdout; its exit code.
 
-    The working folder (`folder`, by default the current one) is sent, less `submitted_files.EXCLUDES`. `say` takes
-    lines for a person. Ctrl-C stops the job; a second one leaves it to the cluster.
+    The working folder (`folder`, by default the current one) is sent, less `submitted_files.EXCLUDES`. `say` is called
+    with messages. Ctrl-C stops the job; a second Ctrl-C leaves it running.
 
-    Raises `ConfigError` for a path that no other machine has, `SubmissionError` for trouble with the cluster.
+    Raises `ConfigError` for a path that other machines lack, `SubmissionError` for errors of the cluster.
     """
     folder = (folder or Path.cwd()).absolute()
     config_argument = [config_in_folder(config_path, folder)] if config_path else []
@@ -70,8 +70,8 @@ def submit(
 
 
 def _refuse_secrets(config_path: str | None, arguments: Sequence[str]) -> None:
-    """Raise `ConfigError` for a secret that would be in the entrypoint, which the dashboard shows, or be sent in the
-    configuration file."""
+    """Raise `ConfigError` for a secret in the arguments, which the dashboard shows, or in the configuration file, which
+    is sent."""
     remedy = "write ${VARIABLE} instead, and set that variable here and on the cluster"
     for argument in arguments:
         if is_secret(argument):
@@ -102,7 +102,7 @@ def _runtime_env(folder: Path) -> dict[str, object]:
 
 
 def _follow(client: "JobSubmissionClient", job: str, say: Callable[[str], object]) -> int:
-    """Print the job's log as it grows until the job has ended; its exit code. Survives lost connections."""
+    """Print the job's log until the job has ended, and return its exit code. Reconnects after lost connections."""
     log = _Log()
     failures = 0
     while True:
@@ -129,7 +129,7 @@ def _follow(client: "JobSubmissionClient", job: str, say: Callable[[str], object
 
 
 class _Log:
-    """Prints a job's log once, though each connection sends it from its start."""
+    """Prints each line of a job's log once, though each connection sends the log from its start."""
 
     def __init__(self) -> None:
         self._printed = 0
@@ -144,7 +144,7 @@ class _Log:
 
 
 def _refuse_local_paths(config: Config, folder: Path) -> None:
-    """Raise `ConfigError` for a path that means something else in the job's temporary working folder."""
+    """Raise `ConfigError` for a path that is different in the job's temporary working folder."""
     database = sqlite_path(config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
     named: list[tuple[str, str | None]] = [
         ("output", config.output),
@@ -156,7 +156,7 @@ def _refuse_local_paths(config: Config, folder: Path) -> None:
         *(("data.inputs", path) for path in config.data.inputs),
         *(("data.dev_inputs", path) for path in config.data.dev_inputs),
     ]
-    # These may be names on a hub, unless there is such a folder here.
+    # These may be hub names, unless there is such a folder here.
     named += [
         (key, path)
         for key, path in (("tokenizer.path", config.tokenizer.path), ("trunk.path", config.trunk.path))
@@ -175,7 +175,7 @@ def _refuse_local_paths(config: Config, folder: Path) -> None:
 
 @contextlib.contextmanager
 def _explained(address: str, folder: Path) -> Iterator[None]:
-    """Say in one line what keeps a job from being submitted, and what to do."""
+    """The error of a submission in one line, with a remedy."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""`sllm lineage`: from a result back to the corpus files, and from a file forward to what was made of it."""
+"""`sllm lineage`: from a result back to the corpus files, and from a file forward to its results."""
 
 import dataclasses
 import hashlib
@@ -23,7 +23,7 @@ from pipeline.shards.manifest import Manifest
 
 FILES_SHOWN = 12
 UNWRAPPED = 1000
-"""Columns where the output goes into a file or another program."""
+"""Width in characters if the output is not a terminal."""
 METRICS_SHOWN = 6
 _METRICS = (
     *("bits_per_byte", "nll_per_token", "token_accuracy", "exact_sentences"),
@@ -34,21 +34,21 @@ _METRICS = (
 
 @dataclasses.dataclass(frozen=True)
 class LineageNode:
-    """An artifact, the job that made it, and the artifacts beside it on the way."""
+    """A node of the lineage tree: an artifact, the job that made it, and the adjacent artifacts."""
 
     artifact: Artifact
     job: str | None = None
-    """None for what came from outside."""
+    """Verb of the job that made it; None for an artifact that no job made."""
     finished: str | None = None
     segmenter: str | None = None
     tokenizer: str | None = None
     code: str | None = None
-    """Git commit, or version, of our code."""
+    """Git commit or version of sllm."""
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     note: str | None = None
-    """What is no longer as it was."""
+    """How the artifact differs from the recorded one."""
     documents: dict[str, int] | None = None
-    """Of a corpus file beside shards: how many of its documents are in their train and dev splits. None: not known."""
+    """For a corpus file and shards: documents of the file in their train and dev splits; None if not known."""
     made_from: tuple["LineageNode", ...] = ()
     went_into: tuple["LineageNode", ...] = ()
 
@@ -68,9 +68,9 @@ def command(
 
 
 def show(path: str, tracking: str | None, as_json: bool = False, forward: bool = False) -> None:
-    """Print the lineage of what is at `path`: back where a job made it, else (or with `forward`) forward.
+    """Print the lineage of the artifact at `path`: backwards if a job made it; otherwise, or with `forward`, forwards.
 
-    Raises `ConfigError` where there is nothing at `path`, or no store to ask where one is needed.
+    Raises `ConfigError` where there is nothing at `path`, or a needed store is missing.
     """
     record = record_at(path) if is_url(path) or Path(path).is_dir() else None
     artifact = artifact_at(path)
@@ -93,10 +93,10 @@ def walk_back(
     asked_by: JobRecord | None = None,
     above: frozenset[str] = frozenset(),
 ) -> LineageNode:
-    """What made this artifact, and what made that, down to what came from outside.
+    """The tree of inputs of this artifact, back to artifacts that no job made.
 
-    By the records beside the artifacts; MLflow is asked only for one that is gone or was replaced. `above`: what is
-    made from this artifact, and may be named among its inputs by a damaged record.
+    It uses the records beside the artifacts; MLflow is queried only for artifacts that are missing or replaced.
+    `above`: artifacts made from this one, to detect cycles in damaged records.
     """
     this = f"{artifact.kind} {artifact.path} {artifact.digest}"
     if this in above:
@@ -120,10 +120,10 @@ def walk_forward(
     seen: frozenset[str] = frozenset(),
     documents: dict[str, int] | None = None,
 ) -> LineageNode:
-    """What was made from this content, and what from that.
+    """The tree of artifacts made from this content.
 
-    `documents`, of shards: how many of the file asked for are in their splits. What is in dev alone trained no model,
-    and what is in neither went into nothing.
+    `documents`, of shards: documents of the queried file in their splits. A file only in dev trained no model; a file
+    in neither split was not used.
     """
     seen |= {artifact.digest}
     nexts = []
@@ -145,7 +145,7 @@ def _went_into(record: JobRecord, documents: dict[str, int] | None) -> bool:
 
 
 def _manifest(record: JobRecord) -> Manifest | None:
-    """Of the shards that a job wrote, where they are still what it wrote."""
+    """Manifest of the shards that a job wrote, if they are unchanged."""
     if record.output.kind != "shards":
         return None
     try:
@@ -165,7 +165,7 @@ def _record_of(
     artifact: Artifact, tracking: str | None, asked_by: JobRecord | None
 ) -> tuple[JobRecord | None, str | None]:
     path = Path(artifact.path)
-    # Of what lies at URLs, only shards have a record: corpus files are not asked for.
+    # At URLs only shards have a record: corpus files are not read.
     asked = not is_url(artifact.path) or artifact.kind == "shards"
     try:
         record = record_at(artifact.path) if asked else None
@@ -186,7 +186,7 @@ def _record_of(
 
 
 def _uri_of(record: JobRecord | None) -> str:
-    """The store that a record names; that of the environment where it names none, or its password was not kept."""
+    """The store that a record names; that of the environment if it names none, or its password was masked."""
     uri = _section(record, "tracking").get("uri") if record is not None else None
     return resolve_uri(uri if isinstance(uri, str) and MASK not in uri else None)
 
@@ -244,7 +244,7 @@ def _name(step: LineageNode) -> str:
 
 
 def _short_path(path: str) -> str:
-    """Relative where it lies below the current folder."""
+    """The path, relative if it is below the current folder."""
     here = Path.cwd()
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 

@@ -18,21 +18,21 @@ from pipeline.output_files import REPORT_FOLDER
 
 @dataclasses.dataclass(frozen=True)
 class RunStep:
-    """What `sllm run` must know of a job."""
+    """A job as a step of `sllm run`."""
 
     folder: str
-    """Folder of its output, below that of the run. A model's is also its key in the section `models`."""
+    """Folder of its output, below that of the run. For a model it is also its key in the section `models`."""
     kind: Literal["shards", "model", "report"]
-    """What it writes."""
+    """Kind of its output."""
     by_default: bool = True
-    """Whether it runs where `run.jobs` names none."""
+    """Whether it runs if `run.jobs` is not set."""
     record_folder: str = ""
     """Folder of its record, below its output."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TextOption:
-    """An option that sets one key of the configuration, to text as it is given."""
+    """An option that sets one key of the configuration to the given text."""
 
     name: str
     key: str
@@ -50,9 +50,9 @@ class Verb:
     writes: str
     """Both in Markdown, as the README has them."""
     examples: tuple[str, ...]
-    """Commands that work, each begins with `sllm VERB`."""
+    """Working commands; each begins with `sllm VERB`."""
     group: Literal["Jobs", "Look"] = "Jobs"
-    """Jobs make something that `sllm lineage` knows; the others look."""
+    """Jobs make artifacts with lineage; other verbs only read."""
     has_own_arguments: bool = False
     """Whether its file has a function `command`. If not, it is a job: it takes CONFIG and overrides, and can be
     submitted to a cluster."""
@@ -145,7 +145,7 @@ _TABLE = (
         ),
         step=RunStep("text", "report"),
         model_key="models.sllm",
-        text_option=TextOption("--prompt", "generate.prompt", "Text to go on from."),
+        text_option=TextOption("--prompt", "generate.prompt", "Text to continue."),
     ),
     Verb(
         "compare",
@@ -231,9 +231,9 @@ _TABLE = (
     ),
     Verb(
         "bench",
-        "Measure ours and others' in one run.",
+        "Measure sllm and other packages in one run.",
         reads="a file, shards or a configuration",
-        writes="speed and quality of ours and of other packages, on the terminal",
+        writes="speed and quality of sllm and of other packages, on the terminal",
         examples=("sllm bench prepare books.jsonl.gz runs/shards/tokenizer", "sllm bench stream runs/shards"),
         group="Look",
         has_own_arguments=True,
@@ -244,11 +244,11 @@ _TABLE = (
 VERBS = {verb.name: verb for verb in _TABLE}
 """All verbs, in the order of the help."""
 STEPS = {name: verb.step for name, verb in VERBS.items() if verb.step is not None}
-"""The jobs that `sllm run` can run, in their order."""
+"""The jobs that `sllm run` can run, in order."""
 
 
 def steps_of(names: Sequence[str]) -> dict[str, RunStep]:
-    """The jobs of a run with these in `run.jobs`, in that order; of none: those that run by default.
+    """The jobs of a run with these names in `run.jobs`, in that order; without names the default ones.
 
     Raises `ConfigError` for a name that is none of them.
     """

@@ -43,21 +43,21 @@ class StreamFigures:
     unused: float | None = None
     """Share of the micro-batches' budget without document tokens."""
     padding: float | None = None
-    """Share of the positions that attention computes and that have no token: rows of the token-level model; buckets of
-    the sentence encoder and decoder."""
+    """Share of the positions in attention that are padding: in rows of the token-level model, in buckets of the
+    sentence encoder and decoder."""
     trunk_padding: float | None = None
     """Share of the positions of the sentence-level trunk without a sentence."""
 
 
 @dataclass(frozen=True)
 class BatchSizes:
-    """Size of the batches, and how long to measure."""
+    """Sizes of batches and windows, and seconds of measurement."""
 
     micro_batch_tokens: int
     context_tokens: int
     context_sentences: int
     seconds: float
-    """CPU time of each contender."""
+    """CPU seconds per contender."""
 
 
 def bench_stream(folder: str, sizes: BatchSizes, as_json: bool = False) -> list[StreamFigures]:
@@ -147,7 +147,7 @@ def _ours(
 
 
 def _expand(batch: Batch) -> None:
-    """Make on the CPU what a sentence-level model asks for on its device."""
+    """Make on the CPU the index tensors that a sentence-level model makes on its device."""
     assert isinstance(batch, SentenceBatch)
     _ = batch.decoded.inputs_R, batch.decoded.targets_R, batch.sentences.masks
     for layout in (batch.sentences, batch.decoded.positions):

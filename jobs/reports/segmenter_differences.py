@@ -34,7 +34,8 @@ class Comparison:
     ends: dict[str, list[Ends]]
 
     def pieces(self, number: int) -> list[tuple[str, list[bool]]]:
-        """Text `number` cut wherever a segmenter cuts it: each piece with who ends a sentence behind it."""
+        """Text `number`, cut wherever a segmenter cuts it: each piece with the segmenters that end a sentence after
+        it."""
         all_ends = [ends[number] for ends in self.ends.values()]
         edges = np.unique(np.concatenate(all_ends)).tolist()
         sets = [set(ends.tolist()) for ends in all_ends]
@@ -45,7 +46,7 @@ class Comparison:
         ]
 
     def lengths(self, name: str) -> Ends:
-        """Characters of every sentence."""
+        """Length of every sentence in characters."""
         return np.concatenate(
             [np.diff(ends, prepend=0) for ends in self.ends[name]] or [np.empty(0, np.int64)]
         )
@@ -92,7 +93,8 @@ def show_or_write(names: Sequence[str], source: str | Path, html_page: str | Pat
 
 
 def show(comparison: Comparison, limit_characters: int = 320, console: Console | None = None) -> None:
-    """Print the splits side by side: a row a piece, a mark for each segmenter that ends a sentence behind it."""
+    """Print the sentences side by side: one row per piece, with a sign for each segmenter that ends a sentence after
+    it."""
     table = Table(box=None, pad_edge=False)
     table.add_column("text", overflow="fold", ratio=1)
     for name in comparison.ends:
@@ -118,7 +120,7 @@ def show(comparison: Comparison, limit_characters: int = 320, console: Console |
 
 
 def page(comparison: Comparison, limit_characters: int = 320) -> str:
-    """The comparison as one HTML page without anything from elsewhere: sentences in colour, differences, lengths."""
+    """The comparison as one self-contained HTML page: sentences in colour, differences, lengths."""
     columns = "".join(f"<th>{html.escape(name)}</th>" for name in comparison.ends)
     rows, running = list[str](), [0] * len(comparison.ends)
     for number in range(len(comparison.texts)):

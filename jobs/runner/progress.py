@@ -1,4 +1,4 @@
-"""The progress of a training run: a bar in a terminal, a line every 10 s in a log."""
+"""The progress of a training run: a bar in a terminal, or a line every 10 s in a log."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""An output folder at an fsspec URL, for shards alone."""
+"""The output folder of shards at an fsspec URL."""
 
 import contextlib
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from pipeline.output_files import RECORD_NAME, is_of_job
 
 
 class RemoteOutputFolder:
-    """Behind an fsspec URL. Object stores know no locks: two jobs at one URL are not kept apart."""
+    """An output folder at an fsspec URL. Object stores have no locks: two jobs at one URL are not detected."""
 
     def __init__(self, url: str, kind: str) -> None:
         self._folder, self._kind = Folder(url), kind
@@ -26,7 +26,7 @@ class RemoteOutputFolder:
         self._folder.write(RECORD_NAME, record_text(record).encode())
 
     def held(self) -> contextlib.AbstractContextManager[None]:
-        """Nothing is held."""
+        """No lock is taken."""
         return contextlib.nullcontext()
 
     def check(self, earlier: JobRecord | None, inputs: Iterable[str], force: bool) -> None:
@@ -75,7 +75,7 @@ class RemoteOutputFolder:
         self._folder.remove([name for name in self._own(earlier, list(written)) if name in written])
 
     def describe(self, run_id: str, inputs: Sequence[Artifact]) -> Artifact:
-        """Shards are digested by their manifest."""
+        """The digest of shards is that of their manifest."""
         return Artifact(self._kind, self._folder.url, self._folder.sha256(MANIFEST_NAME) or "", run_id)
 
     def _own(self, earlier: JobRecord | None, names: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The weights file of the learned segmenter: reading with checks, and writing with tables and matrices as int8.
+"""The weights file of the learned segmenter: reading with checks; writing of tables and matrices as int8.
 
 Tensors and metadata have the names of format version 2: `marked` is the network for punctuated text, `unmarked` the
 one for unpunctuated text.
@@ -38,7 +38,7 @@ class Weights:
     """A vocabulary and the two networks."""
 
     check_V: NDArray[np.uint16]
-    """Per bucket the upper bits of its word's hash (`word_check`); a word with other bits is unknown."""
+    """Upper bits of the hash of each bucket's word (`word_check`); a word with other bits is unknown."""
     punctuated: PunctuatedNet
     unpunctuated: UnpunctuatedNet
     unpunctuated_shift: float
@@ -128,7 +128,7 @@ class _Tensors:
 
 
 def _word_rows_in_use(check_V: NDArray[np.uint16]) -> NDArray[np.bool_]:
-    """Rows of a word table that are stored: not those of empty buckets."""
+    """Stored rows of a word table: those of non-empty buckets."""
     return np.concatenate([np.ones(FIRST_WORD, np.bool_), check_V > 0])
 
 

@@ -1,4 +1,4 @@
-"""Arrow files (Feather 2) and streams: a document a row; a file is cut between record batches."""
+"""Arrow files (Feather 2) and streams: one document per row; a file is cut between record batches."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""JSON lines: a JSON object a line, which is a document. A file is cut between lines."""
+"""JSON lines: one JSON object per line, which is a document. A file is cut between lines."""
 
 import json
 from collections.abc import Iterator
@@ -41,21 +41,21 @@ class JsonLines(CorpusFormat):
     suffixes = frozenset(("jsonl", "ndjson", "json"))
 
     def objection(self, start: FileStart) -> str | None:
-        """See `CorpusFormat`. Raises `CorpusError` for JSON that is not a document a line."""
+        """See `CorpusFormat`. Raises `CorpusError` for JSON that is not one document per line."""
         text = without_separators(start.text)
         layout = json_layout(text, start.is_whole)
         if layout in LAYOUT_NAMES:
             other = "" if start.is_given else ", or set data.format=text to read it as one document"
             raise CorpusError(
-                f"input {start.path!r} is {LAYOUT_NAMES[layout]}, not a document a line; "
+                f"input {start.path!r} is {LAYOUT_NAMES[layout]}, not one document per line; "
                 f"{layout_remedy(start.path, layout)}{other}"
             )
         is_one_line = start.is_whole and layout == "lines"
         array = array_in_object(text, start.data.text_field) if is_one_line else None
         if array is not None:
             raise CorpusError(
-                f"input {start.path!r} is one JSON object with its documents in the array {'.'.join(array)!r}, not a "
-                f"document a line; {array_remedy(start.path, array)}"
+                f"input {start.path!r} is one JSON object with its documents in the array {'.'.join(array)!r}, not one "
+                f"document per line; {array_remedy(start.path, array)}"
             )
         written = [line for line in complete_lines(text, start.is_whole) if line.strip()]
         if len(written) > 1 and not any(line.lstrip()[0] in '{["' for line in written):

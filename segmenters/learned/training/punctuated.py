@@ -165,7 +165,7 @@ def train_punctuated(
     net = PunctuatedModule(settings, len(check_V))
     if start is not None:
         net.load(start)
-    else:  # the bias starts at the rate of boundaries, so that the net need not learn it
+    else:  # the initial bias is the rate of boundaries, so that the network need not learn it
         rate = float((table.label_W * table.weight_W).sum() / table.weight_W.sum().clamp(min=1))
         bias = math.log(max(rate, 1e-4) / max(1 - rate, 1e-4))
         nn.init.constant_(cast("nn.Linear", net.layers[-1]).bias, bias)

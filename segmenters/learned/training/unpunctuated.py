@@ -85,7 +85,8 @@ class UnpunctuatedModule(nn.Module):
     def forward(
         self, word_BT: Tensor, suffix_BT: Tensor, shape_BT: Tensor, gap_BT: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Log-odds `[B, T]` that a sentence begins with each word, and logits `[B, T, 5]`: 4 marks, the capital."""
+        """Log-odds `[B, T]` that a sentence begins with each word, and logits `[B, T, 5]`: 4 kinds of punctuation mark,
+        the capital."""
         real_BT1 = (word_BT > 0).unsqueeze(-1)
         embedded_BTE = self.word(word_BT) + self.suffix(suffix_BT) + self.shape(shape_BT) + self.gap(gap_BT)
         x_BTH = self.inner(self.dropout(embedded_BTE)) * real_BT1
@@ -146,7 +147,7 @@ class _UnpunctuatedWords:
     """Index into `MARK_KINDS`."""
     capital_W: Tensor
     hinted_W: Tensor
-    """Whether mark and capital are known."""
+    """Whether punctuation mark and capital are known."""
 
 
 def _table(
