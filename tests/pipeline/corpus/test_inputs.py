@@ -151,10 +151,10 @@ def test_streams_joined_cut_and_damaged(tmp_path: Path, packed: str) -> None:
         ("a.jsonl", b"id,text\n1,a\n2,b\n", "CSV.*data.format"),
         ("a.txt", b"id,text\n1,a\n2,b\n", "CSV.*data.format"),
         ("a.csv", JSONL, "JSON lines.*data.format"),
-        ("a.jsonl", JSONL.replace(b"\n", b"\r"), "without a line each.*jq"),
-        ("a.jsonl.gz", gzip.compress(JSONL.replace(b"\n", b"")), "without a line each.*jq"),
-        ("a.jsonl", JSONL.replace(b"}\n", b"},\n"), "without a line each.*commas"),
-        ("a", JSONL.replace(b"\n", b""), "without a line each.*data.format=text"),
+        ("a.jsonl", JSONL.replace(b"\n", b"\r"), "several JSON objects per line.*jq"),
+        ("a.jsonl.gz", gzip.compress(JSONL.replace(b"\n", b"")), "several JSON objects per line.*jq"),
+        ("a.jsonl", JSONL.replace(b"}\n", b"},\n"), "several JSON objects per line.*commas"),
+        ("a", JSONL.replace(b"\n", b""), "several JSON objects per line.*data.format=text"),
         ("a", JSONL + b"damaged\n" + JSONL, "JSON lines.*data.format=jsonl"),
         ("a", b"# a comment\n" + JSONL, "JSON lines.*data.format=jsonl"),
         (
@@ -488,7 +488,7 @@ def test_documents_within_one_long_object_are_counted_and_named(
     [only] = items(tmp_path, "a.json", json.dumps(tree).encode())
     assert isinstance(only, Rejection) and only.num_lines == 200
     path = "".join(f"[{json.dumps(key)}]" for key in keys)
-    assert f"200 documents in an array; write a document a line: jq -c '.{path}[]' a.json" in only.detail
+    assert f"200 documents in an array; write one document per line: jq -c '.{path}[]' a.json" in only.detail
 
 
 def test_objects_with_arrays_of_their_own_are_documents(tmp_path: Path) -> None:
