@@ -229,7 +229,7 @@ def _check_machine(config: DeepSpeedConfig, precision: Precision) -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     if precision == "fp16" and not get_accelerator().is_fp16_supported():
         raise ConfigError(
-            "precision=fp16: DeepSpeed needs fp16 arithmetic, which this processor lacks: use precision=bf16, "
+            "precision=fp16: this processor has no fp16 arithmetic, which DeepSpeed needs: use precision=bf16, "
             "or launcher=local, which emulates it"
         )
     if config.uses_nvme and not internals.has_async_io():
