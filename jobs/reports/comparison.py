@@ -28,7 +28,8 @@ def markdown(designs: Sequence[DesignFigures], setting: Mapping[str, Any]) -> st
         f"Each design was trained on {setting['tokens']:,} document tokens, all stages together, and evaluated on the "
         f"same documents. Speed is that of generation without a prompt, {setting['generated_tokens']} tokens per "
         f"document, with key/value caches in all models, which take turns; {setting['device']}, "
-        f"{setting['threads']} thread(s), torch {setting['torch']}. Ratios are bits per byte divided by those of: {base.title}. "
+        f"{setting['threads']} thread(s), torch {setting['torch']}. "
+        f"Ratios are bits per byte divided by those of: {base.title}. "
         "A design is beyond the frontier if no token-level model is both as good and as fast.",
         "",
         *_table(
