@@ -1,3 +1,3 @@
-"""Ray, DeepSpeed, MLflow and storage: what `pipeline` runs on, behind the protocols that it defines. It must not know
-`jobs`, and holds no algorithm on text or models.
+"""Implementations of the protocols of `pipeline` on Ray, DeepSpeed, MLflow and file systems. It must not know `jobs`,
+and has no algorithms on text or models.
 """

@@ -1,4 +1,4 @@
-"""The configuration of DeepSpeed: our options under its names, and a raw configuration merged over them."""
+"""The DeepSpeed configuration: our options under its names, and a raw configuration merged over them."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def settings(
             path = {"nvme_path": resolved_path(str(config.nvme_path))} if target == "nvme" else {}
             zero[key] = {"device": target, **path}
     ours = {
-        # A micro-batch is one call of forward, whatever it holds; its size is ours.
+        # For DeepSpeed a micro-batch is one call of forward; its size is ours.
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": accumulation,
         "gradient_clipping": train.max_gradient_norm,

@@ -28,7 +28,7 @@ from pipeline.training.engine import (
 
 
 class DeepSpeedEngine:
-    """One rank of a DeepSpeed run; the process group must be there before."""
+    """One rank of a DeepSpeed run; the process group must exist."""
 
     def __init__(
         self, module: nn.Module, config: TrainConfig, deepspeed_config: DeepSpeedConfig, precision: Precision
@@ -70,10 +70,10 @@ class DeepSpeedEngine:
         # DeepSpeed takes the mean over ranks and rounds; a step is their sum.
         self.engine.backward(objective * (self.rounds * self.world_size))
         if not self.engine.is_gradient_accumulation_boundary():
-            self.engine.step()  # between boundaries this only counts
+            self.engine.step()  # this only counts until the last micro-batch
 
     def step(self, learning_rate: float) -> float | Tensor:
-        """Clip, update, forget gradients -> gradient norm before clipping; infinite where the step was skipped."""
+        """Clip, update, clear gradients -> gradient norm before clipping; infinite where the step was skipped."""
         for group in self.engine.optimizer.param_groups:
             group["lr"] = learning_rate
         # Without ZeRO and mixed precision DeepSpeed clips, but does not return the norm.
@@ -84,7 +84,7 @@ class DeepSpeedEngine:
             norm = self.engine.get_global_grad_norm()
         if self.engine.skipped_steps > skipped or norm is None:
             return math.inf
-        # DeepSpeed writes -1 for a norm that is no finite number.
+        # DeepSpeed returns -1 for a norm that is not finite.
         return (
             torch.where(norm < 0, math.inf, norm)
             if isinstance(norm, Tensor)
@@ -103,7 +103,7 @@ class DeepSpeedEngine:
         return values
 
     def parts(self) -> list[Part]:
-        """This rank's partition of the trained weights and of the optimizer's state; without ZeRO all of it."""
+        """This rank's partition of the trained weights and optimizer state; without ZeRO all of them."""
         found = []
         for name, parameter in self.engine.module.named_parameters():
             if parameter.requires_grad:
@@ -124,24 +124,24 @@ class DeepSpeedEngine:
                     parameter.data.copy_(master.data)
 
     def counters(self) -> dict[str, float]:
-        """The optimizer's steps, and the loss scale with DeepSpeed's counters of it."""
+        """Number of optimizer steps, and the loss scale with its counters."""
         found = {"optimizer_steps": optimizer_steps(self.base)}
         if self.scales_loss:
             found |= internals.loss_scale_counters(self.optimizer)
         return found
 
     def set_counters(self, counters: dict[str, float]) -> None:
-        """Go on from these."""
+        """Load these."""
         set_optimizer_steps(self.base, counters["optimizer_steps"])
         if self.scales_loss:
             internals.set_loss_scale_counters(self.optimizer, counters)
 
     def buffers(self) -> dict[str, Tensor]:
-        """Buffers that belong to the weights."""
+        """Persistent buffers of the module."""
         return persistent_buffers(self.engine.module)
 
     def weights(self) -> dict[str, Tensor]:
-        """Copies of all weights in fp32 on the CPU, tied ones once; of the fp32 master where there is one."""
+        """Copies of all weights in fp32 on the CPU, tied ones once; from the fp32 masters where there are any."""
         parts = {part.name: part for part in self.parts()}
         named: dict[str, Tensor] = {}
         for name, parameter in self.engine.module.named_parameters():
@@ -155,7 +155,7 @@ class DeepSpeedEngine:
         return {**named, **self.buffers()}
 
     def _part(self, name: str, parameter: nn.Parameter) -> Part | None:
-        """What this rank holds of one parameter; none where others hold all of it."""
+        """The elements of one parameter on this rank; None where it has none."""
         if self.stage == 0:
             master = self._masters()[parameter]
             return whole_part(name, parameter, master, adam_state(self.base, master), is_copy=self.rank > 0)
@@ -195,7 +195,7 @@ class DeepSpeedEngine:
 
 @dataclass(frozen=True)
 class _SwappedPart(Part):
-    """A part whose optimizer state is on NVMe: read and written through DeepSpeed's swapper."""
+    """A part with optimizer state on NVMe, which is read and written by DeepSpeed's swapper."""
 
     parameter: nn.Parameter = None  # type: ignore[assignment]
     size: int = 0
@@ -222,14 +222,14 @@ class _SwappedPart(Part):
 
 
 def _check_machine(config: DeepSpeedConfig, precision: Precision) -> None:
-    """Raise `ConfigError` where this machine cannot do what is asked, before DeepSpeed fails with its own error."""
+    """Raise `ConfigError` for options that this machine does not support, before DeepSpeed fails."""
     from deepspeed.accelerator import get_accelerator
 
     for name in ("DeepSpeed", "deepspeed"):
         logging.getLogger(name).setLevel(logging.ERROR)
     if precision == "fp16" and not get_accelerator().is_fp16_supported():
         raise ConfigError(
-            "precision=fp16: this processor has no fp16 arithmetic, which DeepSpeed asks for: use precision=bf16, "
+            "precision=fp16: this processor has no fp16 arithmetic, which DeepSpeed needs: use precision=bf16, "
             "or launcher=local, which emulates it"
         )
     if config.uses_nvme and not internals.has_async_io():

@@ -1,7 +1,7 @@
 """What sllm uses of DeepSpeed beyond its documented interface: the ZeRO partitions, fp32 masters and loss scaler.
 
-All such uses are here. `MEMBERS` lists them, and a test fails with the name of one that an installed DeepSpeed lacks.
-That is why `pyproject.toml` pins DeepSpeed below its next minor version.
+All such uses are here. `MEMBERS` lists them, and a test fails for each one that the installed DeepSpeed lacks. Because
+of them `pyproject.toml` pins DeepSpeed below its next minor version.
 """
 
 import math
@@ -49,42 +49,42 @@ MEMBERS: dict[str, tuple[str, ...]] = {
     f"{_FRAGMENTS}:tensor_fragment": ("lp_fragment_address", "hp_fragment_address", "param_group_index"),
     f"{_FRAGMENTS}:fragment_address": ("start", "numel"),
 }
-"""By `module` or `module:Class`, the members that are used: attributes of it, or of what its code makes."""
+"""The members in use by `module` or `module:Class`: its attributes, or attributes of objects that it makes."""
 
 _SCALER_COUNTERS = ("cur_iter", "last_overflow_iter", "cur_hysteresis")
 
 
 class Partition(NamedTuple):
-    """Where a rank holds its elements of one parameter."""
+    """Location of a rank's elements of one parameter."""
 
     shape: tuple[int, ...]
-    """Of the whole parameter."""
+    """Shape of the whole parameter."""
     start: int
-    """Its first element that the rank holds."""
+    """Index of the rank's first element."""
     size: int
-    """Elements that the rank holds."""
+    """Number of elements on the rank."""
     flat: Tensor | None
-    """The fp32 weights with them; None where they are on NVMe."""
+    """The flat fp32 weights that contain them; None where they are on NVMe."""
     offset: int
-    """Of the elements in `flat`."""
+    """Offset of the elements in `flat`."""
 
 
 def do_not_compile_shm_all_reduce() -> None:
-    """Let gloo reduce between processes of a CPU: DeepSpeed's own way would be compiled at the first start."""
+    """Use gloo to reduce between processes on a CPU: DeepSpeed's own operation would be compiled at the first start."""
     import deepspeed
 
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 def has_async_io() -> bool:
-    """Whether offloading to NVMe can be built on this machine."""
+    """Whether this machine can compile the offloading to NVMe."""
     from deepspeed.ops.op_builder import AsyncIOBuilder
 
     return bool(AsyncIOBuilder().is_compatible(verbose=False))
 
 
 def partition_at_stage_3(optimizer: Any, parameter: Any, rank: int) -> Partition | None:
-    """Of a parameter at ZeRO stage 3; None where the rank holds no element of it."""
+    """Location of a parameter's elements at ZeRO stage 3; None where the rank has none."""
     shape = tuple(parameter.ds_shape)
     group, offset, padded = optimizer.grad_position[optimizer.get_param_id(parameter)]
     start = rank * padded
@@ -97,7 +97,8 @@ def partition_at_stage_3(optimizer: Any, parameter: Any, rank: int) -> Partition
 
 
 def partition_at_stages_1_and_2(base: torch.optim.Optimizer, parameter: Any) -> Partition | None:
-    """Of a parameter at ZeRO stage 1 or 2, where `base` steps; None where the rank holds no element of it."""
+    """Location of a parameter's elements at ZeRO stage 1 or 2; `base` is the inner optimizer. None where the rank has
+    none."""
     mapping = parameter._hp_mapping
     if mapping is None or mapping.hp_fragment_address.numel <= 0:
         return None
@@ -108,7 +109,7 @@ def partition_at_stages_1_and_2(base: torch.optim.Optimizer, parameter: Any) -> 
 
 
 def full_shape(parameter: Any) -> torch.Size:
-    """Shape of the whole parameter, also where stage 3 has partitioned it."""
+    """Shape of the whole parameter, also when stage 3 has partitioned it."""
     return getattr(parameter, "ds_shape", parameter.shape)
 
 
@@ -118,7 +119,7 @@ def padded_partition_size(parameter: Any) -> int:
 
 
 def gathered(parameter: Any) -> Tensor:
-    """The whole parameter; a copy where stage 3 has partitioned it."""
+    """The whole parameter; a copy when stage 3 has partitioned it."""
     if not hasattr(parameter, "ds_id"):
         return parameter.data
     import deepspeed
@@ -152,7 +153,7 @@ def cast_masters_at_stages_1_and_2(optimizer: Any) -> None:
 
 
 def loss_scale_counters(optimizer: Any) -> dict[str, float]:
-    """The dynamic loss scale of fp16 and what decides when it changes."""
+    """The dynamic loss scale of fp16 and the counters that decide when it changes."""
     scaler = _scaler(optimizer)
     return {
         "loss_scale": float(scaler.cur_scale),
@@ -162,7 +163,7 @@ def loss_scale_counters(optimizer: Any) -> dict[str, float]:
 
 
 def set_loss_scale_counters(optimizer: Any, counters: dict[str, float]) -> None:
-    """Go on from the counters of `loss_scale_counters`."""
+    """Load the counters of `loss_scale_counters`."""
     if "loss_scale" not in counters:
         return
     scaler = _scaler(optimizer)

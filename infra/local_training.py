@@ -16,18 +16,18 @@ from pipeline.training.task import Task, TrainingJob, build_task, train_config
 log = logging.getLogger("sllm")
 
 
-Report = Callable[[dict[str, float]], None]
+ReportMetrics = Callable[[dict[str, float]], None]
 
 
 class LocalRuntime:
     """Checkpoints in a folder on this machine."""
 
-    def __init__(self, checkpoints: Path, keep: int, report: Report) -> None:
+    def __init__(self, checkpoints: Path, keep: int, report: ReportMetrics) -> None:
         self.checkpoints, self.keep, self._report = checkpoints, keep, report
         self._writer = BackgroundWriter()
 
     def report(self, metrics: dict[str, float]) -> None:
-        """Pass the metrics of a step on."""
+        """Report the metrics of a step."""
         self._report(metrics)
 
     def warn(self, message: str) -> None:
@@ -35,7 +35,7 @@ class LocalRuntime:
         log.warning(message)
 
     def save(self, step: int, write: Callable[[Path], None], background: bool) -> None:
-        """Write aside, then rename: a checkpoint is there whole or not at all."""
+        """Write to a temporary folder, then rename it: a checkpoint appears whole or not at all."""
         self._writer.start(lambda: self._save(step, write))
         if not background:
             self._writer.wait()
@@ -46,11 +46,11 @@ class LocalRuntime:
 
     @contextmanager
     def latest(self) -> Iterator[Path | None]:
-        """The newest checkpoint's folder, or none."""
+        """Folder of the newest checkpoint, or None."""
         yield newest(self.checkpoints)
 
     def found(self) -> list[Path]:
-        """All whole checkpoints of ours, oldest first; copies and links of other names are not ours."""
+        """All whole checkpoints of ours, oldest first; folders with other names and links are not ours."""
         folders = (path for path in self.checkpoints.glob("step-*") if not path.is_symlink())
         return sorted(
             path for path in folders if STEP_NAME.fullmatch(path.name) and (path / STATE_FILE).is_file()
@@ -72,7 +72,7 @@ class LocalRuntime:
                         f"{final} is in the way of a checkpoint: move it away ({error.strerror})"
                     ) from error
         except BaseException:
-            remove_checkpoint(partial)  # what is half written takes space on a full disk
+            remove_checkpoint(partial)  # unfinished files take space on a full disk
             raise
         for old in self.found()[: -self.keep]:
             remove_checkpoint(old)
@@ -83,10 +83,11 @@ def train_locally(
     config: Config,
     checkpoints: Path,
     output: Path,
-    report: Report,
+    report: ReportMetrics,
     task: Task | None = None,
 ) -> None:
-    """Train to the end; the model's files then lie in the folder `output`. `task`: where it is built already."""
+    """Train to the end and write the model to the folder `output`. `task`: the task of `job`, if it is built
+    already."""
     options = train_config(job, config)
     task = task or build_task(job, config)
     runtime = LocalRuntime(checkpoints, options.keep_checkpoints, report)

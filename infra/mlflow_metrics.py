@@ -1,4 +1,4 @@
-"""Metrics of one MLflow run, sent from a thread of their own: no call to the store in the thread that trains."""
+"""Metrics of one MLflow run, sent by a thread, so that training never waits for the store."""
 
 import logging
 import threading
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_WAITING = 200_000
-"""Values that wait for a store which cannot be reached, at most; then the oldest are given up."""
+"""Largest number of values that wait while the store cannot be reached; above it the oldest are dropped."""
 _BATCH = 1000
 _FLUSH_SECONDS, _MOST_SECONDS = 2.0, 60.0
 CLOSE_SECONDS = 20.0
-"""How long the end of a job waits for the store to take what is left."""
+"""Seconds that the end of a job waits for the store to take the remaining values."""
 
 
 class _Value(NamedTuple):
@@ -31,10 +31,10 @@ class _Value(NamedTuple):
 
 
 class MetricsLogger:
-    """Sends the metrics of one run in batches. A store that cannot be reached for a while costs the memory of what
-    waits, `MAX_WAITING` values at most, and one warning.
+    """Sends the metrics of one run in batches. While the store cannot be reached, up to `MAX_WAITING` values wait in
+    memory, and one warning is logged.
 
-    Steps of a key that the run holds already (it was resumed) are left out.
+    Steps of a key that a resumed run has already are left out.
     """
 
     def __init__(self, make_client: Callable[[], "MlflowClient"], run_id: str) -> None:
@@ -51,7 +51,8 @@ class MetricsLogger:
         self._thread.start()
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Queue these values; `step` counts optimizer steps, none for what has no step. Never waits for the store."""
+        """Queue these values; `step` counts optimizer steps, None for values without a step. Never waits for the
+        store."""
         now = int(time.time() * 1000)
         with self._lock:
             self._waiting.extend(_Value(key, float(value), now, step) for key, value in metrics.items())
@@ -60,8 +61,7 @@ class MetricsLogger:
                 self._given_up += 1
 
     def close(self) -> None:
-        """Send what waits and end the thread, within `CLOSE_SECONDS`; what the store does not take by then is given
-        up with a warning."""
+        """Send the waiting values and end the thread within `CLOSE_SECONDS`; the rest is dropped with a warning."""
         self._closed.set()
         self._thread.join(CLOSE_SECONDS)
         with self._lock:
@@ -103,7 +103,7 @@ class MetricsLogger:
                 return False
             self._is_away = False
             with self._lock:
-                # What was given up meanwhile was the oldest, so part of the batch.
+                # Values that were dropped meanwhile were the oldest, so they are in the batch.
                 for _ in range(len(batch) - (self._given_up - given_up)):
                     self._waiting.popleft()
 

@@ -24,7 +24,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def unflatten(params: Mapping[str, str]) -> dict[str, Any]:
-    """The configuration that `flatten` made parameters of; strings that look like JSON are read."""
+    """The inverse of `flatten`; strings that look like JSON are parsed."""
     whole: dict[str, str] = {}
     for key in sorted(params, key=lambda name: (name.partition(":")[0], int(name.partition(":")[2] or 0))):
         name = key.partition(":")[0]

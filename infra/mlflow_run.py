@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DIGEST_CHARACTERS = 36
 """MLflow rejects a longer digest of a dataset; the full one is in the profile and in our tags."""
 OUTPUT_CONTEXT = "output"
-"""Context of a dataset that a run wrote: MLflow has outputs for models only, so shards are among the inputs."""
+"""Context of a dataset that a run wrote: MLflow has outputs only for models, so shards are logged as inputs."""
 
 _PARAMS_A_BATCH = 100
 _INPUTS_A_BATCH = 100
@@ -37,7 +37,7 @@ def attach(tracking_uri: str, run_id: str) -> MetricsLogger:
 
 
 class ActiveRun:
-    """The MLflow run of the job that is running. Pickles into a worker as (tracking_uri, run_id, output)."""
+    """The MLflow run of the running job. It is pickled as (tracking_uri, run_id, output)."""
 
     def __init__(self, tracking_uri: str, run_id: str, output: str) -> None:
         self.tracking_uri = tracking_uri
@@ -55,7 +55,7 @@ class ActiveRun:
         self._metrics.log_metrics(metrics, step)
 
     def close(self) -> None:
-        """Send the metrics that wait."""
+        """Send the queued metrics."""
         if self._metrics is not None:
             self._metrics.close()
             self._metrics = None
@@ -65,7 +65,7 @@ class ActiveRun:
     ) -> None:
         """Store the configuration (flattened, secrets masked), the inputs with their digests, and tags.
 
-        Parameters of a run never change: where a resumed run differs, the new value is in a tag.
+        Parameters of a run cannot change: where a resumed run differs, the new value is in a tag.
 
         Raises `ConfigError` where the store cannot be used.
         """
@@ -99,7 +99,7 @@ class ActiveRun:
                 )
 
     def log_output(self, output: Artifact, metrics: Mapping[str, float]) -> None:
-        """Store the final metrics and the output: tags for all, and a dataset or a LoggedModel to look at."""
+        """Store the final metrics and the output: as tags, and as a dataset or a LoggedModel for the web interface."""
         from mlflow.entities import LoggedModelOutput, Metric, RunTag
 
         client = client_of(self.tracking_uri)
@@ -121,7 +121,7 @@ class ActiveRun:
         else:
             client.log_inputs(self.run_id, datasets=[_dataset(output, context=OUTPUT_CONTEXT)])
         now = int(time.time() * 1000)
-        curves = client.get_run(self.run_id).data.metrics  # these have their last value already, at its step
+        curves = client.get_run(self.run_id).data.metrics  # their last values are stored already, with steps
         client.log_batch(
             self.run_id,
             metrics=[
@@ -154,7 +154,7 @@ class ActiveRun:
 
 
 def start_run(tracking: TrackingConfig, name: str, output: str, resume: str | None = None) -> ActiveRun:
-    """A new run in the experiment, or the run `resume`, running again.
+    """A new run in the experiment, or the run `resume`, reopened.
 
     Raises `ConfigError` where the store cannot be used.
     """

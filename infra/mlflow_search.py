@@ -26,7 +26,7 @@ class RunSearch:
             raise ConfigError(f"there is no MLflow store at {file}: name yours with --tracking URI")
 
     def run(self, run_id: str) -> JobRecord | None:
-        """The job that this run was; none where the store does not hold it."""
+        """The record of the job of this run; None where the store lacks it."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -35,9 +35,9 @@ class RunSearch:
             return None
 
     def jobs_with_input(self, artifact: Artifact) -> list[JobRecord]:
-        """The finished jobs that read this content, wherever it lay then; oldest first.
+        """The finished jobs that read this content, at any path; oldest first.
 
-        Raises `ConfigError` where the store cannot be asked.
+        Raises `ConfigError` where the store cannot be queried.
         """
         from mlflow.exceptions import MlflowException
 
@@ -59,7 +59,7 @@ class RunSearch:
                     break
         except MlflowException as error:
             line = redacted(first_line(error))
-            raise ConfigError(f"the MLflow store {redacted(self._uri)} cannot be asked: {line}") from error
+            raise ConfigError(f"the MLflow store {redacted(self._uri)} cannot be queried: {line}") from error
         return [
             record
             for record in found
@@ -68,7 +68,7 @@ class RunSearch:
 
 
 def _record(run: "Run") -> JobRecord | None:
-    """The record that the run was made from, as far as MLflow keeps it; none for a run that is no job of ours."""
+    """The job record in a run, as far as MLflow stores it; None for a run that is not a job of ours."""
     tags = run.data.tags
     if "sllm.job" not in tags:
         return None

@@ -27,9 +27,9 @@ _CONNECT_SECONDS = 5.0
 
 
 def resolve_uri(uri: str | None) -> str:
-    """The tracking URI: as given, else MLFLOW_TRACKING_URI, else an SQLite file below the working folder.
+    """The tracking URI: the given one, else MLFLOW_TRACKING_URI, else an SQLite file below the working folder.
 
-    An SQLite path is made absolute, so that every process of the job means one file.
+    An SQLite path is made absolute, so that all processes of the job use the same file.
     """
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     if not uri.startswith(_SQLITE) or uri == "sqlite:///:memory:":
@@ -38,19 +38,19 @@ def resolve_uri(uri: str | None) -> str:
 
 
 def resolve_experiment(name: str | None) -> str:
-    """The experiment: as given, else MLFLOW_EXPERIMENT_NAME, else `sllm`."""
+    """The experiment: the given one, else MLFLOW_EXPERIMENT_NAME, else `sllm`."""
     return name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """The file of an SQLite tracking store; none for a server or another database."""
+    """The file of an SQLite tracking store; None for a server or another database."""
     return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
 
 
 def client_of(uri: str) -> "MlflowClient":
-    """A client of the store, which is made or brought up to date here, before any other process opens it."""
+    """A client of the store. The store is created or migrated here, before any other process opens it."""
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    # By default a server that refuses is asked for four minutes, one that hangs for two minutes each time.
+    # By default MLflow retries for four minutes if a server refuses, and waits two minutes for each hanging request.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -65,18 +65,18 @@ def client_of(uri: str) -> "MlflowClient":
 
 
 def check_server(tracking: TrackingConfig) -> None:
-    """As `check_store`, for a store on a server: before any work, and nothing is made on this machine."""
+    """As `check_store`, for a store on a server: it makes nothing on this machine."""
     if urlsplit(resolve_uri(tracking.uri)).hostname is not None:
         check_store(tracking)
 
 
 def check_store(tracking: TrackingConfig) -> None:
-    """Open the store, before anything is written to the output. Raises `ConfigError` where it cannot be used."""
+    """Open the store before the job writes anything. Raises `ConfigError` where it cannot be used."""
     experiment_id_of(tracking)
 
 
 def experiment_id_of(tracking: TrackingConfig) -> str:
-    """The experiment, which is made where it is missing; an SQLite file's artifacts lie beside it.
+    """The experiment, created if it is missing; the artifacts of an SQLite store are beside its file.
 
     Raises `ConfigError` where the store cannot be used, or the experiment is deleted.
     """
@@ -100,12 +100,15 @@ def experiment_id_of(tracking: TrackingConfig) -> str:
 
 
 def _check_reachable(uri: str) -> None:
-    """Raise where no one listens at the port of a database, or a file is none: MLflow would ask it for minutes."""
+    """Raise where no server listens at a database's port, or a file is not a database: MLflow would retry for
+    minutes."""
     if (file := sqlite_path(uri)) is not None and file.exists():
         if file.is_dir():
             raise IsADirectoryError("it is a folder; name a file in it")
         if not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)):
-            raise PermissionError("it or its folder cannot be written; allow it, or name another")
+            raise PermissionError(
+                "it or its folder cannot be written; change the permissions, or name another"
+            )
         with contextlib.closing(
             sqlite3.connect(file, timeout=_CONNECT_SECONDS, isolation_level=None)
         ) as database:
@@ -124,7 +127,7 @@ def _check_reachable(uri: str) -> None:
 
 @contextlib.contextmanager
 def usable_store(uri: str) -> Iterator[None]:
-    """Raise `ConfigError`, naming the store, for whatever goes wrong with it inside."""
+    """A context in which errors of the store become a `ConfigError` that names the store."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What a run was made with: versions of the code, and the Ray job."""
+"""Provenance of a run: versions of the code, and the Ray job."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def code_versions() -> dict[str, str]:
-    """Versions of our code (package, git commit where there is one) and of what decides results."""
+    """Versions of sllm (package, git commit if there is one) and of the libraries that decide results."""
     versions = {}
     for package in (
         "sllm",
@@ -31,8 +31,8 @@ def code_versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """The commit of our code, `+changes` where files differ from it; a submitted job has it from its environment
-    (`SLLM_GIT_COMMIT`), as it is sent without `.git`."""
+    """The git commit, with `+changes` if files differ from it. A submitted job reads it from `SLLM_GIT_COMMIT`, since
+    it is sent without `.git`."""
     if given := os.environ.get("SLLM_GIT_COMMIT"):
         return given
     folder = Path(__file__).resolve().parent.parent
@@ -49,7 +49,7 @@ def git_commit() -> str | None:
 
 
 def ray_job_tags() -> dict[str, str]:
-    """The Ray job this process is the driver of, where it was submitted as one."""
+    """Id of the Ray job whose driver is this process; None if it was not submitted."""
     submitted = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}").get("metadata") or {}
     found = {
         "ray.submission_id": os.environ.get("RAY_JOB_SUBMISSION_ID") or submitted.get("job_submission_id"),

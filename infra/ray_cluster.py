@@ -7,15 +7,15 @@ from pipeline.config import RayConfig
 
 
 def is_cluster_given(config: RayConfig) -> bool:
-    """Whether there is a cluster to use: one that is named, or the one that this job was submitted to."""
+    """Whether there is a cluster: a named one, or the one to which this job was submitted."""
     return config.address is not None or "RAY_ADDRESS" in os.environ
 
 
 def connect(config: RayConfig) -> None:
-    """Connect once; later calls change nothing. Token authentication stays as the cluster has it.
+    """Connect once; later calls change nothing. Token authentication is that of the cluster.
 
-    What workers print stays in Ray's own logs (`SLLM_DEBUG=1` shows it): their errors reach the driver anyway,
-    and other lines would break the progress bar.
+    The output of workers is only in Ray's logs (`SLLM_DEBUG=1` shows it): their errors reach the driver anyway, and
+    other lines would break the progress bar.
     """
     # Ray's future default; it warns where the variable is not set.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

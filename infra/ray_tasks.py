@@ -1,4 +1,4 @@
-"""Work done by Ray actors that get one item at a time, so what is in flight stays bounded."""
+"""Work in Ray actors, which get one item at a time, so that the number of unfinished items is bounded."""
 
 import os
 from collections import deque
@@ -14,17 +14,17 @@ W = TypeVar("W")
 T = TypeVar("T")
 R = TypeVar("R")
 
-ATTEMPTS = 3
-"""Times an item is tried when its worker dies; an error that the work itself raises is final."""
+WORK_ATTEMPTS = 3
+"""Attempts per item when its worker dies; an error of the work itself is final."""
 
 
 class WorkerLostError(SllmError):
-    """Work whose workers die again and again."""
+    """An item at which workers died `WORK_ATTEMPTS` times, or workers that do not start."""
 
 
 class _Actor:
     def __init__(self, make_worker: Callable[[], Any]) -> None:
-        # A worker has one core; threads of the tokenizer's own would fight over it.
+        # A worker has one core, so the tokenizer must not start threads.
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         self._worker = make_worker()
 
@@ -36,7 +36,7 @@ class _Actor:
 
 
 class RayWorkers(Generic[W]):
-    """Actors, a core each, that live until `close`; one that dies is replaced and its item done again."""
+    """Actors with one core each, until `close`; an actor that dies is replaced and its item is repeated."""
 
     def __init__(self, make_worker: Callable[[], W], num_workers: int) -> None:
         self._make_worker = make_worker
@@ -48,13 +48,13 @@ class RayWorkers(Generic[W]):
 
     def _start_actor(self) -> None:
         actor: Any = ray.remote(num_cpus=1)(_Actor).remote(self._make_worker)
-        # It gets work only once it answers: on a full cluster it may have to wait for a free core.
+        # It gets work only after it answers: on a full cluster it may have to wait for a free core.
         self._starting[actor.ready.remote()] = actor
 
     def map(self, work: Callable[[W, T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
-        """Call `work(worker, item)` for each item, somewhere; yields (item, result) as they are done.
+        """Call `work(worker, item)` for each item; yields (item, result) in the order of completion.
 
-        Raises what the work raises, and `WorkerLostError` where workers die at the same item every time.
+        Raises the errors of the work, and `WorkerLostError` where workers die at the same item each time.
         """
         waiting = deque((item, 1) for item in items)
         busy = self._busy
@@ -73,7 +73,7 @@ class RayWorkers(Generic[W]):
                     self._idle.append(actor)
                 except RayActorError as error:
                     failures += 1
-                    if failures >= ATTEMPTS:
+                    if failures >= WORK_ATTEMPTS:
                         raise WorkerLostError(f"workers do not start: {error}") from error
                     self._start_actor()
                 continue
@@ -83,7 +83,7 @@ class RayWorkers(Generic[W]):
             except RayTaskError as error:
                 raise error.cause from None
             except RayActorError as error:
-                if attempt >= ATTEMPTS:
+                if attempt >= WORK_ATTEMPTS:
                     raise WorkerLostError(
                         f"{attempt} workers died one after the other at the same work unit (out of "
                         f"memory?): {error}; make prepare.work_unit_bytes smaller or give workers more memory"
@@ -95,7 +95,7 @@ class RayWorkers(Generic[W]):
             yield item, result
 
     def close(self) -> None:
-        """Stop the actors; their current items are lost."""
+        """Stop the actors; results of their current items are lost."""
         for actor in [*self._idle, *self._starting.values(), *(actor for actor, _, _ in self._busy.values())]:
             ray.kill(actor)
         self._idle, self._starting, self._busy = [], {}, {}

@@ -1,4 +1,4 @@
-"""Training on a cluster: Ray Train starts the workers, DeepSpeed trains in them, checkpoints are written to storage."""
+"""Training on a cluster: Ray Train starts the workers, DeepSpeed trains, and checkpoints are written to storage."""
 
 import logging
 import tempfile
@@ -18,7 +18,7 @@ from ray.train.v2.api.report_config import CheckpointUploadMode as UploadMode
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 
 from infra.deepspeed_engine import DeepSpeedEngine
-from infra.local_training import Report, log
+from infra.local_training import ReportMetrics, log
 from infra.ray_cluster import connect
 from pipeline.config import Config
 from pipeline.errors import SllmError, TrainingError
@@ -26,12 +26,12 @@ from pipeline.training.checkpoint import finish, keep_model, newest, writing
 from pipeline.training.loop import train
 from pipeline.training.task import TrainingJob, build_task, train_config
 
-POLL_SECONDS = 0.5
+REPORT_POLL_SECONDS = 0.5
 
 
 @ray.remote(num_cpus=0)
 class ReportQueue:
-    """Metrics, warnings and the first error of the workers, until the driver takes them."""
+    """An actor with metrics, warnings and the first error of the workers, from which the driver reads them."""
 
     def __init__(self) -> None:
         self.metrics: list[dict[str, float]] = []
@@ -43,11 +43,11 @@ class ReportQueue:
         self.metrics.append(metrics)
 
     def warn(self, message: str) -> None:
-        """Say something that does not end training."""
+        """Add a warning."""
         self.warnings.append(message)
 
     def fail(self, message: str) -> None:
-        """Say why training cannot go on."""
+        """Set the error that ends training."""
         self.error = message
 
     def take(self) -> tuple[list[dict[str, float]], list[str]]:
@@ -57,12 +57,13 @@ class ReportQueue:
         return taken
 
     def failure(self) -> str | None:
-        """The message of `fail`."""
+        """The error of `fail`."""
         return self.error
 
 
 class RayRuntime:
-    """The runtime in a worker: checkpoints by `ray.train.report`, which is a barrier and merges the ranks' files."""
+    """The runtime of a worker: it saves checkpoints by `ray.train.report`, which is a barrier and merges the files of
+    the ranks."""
 
     def __init__(self, reports: Any, checkpoints: Path) -> None:
         self.reports, self.checkpoints = reports, checkpoints
@@ -77,9 +78,10 @@ class RayRuntime:
         self.reports.warn.remote(message)
 
     def save(self, step: int, write: Callable[[Path], None], background: bool) -> None:
-        """Every rank writes into a folder of its own; storage holds them merged, whole or not at all.
+        """Every rank writes to a folder of its own; they are merged in storage, which shows a checkpoint whole or not
+        at all.
 
-        Ray registers a checkpoint once all ranks' files are there; an error in the background ends the run.
+        Ray registers a checkpoint when the files of all ranks are stored; an error in the background ends the run.
         """
         self.wait()
         folder = tempfile.mkdtemp(prefix=f"sllm-step-{step}-")
@@ -117,7 +119,7 @@ class RayRuntime:
 
     @contextmanager
     def latest(self) -> Iterator[Path | None]:
-        """The newest whole checkpoint, whichever launcher wrote it; rank 0 chooses for all."""
+        """The newest whole checkpoint of any launcher; rank 0 chooses it for all."""
         found: list[Path | TrainingError | None] = [None]
         if torch.distributed.get_rank() == 0:
             try:
@@ -148,9 +150,9 @@ def train_in_worker(arguments: dict[str, Any]) -> None:
 
 
 def train_on_cluster(
-    job: TrainingJob, config: Config, checkpoints: Path, output: Path, report: Report
+    job: TrainingJob, config: Config, checkpoints: Path, output: Path, report: ReportMetrics
 ) -> None:
-    """Train to the end, restarted after failures; the model's files are then in the folder `output`."""
+    """Train to the end, with restarts after failures, and write the model to the folder `output`."""
     connect(config.ray)
     reports: Any = ReportQueue.remote()  # type: ignore[attr-defined]
     options = train_config(job, config)
@@ -188,9 +190,9 @@ def train_on_cluster(
 
 
 def with_absolute_paths(config: Config) -> Config:
-    """Workers have working folders of their own: folders that a job reads are named from the root.
+    """The configuration with absolute paths of the folders that a job reads, since workers have other working folders.
 
-    What is no folder here (a hub name, a URL) stays as it is.
+    Hub names and URLs are unchanged.
     """
 
     def absolute(path: str | None) -> str | None:
@@ -207,7 +209,7 @@ def with_absolute_paths(config: Config) -> Config:
 
 
 @contextmanager
-def _forwarded(reports: Any, report: Report) -> Iterator[None]:
+def _forwarded(reports: Any, report: ReportMetrics) -> Iterator[None]:
     done = threading.Event()
 
     def drain() -> None:
@@ -218,7 +220,7 @@ def _forwarded(reports: Any, report: Report) -> Iterator[None]:
             log.warning(message)
 
     def poll() -> None:
-        while not done.wait(POLL_SECONDS):
+        while not done.wait(REPORT_POLL_SECONDS):
             drain()
 
     thread = threading.Thread(target=poll, name="training-progress", daemon=True)
@@ -232,7 +234,7 @@ def _forwarded(reports: Any, report: Report) -> Iterator[None]:
 
 
 def _silence_libraries() -> None:
-    """Lines of the workers' libraries would break the driver's progress bar."""
+    """Silence the libraries in workers, whose lines would break the driver's progress bar."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()

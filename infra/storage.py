@@ -1,4 +1,4 @@
-"""A folder on this machine or at an fsspec URL: the store of shards, whose files appear whole or not at all."""
+"""A local folder or one at an fsspec URL: the store of shards. Files appear whole or not at all."""
 
 import contextlib
 import os
@@ -16,12 +16,12 @@ from pipeline.output_files import remove_written, write_whole
 _WITH_FOLDERS = frozenset(
     ("arrow_hdfs", "file", "ftp", "hdfs", "local", "memory", "sftp", "smb", "ssh", "webdav", "webhdfs")
 )
-"""Protocols of file systems with folders, which are made before a file in them. In an object store there are none,
-and to make one would make a mistyped bucket."""
+"""Protocols of file systems with folders, which must exist before a file in them. Object stores have none, and making
+one would create a mistyped bucket."""
 
 
 class StorageError(SllmError):
-    """A file that cannot be read or written: no space, no right, no connection."""
+    """A file cannot be read or written: no space, no permission, no connection."""
 
 
 class Folder:
@@ -30,7 +30,7 @@ class Folder:
     def __init__(self, url: str) -> None:
         self._local = None if is_url(url) else Path(resolved_path(url)).absolute()
         self.url = url if self._local is None else str(self._local)
-        """Absolute, so that it means the same in every process."""
+        """Absolute, so that it is the same in every process."""
         self._remote: Any = None
         if self._local is None:
             try:
@@ -44,16 +44,16 @@ class Folder:
             )
 
     def __reduce__(self) -> tuple[type["Folder"], tuple[str]]:
-        return Folder, (self.url,)  # a connection does not travel: each process makes its own
+        return Folder, (self.url,)  # a connection is not pickled: each process makes its own
 
     def check_bucket(self) -> None:
-        """Raise `StorageError` where the bucket of an object store is not there: none is ever made."""
+        """Raise `StorageError` where the bucket of an object store does not exist; buckets are never created."""
         if self._local is not None or self._has_folders:
             return
         bucket = self._root.lstrip("/").partition("/")[0]
         try:
             is_there = self._remote.exists(bucket)
-        except PermissionError:  # whoever may write there need not be allowed to look
+        except PermissionError:  # who may write there need not be allowed to list
             return
         except Exception as error:  # each file system has errors of its own
             raise StorageError(f"{self.url!r} cannot be reached: {error}") from error
@@ -65,7 +65,7 @@ class Folder:
     def write(self, name: str, data: Any) -> None:
         """Write all of `data` (bytes or a buffer) or nothing; an older file of this name is replaced.
 
-        Locally: aside, fsync, rename. Object stores show an object when it is complete.
+        Locally: temporary file, fsync, rename. Object stores show an object when it is complete.
         """
         try:
             if self._local is None:
@@ -100,7 +100,7 @@ class Folder:
             raise StorageError(f"{name} cannot be read from {self.url!r}: {error}") from error
 
     def lines(self, name: str) -> Iterator[bytes]:
-        """The file's lines, with their ends, as they are read; none where there is no such file."""
+        """The file's lines with their ends; no lines where there is no such file."""
         try:
             with self._open(name) as file:
                 yield from file
@@ -115,7 +115,7 @@ class Folder:
         return self._remote.open(f"{self._root}/{name}", "rb")
 
     def names(self) -> list[str]:
-        """Names of all files below, sorted; of a folder that is not there, none. Links are no files of it."""
+        """Names of all files below, sorted, without links; none where the folder does not exist."""
         if self._local is not None:
             files = (Path(folder, name) for folder, _, names in os.walk(self._local) for name in names)
             own = (file for file in files if file.is_file() and not file.is_symlink())
@@ -139,7 +139,7 @@ class Folder:
         }
 
     def remove(self, names: list[str]) -> None:
-        """Delete these files, where they are there, and local folders that this leaves empty; never through a link."""
+        """Delete those of these files that exist, and local folders that become empty; links are not followed."""
         try:
             for name in names:
                 if self._local is None:

@@ -1,4 +1,4 @@
-"""Submit a job verb to a Ray cluster: the same command there, its log here, its exit code at the end.
+"""Submission of a job verb to a Ray cluster: it runs the same command, shows its log and returns its exit code.
 
 `ray` itself is imported where it is needed.
 """
@@ -116,8 +116,8 @@ def _started(
 
 
 def _refuse_secrets(config_path: str | None, arguments: Sequence[str]) -> None:
-    """Raise `ConfigError` for a secret that would be in the entrypoint, which the dashboard shows, or be sent in the
-    configuration file."""
+    """Raise `ConfigError` for a secret in the arguments, which the dashboard shows, or in the configuration file, which
+    is sent."""
     remedy = "write ${VARIABLE} instead, and set that variable here and on the cluster"
     for argument in arguments:
         if is_secret(argument):
@@ -167,7 +167,7 @@ def follow(client: "JobSubmissionClient", job: str, say: Callable[[str], object]
 
 
 class _Log:
-    """Prints a job's log once, though each connection sends it from its start."""
+    """Prints each line of a job's log once, though each connection sends the log from its start."""
 
     def __init__(self) -> None:
         self._printed = 0
@@ -182,7 +182,7 @@ class _Log:
 
 
 def _refuse_local_paths(config: Config, folder: Path) -> None:
-    """Raise `ConfigError` for a path that means something else in the job's temporary working folder."""
+    """Raise `ConfigError` for a path that is different in the job's temporary working folder."""
     database = sqlite_path(config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
     named: list[tuple[str, str | None]] = [
         ("output", config.output),
@@ -194,7 +194,7 @@ def _refuse_local_paths(config: Config, folder: Path) -> None:
         *(("data.inputs", path) for path in config.data.inputs),
         *(("data.dev_inputs", path) for path in config.data.dev_inputs),
     ]
-    # These may be names on a hub, unless there is such a folder here.
+    # These may be hub names, unless there is such a folder here.
     named += [
         (key, path)
         for key, path in (("tokenizer.path", config.tokenizer.path), ("trunk.path", config.trunk.path))

@@ -1,4 +1,4 @@
-"""Which files of the working folder are sent with a submitted job, and which never."""
+"""Selection of the files of the working folder that are sent with a submitted job."""
 
 import os
 import re
@@ -31,7 +31,7 @@ _KEYS = [
         if (name, suffix) != ("token", "json")  # of a tokenizer
     ),
 ]
-"""Names of keys and credentials, and of folders of them; in any case of letters."""
+"""Names of keys and credentials, and of folders with them, in upper or lower case."""
 
 
 def _in_any_case(pattern: str) -> str:
@@ -44,11 +44,11 @@ EXCLUDES = [
     *("*.arrow", "*.parquet", "*.safetensors", "*.pt", "*.pth", "*.ckpt", "*.gguf", "*.onnx"),
     *("pytorch_model*.bin", "*.db", "*.sqlite", "*.sqlite3", "*.bz2", "*.xz", "*.lz4", "*.zst", "*.gz"),
     "!/segmenters/learned/weights/**",
-    # Last, so that nothing before takes it back: hidden files, keys and credentials are never sent.
+    # Last, so that no other pattern includes them again: hidden files, keys and credentials are never sent.
     ".?*",
     *(_in_any_case(pattern) for pattern in _KEYS),
 ]
-"""What is not sent of the working folder: patterns of .gitignore, whose own count too."""
+"""Patterns of files that are not sent, in the syntax of .gitignore; the patterns of .gitignore itself apply too."""
 
 _LARGEST_SHOWN = 4
 
@@ -91,9 +91,9 @@ def largest_in(folder: Path) -> str:
 
 
 def config_in_folder(config_path: str, folder: Path) -> str:
-    """The configuration file as the job finds it, relative to the working folder that is sent.
+    """The path of the configuration file in the job, relative to the working folder that is sent.
 
-    Raises `ConfigError` where it lies outside.
+    Raises `ConfigError` where it is outside.
     """
     path = Path(config_path).absolute()
     if not path.is_relative_to(folder):

@@ -1,4 +1,4 @@
-"""Where the workers of `sllm prepare` run: in this process, in several of this machine, or on Ray (`ray_tasks`)."""
+"""The workers of `sllm prepare`: in this process, in several processes of this machine, or on Ray (`ray_tasks`)."""
 
 import itertools
 import multiprocessing
@@ -20,7 +20,7 @@ R = TypeVar("R")
 
 
 class ProcessLostError(SllmError):
-    """A process of this machine that died at its work."""
+    """A worker process of this machine died."""
 
 
 class LocalWorkers(Generic[W]):
@@ -39,25 +39,25 @@ class LocalWorkers(Generic[W]):
 
 
 class ProcessWorkers(Generic[W]):
-    """A worker in each of several processes, which are forked from a server that has imported what they need."""
+    """One worker in each of several processes, which are forked from a server process with all imports."""
 
     def __init__(self, make_worker: Callable[[], W], num_workers: int, imports: list[str]) -> None:
-        """`imports` are modules that the server imports once for all of them."""
+        """`imports`: modules that the server imports once for all processes."""
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(imports)
         self._num_workers = num_workers
         self._pool = ProcessPoolExecutor(num_workers, context, _start, (make_worker,))
 
     def map(self, work: Callable[[W, T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
-        """Call `work(worker, item)` for each item, somewhere; yields (item, result) as they are done.
+        """Call `work(worker, item)` for each item; yields (item, result) in the order of completion.
 
-        `work` is a function that other processes can import, such as a method of the worker's class. Raises what the
-        work raises, and `ProcessLostError` where a process dies.
+        `work` is a function that other processes can import, such as a method of the worker's class. Raises the errors
+        of the work, and `ProcessLostError` where a process dies.
         """
         waiting = iter(items)
         busy: dict[Future[R], T] = {}
         while True:
-            # One item more than workers, so that none waits for this process.
+            # One more item than workers, so that no worker waits for this process.
             for item in itertools.islice(waiting, self._num_workers + 1 - len(busy)):
                 busy[self._pool.submit(_call, work, item)] = item
             if not busy:
@@ -74,7 +74,7 @@ class ProcessWorkers(Generic[W]):
                 yield item, result
 
     def close(self) -> None:
-        """Stop the processes when they have done their current items."""
+        """Stop the processes after their current items."""
         self._pool.shutdown(cancel_futures=True)
 
 
@@ -92,9 +92,9 @@ def _call(work: Callable[[Any, T], R], item: T) -> R:
 
 
 def start_workers(config: Config, here: Worker, elsewhere: Callable[[], Worker]) -> Workers:
-    """`prepare.num_workers` workers, as `launcher` says; `auto` is Ray only where a cluster is given.
+    """`prepare.num_workers` workers of this `launcher`; `auto` is Ray only if a cluster is given.
 
-    `here` is the worker of this process, `elsewhere` makes one in another process.
+    `here`: the worker of this process; `elsewhere`: makes a worker in another process.
     """
     if config.launcher == "ray" or (config.launcher == "auto" and is_cluster_given(config.ray)):
         from infra.ray_cluster import connect

@@ -1,7 +1,7 @@
-"""`sllm compare`: designs trained on the same tokens, beside each other in one table and one plot.
+"""`sllm compare`: designs trained on the same tokens, in one table and one plot.
 
-Each variant's models are ordinary training jobs in folders below `output`, reused when they are finished; the table
-and the plot are a job of their own in `output`/report, made again when other variants or other measures are asked for.
+The models of each variant are training jobs in folders below `output`, and reused when they are finished. Table and
+plot are a job in `output`/report, which runs again for other variants or measurements.
 """
 
 import json
@@ -23,7 +23,7 @@ from pipeline.evaluation.comparison import measure_designs, steps_for
 from pipeline.evaluation.designs import (
     TrainedDesign,
     baseline_of,
-    check_models,
+    check_design,
     check_variants,
     design_config,
     model_of,
@@ -40,7 +40,7 @@ JSON_FILE, MARKDOWN_FILE, PLOT_FILES = (
     ("comparison.png", "comparison.svg"),
 )
 DESIGN_PRESETS = Path(__file__).parent / "presets" / "designs"
-"""Presets that a variant may name without a path."""
+"""Folder of the presets that a variant may name without a path."""
 
 
 def run(config: Config, force: bool = False) -> JobRecord:
@@ -60,7 +60,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
             f"{config.shards} has no dev split: prepare with data.dev_fraction or data.dev_inputs"
         )
     for name in variants:
-        check_models(config, name, DESIGN_PRESETS)
+        check_design(config, name, DESIGN_PRESETS)
     designs = [_train(name, config, force) for name in variants]
     output = str(Path(config.output, REPORT_FOLDER))
 

@@ -10,7 +10,7 @@ from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.lineage import JobRecord
-from pipeline.models.saved import check_models
+from pipeline.models.saved import check_saved_models
 from pipeline.shards.reading import open_shards
 
 
@@ -29,7 +29,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
     ]
 
     def check() -> None:
-        check_models(config, open_shards(folder, config.stream))
+        check_saved_models(config, open_shards(folder, config.stream))
 
     def body(run: ActiveRun) -> dict[str, float]:
         figures = evaluate(

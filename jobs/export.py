@@ -40,8 +40,8 @@ def command(
 def run(path: str, overrides: list[str], force: bool = False) -> JobRecord:
     """Write the model in the checkpoint at `path` (or the newest one of a training job's output) to `output`.
 
-    Its average where one was kept. The configuration is that of the training job, whose record is in the folder of
-    its checkpoints; frozen weights come from the models that it read.
+    Weights are the average if the checkpoint has one. The configuration is that of the training job, from its record
+    above the checkpoints; frozen weights come from the models that it read.
     """
     chosen = loaded(None, overrides)
     output = output_folder(chosen.output, "export needs output=FOLDER for the model")

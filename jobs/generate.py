@@ -21,7 +21,7 @@ TEXT_FILE = "generated.json"
 
 
 def run(config: Config, force: bool = False) -> JobRecord:
-    """Generate text with `config.models.sllm`; kept in `config.output`, by default a folder beside the model."""
+    """Generate text with `config.models.sllm` and save it in `config.output`, by default a folder beside the model."""
     path = config.models.sllm
     if path is None:
         raise ConfigError("generate needs a model: `sllm generate FOLDER`, or models.sllm=FOLDER")
@@ -53,7 +53,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
 
 
 def stream(config: Config, path: str, output: Path) -> dict[str, float]:
-    """Print the text as it is generated, keep it in a file -> tokens, sentences, tokens/s."""
+    """Print the text during generation, and write it to a file -> tokens, sentences, tokens/s."""
     model, tokenizer = saved_model(path, Sllm, "sllm"), Tokenizer.load(path)
     prompt = config.generate.prompt
     sentences, tokens = [], 0

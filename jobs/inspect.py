@@ -1,4 +1,4 @@
-"""`sllm inspect`: what a folder of shards holds, how long its sentences are, and whether it is intact."""
+"""`sllm inspect`: the content of a folder of shards, the lengths of its sentences, and its checksums."""
 
 import json
 import re
@@ -21,7 +21,7 @@ from pipeline.tokenization.tokenizer import Tokenizer
 SPLITS: tuple[SplitName, ...] = ("train", "dev")
 PERCENTILES = (1, 10, 50, 90, 99)
 SAMPLE_SENTENCES = 12
-"""Sentences shown of a sample."""
+"""Sentences shown per sample."""
 
 
 def command(
@@ -44,14 +44,14 @@ def command(
 def show(
     folder: str, samples: int = 2, as_json: bool = False, plot: str | None = None, verify: bool = True
 ) -> None:
-    """Print counts, lengths, `samples` documents with their sentences, and the checksums' verdict.
+    """Print counts, lengths, `samples` documents with their sentences, and the result of the checksums.
 
-    `plot` is a file for the histograms (`.png`, `.svg` or `.pdf`). Raises `ShardError` where the shards are
-    no good; with `verify` every byte is read for that.
+    `plot` is a file for the histograms (`.png`, `.svg` or `.pdf`). Raises `ShardError` where the shards are damaged;
+    `verify` reads every byte.
     """
     shards = open_shards(folder)
     damaged = [record.file for record in shards.manifest.shards if verify and not shards.is_intact(record)]
-    report = {"damaged": damaged if verify else None} | describe(shards, set(damaged))
+    report = {"damaged": damaged if verify else None} | shard_summary(shards, set(damaged))
     if plot is not None:
         _plot(shards, plot)
     if as_json:
@@ -65,8 +65,8 @@ def show(
         )
 
 
-def describe(shards: Shards, damaged: set[str]) -> dict[str, Any]:
-    """Counts and lengths, ready for JSON; lengths only where no shard of a split is `damaged`."""
+def shard_summary(shards: Shards, damaged: set[str]) -> dict[str, Any]:
+    """Counts and lengths, for JSON; no lengths where a shard of the split is `damaged`."""
     manifest = shards.manifest
     splits: dict[str, Any] = {}
     for split in SPLITS:
@@ -101,7 +101,7 @@ def _summary(lengths: NDArray[Any]) -> dict[str, Any]:
 
 
 def _edges(largest: int) -> list[int]:
-    """Bins that double in width: 1, 2, 4, 8 ..."""
+    """Edges of bins that double in width: 1, 2, 4, 8 ..."""
     return [1 << power for power in range(largest.bit_length())]
 
 
@@ -158,7 +158,7 @@ def _print_sample(console: Console, documents: Documents, index: int, tokenizer:
     for number, length in enumerate(lengths[:SAMPLE_SENTENCES].tolist()):
         text = tokenizer.decode(documents.tokens(start, start + length))
         start += length
-        # Line breaks are shown, so that each line is a sentence.
+        # Line breaks are shown as a character, so that each line is a sentence.
         shown = re.sub(r"\n", "⏎", text)
         console.print(Text(f"{length:>5} │{shown}│", style="cyan" if number % 2 else ""), soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""`sllm lineage`: from a result back to the corpus files, and from a file forward to what was made of it."""
+"""`sllm lineage`: from a result back to the corpus files, and from a file forward to its results."""
 
 import dataclasses
 import hashlib
@@ -23,7 +23,7 @@ from pipeline.shards.manifest import Manifest
 
 FILES_SHOWN = 12
 UNWRAPPED = 1000
-"""Columns where the output goes into a file or another program."""
+"""Width in characters if the output is not a terminal."""
 METRICS_SHOWN = 6
 _METRICS = (
     *("bits_per_byte", "nll_per_token", "token_accuracy", "exact_sentences"),
@@ -33,24 +33,24 @@ _METRICS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Step:
-    """An artifact, the job that made it, and the artifacts beside it on the way."""
+class LineageNode:
+    """A node of the lineage tree: an artifact, the job that made it, and the adjacent artifacts."""
 
     artifact: Artifact
     job: str | None = None
-    """None for what came from outside."""
+    """Verb of the job that made it; None for an artifact that no job made."""
     finished: str | None = None
     segmenter: str | None = None
     tokenizer: str | None = None
     code: str | None = None
-    """Git commit, or version, of our code."""
+    """Git commit or version of sllm."""
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     note: str | None = None
-    """What is no longer as it was."""
+    """How the artifact differs from the recorded one."""
     documents: dict[str, int] | None = None
-    """Of a corpus file beside shards: how many of its documents are in their train and dev splits. None: not known."""
-    made_from: tuple["Step", ...] = ()
-    went_into: tuple["Step", ...] = ()
+    """For a corpus file and shards: documents of the file in their train and dev splits; None if not known."""
+    made_from: tuple["LineageNode", ...] = ()
+    went_into: tuple["LineageNode", ...] = ()
 
 
 def command(
@@ -68,9 +68,9 @@ def command(
 
 
 def show(path: str, tracking: str | None, as_json: bool = False, forward: bool = False) -> None:
-    """Print the lineage of what is at `path`: back where a job made it, else (or with `forward`) forward.
+    """Print the lineage of the artifact at `path`: backwards if a job made it; otherwise, or with `forward`, forwards.
 
-    Raises `ConfigError` where there is nothing at `path`, or no store to ask where one is needed.
+    Raises `ConfigError` where there is nothing at `path`, or a needed store is missing.
     """
     record = record_at(path) if is_url(path) or Path(path).is_dir() else None
     artifact = artifact_at(path)
@@ -92,18 +92,18 @@ def walk_back(
     tracking: str | None = None,
     asked_by: JobRecord | None = None,
     above: frozenset[str] = frozenset(),
-) -> Step:
-    """What made this artifact, and what made that, down to what came from outside.
+) -> LineageNode:
+    """The tree of inputs of this artifact, back to artifacts that no job made.
 
-    By the records beside the artifacts; MLflow is asked only for one that is gone or was replaced. `above`: what is
-    made from this artifact, and may be named among its inputs by a damaged record.
+    It uses the records beside the artifacts; MLflow is queried only for artifacts that are missing or replaced.
+    `above`: artifacts made from this one, to detect cycles in damaged records.
     """
     this = f"{artifact.kind} {artifact.path} {artifact.digest}"
     if this in above:
-        return Step(artifact, note="its record is damaged: it is named among its own inputs")
+        return LineageNode(artifact, note="its record is damaged: it is named among its own inputs")
     record, note = _record_of(artifact, tracking, asked_by)
     if record is None:
-        return Step(artifact, note=note)
+        return LineageNode(artifact, note=note)
     manifest = _manifest(record)
     inputs = tuple(
         dataclasses.replace(
@@ -119,11 +119,11 @@ def walk_forward(
     search: RunSearch,
     seen: frozenset[str] = frozenset(),
     documents: dict[str, int] | None = None,
-) -> Step:
-    """What was made from this content, and what from that.
+) -> LineageNode:
+    """The tree of artifacts made from this content.
 
-    `documents`, of shards: how many of the file asked for are in their splits. What is in dev alone trained no model,
-    and what is in neither went into nothing.
+    `documents`, of shards: documents of the queried file in their splits. A file only in dev trained no model; a file
+    in neither split was not used.
     """
     seen |= {artifact.digest}
     nexts = []
@@ -135,7 +135,7 @@ def walk_forward(
         nexts.append(
             dataclasses.replace(_step(record, record.output), went_into=onward.went_into, documents=here)
         )
-    return Step(artifact, went_into=tuple(nexts))
+    return LineageNode(artifact, went_into=tuple(nexts))
 
 
 def _went_into(record: JobRecord, documents: dict[str, int] | None) -> bool:
@@ -145,7 +145,7 @@ def _went_into(record: JobRecord, documents: dict[str, int] | None) -> bool:
 
 
 def _manifest(record: JobRecord) -> Manifest | None:
-    """Of the shards that a job wrote, where they are still what it wrote."""
+    """Manifest of the shards that a job wrote, if they are unchanged."""
     if record.output.kind != "shards":
         return None
     try:
@@ -165,7 +165,7 @@ def _record_of(
     artifact: Artifact, tracking: str | None, asked_by: JobRecord | None
 ) -> tuple[JobRecord | None, str | None]:
     path = Path(artifact.path)
-    # Of what lies at URLs, only shards have a record: corpus files are not asked for.
+    # At URLs only shards have a record: corpus files are not read.
     asked = not is_url(artifact.path) or artifact.kind == "shards"
     try:
         record = record_at(artifact.path) if asked else None
@@ -186,12 +186,12 @@ def _record_of(
 
 
 def _uri_of(record: JobRecord | None) -> str:
-    """The store that a record names; that of the environment where it names none, or its password was not kept."""
+    """The store that a record names; that of the environment if it names none, or its password was masked."""
     uri = _section(record, "tracking").get("uri") if record is not None else None
     return resolve_uri(uri if isinstance(uri, str) and MASK not in uri else None)
 
 
-def _step(record: JobRecord, artifact: Artifact) -> Step:
+def _step(record: JobRecord, artifact: Artifact) -> LineageNode:
     segmenter = tokenizer = None
     if record.output.kind == "shards":
         cut_by, chosen = (_section(record, name) for name in ("segmenter", "tokenizer"))
@@ -200,7 +200,7 @@ def _step(record: JobRecord, artifact: Artifact) -> Step:
         if chosen:
             trained = f"byte-level BPE of {chosen.get('vocab_size')}, trained on the corpus"
             tokenizer = str(chosen.get("path") or trained)
-    return Step(
+    return LineageNode(
         artifact,
         job=record.job,
         finished=record.finished,
@@ -217,13 +217,13 @@ def _section(record: JobRecord, name: str) -> dict[str, Any]:
     return section if isinstance(section, dict) else {}
 
 
-def _tree(step: Step) -> Tree:
+def _tree(step: LineageNode) -> Tree:
     tree = Tree(_label(step))
     _grow(tree, step, shown=set())
     return tree
 
 
-def _grow(tree: Tree, step: Step, shown: set[tuple[str, str]]) -> None:
+def _grow(tree: Tree, step: LineageNode, shown: set[tuple[str, str]]) -> None:
     nexts = step.made_from or step.went_into
     files = [each for each in nexts if each.job is None]
     for each in [*files[:FILES_SHOWN], *(each for each in nexts if each.job is not None)]:
@@ -237,19 +237,19 @@ def _grow(tree: Tree, step: Step, shown: set[tuple[str, str]]) -> None:
         tree.add(f"[dim]and {len(files) - FILES_SHOWN} more (--json shows all)[/dim]")
 
 
-def _name(step: Step) -> str:
+def _name(step: LineageNode) -> str:
     artifact = step.artifact
     path = _short_path(artifact.path)
     return f"[bold]{escape(artifact.kind)}[/bold] {escape(path)} [dim]{artifact.digest[:12]}[/dim]"
 
 
 def _short_path(path: str) -> str:
-    """Relative where it lies below the current folder."""
+    """The path, relative if it is below the current folder."""
     here = Path.cwd()
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
-def _label(step: Step) -> str:
+def _label(step: LineageNode) -> str:
     lines = [_name(step)]
     if step.documents is not None:
         lines[0] += f" [blue]({_split(step.documents)})[/blue]"
@@ -272,7 +272,7 @@ def _split(documents: dict[str, int]) -> str:
     return ", ".join(counted) or "no document of it"
 
 
-def _shown_metrics(step: Step) -> dict[str, float]:
+def _shown_metrics(step: LineageNode) -> dict[str, float]:
     def last(name: str) -> str:
         return name.rpartition("/")[2]
 

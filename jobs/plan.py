@@ -21,13 +21,15 @@ def command(
         str, typer.Option("--device", metavar="NAME", help="h200, h100, a100, l40s, l4, v100 or cpu.")
     ] = "h100",
     peak: Annotated[
-        float | None, typer.Option("--peak", metavar="FLOP/S", help="Peak of one, in place of the table's.")
+        float | None,
+        typer.Option("--peak", metavar="FLOP/S", help="Peak of one GPU; replaces that of the table."),
     ] = None,
     utilisation: Annotated[
-        float, typer.Option("--utilisation", min=0.01, max=1.0, help="Share of the peak that training gets.")
+        float,
+        typer.Option("--utilisation", min=0.01, max=1.0, help="Share of the peak that training reaches."),
     ] = 0.4,
     tokens_per_sentence: Annotated[
-        float, typer.Option("--tokens-per-sentence", min=1.0, help="Mean; `sllm inspect` knows it.")
+        float, typer.Option("--tokens-per-sentence", min=1.0, help="Mean; `sllm inspect` prints it.")
     ] = 18.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

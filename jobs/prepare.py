@@ -1,4 +1,4 @@
-"""`sllm prepare`: a corpus becomes sentence shards, on Ray or on this machine's cores."""
+"""`sllm prepare`: from a corpus to sentence shards, on Ray or on the cores of this machine."""
 
 import contextlib
 import time
@@ -32,9 +32,9 @@ from pipeline.shards.store import check_bos_eos
 
 
 def run(config: Config, force: bool = False) -> JobRecord:
-    """Make the shards of `config` in `config.output`, as one MLflow run; what is finished is reused.
+    """Make the shards of `config` in `config.output`, as one MLflow run; finished work units are reused.
 
-    Prints what is in them, and what was rejected or filtered (`jobs.reports.corpus_summary`).
+    Prints a summary, with rejected and filtered documents (`jobs.reports.corpus_summary`).
     """
     from jobs.runner.execution import run_job
 
@@ -77,7 +77,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
 
 
 def _check_output(config: Config, store: Folder, output: str) -> None:
-    """Before the corpus is surveyed: whether shards may be written to `output`."""
+    """Check, before the survey of the corpus, whether shards may be written to `output`."""
     store.check_bucket()
     read = [path for path in (*config.data.inputs, *config.data.dev_inputs, config.tokenizer.path) if path]
     read += [value for value in config.segmenter.options.values() if isinstance(value, str)]
@@ -100,7 +100,7 @@ def prepare(config: Config, output: str, materials: Materials | None = None) -> 
 
 @contextlib.contextmanager
 def _progress_bar() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
-    """Shown on stderr from the first pass over the corpus on."""
+    """A progress bar on stderr, from the first pass over the corpus on."""
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     bar = Progress(TextColumn("{task.description}"), *columns, console=Console(stderr=True))
 

@@ -1,4 +1,4 @@
-"""`sllm run`: jobs one after the other, each reads what those before it wrote."""
+"""`sllm run`: jobs one after the other; each reads the outputs of the previous ones."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from pipeline.redaction import redacted
 
 
 def run(config: Config, force: bool = False) -> JobRecord:
-    """Run the jobs of `config.run.jobs` in order; what is finished is reused -> the last job's record.
+    """Run the jobs of `config.run.jobs` in order; finished jobs are reused -> the last job's record.
 
     Prints a summary at the end.
     """
@@ -42,7 +42,7 @@ def wire(config: Config, job: str) -> Config:
     own = STEPS[job].folder
     models = dict(made["model"])
     if STEPS[job].kind == "model":
-        models.pop(own, None)  # training starts from the model that is named, not from what it makes
+        models.pop(own, None)  # training starts from the named model, not from its own output
     return config.model_copy(
         update={
             "output": str(root / own),
@@ -53,7 +53,7 @@ def wire(config: Config, job: str) -> Config:
 
 
 def summarize(config: Config, records: dict[str, JobRecord]) -> None:
-    """The figures of the whole path on one screen."""
+    """The figures of all jobs of the run."""
     console = Console()
     table = Table(title=f"sllm run: {config.output}", title_justify="left", show_header=False)
     table.add_column("figure")
@@ -102,8 +102,8 @@ def _figures(config: Config, records: dict[str, JobRecord]) -> list[tuple[str, s
 
 
 def _notes(records: dict[str, JobRecord]) -> list[str]:
-    """The lines below the table: what was rejected, and how to read the figures."""
-    notes = corpus_summary.lines(records["prepare"].output.path) if "prepare" in records else []
+    """The lines below the table: rejected documents, and notes on the figures."""
+    notes = corpus_summary.rejection_lines(records["prepare"].output.path) if "prepare" in records else []
     if evaluation := records.get("evaluate"):
         notes += notes_of(read_report(evaluation.output.path))
     return notes

@@ -1,4 +1,4 @@
-"""`sllm segment`: the ends of the sentences of documents in JSONL, with any segmenter."""
+"""`sllm segment`: the ends of sentences of documents in JSONL, by any segmenter."""
 
 import dataclasses
 import json
@@ -17,11 +17,10 @@ from pipeline.corpus.document_lines import read_documents
 from pipeline.errors import ConfigError, CorpusError
 from pipeline.unique_keys import read_value
 from segmenters import Segmenter, SegmenterError
+from segmenters.batching import BATCH_CHARACTERS
 
-BATCH_CHARACTERS = 2**20
-"""Characters of text that are segmented at once."""
 MAX_REJECTED_FRACTION: float = DataConfig().max_rejected_fraction
-"""Share of the lines of a file that may be no documents, as in `sllm prepare`."""
+"""Largest share of lines of a file that are not documents, as in `sllm prepare`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,9 +31,9 @@ class Segmented:
     characters: int
     sentences: int
     rejected: int = 0
-    """Lines that are no documents, and are left out."""
+    """Lines that are not documents and are left out."""
     first_rejected: str | None = None
-    """File, line and what is wrong with the first of them."""
+    """File, line and reason of the first of them."""
 
 
 def command(
@@ -53,10 +52,12 @@ def command(
     list_all: Annotated[bool, typer.Option("--list", help="List the segmenters and stop.")] = False,
     compare: Annotated[
         str | None,
-        typer.Option("--compare", metavar="NAME,NAME,...", help="Show the splits of IN side by side."),
+        typer.Option("--compare", metavar="NAME,NAME,...", help="Show the sentences of IN side by side."),
     ] = None,
     html: Annotated[
-        str | None, typer.Option("--html", metavar="PAGE", help="With --compare: write them as a page."), PATH
+        str | None,
+        typer.Option("--html", metavar="PAGE", help="With --compare: write them as an HTML page."),
+        PATH,
     ] = None,
 ) -> None:
     """Arguments of `sllm segment`."""
@@ -109,10 +110,10 @@ def segment_file(
 ) -> Segmented:
     """Write `{"id", "ends"}` for each document `{"id", "text", ...}` of `source`, in its order.
 
-    `source` is plain or compressed, as its content says; an output whose name ends in `.gz` is gzip. The output appears
-    whole or not at all. A line that is no document is left out and counted. Raises `ConfigError` for an unknown
-    segmenter or option and for an output that cannot be written, `CorpusError` for a file that cannot be read, or where
-    more lines than `MAX_REJECTED_FRACTION` are no documents.
+    `source` may be compressed; an output whose name ends in `.gz` is gzip. The output appears whole or not at all. A
+    line that is not a document is left out and counted. Raises `ConfigError` for an unknown segmenter or option and for
+    an output that cannot be written, `CorpusError` for a file that cannot be read, or where more lines than
+    `MAX_REJECTED_FRACTION` are no documents.
     """
     chosen = build(segmenter, options)
     counts = {"documents": 0, "characters": 0, "sentences": 0}
@@ -157,7 +158,8 @@ def _batches(documents: Iterable[tuple[Any, str]]) -> Iterator[list[tuple[Any, s
 
 
 def list_segmenters() -> None:
-    """Print every segmenter by name: what it is, or what it lacks here, and its options with their defaults."""
+    """Print every segmenter by name: its description, or why it is not usable here, and its options with their
+    defaults."""
     for name in sorted(segmenters.names()):
         try:
             chosen = segmenters.load(name)

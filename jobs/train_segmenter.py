@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from segmenters.learned.training.train import SegmenterTraining
 
 _NOT_ON_THE_CARD = {"gold", "raw", "licence_note"}
-"""Settings that the model card has in its text."""
+"""Settings that are part of the text of the model card."""
 
 
 def run(config: Config, force: bool = False) -> JobRecord:
     """Train on the files of `config.segmenter_training` into the folder `config.output`, as one MLflow run.
 
-    It holds the weights, for `--option weights=...` of `learned_v1`, and a model card.
+    The folder has the weights, for `--option weights=...` of `learned_v1`, and a model card.
     """
     from infra.mlflow_run import ActiveRun
     from jobs.runner.execution import run_job
@@ -55,7 +55,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
 
 
 def training_of(settings: SegmenterTrainConfig) -> "SegmenterTraining":
-    """What these options of the configuration train."""
+    """The training that these options of the configuration describe."""
     from segmenters.learned.training.punctuated import PunctuatedSettings
     from segmenters.learned.training.train import SegmenterTraining
     from segmenters.learned.training.unpunctuated import UnpunctuatedSettings

@@ -17,22 +17,22 @@ from pipeline.output_files import REPORT_FOLDER
 
 
 @dataclasses.dataclass(frozen=True)
-class Step:
-    """What `sllm run` must know of a job."""
+class RunStep:
+    """A job as a step of `sllm run`."""
 
     folder: str
-    """Folder of its output, below that of the run. A model's is also its key in the section `models`."""
+    """Folder of its output, below that of the run. For a model it is also its key in the section `models`."""
     kind: Literal["shards", "model", "report"]
-    """What it writes."""
+    """Kind of its output."""
     by_default: bool = True
-    """Whether it runs where `run.jobs` names none."""
+    """Whether it runs if `run.jobs` is not set."""
     record_folder: str = ""
     """Folder of its record, below its output."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TextOption:
-    """An option that sets one key of the configuration, to text as it is given."""
+    """An option that sets one key of the configuration to the given text."""
 
     name: str
     key: str
@@ -56,7 +56,7 @@ class Verb:
     has_own_arguments: bool = False
     """Whether its file has a function `function`. If not, it is a job: it takes CONFIG and overrides, and can be
     submitted to a cluster."""
-    step: Step | None = None
+    step: RunStep | None = None
     """None: not a part of `sllm run`."""
     model_key: str | None = None
     """Key of the configuration that the first argument sets where it is a folder."""
@@ -92,7 +92,7 @@ _TABLE = (
             """sllm prepare jobs/presets/prepare.yaml data.inputs='["books/*.jsonl.gz"]' output=runs/shards""",
             "sllm prepare jobs/presets/prepare.yaml segmenter.name=spacy_v1 tokenizer.path=gpt2 --dry-run",
         ),
-        step=Step("shards", "shards"),
+        step=RunStep("shards", "shards"),
     ),
     Verb(
         "train-segmenter",
@@ -107,7 +107,7 @@ _TABLE = (
         reads="shards",
         writes="the token-level model: the baseline, and the trunk",
         examples=("sllm train-lm CONFIG shards=runs/shards output=runs/lm lm.train.steps=500",),
-        step=Step("lm", "model"),
+        step=RunStep("lm", "model"),
     ),
     Verb(
         "train-vae",
@@ -115,7 +115,7 @@ _TABLE = (
         reads="shards, token-level model",
         writes="the SentenceVAE: a sentence to one vector and back",
         examples=("sllm train-vae CONFIG shards=runs/shards output=runs/vae vae.num_layers=2",),
-        step=Step("vae", "model"),
+        step=RunStep("vae", "model"),
     ),
     Verb(
         "train-sllm",
@@ -126,7 +126,7 @@ _TABLE = (
             "sllm train-sllm CONFIG models.lm=runs/lm models.vae=runs/vae output=runs/sllm",
             "sllm train-sllm CONFIG deepspeed.zero_stage=3 --submit https://head:8265",
         ),
-        step=Step("sllm", "model"),
+        step=RunStep("sllm", "model"),
     ),
     Verb(
         "evaluate",
@@ -134,7 +134,7 @@ _TABLE = (
         reads="dev shards, models",
         writes="bits per byte, perplexity, reconstruction, ablations",
         examples=("sllm evaluate CONFIG models.lm=runs/lm models.sllm=runs/sllm shards=runs/shards --json",),
-        step=Step("evaluation", "report"),
+        step=RunStep("evaluation", "report"),
     ),
     Verb(
         "generate",
@@ -145,9 +145,9 @@ _TABLE = (
             """sllm generate runs/demo/sllm --prompt "The function returns a list.\"""",
             "sllm generate runs/demo/sllm generate.temperature=0.8 generate.top_p=0.95 generate.max_sentences=5",
         ),
-        step=Step("text", "report"),
+        step=RunStep("text", "report"),
         model_key="models.sllm",
-        text_option=TextOption("--prompt", "generate.prompt", "Text to go on from."),
+        text_option=TextOption("--prompt", "generate.prompt", "Text to continue."),
     ),
     Verb(
         "compare",
@@ -157,7 +157,7 @@ _TABLE = (
         examples=(
             "sllm compare jobs/presets/compare.yaml shards=runs/compare/shards output=runs/compare/comparison",
         ),
-        step=Step("comparison", "report", by_default=False, record_folder=REPORT_FOLDER),
+        step=RunStep("comparison", "report", by_default=False, record_folder=REPORT_FOLDER),
     ),
     Verb(
         "run",
@@ -233,9 +233,9 @@ _TABLE = (
     ),
     Verb(
         "bench",
-        "Measure ours and others' in one run.",
+        "Measure sllm and other packages in one run.",
         reads="a file, shards or a configuration",
-        writes="speed and quality of ours and of other packages, on the terminal",
+        writes="speed and quality of sllm and of other packages, on the terminal",
         examples=("sllm bench prepare books.jsonl.gz runs/shards/tokenizer", "sllm bench stream runs/shards"),
         group="Look",
         has_own_arguments=True,
@@ -296,11 +296,11 @@ _TABLE = (
 VERBS = {verb.name: verb for verb in _TABLE}
 """All verbs, in the order of the help."""
 STEPS = {name: verb.step for name, verb in VERBS.items() if verb.step is not None}
-"""The jobs that `sllm run` can run, in their order."""
+"""The jobs that `sllm run` can run, in order."""
 
 
-def steps_of(names: Sequence[str]) -> dict[str, Step]:
-    """The jobs of a run with these in `run.jobs`, in that order; of none: those that run by default.
+def steps_of(names: Sequence[str]) -> dict[str, RunStep]:
+    """The jobs of a run with these names in `run.jobs`, in that order; without names the default ones.
 
     Raises `ConfigError` for a name that is none of them.
     """

@@ -1,11 +1,11 @@
-"""The one error family: each names what went wrong, where, and what to do about it."""
+"""The errors of sllm: each names what is wrong, where, and the remedy."""
 
 
 class SllmError(Exception):
-    """Base of all errors that a user can mend; the console prints its message, one line, without a traceback."""
+    """Base of all errors that a user can fix; the console prints the message in one line, without a traceback."""
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(" ".join(message.split()))  # what libraries say may have several
+        super().__init__(" ".join(message.split()))  # messages of libraries may have several
 
 
 class ConfigError(SllmError):
@@ -25,9 +25,9 @@ class ModelError(SllmError):
 
 
 class TrainingError(SllmError):
-    """A training run that cannot go on: diverged, or a checkpoint that does not fit."""
+    """A training run that cannot continue: it diverged, or a checkpoint does not fit."""
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says; of one that says nothing, its type."""
+    """The first line of an error's message; its type if there is no message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

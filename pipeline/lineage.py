@@ -1,7 +1,7 @@
-"""What was made from what: artifacts, named by the digest of their content, and the record of a job.
+"""Lineage: artifacts, identified by the digest of their content, and the record of a job.
 
-A job's record is `job.json` in the folder it wrote. It needs no tracking server: from the record of a
-model one walks back through `inputs` to the corpus files.
+A job's record is `job.json` in the folder it wrote. No tracking server is needed: `inputs` lead from the record of a
+model back to the corpus files.
 """
 
 import dataclasses
@@ -20,6 +20,9 @@ from pipeline.output_files import CHECKPOINTS_NAME, FILES, RECORD_NAME, write_wh
 from pipeline.unique_keys import read_json
 
 MANIFEST_NAME = "manifest.json"
+"""File of finished shards that says what is in them."""
+PLAN_NAME = "progress/plan.json"
+"""File of unfinished shards with the identity of the shards that are being made."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Artifact:
     digest: str
     """SHA-256 of its content, hex; empty while the job that writes it has not finished."""
     run_id: str | None = None
-    """The MLflow run that made it; none for what came from outside."""
+    """The MLflow run that made it; None for what no job made."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +55,7 @@ class JobRecord:
     started: str
     """UTC, ISO 8601."""
     finished: str | None
-    """UTC, ISO 8601; none while the job runs, and after a crash."""
+    """UTC, ISO 8601; None while the job runs, and after a crash."""
     files: dict[str, int] = dataclasses.field(default_factory=dict)
     """Files of the output, relative, with their bytes."""
 
@@ -66,7 +69,8 @@ class JobRecord:
 
 
 def identity(job: str, config_part: Mapping[str, Any], inputs: Sequence[Artifact]) -> str:
-    """SHA-256 (hex) of what decides a job's output: its configuration, and inputs by digest, not by path."""
+    """SHA-256 (hex) of everything that decides a job's output: its configuration and the digests of its inputs, not
+    their paths."""
     decisive = {
         "job": job,
         "config": config_part,
@@ -77,10 +81,10 @@ def identity(job: str, config_part: Mapping[str, Any], inputs: Sequence[Artifact
 
 
 def _num_bytes(file: Path) -> int | None:
-    """Size of a file; none where there is no file of this name, and can be none."""
+    """Size of a file in bytes; None where there is no file of this name."""
     try:
         return file.stat().st_size if file.is_file() else None
-    except (OSError, ValueError):  # a name that is too long, say
+    except (OSError, ValueError):  # such as a name that is too long
         return None
 
 
@@ -95,17 +99,17 @@ def write_record(folder: str | Path, record: JobRecord) -> None:
 
 
 def read_record(folder: str | Path) -> JobRecord | None:
-    """The record in `folder`; none where there is no such file.
+    """The record in `folder`; None where there is no such file.
 
-    Raises `ConfigError` for a `job.json` that is not one of ours. The output's path is `folder` as given,
-    so that a folder that was moved is found where it is.
+    Raises `ConfigError` for a `job.json` that is not one of ours. The output's path becomes `folder`, so that a folder
+    can be moved.
     """
     path = Path(folder) / RECORD_NAME
     try:
         text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:  # ValueError: a path that can be none
+    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
         raise ConfigError(
             f"cannot read the job record {path}: {error}; move it away to start anew"
         ) from error
@@ -113,7 +117,7 @@ def read_record(folder: str | Path) -> JobRecord | None:
 
 
 def parse_record(text: bytes, folder: str) -> JobRecord:
-    """The record of which `text` is the content; `folder` is where it is."""
+    """The record with this content; `folder` is its location."""
     path = f"{folder.rstrip('/')}/{RECORD_NAME}"
     try:
         tree = read_json(text, RECORD_NAME)
@@ -137,7 +141,7 @@ def parse_record(text: bytes, folder: str) -> JobRecord:
 
 @functools.cache
 def _record_type() -> TypeAdapter[JobRecord]:
-    """Made when it is first asked for: it takes longer than to read a record."""
+    """Made at its first use: making it takes longer than reading a record."""
     return TypeAdapter(JobRecord)
 
 
@@ -147,7 +151,7 @@ def identity_digest(value: object) -> str:
 
 
 def digest_file(file: str | Path | BufferedIOBase) -> str:
-    """SHA-256 (hex) of a file's bytes, or of what an open one still holds. Raises `OSError`."""
+    """SHA-256 (hex) of a file's bytes, or of the rest of an open file. Raises `OSError`."""
     if isinstance(file, str | Path):
         with Path(file).open("rb") as stream:
             return digest_file(stream)
@@ -157,7 +161,7 @@ def digest_file(file: str | Path | BufferedIOBase) -> str:
 def digest_folder(path: str | Path) -> str:
     """SHA-256 (hex) of the relative names and contents of the files below `path`, in sorted order.
 
-    Left out: the record, checkpoints and hidden files, which change without the result changing.
+    The record, checkpoints and hidden files are left out: they do not belong to the result.
     """
     return digest_files(path, content_files(path))
 
@@ -171,14 +175,14 @@ def digest_files(path: str | Path, names: Iterable[str]) -> str:
 
 
 def content_files(path: str | Path) -> dict[str, int]:
-    """Relative names (sorted, `/` between parts) and bytes of the files that are a folder's content."""
+    """Relative names (sorted, `/` between parts) and sizes in bytes of the files in a folder."""
     root = Path(path)
     found = _walk(root, root, {root.resolve()})
     return {file.relative_to(root).as_posix(): file.stat().st_size for file in sorted(found)}
 
 
 def _walk(root: Path, folder: Path, seen: set[Path]) -> Iterator[Path]:
-    """Links are followed, as the hub's cache is made of them; a folder that was seen is not entered again."""
+    """Links are followed, since the hub's cache consists of them; no folder is entered twice."""
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith("."):
             continue
@@ -194,9 +198,9 @@ def _walk(root: Path, folder: Path, seen: set[Path]) -> Iterator[Path]:
 
 
 def describe_output(kind: str, path: str | Path, run_id: str | None = None) -> Artifact:
-    """What is at `path`, as an artifact with its digest.
+    """The artifact at `path`, with its digest.
 
-    Shards are digested by their manifest, which holds the SHA-256 of each: terabytes are not read again.
+    The digest of shards is that of their manifest, which holds the SHA-256 of each: the shards are not read again.
     """
     path = Path(path)
     manifest = path / MANIFEST_NAME
@@ -210,8 +214,8 @@ def describe_output(kind: str, path: str | Path, run_id: str | None = None) -> A
 
 
 def artifact_of(path: str | Path) -> Artifact:
-    """What is at `path`: the output of the job recorded there, else (a corpus file, a downloaded model)
-    a plain digest.
+    """The artifact at `path`: the output of the job recorded there; without a record (a corpus file, a downloaded
+    model) its files.
 
     Raises `ConfigError` where there is nothing, or only the unfinished output of a job.
     """

@@ -1,6 +1,6 @@
-"""The files of an output folder: written whole or not at all, and known by their names as a job's.
+"""The files of an output folder: written whole or not at all. Names tell which files a job wrote.
 
-Nothing here follows a link: its target was not written by a job, whatever its name.
+Links are never followed: no job wrote their targets.
 """
 
 import contextlib
@@ -15,9 +15,9 @@ from typing import Any
 RECORD_NAME = "job.json"
 CHECKPOINTS_NAME = "checkpoints"
 PYTHON_DOCS_NAME = "corpus/python-docs.jsonl"
-"""Written before the job begins, as it is an input, and compared with what is there."""
+"""A corpus that is written before the job begins, since it is an input."""
 REPORT_FOLDER = "report"
-"""Of a comparison, beside the folders of its designs."""
+"""Folder of a comparison's report, beside the folders of its designs."""
 
 _MODEL_FILES = (
     *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"),
@@ -36,7 +36,7 @@ FILES = {
         *("comparison.json", "comparison.md", "comparison.png", "comparison.svg"),
     ),
 }
-"""By the kind of output, patterns of the names of all that its jobs write, but for record and checkpoints."""
+"""By kind of output, patterns of the names of the files that its jobs write, except record and checkpoints."""
 
 _CHECKPOINT_FILES = (
     *("training_state.json", "state-*-of-*.safetensors"),
@@ -45,9 +45,9 @@ _CHECKPOINT_FILES = (
 )
 _CHECKPOINT_NAMES = ("step-[0-9]*", ".step-*.partial", "checkpoint_[0-9]*")
 _NOT_FOREIGN = ("mlflow.db*", "artifacts", "mlruns", "mlartifacts", "lost+found")
-"""An MLflow store on this machine, and what comes with a file system."""
+"""Names of an MLflow store, and of folders that file systems make."""
 _ASIDE = re.compile(r"(?P<folder>(?:.*/)?)\.?(?P<name>[^/]+)\.\d+(?:-\d+)?\.partial", re.DOTALL)
-"""The leading dot and the thread came later: files that an earlier version left are known too."""
+"""Earlier versions used names without the leading dot and the thread; these match too."""
 
 
 @contextlib.contextmanager
@@ -77,7 +77,7 @@ def write_whole(path: Path, data: Any) -> None:
 
 
 def to_disk(path: Path) -> None:
-    """Force a file's content, or a folder's names, from the system's memory to the disk."""
+    """Flush a file's content, or a folder's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -86,7 +86,7 @@ def to_disk(path: Path) -> None:
 
 
 def half_written(name: str) -> str | None:
-    """Of a file that `written_aside` left when its process was killed, the name it would have got; else None."""
+    """The final name of a file that `written_aside` left when its process was killed; None for other files."""
     match = _ASIDE.fullmatch(name)
     return match and match["folder"] + match["name"]
 
@@ -102,7 +102,7 @@ def is_of_job(name: str, kind: str) -> bool:
 
 
 def in_the_way(root: str | Path, kind: str, own: Iterable[str]) -> Iterator[str]:
-    """Names below `root` that the job would write to and that are not `own`: another's files, and links."""
+    """Names below `root` that the job would write and that are not in `own`: files of others, and links."""
     root, own = Path(root), frozenset(own)
     folders = _folders(kind) | {CHECKPOINTS_NAME}
     for name in sorted({RECORD_NAME, *folders}):
@@ -119,7 +119,8 @@ def in_the_way(root: str | Path, kind: str, own: Iterable[str]) -> Iterator[str]
 
 
 def other_checkpoints(root: str | Path, fresh: bool) -> Iterator[str]:
-    """Names of checkpoints that the job would go on from, though it did not write them: all where it is `fresh`."""
+    """Names of checkpoints from which the job would continue, though it did not write them; all of them if it is
+    `fresh`."""
     folder = Path(root) / CHECKPOINTS_NAME
     for entry in _entries(folder):
         own = not fresh and not entry.is_symlink() and _is_checkpoint_name(entry.name)
@@ -128,10 +129,10 @@ def other_checkpoints(root: str | Path, fresh: bool) -> Iterator[str]:
 
 
 def foreign_entries(root: str | Path, kind: str, inputs: Iterable[str]) -> Iterator[str]:
-    """Names in `root` of what no job of ours wrote there: files, links, folders with something in them.
+    """Names in `root` that no job of ours wrote: files, links, folders that are not empty.
 
-    No foreign ones are hidden ones, an MLflow store, folders of other jobs (they hold a `job.json`, somewhere), and
-    what is or holds one of the `inputs`.
+    Not counted: hidden names, an MLflow store, folders of other jobs (with a `job.json` in them), and `inputs` or
+    folders with inputs.
     """
     root = Path(root)
     read = [os.path.realpath(path) for path in inputs]
@@ -154,12 +155,12 @@ def foreign_entries(root: str | Path, kind: str, inputs: Iterable[str]) -> Itera
 
 
 def has_checkpoints(root: str | Path) -> bool:
-    """Whether a training job began to leave what the next one would go on from."""
+    """Whether a training job left a checkpoint, whole or unfinished."""
     return (Path(root) / CHECKPOINTS_NAME).is_dir()
 
 
 def remove_written(root: str | Path, names: Iterable[str]) -> None:
-    """Remove these files, and folders that this leaves empty; a link, and its target, stays."""
+    """Remove these files, and the folders that become empty; links and their targets stay."""
     root = Path(root)
     for name in names:
         path = root / name
@@ -169,7 +170,7 @@ def remove_written(root: str | Path, names: Iterable[str]) -> None:
 
 
 def remove_checkpoints(root: str | Path) -> None:
-    """Remove the checkpoints below the output `root`, and of each only what a job wrote."""
+    """Remove the files of checkpoints below the output `root` that a job wrote."""
     folder = Path(root) / CHECKPOINTS_NAME
     if not folder.is_dir() or folder.is_symlink():
         return
@@ -185,7 +186,7 @@ def remove_checkpoints(root: str | Path) -> None:
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """Remove one checkpoint, whole or half written: the files that a job wrote, and folders left empty."""
+    """Remove one checkpoint, whole or unfinished: the files that a job wrote, and the folders that become empty."""
     if folder.is_symlink():
         return
     for name in list(_files(folder, frozenset({"model"}))):
@@ -196,7 +197,7 @@ def remove_checkpoint(folder: Path) -> None:
 
 
 def _first_foreign(folder: Path, name: str, kind: str) -> str | None:
-    """The first file below a folder that belongs to no job; None where there is none."""
+    """The first file below a folder that no job wrote; None where there is none."""
     entries = sorted(_entries(folder), key=lambda entry: entry.name)
     if any(entry.name == RECORD_NAME for entry in entries):
         return None

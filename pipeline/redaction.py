@@ -1,4 +1,4 @@
-"""No secret in anything that is written or printed: credentials, signed queries and tokens become `***`."""
+"""Redaction of all text that is written or printed: credentials, signed queries and tokens become `***`."""
 
 import re
 from collections.abc import Mapping
@@ -9,13 +9,13 @@ MASK = "***"
 _URL = re.compile(r"(?<![A-Za-z0-9+.\-])[A-Za-z][A-Za-z0-9+.\-]*://[^\s\"<>`\\]*")
 """A URL, or a chain of them as fsspec writes it, up to white space, a double quote or a backslash."""
 _USER = re.compile(r"([A-Za-z0-9+.\-]+://)((?:(?!://)[^/?#])*)@")
-"""What stands before the host, up to the last `@` before its path."""
+"""User and password before the host, up to the last `@` before the path."""
 _USER_WITH_SLASH = re.compile(r"(://[^:/?#@]*):(?!\d{1,5}(?:[/?#]|$))(?:(?!://)[^@])*@")
-"""A password with a slash in it, which databases accept."""
+"""A password that contains a slash, as databases accept it."""
 _NAMES_A_CONTAINER = {"abfs", "abfss", "wasb", "wasbs"}
-"""Here `container@account` is part of the path."""
+"""Schemes in which `container@account` is part of the path."""
 _NAMES_A_USER = {"sftp", "ssh", "scp", "ftp", "hdfs", "webhdfs", "smb", "file"}
-"""Here a name without a password is no secret; elsewhere it may be a token."""
+"""Schemes in which a user without a password is no secret; elsewhere it may be a token."""
 _QUERY = re.compile(r"\?(?:(?!'?,'?[A-Za-z][A-Za-z0-9+.\-]*://|::[a-z0-9]+://)[^#])*")
 
 _CREDENTIAL_NAME = (
@@ -38,9 +38,9 @@ _SECRET_PARAMETER = re.compile(
     re.IGNORECASE,
 )
 _USER_FROM_ENVIRONMENT = re.compile(r"(?<=://)(?:(?:\$\{\w+\}|[\w.%+\-]*):)?\$\{\w+\}@")
-"""A password, or a token, that `${NAME}` stands for."""
+"""`${NAME}` in place of a password or token."""
 _FROM_ENVIRONMENT = re.compile(r"([=:]\s{0,4}[\"']?)\$\{\w+\}(?=[&\s\"'<>#\\\]}),;]|$)")
-"""A whole value that `${NAME}` stands for."""
+"""A value that is `${NAME}` alone."""
 _AUTHORIZATION = re.compile(
     r"(authorization[\"']?\s{0,4}[:=]\s{0,4}[\"']?(?:bearer|basic|token|digest)\s+)[^\s\"',]+"
     r"|(\bbearer\s+)(?!token|auth)[\w.~+/=\-]+",
@@ -54,11 +54,10 @@ _PRIVATE_KEY = re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----)[^-]*")
 
 
 def redacted(text: str) -> str:
-    """`text` without secrets, for whatever is written or printed; never for what is opened.
+    """`text` without secrets, for printing and writing; never for a path or URL that is opened.
 
-    Gone are user and password of a URL and its whole query, wherever in the text the URL stands and in each link of
-    an fsspec chain; values of names such as `password=` or `"api_key":`; bearer tokens, well-known forms of tokens,
-    private keys. The time is linear in the text.
+    It masks: user, password and query of each URL, also in fsspec chains; values of names such as `password=` or
+    `"api_key":`; bearer tokens, known forms of tokens, private keys. The time is linear in the text.
     """
     text = _URL.sub(_plain_url, text)
     text = _SECRET_PARAMETER.sub(rf"\1{MASK}", text)
@@ -68,7 +67,7 @@ def redacted(text: str) -> str:
 
 
 def redacted_tree(value: Any, key: str = "") -> Any:
-    """Mappings and lists with each string in them redacted, and each value whose key names a secret masked."""
+    """Mappings and lists with each string redacted, and each value whose key names a secret masked."""
     if isinstance(value, Mapping):
         return {name: redacted_tree(child, str(name)) for name, child in value.items()}
     if isinstance(value, list | tuple):
@@ -79,8 +78,8 @@ def redacted_tree(value: Any, key: str = "") -> Any:
 
 
 def is_secret(text: str) -> bool:
-    """Whether there is something in the text that must not be seen. A query like `?download=true` is no secret, and
-    `${NAME}`, an environment variable that is not resolved yet, stands for one and is none."""
+    """Whether the text contains a secret. A query like `?download=true` is none, nor is `${NAME}`, an environment
+    variable that is not resolved yet."""
     text = _FROM_ENVIRONMENT.sub(rf"\1{MASK}", _USER_FROM_ENVIRONMENT.sub("", text))
     without_queries = _URL.sub(lambda match: _QUERY.sub("", match[0]), text)
     shown = (match[0] for match in _SECRET_PARAMETER.finditer(text))

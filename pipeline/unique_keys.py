@@ -1,4 +1,4 @@
-"""YAML and JSON in which a key given twice is an error with its line; the libraries drop the first silently."""
+"""YAML and JSON in which a repeated key is an error with its line; the libraries drop the first value silently."""
 
 import contextlib
 import json
@@ -13,14 +13,14 @@ from yaml.nodes import MappingNode, Node, SequenceNode
 from pipeline.errors import ConfigError
 
 _INDICATORS = ("*", "@", "`", "%")
-"""What no value of a single override can begin with in YAML; people write globs and prompts that do."""
+"""Characters that no YAML value begins with, but globs and prompts in overrides do."""
 
 MAX_DEPTH = 100
-"""Levels of nesting in JSON of ours; no file that we write has 20."""
+"""Deepest nesting in JSON; no file that sllm writes has 20 levels."""
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader, which refuses a key given twice in one mapping, and a mapping that holds itself."""
+    """The safe loader; it refuses a repeated key in a mapping, and a mapping that contains itself."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -64,13 +64,13 @@ class _Loader(yaml.SafeLoader):
 
 
 class _RepeatedKeyError(yaml.YAMLError):
-    """A key given twice."""
+    """A repeated key."""
 
 
 def read_yaml(text: str, where: str) -> Any:
-    """The value that `text` holds; None where it holds nothing.
+    """The value of the YAML `text`; None where it is empty.
 
-    Raises `ConfigError` naming `where`, for what is no YAML, or repeats a key (with the lines of both).
+    Raises `ConfigError` that names `where`, for invalid YAML, and for a repeated key (with both lines).
     """
     try:
         loader = _Loader(text)
@@ -94,7 +94,7 @@ def read_yaml(text: str, where: str) -> Any:
 
 
 def line_of(text: str, keys: Sequence[str]) -> int | None:
-    """Line, from 1, of the value at these keys and positions, or of what is nearest around it; None for no mapping.
+    """Line, from 1, of the value at these keys and positions, or of the nearest section around it; None for no mapping.
 
     `text` is YAML that `read_yaml` takes.
     """
@@ -119,9 +119,9 @@ def line_of(text: str, keys: Sequence[str]) -> int | None:
 
 
 def read_value(text: str, where: str) -> Any:
-    """The value of an override: YAML, or plain text where it begins as no YAML value can (`*.jsonl`).
+    """The value of an override: YAML, or plain text if no YAML value begins so (`*.jsonl`).
 
-    Raises `ConfigError` as `read_yaml` does, and where a ` #` would make the rest a comment.
+    Raises `ConfigError` as `read_yaml` does, and where ` #` would make the rest a comment.
     """
     if text.strip().startswith(_INDICATORS):
         return text.strip()
@@ -139,8 +139,8 @@ def read_value(text: str, where: str) -> Any:
 def read_json(text: str | bytes, where: str) -> Any:
     """The value that `text` holds.
 
-    Raises `ValueError` for what is no JSON, repeats a key in an object, or could not be written again: nested more
-    than `MAX_DEPTH` deep, or text with a lone surrogate.
+    Raises `ValueError` for invalid JSON, a repeated key, nesting over `MAX_DEPTH`, and text with a lone surrogate,
+    which could not be written again.
     """
     try:
         value = json.loads(text, object_pairs_hook=_unique)
@@ -185,9 +185,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _line_of_repeated_key(text: str) -> int | None:
-    """Line in which the first object with a repeated key begins; none where it is nested too deeply to know.
+    """Line in which the first object with a repeated key begins; None where it is nested too deeply to find.
 
-    The decoder in C does not say it, and reads deeper nesting than the one in Python.
+    Python's C decoder does not give the line, and reads deeper nesting than its Python decoder.
     """
     starts: list[int] = []
 

@@ -1,7 +1,8 @@
 """Segmenters: texts to the ends of their sentences. A segmenter never changes a text.
 
-They are found by a versioned name in `BUILT_IN`, by an entry point of the group `sllm.segmenters` in another package,
-or by `package.module:Class`. This package imports nothing else of sllm, and must not know tokens, shards or models.
+Segmenters are found by a versioned name in `BUILT_IN`, by an entry point of the group `sllm.segmenters` in another
+package, or by `package.module:Class`. This package imports nothing else of sllm, and must not know tokens, shards or
+models.
 """
 
 from segmenters.contract import Segmenter, SegmenterError

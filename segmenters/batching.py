@@ -7,12 +7,14 @@ import numpy as np
 
 from segmenters.contract import Ends
 
+BATCH_CHARACTERS = 2**20
+"""Characters of the texts in one call of `Segmenter.split`: enough to hide the cost of a call, small in memory."""
 WINDOW = 2**18
-"""Characters per batch: enough for the cost of a call not to matter, few enough for the processor's caches."""
+"""Characters per batch: enough to hide the cost of a call, few enough for the processor's caches."""
 CONTEXT = 2**11
 """Characters of context on both sides of a window of a longer text."""
 SEPARATOR = "\n"
-"""Before, between and after the texts of a batch."""
+"""Character before, between and after the texts of a batch."""
 
 
 class _Piece(NamedTuple):
@@ -50,7 +52,7 @@ def split_batched(texts: list[str], sentence_starts: Callable[[str, Ends], Ends]
 def _batches(texts: list[str]) -> Iterator[tuple[str, list[_Piece]]]:
     """Batches of about `WINDOW` characters; starts at `first` and at `last` of a piece are ignored.
 
-    So a start on the edge of two windows belongs to the later one, whose `first` is one before it.
+    So a start at the border of two windows belongs to the later one, whose `first` is one less.
     """
     parts, pieces, size = [SEPARATOR], [], len(SEPARATOR)
     for index, text in enumerate(texts):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 
 class Kind(IntEnum):
-    """Class of a character. White space and letters are ranges, so that each is one comparison."""
+    """Class of a character. White space and letters are ranges of values, so that each is one comparison."""
 
     SPACE = 0
     BREAK = 1
@@ -23,7 +23,7 @@ class Kind(IntEnum):
     """Letter without case, and modifier letters."""
     DIGIT = 5
     MARK = 6
-    """Combining mark, joiner or other invisible format character: belongs to the character before it."""
+    """Combining mark, joiner or other invisible format character; part of the previous character."""
     IDEOGRAPH = 7
     """Letter of a script that puts no spaces between words."""
     SYMBOL = 8
@@ -33,7 +33,7 @@ class Kind(IntEnum):
     """Comma, colon, semicolon and those of other scripts."""
     OPENER = 11
     QUOTE = 12
-    """Straight quotes: open or close."""
+    """Straight quote, which opens or closes."""
     CLOSER = 13
     TERMINATOR = 14
     """Ends a sentence if white space follows."""
@@ -97,7 +97,7 @@ def _table() -> NDArray[np.uint8]:
 
 
 def _kinds_below(end: int) -> NDArray[np.uint8]:
-    """`[end]` the kind of each code point: that of its category, unless a rule below sets another."""
+    """[end] kind of each code point: by its category, unless a rule below sets another."""
     chars = list(map(chr, range(end)))
     symbol = int(Kind.SYMBOL)
     by_category = {name: int(kind) for name, kind in _BY_CATEGORY.items()}

@@ -1,4 +1,4 @@
-"""CoNLL-U: documents with their sentences, and the text as it was before tokenization."""
+"""CoNLL-U: documents with their sentences, and the text before tokenization."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -13,15 +13,15 @@ class ConlluDocument:
     """The sentences between two lines `# newdoc`."""
 
     line: int
-    """Its first line, from 1."""
+    """Number of its first line, from 1."""
     num_lines: int = 0
     doc_id: str | None = None
-    """That of `# newdoc id = ...`."""
+    """Id in `# newdoc id = ...`."""
     parts: list[str] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
     """Ends of the sentences in the text: characters, exclusive."""
     broken_line: int | None = None
-    """The first line that is neither comment nor token."""
+    """Number of the first line that is neither comment nor token; None where there is none."""
 
     @property
     def text(self) -> str:

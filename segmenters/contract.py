@@ -1,4 +1,4 @@
-"""The contract of all segmenters."""
+"""The contract that every segmenter fulfils."""
 
 import dataclasses
 from abc import ABC, abstractmethod
@@ -12,14 +12,14 @@ Ends = NDArray[np.int64]
 
 
 class SegmenterError(Exception):
-    """A segmenter cannot be built or used; the message says why and what to do."""
+    """A segmenter cannot be built or used; the message has the reason and the remedy."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Segmenter(ABC):
     """A frozen dataclass of its options. Subclasses are `@dataclass(frozen=True)` and set `name`.
 
-    `name` ends in `_vN`; N rises whenever a text may be split elsewhere than before.
+    `name` ends in `_vN`; N increases with each change that may split a text differently.
     """
 
     name: ClassVar[str]

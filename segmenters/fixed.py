@@ -1,4 +1,4 @@
-"""Blocks of N tokens: the control for any claim about sentences."""
+"""Blocks of N tokens, as a control for segmentation into sentences."""
 
 import dataclasses
 import functools

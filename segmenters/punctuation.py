@@ -1,4 +1,4 @@
-"""Rule-based: sentences end at terminators and at line breaks, in any script.
+"""Segmentation by rules: sentences end at terminators and at line breaks, in any script.
 
 Array code classifies all characters, then applies the rules to the terminators and line breaks alone.
 
@@ -30,9 +30,9 @@ BEFORE_ORDINALS = "am der dem den des die das vom zum im ab bis seit beim und"
 
 _LONGEST_ABBREVIATION = max(map(len, ABBREVIATIONS.split()))
 _LOWER_CASE_START = 4
-"""Letters of a word from which on its full stop ends a sentence before lower case: "went. he"."""
+"""Letters of a word from which on its full stop ends a sentence even before lower case: "went. he"."""
 _MOST_CLOSERS = 4
-"""Closing marks in a row that belong to the sentence before them."""
+"""Closing quotes and brackets in a row that belong to the sentence before them."""
 _STOP, _ELLIPSIS, _CR, _LF = map(ord, ".…\r\n")
 
 
@@ -80,7 +80,7 @@ class Punctuation(Segmenter):
 
 
 def _after_terminators(code_N: Codes, kind_N: Kinds) -> Ends:
-    """Offsets after the terminators that end a sentence, and their closing marks."""
+    """Offsets after the terminators that end a sentence, and their closing quotes and brackets."""
     mark_M = np.flatnonzero(kind_N >= Kind.TERMINATOR)
     mark_M = mark_M[kind_N[mark_M + 1] < Kind.TERMINATOR]  # the last of a run
     after_M = mark_M + 1
@@ -119,7 +119,7 @@ def _goes_on(code_N: Codes, kind_N: Kinds, mark_M: Ends, after_M: Ends) -> NDArr
 
 
 def _words_before(code_N: Codes, kind_N: Kinds, mark_M: Ends) -> tuple[Ends, NDArray[np.uint64]]:
-    """Length and hash of the word (letters, digits and inner full stops) that ends before each mark.
+    """Length and hash of the word (letters, digits and inner full stops) before each terminator.
 
     The length of a word longer than every abbreviation is one more than that of the longest.
     """

@@ -9,7 +9,7 @@ import numpy as np
 from segmenters.contract import Ends, Segmenter
 
 MARKS = ',.!?;:"，。！？；：“”＂\n'
-"""Each of them ends a sentence: the paper's punctuation, its full-width forms, and the line break."""
+"""Characters that end a sentence: the paper's punctuation, its full-width forms, and the line break."""
 
 _END = re.compile(rf"[{re.escape(MARKS)}][{re.escape(MARKS)}\s]*")
 
@@ -18,8 +18,8 @@ _END = re.compile(rf"[{re.escape(MARKS)}][{re.escape(MARKS)}\s]*")
 class Reference(Segmenter):
     """Splits after any of `MARKS`, in numbers too: `3.14` becomes `3.` and `14`, as published.
 
-    Made lossless: the text after the last mark is a sentence, marks in a row end one sentence and not
-    several, white space belongs to the sentence before, and nothing is cut off at 64 tokens or 64 sentences.
+    Made lossless: the text after the last punctuation mark is a sentence, several marks in a row end one sentence,
+    white space belongs to the sentence before, and nothing is truncated at 64 tokens or 64 sentences.
     """
 
     name: ClassVar[str] = "reference_v1"

@@ -18,7 +18,7 @@ BUILT_IN = {
     "fixed_v1": "segmenters.fixed:Fixed",
     "wtpsplit_v1": "segmenters.wtpsplit_sat:WtpsplitSat",
 }
-"""Lazy: a segmenter's own imports happen when it is loaded."""
+"""Paths and not classes, so that a segmenter is imported when it is loaded."""
 
 ENTRY_POINT_GROUP = "sllm.segmenters"
 
@@ -34,7 +34,7 @@ def load(name: str, **options: Any) -> Segmenter:
 
     Raises `SegmenterError` for an unknown name or option, or one whose package is not installed.
     """
-    # Entry points are searched in every installed package, so only if needed.
+    # Searching entry points reads every installed package, so only if needed.
     target = BUILT_IN.get(name, name)
     if ":" not in target:
         known = names()
@@ -64,7 +64,7 @@ def load(name: str, **options: Any) -> Segmenter:
 
 
 def _check_types(name: str, factory: Any, options: Mapping[str, Any]) -> None:
-    """Raise `SegmenterError` for a value of another type than the option's; a number for a float may be whole."""
+    """Raise `SegmenterError` for a value of another type than the option's; a float may be given as a whole number."""
     if not dataclasses.is_dataclass(factory):
         return
     hints = typing.get_type_hints(factory)
@@ -77,7 +77,7 @@ def _check_types(name: str, factory: Any, options: Mapping[str, Any]) -> None:
 
 
 def _wrong_options(factory: Any, options: dict[str, Any], error: TypeError) -> str:
-    """What is wrong with the options, and which there are."""
+    """The error in the options, and the list of existing options."""
     if not dataclasses.is_dataclass(factory):
         return f"it does not take these options: {error}"
     known = [field.name for field in dataclasses.fields(factory) if field.init]

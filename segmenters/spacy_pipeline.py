@@ -14,7 +14,8 @@ _LANGUAGE_CODE = re.compile(r"[a-z]{2,3}")
 _SPLITTERS = ("parser", "senter", "sentencizer")
 _FEEDERS = ("tok2vec", "transformer", "curated_transformer")
 _LONG_WORD = re.compile(r"(?<!\S)\S{1000}")
-"""spaCy's tokenizer takes quadratic time for a word: a text with such a long one is split in short windows."""
+"""Longest word, in characters, for spaCy's tokenizer, whose time is quadratic in it; a text with a longer word is split
+in short windows."""
 _SHORT_WINDOW = 2000
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -31,7 +32,7 @@ class SpacyPipeline(Segmenter):
     component: str | None = None
     """`parser`, `senter` or `sentencizer`; none: the first of these that the pipeline has."""
     batch_size: int = 256
-    """Texts that `nlp.pipe` takes at once."""
+    """Batch size of `nlp.pipe`, in texts."""
 
     def __post_init__(self) -> None:
         _pipeline(self.pipeline, self.component)

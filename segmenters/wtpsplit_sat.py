@@ -18,7 +18,7 @@ class WtpsplitSat(Segmenter):
     name: ClassVar[str] = "wtpsplit_v1"
 
     model: str = "sat-3l-sm"
-    """Folder of a SaT model, or its name if the model hub or its cache can be read."""
+    """Folder of a SaT model, or its name on the model hub or in its cache."""
     threshold: float = 0.25
     """Least probability of a boundary after a character."""
 

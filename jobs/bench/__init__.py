@@ -1,3 +1,3 @@
-"""`sllm bench`: our code and other packages measured in one run. It must not be imported by anything but the table of
-verbs, and imports no verb's console.
+"""`sllm bench`: measurements of sllm and other packages in one run. Only the table of verbs may import it, and it
+imports no console of a verb.
 """

@@ -14,12 +14,12 @@ def prepare(
     source: Annotated[str, typer.Argument(metavar="FILE", help="Text to prepare: JSONL, Parquet, ..."), PATH],
     tokenizer: Annotated[str, typer.Argument(help="Folder or hub name of a fast tokenizer."), PATH],
     num_workers: Annotated[int, typer.Option("--num-workers", help="Workers of each contender.")] = 2,
-    segmenter: Annotated[str, typer.Option("--segmenter", metavar="NAME", help="Ours cuts with it.")] = (
+    segmenter: Annotated[str, typer.Option("--segmenter", metavar="NAME", help="Segmenter of sllm.")] = (
         "punctuation_v1"
     ),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Text to tokens on disk: CPU, wall time and memory of the whole process tree, of all that are installed.
+    """Text to tokens on disk: CPU time, wall time and memory of the process tree of each installed contender.
 
     \b
     Example:
@@ -33,13 +33,15 @@ def prepare(
 def stream(
     shards: Annotated[str, typer.Argument(metavar="SHARDS", help="Folder written by `sllm prepare`."), PATH],
     micro_batch_tokens: Annotated[
-        int, typer.Option("--tokens", help="Tokens a micro-batch, at most.")
+        int, typer.Option("--tokens", help="Largest number of tokens per micro-batch.")
     ] = 16384,
-    context_tokens: Annotated[int, typer.Option("--context-tokens", help="Of the token-level model.")] = 512,
+    context_tokens: Annotated[
+        int, typer.Option("--context-tokens", help="Window of the token-level model.")
+    ] = 512,
     context_sentences: Annotated[
-        int, typer.Option("--context-sentences", help="Of the sentence-level model.")
+        int, typer.Option("--context-sentences", help="Window of the sentence-level model.")
     ] = 64,
-    seconds: Annotated[float, typer.Option("--seconds", help="To measure each contender for.")] = 5.0,
+    seconds: Annotated[float, typer.Option("--seconds", help="Seconds of measurement per contender.")] = 5.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Shards to packed batches: tokens/s in one process beside `datasets` and the memory map alone, and padding.
@@ -48,19 +50,21 @@ def stream(
     Example:
       sllm bench stream runs/shards
     """
-    from jobs.bench.stream import Shape
+    from jobs.bench.stream import BatchSizes
     from jobs.bench.stream import bench_stream as measure
 
-    measure(shards, Shape(micro_batch_tokens, context_tokens, context_sentences, seconds), as_json)
+    measure(shards, BatchSizes(micro_batch_tokens, context_tokens, context_sentences, seconds), as_json)
 
 
 def segmenters(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Folder with segmentation/ and text/."), PATH],
     names: Annotated[
-        str | None, typer.Option("--segmenters", metavar="NAME,NAME,...", help="Ours; none: all of them.")
+        str | None,
+        typer.Option("--segmenters", metavar="NAME,NAME,...", help="Segmenter of sllm; none: all."),
     ] = None,
     peers: Annotated[
-        str | None, typer.Option("--peers", metavar="NAME,NAME,...", help="Others; none: all of them.")
+        str | None,
+        typer.Option("--peers", metavar="NAME,NAME,...", help="Segmenter of another package; none: all."),
     ] = None,
     gold: Annotated[
         list[str] | None,
@@ -69,7 +73,7 @@ def segmenters(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and not a Markdown table.")] = False,
 ) -> None:
-    """F1 on texts with known boundaries and MB/s in one process, ours and other packages' (the extra `bench`)."""
+    """F1 on texts with known boundaries and MB/s in one process, for sllm and other packages (the extra `bench`)."""
     from jobs.bench.segmenter_peers import PEERS
     from jobs.bench.segmenters import OURS, markdown, run
 

@@ -31,7 +31,7 @@ SAMPLE_SECONDS = 0.05
 
 
 class ContenderError(Exception):
-    """A contender ended with an error."""
+    """A contender failed."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class ContenderCost:
     startup_cpu_seconds: float
     wall_seconds: float
     peak_megabytes: float
-    """Of all its processes at one time; shared pages count once per process."""
+    """Peak memory of all its processes together; shared pages count once per process."""
     megabytes_per_cpu_second: float
-    """Of UTF-8 text, start-up included."""
+    """Megabytes of UTF-8 text per CPU second, start-up included."""
 
 
 def bench_prepare(

@@ -37,50 +37,50 @@ class ContenderInput:
                 yield json.loads(line)["text"]
 
 
-def _ours(task: ContenderInput, launcher: str) -> None:
+def _ours(given: ContenderInput, launcher: str) -> None:
     from jobs.prepare import prepare
 
     overrides = [
-        f"data.inputs=[{task.file}]",
-        f"segmenter.name={task.segmenter}",
-        f"tokenizer.path={task.tokenizer}",
-        f"prepare.num_workers={task.num_workers}",
+        f"data.inputs=[{given.file}]",
+        f"segmenter.name={given.segmenter}",
+        f"tokenizer.path={given.tokenizer}",
+        f"prepare.num_workers={given.num_workers}",
         f"launcher={launcher}",
     ]
-    prepare(load_config(None, overrides), task.output)
+    prepare(load_config(None, overrides), given.output)
 
 
-def _sllm_job(task: ContenderInput) -> None:
+def _sllm_job(given: ContenderInput) -> None:
     from jobs.prepare import run
 
     overrides = [
-        *(f"data.inputs=[{task.file}]", f"output={task.output}"),
-        *(f"segmenter.name={task.segmenter}", f"tokenizer.path={task.tokenizer}"),
-        *(f"prepare.num_workers={task.num_workers}", f"tracking.uri=sqlite:///{task.output}.db"),
+        *(f"data.inputs=[{given.file}]", f"output={given.output}"),
+        *(f"segmenter.name={given.segmenter}", f"tokenizer.path={given.tokenizer}"),
+        *(f"prepare.num_workers={given.num_workers}", f"tracking.uri=sqlite:///{given.output}.db"),
     ]
     run(load_config(str(Path(__file__).parents[1] / "presets" / "prepare.yaml"), overrides))
 
 
-def _engine_alone(task: ContenderInput) -> None:
-    tokenizer = Tokenizer.load(task.tokenizer)
-    for batch in _batched(task.rows()):
+def _engine_alone(given: ContenderInput) -> None:
+    tokenizer = Tokenizer.load(given.tokenizer)
+    for batch in _batched(given.rows()):
         tokenizer.encode(batch)
 
 
-def _tokenizers_alone(task: ContenderInput) -> None:
+def _tokenizers_alone(given: ContenderInput) -> None:
     import tokenizers
 
-    tokenizer = tokenizers.Tokenizer.from_file(f"{task.tokenizer}/tokenizer.json")
-    for batch in _batched(task.rows()):
+    tokenizer = tokenizers.Tokenizer.from_file(f"{given.tokenizer}/tokenizer.json")
+    for batch in _batched(given.rows()):
         for encoding in tokenizer.encode_batch_fast(batch, add_special_tokens=False):
             _ = encoding.ids
 
 
-def _tiktoken_alone(task: ContenderInput) -> None:
+def _tiktoken_alone(given: ContenderInput) -> None:
     import tiktoken
     from tokenizers import decoders
 
-    vocab = json.loads(Path(task.tokenizer, "tokenizer.json").read_bytes())["model"]["vocab"]
+    vocab = json.loads(Path(given.tokenizer, "tokenizer.json").read_bytes())["model"]["vocab"]
     characters = {chr(_character_of_byte(byte)): byte for byte in range(256)}
     assert decoders.ByteLevel().decode([chr(_character_of_byte(0x41))]) == "A"
     ranks = {
@@ -90,17 +90,17 @@ def _tiktoken_alone(task: ContenderInput) -> None:
     }
     pattern = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
     encoding = tiktoken.Encoding("bench", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
-    for text in task.rows():
+    for text in given.rows():
         encoding.encode_ordinary(text)
 
 
-def _gigatoken_alone(task: ContenderInput) -> None:
+def _gigatoken_alone(given: ContenderInput) -> None:
     import gigatoken
 
-    tree = json.loads(Path(task.tokenizer, "tokenizer.json").read_bytes())
+    tree = json.loads(Path(given.tokenizer, "tokenizer.json").read_bytes())
     # It would find special tokens in a text, which we encode as ordinary text.
     tokenizer = gigatoken.Tokenizer.from_json(json.dumps({**tree, "added_tokens": []}))
-    for batch in _batched(task.rows()):
+    for batch in _batched(given.rows()):
         tokenizer.encode_batch(batch, parallel=False)
 
 
@@ -111,21 +111,21 @@ def _character_of_byte(byte: int) -> int:
     return byte if byte in printable else 256 + others.index(byte)
 
 
-def _datasets(task: ContenderInput) -> None:
+def _datasets(given: ContenderInput) -> None:
     import datasets
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(task.tokenizer)
+    tokenizer = AutoTokenizer.from_pretrained(given.tokenizer)
     loaded = datasets.load_dataset(
-        "json", data_files=task.file, split="train", cache_dir=f"{task.output}.cache"
+        "json", data_files=given.file, split="train", cache_dir=f"{given.output}.cache"
     )
     loaded.map(
         lambda batch: {"input_ids": tokenizer(batch["text"], add_special_tokens=False)["input_ids"]},
         batched=True,
         batch_size=BATCH,
         remove_columns=loaded.column_names,
-        num_proc=task.num_workers if len(loaded) > BATCH else None,
-    ).save_to_disk(task.output)
+        num_proc=given.num_workers if len(loaded) > BATCH else None,
+    ).save_to_disk(given.output)
 
 
 class _RayDataTokenizer:
@@ -139,32 +139,32 @@ class _RayDataTokenizer:
         return {"input_ids": ids}
 
 
-def _ray_data(task: ContenderInput) -> None:
+def _ray_data(given: ContenderInput) -> None:
     import ray
 
-    ray.init(num_cpus=task.num_workers + 1, include_dashboard=False)
-    ray.data.read_json(task.file).repartition(task.num_workers * 4).map_batches(
+    ray.init(num_cpus=given.num_workers + 1, include_dashboard=False)
+    ray.data.read_json(given.file).repartition(given.num_workers * 4).map_batches(
         _RayDataTokenizer,
-        fn_constructor_args=(task.tokenizer,),
+        fn_constructor_args=(given.tokenizer,),
         batch_size=BATCH,
-        compute=ray.data.ActorPoolStrategy(size=task.num_workers),
-    ).write_parquet(task.output)
+        compute=ray.data.ActorPoolStrategy(size=given.num_workers),
+    ).write_parquet(given.output)
 
 
-def _datatrove(task: ContenderInput) -> None:
+def _datatrove(given: ContenderInput) -> None:
     from datatrove.executor import LocalPipelineExecutor
     from datatrove.pipeline.readers import JsonlReader
     from datatrove.pipeline.tokens import DocumentTokenizer
 
-    source = Path(task.file)
+    source = Path(given.file)
     LocalPipelineExecutor(
         pipeline=[
             JsonlReader(str(source.parent), glob_pattern=source.name),
             DocumentTokenizer(
-                task.output, tokenizer_name_or_path=f"{task.tokenizer}/tokenizer.json", eos_token=None
+                given.output, tokenizer_name_or_path=f"{given.tokenizer}/tokenizer.json", eos_token=None
             ),
         ],
-        logging_dir=f"{task.output}.log",
+        logging_dir=f"{given.output}.log",
     ).run()
 
 
@@ -175,8 +175,8 @@ def _batched(rows: Iterator[str]) -> Iterator[list[str]]:
 
 CONTENDERS: dict[str, tuple[str, Callable[[ContenderInput], None]]] = {
     "sllm prepare (the recorded job)": ("mlflow", _sllm_job),
-    "sllm shards, launcher=ray": ("ray", lambda task: _ours(task, "ray")),
-    "sllm shards, launcher=local": ("tokenizers", lambda task: _ours(task, "local")),
+    "sllm shards, launcher=ray": ("ray", lambda given: _ours(given, "ray")),
+    "sllm shards, launcher=local": ("tokenizers", lambda given: _ours(given, "local")),
     "our engine alone": ("tokenizers", _engine_alone),
     "tokenizers alone": ("tokenizers", _tokenizers_alone),
     "tiktoken alone": ("tiktoken", _tiktoken_alone),

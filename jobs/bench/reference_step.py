@@ -2,7 +2,7 @@
 
 Each sentence is padded to 64 tokens and each passage to 64 sentences, a batch is a Python loop over passages, the
 cross-attention to a single vector has queries and keys, and the head computes logits for padding too. Sizes, trunk and
-documents are those of our step. So is the fused attention, which the reference lacks.
+documents are those of our step. So is the fused attention, which the published reference lacks.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from pipeline.models.trunk import empty_trunk
 from pipeline.stream.batches import IGNORED, SentenceBatch
 
 TOKENS, SENTENCES = 64, 64
-"""To which the reference pads."""
+"""Length to which the reference pads."""
 
 Passage = tuple[Tensor, Tensor]
 """Tokens `[64, 64]` of a passage, and the length of each sentence `[64]`."""

@@ -51,7 +51,7 @@ def _punkt() -> Callable[[str], Iterable[str]]:
     from nltk.tokenize.punkt import PunktSentenceTokenizer
 
     tokenizer = PunktSentenceTokenizer()
-    # Punkt ignores line breaks, so each line is split alone, as is common.
+    # Punkt ignores line breaks, so each line is split by itself, as is common.
     return lambda text: (one for line in text.split("\n") for one in tokenizer.tokenize(line))
 
 

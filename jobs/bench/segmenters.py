@@ -1,4 +1,4 @@
-"""`sllm bench segmenters`: F1 and speed of segmenters of sllm and of other packages, in one run."""
+"""`sllm bench segmenters`: F1 and speed of segmenters of sllm and other packages, in one run."""
 
 import sys
 import time
@@ -78,7 +78,7 @@ def _split_in_time(segmenter: Segmenter, texts: list[str]) -> list[Ends] | None:
 
 
 def share_at_line_ends(found: Iterable[Ends], texts: Sequence[str]) -> float:
-    """Share of the boundaries (ends of texts are none) whose white space holds a line break."""
+    """Share of the boundaries, without the ends of texts, whose white space contains a line break."""
     at_line_end = boundaries = 0
     for ends, text in zip(found, texts, strict=True):
         for end in ends[:-1].tolist():
@@ -125,7 +125,7 @@ def _speed(segmenter: Segmenter, texts: list[str]) -> float:
 
 
 def markdown(table: dict[str, dict[str, Cell]]) -> str:
-    """The table in Markdown, a row per set and a column per segmenter; reasons below it."""
+    """The table in Markdown, one row per set and one column per segmenter, with errors below it."""
     works = {name: row for name, row in table.items() if "error" not in row}
     labels = list(dict.fromkeys(label for row in works.values() for label in row))
     lines = ["| | " + " | ".join(works) + " |", "|---" * (len(works) + 1) + "|"]

@@ -43,24 +43,24 @@ class StreamFigures:
     unused: float | None = None
     """Share of the micro-batches' budget without document tokens."""
     padding: float | None = None
-    """Share of the positions that attention computes and that have no token: rows of the token-level model; buckets of
-    the sentence encoder and decoder."""
+    """Share of the positions in attention that are padding: in rows of the token-level model, in buckets of the
+    sentence encoder and decoder."""
     trunk_padding: float | None = None
     """Share of the positions of the sentence-level trunk without a sentence."""
 
 
 @dataclass(frozen=True)
-class Shape:
-    """Size of the batches, and how long to measure."""
+class BatchSizes:
+    """Sizes of batches and windows, and seconds of measurement."""
 
     micro_batch_tokens: int
     context_tokens: int
     context_sentences: int
     seconds: float
-    """CPU time of each contender."""
+    """CPU seconds per contender."""
 
 
-def bench_stream(folder: str, shape: Shape, as_json: bool = False) -> list[StreamFigures]:
+def bench_stream(folder: str, sizes: BatchSizes, as_json: bool = False) -> list[StreamFigures]:
     """Measure all contenders on the train shards in `folder`, and print a table. Raises `ShardError`, `ConfigError`."""
     shards = open_shards(folder)
     if shards.manifest.totals["train"].tokens == 0:
@@ -69,23 +69,23 @@ def bench_stream(folder: str, shape: Shape, as_json: bool = False) -> list[Strea
     ids = tokenizer.bos_id, tokenizer.eos_id
 
     def sentences(documents: Documents) -> WindowSource:
-        return SentenceWindows(documents, shape.context_sentences, *ids)
+        return SentenceWindows(documents, sizes.context_sentences, *ids)
 
     def tokens(documents: Documents) -> WindowSource:
-        return TokenWindows(documents, shape.context_tokens, *ids)
+        return TokenWindows(documents, sizes.context_tokens, *ids)
 
     torch.set_num_threads(1)
     pa.set_cpu_count(1)
     results = [
-        StreamFigures("memory map, copied by numpy (the limit)", _rate(_copied(shards), shape.seconds)),
-        _ours("sllm, token-level", shards, tokens, shape),
-        _ours("sllm, sentence-level", shards, sentences, shape),
-        _ours("sllm, sentence-level, index tensors too", shards, sentences, shape, _expand),
+        StreamFigures("memory map, copied by numpy (the limit)", _rate(_copied(shards), sizes.seconds)),
+        _ours("sllm, token-level", shards, tokens, sizes),
+        _ours("sllm, sentence-level", shards, sentences, sizes),
+        _ours("sllm, sentence-level, index tensors too", shards, sentences, sizes, _expand),
         StreamFigures(
-            "datasets, padded documents", _rate(_datasets(shards, _padded_documents), shape.seconds)
+            "datasets, padded documents", _rate(_datasets(shards, _padded_documents), sizes.seconds)
         ),
         StreamFigures(
-            "datasets, padded sentences", _rate(_datasets(shards, _padded_sentences), shape.seconds)
+            "datasets, padded sentences", _rate(_datasets(shards, _padded_sentences), sizes.seconds)
         ),
     ]
     plan = _plan_memory(shards, sentences)
@@ -93,11 +93,11 @@ def bench_stream(folder: str, shape: Shape, as_json: bool = False) -> list[Strea
         contenders = [dataclasses.asdict(measured) for measured in results]
         print(
             json.dumps(
-                {"shards": folder, **dataclasses.asdict(shape), "plan": plan, "contenders": contenders}
+                {"shards": folder, **dataclasses.asdict(sizes), "plan": plan, "contenders": contenders}
             )
         )
     else:
-        _show(folder, shape, results, plan)
+        _show(folder, sizes, results, plan)
     return results
 
 
@@ -121,33 +121,33 @@ def _copied(shards: Shards) -> Iterator[int]:
             yield len(documents.gather(starts[first:last], starts[first + 1 : last + 1]).astype(np.int64))
 
 
-def _stream(shards: Shards, windows: Callable[[Documents], WindowSource], shape: Shape) -> Stream:
+def _stream(shards: Shards, windows: Callable[[Documents], WindowSource], sizes: BatchSizes) -> Stream:
     tokens = np.array([record.tokens for record in shards.records("train")], np.int64)
     corpus = Corpus(tokens, lambda index: windows(shards.documents("train", index)))
-    return Stream([corpus], shape.micro_batch_tokens, seed=0)
+    return Stream([corpus], sizes.micro_batch_tokens, seed=0)
 
 
 def _ours(
     name: str,
     shards: Shards,
     windows: Callable[[Documents], WindowSource],
-    shape: Shape,
+    sizes: BatchSizes,
     then: Callable[[Batch], None] = lambda batch: None,
 ) -> StreamFigures:
     def built() -> Iterator[int]:
-        stream = _stream(shards, windows, shape)
+        stream = _stream(shards, windows, sizes)
         while True:
             for micro_batch in stream.first_epoch():
                 then(micro_batch.batch())
                 yield micro_batch.tokens
 
-    sample = list(islice(_stream(shards, windows, shape).first_epoch(), 1000))
-    unused = _unused(sample, shape.micro_batch_tokens)
-    return StreamFigures(name, _rate(built(), shape.seconds), unused, *_padding(sample))
+    sample = list(islice(_stream(shards, windows, sizes).first_epoch(), 1000))
+    unused = _unused(sample, sizes.micro_batch_tokens)
+    return StreamFigures(name, _rate(built(), sizes.seconds), unused, *_padding(sample))
 
 
 def _expand(batch: Batch) -> None:
-    """Make on the CPU what a sentence-level model asks for on its device."""
+    """Make on the CPU the index tensors that a sentence-level model makes on its device."""
     assert isinstance(batch, SentenceBatch)
     _ = batch.decoded.inputs_R, batch.decoded.targets_R, batch.sentences.masks
     for layout in (batch.sentences, batch.decoded.positions):
@@ -159,7 +159,7 @@ def _unused(sample: list[MicroBatch], budget: int) -> float:
 
 
 def _padding(sample: list[MicroBatch]) -> tuple[float, float | None]:
-    cells = filled = places = sentences = 0
+    cells = filled = trunk_cells = sentences = 0
     for micro_batch in sample:
         batch = micro_batch.batch()
         if isinstance(batch, TokenBatch):
@@ -169,9 +169,9 @@ def _padding(sample: list[MicroBatch]) -> tuple[float, float | None]:
         assert isinstance(batch, SentenceBatch)
         cells += batch.sentences.num_cells + batch.decoded.positions.num_cells
         filled += batch.sentences.num_tokens + batch.decoded.positions.num_tokens
-        places += batch.sentences_DM.numel()
+        trunk_cells += batch.sentences_DM.numel()
         sentences += batch.sentences.num_sequences
-    return 1 - filled / cells, 1 - sentences / places if places else None
+    return 1 - filled / cells, 1 - sentences / trunk_cells if trunk_cells else None
 
 
 def _datasets(shards: Shards, collate: Callable[[dict[str, list[torch.Tensor]]], None]) -> Iterator[int]:
@@ -219,10 +219,10 @@ def _plan_memory(shards: Shards, windows: Callable[[Documents], WindowSource]) -
     }
 
 
-def _show(folder: str, shape: Shape, results: list[StreamFigures], plan: dict[str, float]) -> None:
+def _show(folder: str, sizes: BatchSizes, results: list[StreamFigures], plan: dict[str, float]) -> None:
     table = Table(
-        title=f"{folder}: micro-batches of {shape.micro_batch_tokens} tokens, windows of {shape.context_tokens} "
-        f"tokens or {shape.context_sentences} sentences",
+        title=f"{folder}: micro-batches of {sizes.micro_batch_tokens} tokens, windows of {sizes.context_tokens} "
+        f"tokens or {sizes.context_sentences} sentences",
         title_justify="left",
     )
     table.add_column("contender")

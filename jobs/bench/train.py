@@ -41,7 +41,7 @@ class StepFigures:
 
 
 def measure(config: Config, steps: int, reference: bool) -> dict[str, Any]:
-    """All figures, as for `--json`. On a GPU if there is one."""
+    """All figures, as for `--json`; on a GPU if there is one."""
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
@@ -179,7 +179,7 @@ def _time(
 
 
 def _elapsed(run: Callable[[], object], device: torch.device) -> float:
-    """Wall-clock seconds; with one thread on the CPU those of CPU time, so that other processes do not count."""
+    """Wall-clock seconds; with one thread on the CPU the CPU time, so that other processes do not count."""
     alone = device.type == "cpu" and torch.get_num_threads() == 1
     clock = time.process_time if alone else time.perf_counter
     if device.type == "cuda":

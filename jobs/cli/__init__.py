@@ -1,4 +1,5 @@
-"""The console command `sllm`: arguments in, a verb's module out. It knows the verbs by their table alone."""
+"""The console command `sllm`: from arguments to the module of a verb. It must not know verbs other than by their
+table."""
 
 from jobs.cli.console import app, main
 

@@ -15,7 +15,7 @@ from jobs.runner.console import answering_errors
 from jobs.runner.utf8_mode import ensure_utf8
 from jobs.verbs import VERBS, Verb
 
-# One progress bar at a time is enough, and it is ours. Ray workers inherit this.
+# Only our progress bar is shown. Ray workers inherit this.
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 app = typer.Typer(
@@ -34,8 +34,8 @@ def about(
         bool, typer.Option("--debug", envvar="SLLM_DEBUG", help="Show the traceback of an error.")
     ] = False,
 ) -> None:
-    """Text corpora to sentence shards on Ray; language models that predict the next sentence, on DeepSpeed;
-    the lineage of all of it in MLflow.
+    """Text corpora to sentence shards on Ray; language models that predict the next sentence, on DeepSpeed; lineage in
+    MLflow.
 
     [bold]sllm run jobs/presets/demo.yaml[/bold] runs the whole path on this machine.
     """
@@ -50,7 +50,7 @@ def help_of(verb: Verb) -> str:
 
 
 class LazyCommand(TyperCommand):
-    """A verb with arguments of its own: its file is imported when the verb is named on the command line."""
+    """A verb with its own arguments; its file is imported when the command line names the verb."""
 
     def make_context(self, info_name: str | None, *arguments: Any, **options: Any) -> Any:
         """The context of the command in the verb's file."""
@@ -86,6 +86,6 @@ for _verb in VERBS.values():
 def main() -> None:
     """Entry point of the console command."""
     ensure_utf8()
-    # Imports make many objects and no garbage: looking for some costs a sixth of a start.
+    # Imports make many objects and no garbage: the collector would take a sixth of the start time.
     gc.set_threshold(100_000, 20, 100)
     app()

@@ -99,7 +99,7 @@ def _start(verb: Verb, first: str, rest: list[str] | None, text: str | None, opt
 
 
 def _quoted(text: str) -> str:
-    """As a value of YAML that is text, whatever it holds."""
+    """The text as a YAML string."""
     return json.dumps(text, ensure_ascii=False)
 
 
@@ -127,7 +127,7 @@ def _run(verb: Verb, config_path: str | None, overrides: list[str], options: _Op
 
 
 def _check(verb: Verb, config: Config) -> None:
-    """Raise `ConfigError` for what can be known to be wrong before anything is sent, read or made."""
+    """Raise `ConfigError` for mistakes that can be found before anything is sent, read or written."""
     steps_of(config.run.jobs)
     if config.output is None or not is_url(config.output):
         return
@@ -137,7 +137,7 @@ def _check(verb: Verb, config: Config) -> None:
         raise not_a_folder(config.output)
     if config.output.startswith("memory://"):
         raise ConfigError(
-            f"output={config.output} is gone when the command ends: name a folder, or another URL"
+            f"output={config.output} is deleted when the command ends: name a folder, or another URL"
         )
 
 
@@ -153,7 +153,7 @@ def _show_config(config: Config) -> None:
 
 
 def _show_submitted_files() -> None:
-    """What `--submit` would send of the working folder, as comments below the configuration."""
+    """The files of the working folder that `--submit` would send, as comments below the configuration."""
     from infra.submitted_files import submitted_files
 
     files = submitted_files(Path.cwd())

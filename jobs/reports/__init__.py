@@ -1,3 +1,1 @@
-"""What jobs show of their results: tables, plots and pages, made from figures that are there. It must not run a
-model, nor know which verb shows it.
-"""
+"""Tables, plots and pages from finished results. It must not run a model, nor know which verb shows them."""

@@ -11,9 +11,9 @@ from pipeline.evaluation.comparison import DesignFigures, beyond_frontier
 
 _MARKERS = {"token-level": "o", "sentence-level": "^"}
 _LATENTS = {"zeroed": "zeroed", "shuffled": "of another document", "oracle": "of the sentence itself"}
-"""Column of each ablation."""
+"""Title of the column of each ablation."""
 _OFFSETS = ((4, 4), (4, -11), (-15, 4), (-15, -11))
-"""Of the number beside a point, in turn, so that numbers of points that lie together can be read."""
+"""Offsets of the numbers beside points, in turn, so that numbers of close points are legible."""
 _LABEL_WIDTH = 46
 """Characters of a line of the plot's legend."""
 
@@ -25,10 +25,11 @@ def markdown(designs: Sequence[DesignFigures], setting: Mapping[str, Any]) -> st
     lines = [
         "# Comparison",
         "",
-        f"Each design was trained on {setting['tokens']:,} document tokens, all stages together, and scored on the "
-        f"same documents. Speed is of generation from nothing, {setting['generated_tokens']} tokens per document, with "
-        f"key/value caches on both sides, the models in turn; {setting['device']}, {setting['threads']} thread(s), "
-        f"torch {setting['torch']}. The ratio is of bits per byte, to those of: {base.title}. "
+        f"Each design was trained on {setting['tokens']:,} document tokens, all stages together, and evaluated on the "
+        f"same documents. Speed is that of generation without a prompt, {setting['generated_tokens']} tokens per "
+        f"document, with key/value caches in all models, which take turns; {setting['device']}, "
+        f"{setting['threads']} thread(s), torch {setting['torch']}. "
+        f"Ratios are bits per byte divided by those of: {base.title}. "
         "A design is beyond the frontier if no token-level model is both as good and as fast.",
         "",
         *_table(
@@ -55,7 +56,7 @@ def markdown(designs: Sequence[DesignFigures], setting: Mapping[str, Any]) -> st
         lines += [
             "",
             f"Positions are learned in: {'; '.join(recomputed)}. A cache cannot slide there, so when it is full the "
-            "newer half is computed again; speed and FLOPs of generation include that.",
+            "newer half is recomputed; speed and FLOPs of generation include this.",
         ]
     if lossy := setting.get("lossy_documents"):
         lines += [
@@ -101,7 +102,7 @@ def markdown(designs: Sequence[DesignFigures], setting: Mapping[str, Any]) -> st
 def plot(designs: Sequence[DesignFigures], setting: Mapping[str, Any], file: Path) -> None:
     """Bits per byte against generated tokens/s for each batch size, against training FLOPs, and by position.
 
-    Designs have a number and a colour each; a line bounds what token-level models reach.
+    Each design has a number and a colour; a line shows the frontier of token-level models.
     """
     import matplotlib
 
@@ -156,7 +157,7 @@ def _scatter(axis: Any, designs: Sequence[DesignFigures], x: Sequence[float]) ->
 
 
 def _frontier_line(axis: Any, points: Sequence[tuple[float, float]]) -> None:
-    """The fewest bits per byte of all points at least as fast, from the fastest to the slowest."""
+    """Fewest bits per byte of all points that are at least as fast, from the fastest to the slowest."""
     fastest_first = sorted(points, reverse=True)
     best = list(itertools.accumulate((bits for _, bits in fastest_first), min))
     axis.plot([speed for speed, _ in fastest_first], best, ":", color="gray", drawstyle="steps-post")

@@ -1,4 +1,4 @@
-"""What became of a corpus: what is in its shards, and how many documents were rejected or filtered, and why."""
+"""The summary of a prepared corpus: the content of its shards, and the rejected and filtered documents by reason."""
 
 import re
 import sys
@@ -42,14 +42,14 @@ def metrics(manifest: Manifest) -> dict[str, float]:
 
 
 def _metric_name(prefix: str, reason: str) -> str:
-    """A name that MLflow takes: a reason may quote the name of a field, which may be anything."""
+    """A metric name that MLflow accepts: a reason may contain the name of a field."""
     allowed = " ".join(_NOT_IN_METRIC_NAMES.sub(" ", reason).split())[:_LONGEST_METRIC_NAME].strip(" .")
     return f"{prefix}/{allowed or 'other'}"
 
 
 def figures(output: str) -> list[tuple[str, str]]:
-    """Name and value of each line of a table over a whole run; `output` holds finished shards."""
-    # Of the manifest: the record of a job that is reused may be of a version that counted less.
+    """Name and value of each line in the summary of a run; `output` holds finished shards."""
+    # From the manifest: the record of a reused job may be of a version with fewer counts.
     counts = metrics(_finished(Folder(output)))
     rows = [
         (f"corpus {name} ({split})", f"{counts[f'{split}/{name}']:,.0f}")
@@ -67,7 +67,8 @@ def figures(output: str) -> list[tuple[str, str]]:
 
 
 def show(output: str, console: Console | None = None) -> None:
-    """Print what is in the shards of a finished job, and what was rejected or filtered: by reason, with the first.
+    """Print the content of the shards of a finished job, and the rejected and filtered documents by reason, with the
+    first of each.
 
     Raises `ShardError` where `output` holds no finished shards.
     """
@@ -91,8 +92,8 @@ def show(output: str, console: Console | None = None) -> None:
     console.print(Text(_where(output)), soft_wrap=True, highlight=False)
 
 
-def lines(output: str) -> list[str]:
-    """What was rejected or filtered, the first of each reason, for the end of a whole run."""
+def rejection_lines(output: str) -> list[str]:
+    """The first rejected or filtered document of each reason, for the summary of a run."""
     folder = Folder(output)
     counts = _set_aside(_finished(folder))
     first = first_rejections(folder, counts)
@@ -134,7 +135,7 @@ def _totals(output: str, manifest: Manifest) -> Table:
             split: one.lossy_documents for split, one in totals.items()
         }
     for name, by_split in rows.items():
-        # Files of `data.inputs` are of both splits where a share of their documents is dev.
+        # With a dev fraction, files of `data.inputs` are in both splits.
         is_apart = name != "bytes read" or not manifest.identity.data.get("dev_fraction")
         cells = [f"{value:,}" if is_apart else "" for value in by_split.values()]
         table.add_row(name, *cells, f"{sum(by_split.values()):,}")

@@ -1,4 +1,4 @@
-"""The figures of an evaluation as a file, and for a person."""
+"""The figures of an evaluation, as a file and as a table."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ REPORT_FILE = "evaluation.json"
 
 
 def write_report(figures: Figures, output: str) -> None:
-    """Keep the figures in the output folder of the job."""
+    """Write the figures to the output folder of the job."""
     Path(output, REPORT_FILE).write_text(json.dumps(figures, indent=2) + "\n")
 
 
@@ -42,12 +42,12 @@ def print_report(figures: Figures) -> None:
     if vae := figures.get("vae"):
         console.print(
             f"SentenceVAE: {vae['token_accuracy']:.2%} of tokens, {vae['exact_sentences']:.2%} of "
-            f"{int(vae['sentences']):,} sentences back whole; perplexity {vae['perplexity']:.2f}"
+            f"{int(vae['sentences']):,} sentences reconstructed exactly; perplexity {vae['perplexity']:.2f}"
         )
 
 
 def notes_of(figures: Figures) -> list[str]:
-    """What must be said beside the figures: bits per byte that mean nothing, and other segmenters."""
+    """Notes on the figures: meaningless bits per byte, and different segmenters."""
     notes = []
     if lossy := lossy_documents(figures):
         notes.append(
@@ -64,5 +64,5 @@ def notes_of(figures: Figures) -> list[str]:
 
 
 def lossy_documents(figures: Figures) -> int:
-    """Documents of the dev split that their token ids do not give back."""
+    """Documents of the dev split whose token ids decode to another text."""
     return max((of_model.get("lossy_documents", 0) for of_model in figures.values()), default=0)

@@ -15,7 +15,7 @@ from jobs.runner.output_file import opened_output
 from pipeline.corpus.compression import compression_of
 from pipeline.corpus.document_lines import read_documents
 from pipeline.corpus.format_detection import START_BYTES
-from pipeline.corpus.formats.json_layout import json_shape
+from pipeline.corpus.formats.json_layout import json_layout
 from pipeline.corpus.formats.lines import without_byte_order_marks
 from pipeline.corpus.streams import first_bytes, text_chunks
 from pipeline.errors import CorpusError
@@ -34,7 +34,8 @@ class Comparison:
     ends: dict[str, list[Ends]]
 
     def pieces(self, number: int) -> list[tuple[str, list[bool]]]:
-        """Text `number` cut wherever a segmenter cuts it: each piece with who ends a sentence behind it."""
+        """Text `number`, cut wherever a segmenter cuts it: each piece with the segmenters that end a sentence after
+        it."""
         all_ends = [ends[number] for ends in self.ends.values()]
         edges = np.unique(np.concatenate(all_ends)).tolist()
         sets = [set(ends.tolist()) for ends in all_ends]
@@ -45,7 +46,7 @@ class Comparison:
         ]
 
     def lengths(self, name: str) -> Ends:
-        """Characters of every sentence."""
+        """Length of every sentence in characters."""
         return np.concatenate(
             [np.diff(ends, prepend=0) for ends in self.ends[name]] or [np.empty(0, np.int64)]
         )
@@ -72,7 +73,7 @@ def _texts(path: str) -> Iterable[str]:
     compression = compression_of(first_bytes(path, START_BYTES))
     start = next(text_chunks(path, compression), b"")[:START_BYTES]
     is_whole = len(start) < START_BYTES
-    if ".jsonl" in Path(path).suffixes or json_shape(start.decode(errors="replace"), is_whole) == "lines":
+    if ".jsonl" in Path(path).suffixes or json_layout(start.decode(errors="replace"), is_whole) == "lines":
         return (text for _, text in read_documents(path))
     data = b"".join(text_chunks(path, compression))
     try:
@@ -92,7 +93,8 @@ def show_or_write(names: Sequence[str], source: str | Path, html_page: str | Pat
 
 
 def show(comparison: Comparison, limit_characters: int = 320, console: Console | None = None) -> None:
-    """Print the splits side by side: a row a piece, a mark for each segmenter that ends a sentence behind it."""
+    """Print the sentences side by side: one row per piece, with a sign for each segmenter that ends a sentence after
+    it."""
     table = Table(box=None, pad_edge=False)
     table.add_column("text", overflow="fold", ratio=1)
     for name in comparison.ends:
@@ -118,7 +120,7 @@ def show(comparison: Comparison, limit_characters: int = 320, console: Console |
 
 
 def page(comparison: Comparison, limit_characters: int = 320) -> str:
-    """The comparison as one HTML page without anything from elsewhere: sentences in colour, differences, lengths."""
+    """The comparison as one self-contained HTML page: sentences in colour, differences, lengths."""
     columns = "".join(f"<th>{html.escape(name)}</th>" for name in comparison.ends)
     rows, running = list[str](), [0] * len(comparison.ends)
     for number in range(len(comparison.texts)):

@@ -1,3 +1,3 @@
-"""How every job runs: arguments, output folder, reuse of what is finished, record, MLflow run, progress. It must
-not know which verbs there are.
+"""The common part of all jobs: arguments, output folder, reuse of finished work, record, MLflow run, progress. It must
+not know the verbs.
 """

@@ -26,7 +26,8 @@ AsJson = Annotated[
 
 
 def with_paths(command: Callable[..., None], options: dict[str, Any]) -> dict[str, Any]:
-    """The values of a command's parameters, those marked with `PATH` resolved. Raises `ConfigError` for a bad path."""
+    """The values of a command's parameters; those annotated with `PATH` are resolved. Raises `ConfigError` for a bad
+    path."""
     hints = typing.get_type_hints(command, include_extras=True)
     return {name: _resolved(value) if _is_path(hints.get(name)) else value for name, value in options.items()}
 
@@ -42,21 +43,21 @@ def _resolved(value: Any) -> Any:
 
 
 def loaded(path: str | None, overrides: list[str]) -> Config:
-    """The configuration; an override that another one makes void is named on stderr."""
+    """The configuration; overrides that a later one replaces are named on stderr."""
     for line in undone(overrides):
         print(f"note: {line}", file=sys.stderr, flush=True)
     return load_config(path, overrides)
 
 
 def config_and_overrides(config: str, overrides: list[str] | None) -> tuple[str | None, list[str]]:
-    """The YAML file is optional: the first argument may be an override already."""
+    """The YAML file is optional: the first argument may be an override."""
     rest = [_readable(change) for change in overrides or []]
     config = _readable(config)
     return (None, [config, *rest]) if "=" in config and not Path(config).exists() else (config, rest)
 
 
 def _readable(argument: str) -> str:
-    """An argument that is no UTF-8 may only name input files, whose names have an escape for such bytes."""
+    """An argument that is not UTF-8 may only name input files, for whose names such bytes are escaped."""
     if not any("\udc80" <= character <= "\udcff" for character in argument):
         return argument
     from pipeline.corpus.file_names import readable_path  # not at the top: its package reads Parquet
@@ -64,5 +65,5 @@ def _readable(argument: str) -> str:
     if argument.startswith(("data.inputs=", "data.dev_inputs=")):
         return readable_path(argument)
     raise ConfigError(
-        f"argument {readable_path(argument)!r} is no UTF-8; rename the file, or name its folder"
+        f"argument {readable_path(argument)!r} is not UTF-8; rename the file, or name its folder"
     )

@@ -1,4 +1,4 @@
-"""What a command prints: progress and errors as lines on stderr, its result on stdout."""
+"""Output of a command: progress and errors on stderr, its result on stdout."""
 
 import contextlib
 import errno
@@ -30,12 +30,12 @@ def say(line: str) -> None:
 
 
 def is_debugging() -> bool:
-    """Whether tracebacks are wanted (`--debug`, SLLM_DEBUG)."""
+    """Whether tracebacks are shown (`--debug`, SLLM_DEBUG)."""
     return os.environ.get("SLLM_DEBUG", "") not in ("", "0")
 
 
 def answering_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with its paths resolved, and errors that a user can mend as one line.
+    """The command with resolved paths; errors that a user can fix are printed in one line.
 
     It exits with 2 for bad input, 1 for a job that failed, 130 for Ctrl-C.
     """
@@ -65,8 +65,8 @@ def answering_errors(command: Callable[..., None]) -> Callable[..., None]:
 
 @contextlib.contextmanager
 def only_result_on_stdout(wanted: bool) -> Iterator[Callable[[Any], None]]:
-    """Yield a function that prints JSON on stdout; where `wanted`, all other output goes to stderr,
-    that of other processes and of C code too."""
+    """Yield a function that prints JSON on stdout; if `wanted`, all other output goes to stderr, also that of other
+    processes and of C code."""
     if not wanted:
         yield lambda _tree: None
         return
@@ -85,9 +85,11 @@ def only_result_on_stdout(wanted: bool) -> Iterator[Callable[[Any], None]]:
 
 
 def _mendable(error: BaseException | None) -> BaseException | None:
-    """The error of ours that this one is, or that it was caused by."""
+    """This error, or the one that caused it, if it is ours."""
     while error is not None:
-        in_task = getattr(error, "cause", None)  # Ray wraps what a task raised, with its traceback as message
+        in_task = getattr(
+            error, "cause", None
+        )  # Ray wraps the error of a task, with its traceback as message
         if isinstance(error, SllmError | SegmenterError) and in_task is None:
             return error
         if isinstance(error, OSError) and error.errno in _REMEDIES:
@@ -103,7 +105,7 @@ _REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some space, or name a folder with more"),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "allow it, or name another folder"),
 }
-"""What to do about what a file system refuses."""
+"""Remedies by the error number of a file system."""
 
 
 def _complain(message: str) -> None:

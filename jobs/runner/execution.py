@@ -1,4 +1,5 @@
-"""One job: what is finished is reused, what does not match is refused, the rest runs as one MLflow run."""
+"""The execution of one job: finished work is reused, other work in the folder is refused, the rest runs as one MLflow
+run."""
 
 import dataclasses
 import datetime
@@ -37,17 +38,17 @@ def run_job(
     force: bool = False,
     replace_other: bool = False,
 ) -> JobRecord:
-    """Run `body` as one MLflow run that writes to the folder `output`; or reuse the finished run that did.
+    """Run `body` as one MLflow run that writes to the folder `output`, or reuse the finished run.
 
-    `sections` are the dotted keys of the configuration that decide the result; with the inputs' digests they
-    are the job's identity; keys in `without` are left out of it. A number at the key `grows` may become larger: the
-    job then continues from its last step, as a new run where the earlier one had finished. `body` returns the final
-    metrics; `check` raises what can be known before work: then no run is started and nothing is written. `force` first
-    removes what the earlier job wrote. A job that was interrupted continues its own run. `beside` are keys that the job
-    uses and that do not decide its result: they are parameters of the run too.
+    `sections` are the dotted keys of the configuration that decide the result; together with the digests of the inputs
+    they are the job's identity, without the keys in `without`. The number at the key `grows` may increase: the job then
+    continues from its last step, as a new run if the earlier one had finished. `body` returns the final metrics.
+    `check` raises errors that are known before work: then no run is started and nothing is written. `force` first
+    removes the files of the earlier job. An interrupted job continues its own run. `beside` are keys that the job uses
+    but that do not decide its result: they are parameters of the run too.
 
-    Raises `ConfigError` where `output` holds the work of a job of another identity; with `replace_other` (for what
-    is cheap to make again) only where it is another kind of job's.
+    Raises `ConfigError` where `output` holds the work of a job of another identity; with `replace_other`, for cheap
+    results, only where it is another kind of job.
     """
     folder = open_output(output, output_kind)
     whole = config.model_dump(mode="json")
@@ -127,7 +128,7 @@ def run_job(
 
 @contextmanager
 def _ended(run: ActiveRun) -> Iterator[None]:
-    """End the run as what became of it; trouble with the store never hides the job's own error."""
+    """End the run with its status; an error of the store never hides the job's own error."""
     try:
         yield
     except BaseException as error:
@@ -146,20 +147,21 @@ def _ended(run: ActiveRun) -> Iterator[None]:
 
 @contextmanager
 def _warned(run: ActiveRun, output: str) -> Iterator[None]:
-    """Warn where the store fails after the job has done its work: the result is whole without it."""
+    """A context in which errors of the store are warnings, after the job is done: the result is whole without the
+    store."""
     try:
         yield
     except Exception as error:
         line = first_line(error)
         say(
-            f"warning: MLflow run {run.run_id} could not be brought to its end ({redacted(line)}); "
+            f"warning: MLflow run {run.run_id} could not be completed ({redacted(line)}); "
             f"{output} and its record are whole"
         )
 
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """A polite kill (SIGTERM, what schedulers send first) ends the job as Ctrl-C does."""
+    """A context in which SIGTERM, which schedulers send first, ends the job as Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

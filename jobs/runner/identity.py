@@ -1,4 +1,4 @@
-"""Whether an earlier job did the work that is asked for now, and what differs if not."""
+"""Comparison of an earlier job with the present one: whether their identities are equal, and the differences."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ def refusal(
     inputs: Sequence[Artifact],
     output: str,
 ) -> str:
-    """Why a folder with an earlier job's work is refused: what differs, and the remedy."""
+    """The error for a folder with an earlier job's work: the differences and the remedy."""
     state = "finished" if earlier.finished else "unfinished"
     remedy = "name another output, or replace it with --force"
     if earlier.job != job:
@@ -49,7 +49,7 @@ def _changes(then: Any, now: Any) -> Iterator[str]:
 
 
 def _differing(then: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Dotted key and both values of each difference."""
+    """Each difference: the dotted key and both values."""
     if isinstance(then, Mapping) and isinstance(now, Mapping):
         for name in sorted({*then, *now}):
             yield from _differing(then.get(name), now.get(name), f"{key}.{name}" if key else name)
@@ -73,7 +73,7 @@ def _less(node: Any, key: str, without: Sequence[str]) -> Any:
 
 
 def with_current_options(config: dict[str, Any]) -> dict[str, Any]:
-    """An earlier configuration with the defaults of options that have come since; as it is where that cannot be."""
+    """An earlier configuration with the defaults of newer options; unchanged if it is no longer valid."""
     try:
         return redacted_tree(Config.model_validate(tree_with_current_names(config)).model_dump(mode="json"))
     except ValidationError:

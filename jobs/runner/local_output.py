@@ -1,4 +1,4 @@
-"""An output folder on this machine's file systems."""
+"""An output folder on a local file system."""
 
 import contextlib
 import fcntl
@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from infra.storage import StorageError
-from jobs.runner.output_checks import BLOCKS, FOREIGN, PLAN, are_shards, refuse
+from jobs.runner.output_checks import BLOCKS, FOREIGN, are_shards, refuse
 from pipeline.errors import ConfigError
 from pipeline.lineage import (
     MANIFEST_NAME,
+    PLAN_NAME,
     Artifact,
     JobRecord,
     digest_file,
@@ -116,7 +117,7 @@ class LocalOutputFolder:
             raise ConfigError(f"cannot clear output={self._output}: {error}") from error
 
     def describe(self, run_id: str, inputs: Sequence[Artifact]) -> Artifact:
-        """See `OutputFolder`. Shards are digested by their manifest, which holds the SHA-256 of each."""
+        """See `OutputFolder`. The digest of shards is that of their manifest, which holds the SHA-256 of each."""
         manifest = self._folder / MANIFEST_NAME
         if self._kind == "shards" and manifest.is_file():
             digest = digest_file(manifest)
@@ -133,9 +134,9 @@ class LocalOutputFolder:
         ]
 
     def _own(self, earlier: JobRecord | None) -> list[str]:
-        """Names of what the earlier job wrote; without a record, of shards, whose manifest says so."""
+        """Names of the files of the earlier job; without a record, of the shards if there is a manifest or plan."""
         if earlier is None:
-            contents = (_content(self._folder / name) for name in (MANIFEST_NAME, PLAN))
+            contents = (_content(self._folder / name) for name in (MANIFEST_NAME, PLAN_NAME))
             return (
                 written_files(self._folder, "shards")
                 if self._kind == "shards" and are_shards(contents)

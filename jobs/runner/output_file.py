@@ -13,7 +13,8 @@ from pipeline.output_files import written_aside
 
 
 def output_file(output: str | Path) -> Path:
-    """Where to write one file. Raises `ConfigError` for a URL, a folder, and what is no regular file."""
+    """The path of an output file. Raises `ConfigError` for a URL, a folder, and anything else that is not a regular
+    file."""
     path = Path(output)
     if is_url(str(output)):
         raise ConfigError(f"cannot write {output}: it is a URL; name a file of this machine")

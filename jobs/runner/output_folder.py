@@ -1,4 +1,4 @@
-"""The folder that a job writes to, and its record there: a folder, or for shards also a URL."""
+"""The output folder of a job and its record: a local folder, or for shards also a URL."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +14,7 @@ from pipeline.output_files import RECORD_NAME
 
 
 def open_output(output: str, kind: str) -> OutputFolder:
-    """The folder of this output. Raises `ConfigError` for a URL where only a folder will do."""
+    """The folder of this output. Raises `ConfigError` for a URL where a local folder is needed."""
     if is_url(output):
         if kind != "shards":
             raise not_a_folder(output)
@@ -23,14 +23,14 @@ def open_output(output: str, kind: str) -> OutputFolder:
 
 
 def check_new(output: str, kind: str, inputs: Iterable[str], force: bool) -> None:
-    """Before any work: whether a job may begin in `output`, where none of ours did. Raises `ConfigError` if not."""
+    """Raise `ConfigError`, before any work, where a new job may not write to `output`."""
     folder = open_output(output, kind)
     if folder.read() is None:
         folder.check(None, inputs, force)
 
 
 def output_folder(output: str | None, needs: str) -> str:
-    """`output`, which must be a folder. Raises `ConfigError` (with what the verb `needs`) for none, and for a URL."""
+    """`output`, which must be a local folder. Raises `ConfigError`, with the text `needs`, for none and for a URL."""
     if output is None:
         raise ConfigError(needs)
     if is_url(output):
@@ -39,12 +39,12 @@ def output_folder(output: str | None, needs: str) -> str:
 
 
 def not_a_folder(output: str) -> ConfigError:
-    """The error for an output at a URL, which `sllm prepare` alone can write to."""
+    """The error for an output at a URL, which only `sllm prepare` can write."""
     return ConfigError(f"output={output} must be a folder that every node reaches, not a URL: mount it")
 
 
 def record_at(path: str) -> JobRecord | None:
-    """The record of the job that wrote what lies in a folder or at a URL; None where there is none."""
+    """The record of the job that wrote a folder or URL; None where there is none."""
     if not is_url(path):
         return read_record(path)
     content = Folder(path).read(RECORD_NAME)
@@ -76,5 +76,5 @@ def artifact_at(path: str) -> Artifact:
 
 
 def absolute(path: str) -> str:
-    """A path that means the same from any folder; names and URLs stay as they are."""
+    """An absolute path; names and URLs are unchanged."""
     return str(Path(path).absolute()) if Path(path).exists() else path

@@ -1,4 +1,4 @@
-"""The progress of a training run: a bar in a terminal, a line every 10 s in a log."""
+"""The progress of a training run: a bar in a terminal, or a line every 10 s in a log."""
 
 import sys
 import time
@@ -45,7 +45,7 @@ class TrainingProgress:
     def show(self, metrics: dict[str, float]) -> None:
         """Draw one reported step."""
         step = int(metrics["step"])
-        figures = describe(metrics)
+        figures = figures_line(metrics)
         if self._bar is not None:
             self._bar.update(self._task, completed=step, figures=figures)
         elif (
@@ -57,7 +57,7 @@ class TrainingProgress:
             print(f"{self.title}: step {step}/{self.steps}, {figures}", file=sys.stderr, flush=True)
 
 
-def describe(metrics: dict[str, float]) -> str:
+def figures_line(metrics: dict[str, float]) -> str:
     """The figures of a step on one line: nats per document token, tokens/s."""
     parts = [f"nll/token {metrics['train/nll_per_token']:.3f}"]
     if "dev/nll_per_token" in metrics:

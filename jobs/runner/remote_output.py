@@ -1,17 +1,17 @@
-"""An output folder at an fsspec URL, for shards alone."""
+"""The output folder of shards at an fsspec URL."""
 
 import contextlib
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from infra.storage import Folder
-from jobs.runner.output_checks import BLOCKS, FOREIGN, PLAN, are_shards, refuse
-from pipeline.lineage import MANIFEST_NAME, Artifact, JobRecord, parse_record, record_text
+from jobs.runner.output_checks import BLOCKS, FOREIGN, are_shards, refuse
+from pipeline.lineage import MANIFEST_NAME, PLAN_NAME, Artifact, JobRecord, parse_record, record_text
 from pipeline.output_files import RECORD_NAME, is_of_job
 
 
 class RemoteOutputFolder:
-    """Behind an fsspec URL. Object stores know no locks: two jobs at one URL are not kept apart."""
+    """An output folder at an fsspec URL. Object stores have no locks: two jobs at one URL are not detected."""
 
     def __init__(self, url: str, kind: str) -> None:
         self._folder, self._kind = Folder(url), kind
@@ -26,7 +26,7 @@ class RemoteOutputFolder:
         self._folder.write(RECORD_NAME, record_text(record).encode())
 
     def held(self) -> contextlib.AbstractContextManager[None]:
-        """Nothing is held."""
+        """No lock is taken."""
         return contextlib.nullcontext()
 
     def check(self, earlier: JobRecord | None, inputs: Iterable[str], force: bool) -> None:
@@ -75,12 +75,12 @@ class RemoteOutputFolder:
         self._folder.remove([name for name in self._own(earlier, list(written)) if name in written])
 
     def describe(self, run_id: str, inputs: Sequence[Artifact]) -> Artifact:
-        """Shards are digested by their manifest."""
+        """The digest of shards is that of their manifest."""
         return Artifact(self._kind, self._folder.url, self._folder.sha256(MANIFEST_NAME) or "", run_id)
 
     def _own(self, earlier: JobRecord | None, names: list[str]) -> list[str]:
         written = [name for name in names if is_of_job(name, self._kind)]
         if earlier is None:
-            contents = (self._folder.read(name) for name in (MANIFEST_NAME, PLAN) if name in names)
+            contents = (self._folder.read(name) for name in (MANIFEST_NAME, PLAN_NAME) if name in names)
             return written if are_shards(contents) else []
         return written if earlier.finished is None else [name for name in written if name in earlier.files]

@@ -1,4 +1,4 @@
-"""What the MLflow run of a job is labelled with: parameters and tags."""
+"""Parameters and tags of the MLflow run of a job."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def run_parameters(
     tree: Mapping[str, Any], keys: Sequence[str], inputs: Sequence[Artifact]
 ) -> dict[str, Any]:
-    """The parameters: the configuration at the keys that the job uses, and what made its shards.
+    """The parameters: the configuration at the keys that the job uses, and segmenter and tokenizer of its shards.
 
-    Of several shard folders with different makers the names are joined by ` + `.
+    If several shard folders differ in these, the names are joined by ` + `.
     """
     found: dict[str, Any] = {}
     for key in ("output", "tracking", *keys):
@@ -39,10 +39,12 @@ def run_parameters(
 
 
 def _manifest(artifact: Artifact) -> "Manifest | None":
-    """Of shards that a job reads."""
+    """Manifest of shards that a job reads."""
     if artifact.kind != "shards":
         return None
-    from pipeline.shards.reading import open_shards  # heavy, and of no use where a finished job is reused
+    from pipeline.shards.reading import (
+        open_shards,
+    )  # slow to import, and not needed where a finished job is reused
 
     try:
         return open_shards(artifact.path).manifest

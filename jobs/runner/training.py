@@ -21,7 +21,7 @@ NOT_LEARNED = (
     *("log_every", "eval_every", "eval_micro_batches", "spike_deviations", "activation_checkpointing"),
     *("checkpoint_every", "checkpoint_async", "keep_checkpoints"),
 )
-"""Options of `train` that change what is printed and kept, not what is learned: they may change at any time."""
+"""Options of `train` that change only logs and checkpoints: they may change at any time."""
 
 
 def run_training(
@@ -29,7 +29,7 @@ def run_training(
 ) -> JobRecord:
     """Train the model of `job` from `config.shards` and `models` into `config.output`, as one MLflow run.
 
-    Where `config.models` names a model of the job's own kind, training starts from its weights, and reads no others.
+    If `config.models` names a model of the job's own kind, training starts from its weights and reads no others.
     """
     section = _section(job)
     folder = config.output
@@ -81,9 +81,9 @@ def run_training(
 
 
 def goes_on_from(job: TrainingJob, config: Config) -> str | None:
-    """The model whose weights the job starts from: that of `models` which is of the job's own kind, if one is named.
+    """The model from whose weights the job starts: the one of the job's own kind in `models`, if it is named.
 
-    The folder that the job writes to is its result, not its start.
+    The output folder of the job is its result, not its start.
     """
     named: str | None = getattr(config.models, _section(job))
     if named is None or config.output is None or Path(named).absolute() == Path(config.output).absolute():
@@ -101,7 +101,7 @@ def _with_start(job: TrainingJob, config: Config, start: str | None) -> Config:
 
 
 def _check_grown(job: TrainingJob, config: Config, output: Path) -> None:
-    """Say what more steps mean for a run that was started with fewer; refuse where no checkpoint of it is left."""
+    """Print a note where a run continues to more steps. Raises `ConfigError` where it has no checkpoint left."""
     earlier = read_record(output)
     if earlier is None or earlier.job != job:
         return
@@ -126,7 +126,7 @@ def _check_grown(job: TrainingJob, config: Config, output: Path) -> None:
 
 
 def shards_artifact(folder: str, options: StreamConfig) -> Artifact:
-    """The shards in a folder or at a URL: the same digest, that of the manifest."""
+    """The shards in a folder or at a URL, with the digest of their manifest."""
     if "://" not in folder:
         return artifact_of(folder)
     manifest = ShardCache(folder, options).read(MANIFEST_NAME)

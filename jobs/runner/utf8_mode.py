@@ -1,4 +1,4 @@
-"""File names and text are UTF-8, whatever the locale says."""
+"""UTF-8 for file names and text, in any locale."""
 
 import os
 import sys
@@ -6,9 +6,9 @@ from typing import TextIO
 
 
 def ensure_utf8() -> None:
-    """Start this program again in Python's UTF-8 mode where names or output have another encoding, as in the C locale.
+    """Restart this program in Python's UTF-8 mode if names or output have another encoding, as in the C locale.
 
-    Processes that it starts inherit the mode. What no UTF-8 can hold is printed as an escape.
+    Processes that it starts inherit the mode. Characters that UTF-8 cannot encode are printed as escapes.
     """
     encodings = {sys.getfilesystemencoding(), *(stream.encoding for stream in _streams())}
     if any(encoding.replace("-", "").lower() != "utf8" for encoding in encodings) and not sys.flags.utf8_mode:

@@ -1,6 +1,6 @@
 """The one configuration tree: YAML plus dotted overrides, frozen, unknown keys refused.
 
-`load_config("demo.yaml", ["vae.num_layers=2"])` is the one way in. Every job reads the sections it needs.
+`load_config("demo.yaml", ["vae.num_layers=2"])` loads it. Every job reads the sections it needs.
 """
 
 from pipeline.config.comparison import CompareConfig, Variant

@@ -15,16 +15,16 @@ class Variant(Section):
     """One design: its models' configuration, and what is trained for it."""
 
     title: str
-    """Its label in tables and plots. It says what the design is by itself, without the row above."""
+    """Its label in tables and plots. It describes the design by itself, not relative to another."""
     stages: dict[TrainingVerb, Share] = Field(min_length=1)
     """What is trained, one after the other, and the share of the token budget that each stage gets."""
     preset: LocalPathString | None = None
-    """Configuration whose sections `trunk`, `lm`, `vae` and `sllm` it has: a YAML file, or the name of one in
-    `jobs/presets/designs`. None: it has these sections of the comparison itself."""
+    """YAML file whose sections `trunk`, `lm`, `vae` and `sllm` it takes, or the name of a file in
+    `jobs/presets/designs`. None: it takes these sections from the comparison itself."""
     overrides: dict[str, object] = Field(default={})
-    """Dotted keys of the configuration, and their values, in place of those of the preset."""
+    """Dotted keys of the configuration and their values; they replace those of the preset."""
     changed_from: str | None = None
-    """Variant that this one differs from in one point: the report has the difference."""
+    """Variant from which this one differs in one point; the report shows the difference."""
 
 
 class CompareConfig(Section):
@@ -35,7 +35,7 @@ class CompareConfig(Section):
     only: tuple[str, ...] = ()
     """Names of the designs to train and compare; none: all."""
     overrides: dict[str, object] = Field(default={})
-    """Dotted keys and their values for all designs, in place of those of their presets."""
+    """Dotted keys and their values for all designs; they replace those of the presets."""
     baseline: str | None = None
     """Token-level variant whose bits per byte are 1 in the table; none: the first token-level one."""
     tokens: Bytes = 1_000_000
@@ -45,7 +45,7 @@ class CompareConfig(Section):
     generated_tokens: Count = 256
     """Tokens generated in each document when speed is measured."""
     repeats: Count = 3
-    """Times each speed is measured, the models in turn; the report has the median."""
+    """Measurements of each speed, the models in turn; the report shows the median."""
     position_edges: tuple[CountOrZero, ...] = (0, 32, 64, 128, 256, 512, 1024, 2048, 4096)
     """Edges of the bins of bits per byte by position (tokens) in the document, ascending. Where they leave tokens out,
     a bin is added before the first or after the last."""

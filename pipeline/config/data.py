@@ -30,25 +30,25 @@ class DataConfig(Section):
     """Share of the documents of `inputs` that goes to the dev split, chosen by a hash of the document's own id, or
     of its text where it has none."""
     format: Literal["auto", "text", "jsonl", "parquet", "arrow", "csv", "conllu"] = "auto"
-    """Format of the files; `auto` goes by their content and name."""
+    """Format of the files; `auto` detects it from content and name."""
     text_field: str = "text"
     """Field or column that holds the text; `meta.text` is also the field `text` in the object or struct `meta`."""
     id_field: str = "id"
-    """Field or column that holds the document id; where it is missing, `FILE#ROW@DIGEST` is made of
-    the file's name, the row and the text."""
+    """Field or column that holds the document id. Where it is missing, the id is `FILE#ROW@DIGEST`, made from the
+    file's name, the row and the text."""
     delimiter: str | None = None
-    """Between the cells of a CSV file, one ASCII character; none: what the name says (`.tsv`: a tab), or what gives the
-    column of the text."""
+    """Delimiter of CSV, one ASCII character. None: the one that the file name implies (`.tsv`: a tab), or else the one
+    with which the header has the text column."""
     encoding: str = "utf-8"
-    """Of text, JSONL, CSV and CoNLL-U: the name of one of Python's codecs."""
+    """Encoding of text, JSONL, CSV and CoNLL-U: the name of a codec of Python."""
     max_bytes: Bytes | None = None
-    """Stop after about this many bytes of text (a whole number of documents), for trials."""
+    """Stop after about this many bytes of text, for trials; the last document is read whole."""
     max_document_bytes: Bytes = 256 * 2**20
     """A larger document is rejected."""
     filters: tuple[FilterConfig, ...] = ()
-    """Steps that drop documents, in this order; what they drop is counted apart from what is rejected."""
+    """Steps that drop documents, in this order. Dropped documents are counted separately from rejected ones."""
     max_rejected_fraction: float = Field(default=0.01, ge=0.0, le=1.0)
-    """Share of documents (of lines, where these are broken) that may be rejected before the job fails."""
+    """Largest share of documents (or of broken lines) that may be rejected; above it the job fails."""
 
     @field_validator("delimiter")
     @classmethod
@@ -89,11 +89,11 @@ class TokenizerConfig(Section):
     path: LocalPathString | None = None
     """Folder or hub name of a Hugging Face fast tokenizer; none: a byte-level BPE is trained on the corpus."""
     bos_token: str | None = None
-    """Token of its vocabulary that begins a text (BOS); none: the one it names, else its EOS."""
+    """Token of its vocabulary that begins a text (BOS); none: the BOS that the tokenizer names, else its EOS."""
     eos_token: str | None = None
-    """Token of its vocabulary that ends a text (EOS); none: the one it names, else its BOS."""
+    """Token of its vocabulary that ends a text (EOS); none: the EOS that the tokenizer names, else its BOS."""
     vocab_size: int = Field(default=8192, ge=260, lt=2**31)
-    """Vocabulary of a trained tokenizer."""
+    """Vocabulary size of a trained tokenizer."""
     train_bytes: Bytes = 32 * 2**20
     """Bytes of text, from the start of the corpus, that a tokenizer is trained on."""
 
@@ -104,9 +104,9 @@ class PrepareConfig(Section):
     num_workers: Count = 2
     """Workers that read, segment, tokenize and write: Ray actors or processes, as `launcher` says."""
     work_unit_bytes: Bytes | None = None
-    """Bytes of (uncompressed) input text in one work unit, which makes one shard. None: a 64th
-    of the corpus, but between 2 and 64 MiB."""
+    """Bytes of uncompressed text per work unit; a work unit makes one shard. None: a 64th of the corpus, but between 2
+    and 64 MiB."""
     max_sentence_tokens: Count = 64
-    """A longer sentence is split at its best inner place, never cut off."""
+    """Longest sentence. A longer one is split at its best inner boundary; nothing is truncated."""
     overwrite: bool = False
     """Replace shards in `output` that were made with another tokenizer, segmenter or options."""

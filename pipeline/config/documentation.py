@@ -19,11 +19,11 @@ from pipeline.config.tree import Config
 from pipeline.errors import ConfigError
 
 ITEM, NAME = "N", "NAME"
-"""Stand for a position in a list of sections, and for a name that the user chooses."""
+"""Placeholders for a position in a list of sections, and for a name that the user chooses."""
 _FREE = "mapping to"
-"""How the words begin for a mapping whose keys are not ours, such as those of Hugging Face."""
+"""Start of the type of a mapping whose keys are not ours, such as those of Hugging Face."""
 _NO_BOUND = 1e9
-"""An upper bound from here on only keeps a number in its machine type, and is not said."""
+"""Upper bounds from here on only keep a number in its machine type, and are not shown."""
 _PATHS = {
     paths.resolved_path: "path or URL",
     paths.local_path: "path, or name on the Hugging Face hub",
@@ -50,7 +50,7 @@ class Key:
     kind: str
     """Its type in words."""
     default: Any
-    """As JSON has it; None too where the key is required or a section."""
+    """The JSON value; None also where the key is required or a section."""
     description: str
     is_required: bool = False
     section: type[Section] | None = None
@@ -58,7 +58,7 @@ class Key:
 
     @property
     def shown_default(self) -> str:
-        """As YAML takes it; empty for a section."""
+        """The YAML text; empty for a section."""
         if self.section is not None:
             return ""
         return "required" if self.is_required else json.dumps(self.default, ensure_ascii=False)
@@ -75,12 +75,12 @@ class Key:
 
 
 def all_keys() -> list[Key]:
-    """Every key, a section before what it holds, in the order of the classes."""
+    """Every key in the order of the classes; a section comes before its keys."""
     return list(_keys_of(Config, Config(), ""))
 
 
 def keys_at(key: str | None) -> list[Key]:
-    """A key, and where it is a section all that it holds; None: every key.
+    """A key; of a section also all keys in it. None: every key.
 
     Raises `ConfigError` for an unknown key, naming the nearest.
     """
@@ -98,7 +98,7 @@ def keys_at(key: str | None) -> list[Key]:
 
 
 def markdown() -> str:
-    """The page `docs/configuration.md`: a table for each section, with each class of sections once."""
+    """The page `docs/configuration.md`: one table per section; a class that several sections share is listed once."""
     keys = all_keys()
     parts = [_INTRODUCTION, _table([one for one in keys if "." not in one.key and one.section is None])]
     explained: dict[type[Section], str] = {}
@@ -169,7 +169,7 @@ def _keys_of(section: type[Section], defaults: Section | None, prefix: str) -> I
 
 
 def _section_held(kind: Any) -> tuple[type[Section] | None, str]:
-    """The sections that a list or a mapping holds, and what stands for their position or name."""
+    """The sections in a list or a mapping, and the placeholder for their position or name."""
     arguments = [one for one in get_args(kind) if one is not Ellipsis]
     if get_origin(kind) in (tuple, dict) and arguments and is_section(arguments[-1]):
         return arguments[-1], ITEM if get_origin(kind) is tuple else NAME
@@ -233,6 +233,6 @@ def _bounds(metadata: Sequence[Any]) -> str:
 
 
 def _pattern(key: str) -> re.Pattern[str]:
-    """What matches a key with its placeholders, or with positions and names in their place."""
+    """Pattern that matches a key written with placeholders or with real positions and names."""
     parts = ({ITEM: r"(?:N|\d+)", NAME: r"[^.]+"}.get(part, re.escape(part)) for part in key.split("."))
     return re.compile(r"\.".join(parts))

@@ -31,16 +31,16 @@ _EXPECTED = {
     "model": "must be a section, that is a mapping of keys and values",
     "finite": "must be a finite number",
 }
-"""By the first word of the type of pydantic's error."""
+"""Expected value, by the first word of the type of pydantic's error."""
 
 
 def explained(error: ValidationError, root: type[Section]) -> dict[tuple[str, ...], str]:
-    """All that is wrong: the keys that lead to each mistake, and what was expected and given there, in words."""
+    """All mistakes: the keys that lead to each one, and what was expected and given, in words."""
     by_key: dict[tuple[str, ...], dict[str, Any]] = {}
     for each in error.errors(include_url=False):
         path, section = _keys_of(each["loc"], root)
         key = tuple(path)
-        # Of a union's alternatives, the one that says most: a path that cannot be resolved, say.
+        # Of the errors of a union's alternatives, the most specific one, such as a path that cannot be resolved.
         if key not in by_key or each["type"] == "value_error":
             by_key[key] = {**each, "path": path, "section": section}
     return {key: _explain(".".join(key), each) for key, each in by_key.items()}
@@ -87,7 +87,8 @@ def _shown(value: Any) -> str:
 
 
 def _keys_of(location: tuple[int | str, ...], root: type[Section]) -> tuple[list[str], type[Section]]:
-    """The keys of a location, without pydantic's names for the alternatives of a union; the section it lies in."""
+    """The keys of a location, without pydantic's names for the alternatives of a union, and the section that contains
+    it."""
     path: list[str] = []
     section, kinds = root, (root,)
     for part in location:

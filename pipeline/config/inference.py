@@ -23,26 +23,26 @@ class EvaluateConfig(Section):
     max_documents: Count | None = None
     """Documents of the dev split, from its start; none: all."""
     micro_batch_tokens: Count = 8192
-    """Document tokens that a micro-batch scores, at most; context comes on top."""
+    """Largest number of document tokens evaluated in a micro-batch; context-only tokens are not counted."""
     ablations: bool = True
-    """Also score the SLLM with its predicted latents zeroed, and with those of another document."""
+    """Also evaluate the SLLM with its predicted latents zeroed, and with those of another document."""
 
 
 class GenerateConfig(Section):
     """How text is generated."""
 
     prompt: str = ""
-    """Text to continue; empty: generation starts from the start vector."""
+    """Text to continue. Empty: generation starts from the start vector."""
     max_sentences: Count = 16
-    """Generated sentences, at most."""
+    """Largest number of generated sentences."""
     max_sentence_tokens: Count | None = None
-    """Tokens per sentence, at most; none: the limit the shards were made with."""
+    """Largest number of tokens per sentence; none: the limit of the shards."""
     max_tokens: Count = 1024
-    """Generated tokens in all, at most."""
+    """Largest number of generated tokens in all."""
     temperature: float = Field(default=0.0, ge=0, le=1e3)
     """0 is greedy; else at least 0.001."""
     top_p: float = Field(default=1.0, gt=0, le=1)
-    """Nucleus of the distribution that is sampled from."""
+    """Nucleus sampling: probability mass of the tokens that are sampled from."""
     seed: Seed = 0
     """Seed of the sampling."""
 

@@ -22,7 +22,7 @@ class RayConfig(Section):
     cpus_per_worker: float = Field(default=1, gt=0, le=1e12)
     """CPU cores for each training worker."""
     max_failures: CountOrZero = 1
-    """Times a training run starts again from its last checkpoint after a failure."""
+    """How often a training run restarts from its last checkpoint after a failure."""
 
 
 class DeepSpeedConfig(Section):
@@ -41,7 +41,7 @@ class DeepSpeedConfig(Section):
 
     @property
     def uses_nvme(self) -> bool:
-        """Whether anything is offloaded to NVMe."""
+        """Whether optimizer state or parameters are offloaded to NVMe."""
         return "nvme" in (self.offload_optimizer, self.offload_parameters)
 
     @field_validator("config", mode="before")

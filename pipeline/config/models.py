@@ -1,7 +1,7 @@
 """The models, and how each is trained.
 
-An option that our models are built from is in a dataclass here, once: the section of the configuration and the
-configuration that is saved with the model both inherit it.
+Each option of a model's architecture is defined once, in a dataclass here. The section of the configuration and the
+configuration saved with the model both inherit it.
 """
 
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ class TrainConfig(Section):
     steps: Count = 1000
     """Optimizer steps; the cosine ends with the last one."""
     micro_batch_tokens: Count = 4096
-    """Document tokens in the loss of a micro-batch, at most (a single longer item is a micro-batch of its own);
-    context-only tokens come on top."""
+    """Largest number of document tokens in the loss of a micro-batch; a single longer window is a micro-batch of its
+    own. Context-only tokens are not counted."""
     micro_batches_per_step: Count = 2
     """Micro-batches in the global batch of one optimizer step, whatever the world size."""
     learning_rate: float = Field(default=1e-3, gt=0, le=1e12)
@@ -44,17 +44,19 @@ class TrainConfig(Section):
     eval_every: Count = 200
     """Steps between evaluations on the dev split."""
     eval_micro_batches: Count = 8
-    """Micro-batches of the dev split in an evaluation during training, at most."""
+    """Largest number of micro-batches of the dev split in an evaluation during training."""
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
-    """Decay of an exponential moving average of the weights, which is then evaluated and kept; none: no average."""
+    """Decay of an exponential moving average of the weights, which is evaluated and saved as the model; none: no
+    average."""
     activation_checkpointing: bool = False
-    """Keep only the inputs of each layer for the backward pass, and compute the rest again: less memory, more time."""
+    """Keep only the inputs of each layer for the backward pass and recompute the rest: less memory, more time."""
     spike_deviations: float = Field(default=6.0, ge=0, le=1e12)
-    """Warn where the loss of a step is this many running deviations over its running mean; 0: never."""
+    """Warn where the loss of a step is this many running standard deviations above its running mean; 0: never."""
     checkpoint_every: Count = 500
     """Steps between checkpoints; the last step always has one."""
     checkpoint_async: bool = False
-    """Copy the state to host memory and write it while training goes on; at most one is being written."""
+    """Copy the state to host memory and write it while training continues; at most one checkpoint is written at a
+    time."""
     keep_checkpoints: Count = 2
     """Checkpoints kept; older ones are deleted."""
     log_every: Count = 10
@@ -81,13 +83,13 @@ class TrunkConfig(Section):
     path: LocalPathString | None = None
     """Folder or hub name of a pretrained causal language model; none: built from `config`."""
     config: dict[str, Any] = Field(default=SMALL_LLAMA)
-    """Hugging Face configuration with `model_type`; without one, the default with these values in it. The vocabulary is
-    the shards', unless it is given here. With `path` too, the model there must have this configuration, and `sllm plan`
-    needs no download."""
+    """Hugging Face configuration with `model_type`; without `model_type`, these values replace those of the default.
+    The vocabulary is the shards', unless it is given here. If `path` is also given, the model there must have this
+    configuration, and `sllm plan` downloads nothing."""
     attention: str | None = None
     """Attention implementation (`eager`, `sdpa`, `flash_attention_2`, ...); none: the library's choice."""
     trust_remote_code: bool = False
-    """Run code that comes with a hub model."""
+    """Run code that a hub model contains."""
 
     @field_validator("config")
     @classmethod
@@ -99,7 +101,7 @@ class LmConfig(Section):
     """The token-level language model: baseline, and source of the trunk."""
 
     context_tokens: int = Field(default=512, ge=2, lt=2**31)
-    """Tokens that the model takes at once; longer documents are cut into windows."""
+    """Window of the model in tokens; longer documents are cut into several windows."""
     loss_tokens: Count | None = None
     """Tokens of a window that are in the training loss; those before them, up to `context_tokens` in all, are
     context-only. None: all of a window are in the loss, so on average half of it is context."""
@@ -114,36 +116,36 @@ Conditioning = Literal["cross_attention", "prefix", "none"]
 @with_config(DOCUMENTED)
 @dataclass(kw_only=True)
 class VaeArchitecture:
-    """Options of a SentenceVAE that decide which weights it has and what they compute; saved with the model."""
+    """Architecture of a SentenceVAE; saved with the model."""
 
     num_layers: Annotated[int, Field(ge=1, le=24)] = 1
-    """Layers of the decoder, and of the encoder where `encoder_layers` does not say otherwise."""
+    """Layers of the decoder, and of the encoder unless `encoder_layers` is set."""
     encoder_layers: Annotated[int | None, Field(ge=0, le=24)] = None
     """Layers of the encoder; none: as many as the decoder's."""
     num_heads: Count = 4
     """Attention heads."""
     ffn_multiplier: Annotated[float, Field(gt=0, le=64)] = 2.0
-    """Feed-forward width over hidden size."""
+    """Feed-forward width divided by hidden size."""
     block: BlockKind = "paper"
     """`paper`: LayerNorm, GELU, biases, sinusoidal positions added to the embedding. `llama`: RMSNorm before each part,
     a gated feed-forward (SwiGLU), no biases, rotary positions."""
     conditioning: Conditioning = "cross_attention"
-    """How the decoder's layers are conditioned on the latent. `cross_attention`: at each position of the sentence, in
-    each layer (the paper's). `prefix`: at the sentence's first position alone, to which the others may attend. `none`:
-    not in the layers, for `output_latent_scale` alone."""
+    """How the decoder's layers are conditioned on the latent. `cross_attention` (the paper): at each position of the
+    sentence, in each layer. `prefix`: at the sentence's first position only, to which the others attend. `none`: not in
+    the layers; `output_latent_scale` must be set."""
     decoder_window: CountOrZero = 0
-    """Positions (tokens, and a BOS for each sentence) that each layer of the decoder attends to, its own and those
-    before it, across sentences: a short exact memory. 0 is the paper's: its own sentence only."""
+    """Positions (tokens, and one BOS per sentence) that each layer of the decoder attends to: the position itself and
+    those before it, across sentences. 0 (the paper): its own sentence only."""
     output_latent_scale: NonNegative = 0.0
-    """Over 0, the latent is also added before the LM head, at each position of its sentence; this is the initial value
-    of its scale. Tokens whose output vectors are like the latent then become likelier, whatever the layers do."""
+    """If above 0, the latent is also added before the LM head at each position of its sentence; this is the initial
+    value of its scale. Tokens whose output embeddings are similar to the latent become likelier."""
     encoder_embedding: Literal["input", "output"] = "input"
-    """Token vectors that the encoder takes: the decoder's input embedding, or its output embedding (the weights of
-    the LM head), to which `output_latent_scale` adds the latent. With tied embeddings they are the same."""
+    """Token embedding of the encoder: the decoder's input embedding, or its output embedding (the weights of the LM
+    head). With tied embeddings they are the same."""
     norm_first: bool = False
-    """Normalise before each part of a block instead of after it (the paper: after; `llama`: always before)."""
+    """Normalise before each part of a block instead of after it. The paper: after; `llama`: always before."""
     tie_word_embeddings: bool = True
-    """Use the token embedding as the decoder's head too (the paper: two matrices)."""
+    """Tie the decoder's head to the token embedding. The paper: two matrices."""
     kl_weight: NonNegative = 0.0
     """Weight of the KL term; 0 is the paper's plain autoencoder."""
 
@@ -151,14 +153,14 @@ class VaeArchitecture:
 @with_config(DOCUMENTED)
 @dataclass(kw_only=True)
 class VaeTraining:
-    """Options of a SentenceVAE that only training uses: they may change where training goes on from its weights."""
+    """Options of a SentenceVAE that only training uses: they may change when training continues from its weights."""
 
     free_bits: NonNegative = 0.5
     """KL per dimension (nats) below which there is no penalty."""
     focal_gamma: NonNegative = 0.0
-    """Focal loss exponent of the training objective (the paper: 2); figures reported are never focal."""
+    """Exponent of the focal loss in the training objective (the paper: 2). Reported losses are never focal."""
     token_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the encoder's input tokens that training hides."""
+    """Share of the encoder's input tokens whose embedding training sets to zero."""
     latent_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout on the latent during training."""
 
@@ -169,8 +171,7 @@ class VaeConfig(Section, VaeTraining, VaeArchitecture):
     hidden_size: int | None = Field(default=None, ge=2, lt=2**20)
     """Width; none: the trunk's."""
     init_from_lm: bool = True
-    """Take the token embedding from the token-level model, trained or pretrained, where there is one of the same
-    width."""
+    """Initialise the token embedding from the token-level model, trained or pretrained, if its width is the same."""
     train: TrainConfig = TrainConfig()
     """How it is trained."""
 
@@ -181,12 +182,12 @@ class SllmArchitecture:
     """Options of a sentence-level language model that are saved with it."""
 
     context_sentences: Annotated[int, Field(ge=2, lt=2**31)] = 64
-    """Sentences that the trunk takes at once; longer documents are cut into windows."""
+    """Window of the trunk in sentences; longer documents are cut into several windows."""
     context_attention_heads: CountOrZero = 0
-    """Heads of a cross-attention from each position of the decoder, after its layers, to the latents of earlier
-    sentences; they must divide the latents' size. 0, the paper's: the decoder gets the predicted latent alone."""
+    """Heads of the cross-attention from each position of the decoder, after its layers, to the latents of earlier
+    sentences. The number must divide the size of a latent. 0 (the paper): no such attention."""
     freeze_vae: bool = False
-    """Keep the SentenceVAE as it was trained."""
+    """Freeze the weights of the SentenceVAE."""
 
 
 class SllmConfig(Section, SllmArchitecture):
@@ -194,11 +195,11 @@ class SllmConfig(Section, SllmArchitecture):
 
     loss_sentences: Count | None = None
     """Sentences of a window that are in the training loss; those before them, up to `context_sentences` in all, are
-    context-only: they pass encoder and trunk alone, which costs little. None: all of a window are in the loss, so on
-    average half of it is context."""
+    context-only: only the encoder and the trunk compute them, which costs little. None: all of a window are in the
+    loss, so on average half of it is context."""
     trunk_from: Literal["lm", "path", "config"] = "lm"
     """Where the trunk's weights come from: the trained token-level model (`models.lm`), the pretrained one
-    (`trunk.path`), or a fresh start."""
+    (`trunk.path`), or random ones."""
     train_trunk: Literal["all", "none", "ends", "lora"] = "all"
     """Which weights of the trunk are trained: all, none, the layers at its ends, or LoRA's adapters beside them
     (`sllm[lora]`), which are added to the weights when the model is saved."""
@@ -211,7 +212,7 @@ class SllmConfig(Section, SllmArchitecture):
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout before LoRA's products."""
     vae_from: Literal["vae", "config"] = "vae"
-    """Where the SentenceVAE comes from: the trained one (`models.vae`), or a fresh start from the section `vae`,
-    trained with the trunk from the first step."""
+    """Where the SentenceVAE comes from: the trained one (`models.vae`), or random weights by the section `vae`, trained
+    with the trunk from the first step."""
     train: TrainConfig = TrainConfig()
     """How it is trained."""

@@ -1,4 +1,4 @@
-"""Paths of a configuration and of the command line: `~`, variables and URLs mean the same everywhere.
+"""Paths of a configuration and of the command line: `~`, variables and URLs have one meaning.
 
 A field of the configuration that holds a path has one of the types here, so it is resolved when the tree is
 validated. Resolving a resolved path changes nothing.
@@ -55,7 +55,7 @@ _SCHEMES = frozenset(
         ),
     )
 )
-"""Of URLs that people give; a path that begins like one of them, with a slash too few, is a mistyped URL."""
+"""Schemes of URLs. A path that begins with one of them, with a slash too few, is a mistyped URL."""
 _DATASETS, _PYTHON_DOCS = "datasets:", "python-docs:"
 _SQLITE = "sqlite:///"
 _PATH_OPTION = re.compile(r"(.*_)?(path|folder|file|directory|dir|weights|pipeline|model)")
@@ -72,16 +72,16 @@ def is_url(path: str) -> bool:
 
 
 def resolved_path(given: str, relative_to: str | None = None) -> str:
-    """The path or URL that `given` means: `~` is a home folder, `${NAME}` and `$NAME` are environment variables.
+    """The path or URL that `given` names: `~` is a home folder, `${NAME}` and `$NAME` are environment variables.
 
-    A URL is kept, but for `${NAME}`, and `file:///x` is the path `/x`. A relative path stays relative to the working
+    Of a URL only `${NAME}` is replaced; `file:///x` is the path `/x`. A relative path stays relative to the working
     folder, or is joined to the folder `relative_to`. A name on a hub stays as it is.
 
     Raises `PathError` for an unset variable, an unknown user, an empty path, and a URL with a slash too few.
     """
     if not given.strip() or "\0" in given:
         raise PathError(
-            f"{given!r} is no path: it is empty" if not given.strip() else f"{given!r} is no path"
+            f"{given!r} is not a path: it is empty" if not given.strip() else f"{given!r} is not a path"
         )
     path = _VARIABLE.sub(lambda found: _value_of(found, given), given)
     if path.lower().startswith(("file://", "local://")):
@@ -104,7 +104,7 @@ def resolved_path(given: str, relative_to: str | None = None) -> str:
 
 
 def fixed_part(path: str) -> str:
-    """A path up to its first part with a wildcard: where a glob looks."""
+    """A path up to its first part with a wildcard: the folder that a glob searches."""
     if is_url(path):
         return path
     parts = Path(path).parts
@@ -112,7 +112,7 @@ def fixed_part(path: str) -> str:
 
 
 def local_path(given: str) -> str:
-    """As `resolved_path`, for what is no URL: a folder or file that this machine reaches, or a hub name."""
+    """As `resolved_path`, for a folder or file of this machine, or a hub name. Raises `PathError` for a URL."""
     path = resolved_path(given)
     if is_url(path):
         raise PathError(f"{given!r} is a URL: name a folder or file that every machine reaches (mount it)")
@@ -120,7 +120,7 @@ def local_path(given: str) -> str:
 
 
 def machine_path(given: str) -> str:
-    """As `local_path`, for a folder that each machine has for itself: `~` is left to each of them."""
+    """As `local_path`, for a folder of its own on each machine: `~` is resolved there."""
     path = local_path(given)
     return given if given.startswith("~") else path
 
@@ -153,19 +153,19 @@ def resolved_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 PATH = AfterValidator(resolved_path)
-"""Marks an argument or a field as a path."""
+"""Annotation of an argument or field that is a path."""
 PathString = Annotated[str, PATH]
 """A path or fsspec URL."""
 LocalPathString = Annotated[str, AfterValidator(local_path)]
-"""A folder or file, or a name on a hub where one may stand, but no URL."""
+"""A folder or file, or a hub name where one is allowed; no URL."""
 MachinePathString = Annotated[str, AfterValidator(machine_path)]
-"""A folder that each machine has for itself; whoever uses it calls `resolved_path` there."""
+"""A folder of its own on each machine; its user calls `resolved_path` there."""
 InputString = Annotated[str, AfterValidator(resolved_input)]
 """An input of the corpus."""
 TrackingUri = Annotated[str, AfterValidator(resolved_tracking_uri)]
 """The address of a tracking store."""
 PathOptions = Annotated[dict[str, Any], AfterValidator(resolved_options)]
-"""Options of something that may name files."""
+"""Options that may name files."""
 
 
 def _resolved_option(key: str, value: Any) -> Any:

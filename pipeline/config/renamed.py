@@ -1,4 +1,4 @@
-"""Keys that had another name before, or are gone: an error says so, and what was saved with them is still read."""
+"""Keys that were renamed or removed: an error names the new key, and files saved with the old one can still be read."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,14 +21,14 @@ RENAMED = {
 REMOVED = {
     "vae.initial_latent_scale": "weights that condition the decoder on the latent start like all others"
 }
-"""Keys that are gone, and what holds instead. They changed fresh weights alone: a saved model does not need them."""
+"""Removed keys, and the behaviour instead. They only changed initial weights: a saved model does not need them."""
 _REMOVED_VALUES = {"vae.initial_latent_scale": 1.0}
-"""What holds instead, as the value that the key would have: with another one a job was another job."""
+"""The value of a removed key that equals today's behaviour. A job with another value is a different job."""
 _VALUES = {"vae.encoder_reads": {"embedding": "input", "head": "output"}}
 
 
 def with_current_names(section: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a section that was saved under names of its time, under today's."""
+    """The options of a saved section under today's names."""
     current = {}
     for name, value in options.items():
         key = f"{section}.{name}"
@@ -42,7 +42,7 @@ def with_current_names(section: str, options: Mapping[str, Any]) -> dict[str, An
 
 
 def tree_with_current_names(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The same for a whole configuration, in which a removed key stays where its value is not what holds today."""
+    """The same for a whole configuration. A removed key stays if its value differs from today's behaviour."""
     current: dict[str, Any] = {}
     for name, section in tree.items():
         if isinstance(section, Mapping):
@@ -63,7 +63,7 @@ def is_old(key: str) -> bool:
 
 
 def new_name(key: str) -> str | None:
-    """Today's name of a key, where it had another; with it, what its old values are called."""
+    """Today's name of a renamed key, and of its old values."""
     if key not in RENAMED:
         return None
     values = "".join(f", {old} is now {new}" for old, new in _VALUES.get(key, {}).items())

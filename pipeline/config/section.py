@@ -1,4 +1,4 @@
-"""What every part of the configuration tree is."""
+"""The base class of all sections of the configuration, and the types of its numbers."""
 
 import dataclasses
 from typing import Annotated, Any, TypeGuard, get_args, get_origin
@@ -16,7 +16,7 @@ class Section(BaseModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        """Describe the fields that a section inherits from a dataclass, which a model's configuration inherits too."""
+        """Add the descriptions of the fields that a section inherits from a dataclass."""
         for shared in filter(dataclasses.is_dataclass, cls.__bases__):
             for name, described in TypeAdapter(shared).json_schema()["properties"].items():
                 cls.model_fields[name].description = described["description"]
@@ -24,7 +24,7 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _as_people_write_it(cls, given: Any) -> Any:
-        """One value where a list is expected is a list of one; a section or list left empty has its default."""
+        """A single value where a list is expected becomes a list of one; an empty section or list has its default."""
         if not isinstance(given, dict):
             return given
         tree: dict[Any, Any] = {}
@@ -38,19 +38,22 @@ class Section(BaseModel):
 
 
 Count = Annotated[int, Field(ge=1, lt=2**31)]
-"""Of things: a whole number that fits whatever counts them."""
+"""A number of things, at least 1."""
 CountOrZero = Annotated[int, Field(ge=0, lt=2**31)]
 """A count that may be 0."""
+LongCount = Annotated[int, Field(ge=0, lt=2**63)]
+"""A count in a saved file, or a position in a stream: it may be 0, and fits 64 bits."""
 Bytes = Annotated[int, Field(gt=0, lt=2**62)]
-"""Of files and texts, and what may be as many: tokens of a corpus."""
+"""A number of bytes, or of what can be as many, such as the tokens of a corpus."""
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-"""Of random numbers, as all that are seeded take it."""
+"""Seed of random numbers, in the range that all generators accept."""
 Share = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
-"""Weight of one among several."""
+"""Relative weight of one among several."""
 
 
 def alternatives(annotation: Any) -> tuple[Any, ...]:
-    """The types that a value of this annotation may have: those of a union, what `Annotated` is about, or itself."""
+    """The types that a value of this annotation may have: the members of a union, the type in `Annotated`, or
+    itself."""
     if get_origin(annotation) is Annotated:
         return alternatives(get_args(annotation)[0])
     if type(None) in get_args(annotation) or "|" in str(annotation).partition("[")[0]:
@@ -59,7 +62,7 @@ def alternatives(annotation: Any) -> tuple[Any, ...]:
 
 
 def is_section(kind: Any) -> TypeGuard[type[Section]]:
-    """Whether a type is a class of sections."""
+    """Whether a type is a subclass of `Section`."""
     return isinstance(kind, type) and issubclass(kind, Section)
 
 

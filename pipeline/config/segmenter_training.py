@@ -12,7 +12,7 @@ class SegmenterSource(Section):
     path: LocalPathString
     """The file, gzip or plain."""
     weight: float = Field(default=1.0, gt=0, le=1e12)
-    """How often its texts are used: 2 is twice each, 0.5 is every other one, chosen by the seed."""
+    """How often each text is used: 2 means twice, 0.5 means half of the texts, chosen by the seed."""
 
 
 class SegmenterTrainConfig(Section):
@@ -26,7 +26,7 @@ class SegmenterTrainConfig(Section):
     start_from: LocalPathString | None = None
     """Weights to adapt: a file, or `shipped`; none: from scratch."""
     held_out_fraction: float = Field(default=0.06, gt=0, lt=1)
-    """Share of the texts of each gold file that is scored and not trained on."""
+    """Share of the texts of each gold file that is held out for scoring."""
     steps: Count = 1200
     """Optimizer steps of the network for punctuated text, of 8,192 words and punctuation marks each."""
     learning_rate: float = Field(default=3e-3, gt=0, le=1e12)
@@ -38,12 +38,12 @@ class SegmenterTrainConfig(Section):
     dropout: float = Field(default=0.3, ge=0, lt=1)
     """Dropout on the embeddings."""
     word_dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Share of words that each step replaces by an unknown word, so that the model does not depend on single words."""
+    """Share of words that each step replaces by an unknown word."""
     weight_decay: float = Field(default=0.1, ge=0, le=1e12)
     """AdamW weight decay, on matrices only."""
     num_threads: Count | None = None
     """Threads of torch; the weights are reproduced exactly for the same number. None: torch's choice."""
     seed: Seed = 0
-    """Seed of the mix, the weights and the order."""
+    """Seed of the choice of texts, the weights and the order."""
     licence_note: str = ""
     """Sentence on the licences of the data, for the model card."""

@@ -30,11 +30,11 @@ class Config(Section):
     """Folder of sentence shards that a training or evaluation job reads. Training also takes an fsspec URL, and a list
     of several, mixed by `stream.weights`."""
     launcher: Literal["auto", "ray", "local"] = "auto"
-    """`ray`: on a cluster or one started here, training with DeepSpeed; `local`: on this machine without Ray,
-    training in this one process. `auto`: training as `ray`; preparation as `ray` where a cluster is given
-    (`ray.address`, RAY_ADDRESS, a submitted job), else as `local`, as starting Ray costs more than it brings."""
+    """`ray`: on a Ray cluster, or one started here; training uses DeepSpeed. `local`: on this machine without Ray;
+    training runs in one process. `auto`: `ray` for training; for preparation `ray` if a cluster is given
+    (`ray.address`, RAY_ADDRESS, a submitted job), else `local`."""
     precision: Precision = "fp32"
-    """Arithmetic of training; weights and moments stay in fp32, and so do sums of gradients, but at ZeRO stages 0 and
+    """Arithmetic of training. Weights and moments stay in fp32, and so do sums of gradients except at ZeRO stages 0 and
     1. fp16 scales the loss."""
     data: DataConfig = DataConfig()
     segmenter: SegmenterConfig = SegmenterConfig()
@@ -64,7 +64,7 @@ class Config(Section):
 def load_config(path: str | None, overrides: list[str] | tuple[str, ...] = ()) -> Config:
     """The tree from a YAML file (or none) with overrides `dotted.key=YAML value` on top.
 
-    Of overrides of the same key the last one counts, as with any command's options; `undone` names the others.
+    If a key is overridden twice, the last override counts; `undone` names the others.
 
     Raises `ConfigError` for a missing or broken file, for an unknown key (naming the nearest known one), and for a
     key given twice in a mapping.
@@ -80,7 +80,7 @@ def load_config(path: str | None, overrides: list[str] | tuple[str, ...] = ()) -
 
 
 def undone(overrides: Sequence[str]) -> list[str]:
-    """A line for each override that a later one, of the same key or of a section around it, makes void."""
+    """One line for each override that a later one replaces, by the same key or by a section around it."""
     lines, given = [], dict[str, str]()
     for override in overrides:
         key, value = _parts(override)
@@ -133,8 +133,8 @@ def _tree_of(text: str, path: str) -> dict[str, Any]:
 def _validated(
     tree: dict[str, Any], overrides: Mapping[str, str], path: str | None = None, text: str = ""
 ) -> Config:
-    """The configuration that `tree` is. Raises `ConfigError` that names, for each mistake, the override or the line of
-    the file `path`, whose content is `text`, with the mistake."""
+    """The configuration in `tree`. Raises `ConfigError`, which names the override of each mistake, or its line in the
+    file `path` (of content `text`)."""
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
@@ -158,7 +158,7 @@ def _mistakes_in(tree: dict[str, Any]) -> dict[tuple[str, ...], str]:
 
 
 def _overrides_at(key: str, overrides: Mapping[str, str], is_in_file: bool) -> str:
-    """The overrides that a mistake at `key` comes from; none where the file alone has it too."""
+    """The overrides that caused a mistake at `key`; none where the file has the mistake too."""
     above = [given for name, given in overrides.items() if f"{key}.".startswith(f"{name}.")]
     below = [given for name, given in overrides.items() if name.startswith(f"{key}.") or not key]
     blamed = above[-1:] or ([] if is_in_file else below)

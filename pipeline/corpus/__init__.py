@@ -1,6 +1,6 @@
 """The corpus: inputs -> sources (files) -> surveys (digests, pieces) -> work units -> documents and rejections.
 
-Does not know tokens, shards or models, nor where the work runs.
+It must not know tokens, shards or models, nor where the work runs.
 """
 
 from pipeline.corpus.documents import Document, Rejection

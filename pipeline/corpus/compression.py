@@ -1,4 +1,4 @@
-"""Compressed files: how they are recognised, and the bytes in them."""
+"""Compressed files: recognition and decompression."""
 
 import bz2
 import lzma
@@ -36,20 +36,20 @@ _COMPRESSION_MAGIC: tuple[tuple[bytes, Compression], ...] = (
 
 
 def compression_of(head: bytes) -> Compression:
-    """How the bytes are compressed, by their magic number."""
+    """The compression of these bytes, by their magic number."""
     for magic, compression in _COMPRESSION_MAGIC:
         if head.startswith(magic):
             return compression
     if head[:3] == b"BZh" and head[4:10] in (b"1AY&SY", b"\x17rE8P\x90"):
         return "bz2"
-    # A skippable frame, which zstd and lz4 share: the one that follows decides.
+    # A skippable frame, which zstd and lz4 share: the next frame decides.
     if len(head) >= 8 and head[1:4] == b"\x2a\x4d\x18" and 0x50 <= head[0] <= 0x5F:
         return compression_of(head[8 + int.from_bytes(head[4:8], "little") :]) or "zstd"
     return ""
 
 
 def decompressed(stored: Iterator[bytes], compression: Compression, path: str) -> Iterator[bytes]:
-    """The text in compressed bytes: of one stream (member, frame) or of several, one after the other.
+    """The decompressed bytes of one stream (member, frame) or of several in sequence.
 
     Raises `CorpusError`, naming `path`, where they are damaged or end too early.
     """
@@ -87,7 +87,7 @@ def _text(stored: Iterator[bytes], compression: Compression) -> Iterator[bytes]:
             if not pending:
                 continue
             decoder, is_first = _decoder(compression), False
-        # A few bytes of bzip2 or xz may hold gigabytes: they come in parts.
+        # A few bytes of bzip2 or xz may decompress to gigabytes: the output comes in parts.
         bound = (CHUNK_BYTES,) if compression in ("bz2", "xz") else ()
         chunk = decoder.decompress(pending, *bound)
         pending = b""
@@ -119,7 +119,7 @@ def _lz4_text(stored: Iterator[bytes]) -> Iterator[bytes]:
 
 
 class _Readable:
-    """What `pyarrow` reads from: chunks, as a file."""
+    """Chunks as a file, from which `pyarrow` reads."""
 
     closed = False
 

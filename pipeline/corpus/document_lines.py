@@ -1,4 +1,4 @@
-"""Documents of one JSONL file with an id and a text each, in their order; for whole corpora see `inputs`."""
+"""Documents of one JSONL file, with an id and a text each, in order; for whole corpora see `inputs`."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,10 +25,10 @@ def read_documents(
     id_field: str = "id",
     reject: Callable[[CorpusError], None] = _raise,
 ) -> Iterator[tuple[Any, str]]:
-    """Id and text of each line of a JSONL file or URL, plain or compressed; empty lines are passed over.
+    """Id and text of each line of a JSONL file or URL, plain or compressed; empty lines are skipped.
 
-    A line that is no document goes to `reject`, as a `CorpusError` naming the file, the line, and what is wrong with
-    it; by default that is raised. A file that cannot be read, or is no JSON lines, always raises one.
+    For a line that is not a document, `reject` is called with a `CorpusError` that names file, line and reason; by
+    default it is raised. A file that cannot be read or is not JSON lines always raises a `CorpusError`.
     """
     path = str(source)
     chunks = text_chunks(path, _compression(path, text_field))
@@ -44,7 +44,7 @@ def read_documents(
 
 
 def _compression(path: str, text_field: str) -> Compression:
-    """How the JSON lines are compressed. Raises `CorpusError` for a file of another format or encoding."""
+    """Compression of a file of JSON lines. Raises `CorpusError` for a file of another format or encoding."""
     if Path(path).is_dir():
         raise CorpusError(f"{path} is a folder: name a file of JSON lines")
     stored = first_bytes(path, START_BYTES)
@@ -71,8 +71,8 @@ def _document(line: bytes, where: str, text_field: str, id_field: str) -> tuple[
         raise CorpusError(f"{where}: the key {shortly(repeated)} is in one object twice; remove one of them")
     found = field_value(document, text_field) if isinstance(document, dict) else None
     if not isinstance(found, str):
-        raise CorpusError(f"{where}: not a document: needs a string in {text_field!r}")
+        raise CorpusError(f"{where}: not a document: it needs a string in {text_field!r}")
     identity = field_value(document, id_field)
     if identity is MISSING:
-        raise CorpusError(f"{where}: not a document: needs {id_field!r}")
+        raise CorpusError(f"{where}: not a document: it needs {id_field!r}")
     return identity, found

@@ -1,4 +1,4 @@
-"""What reading gives: documents with their ids, and rejections."""
+"""The results of reading: documents with their ids, and rejections."""
 
 import hashlib
 import re
@@ -17,29 +17,30 @@ class Document:
     """UTF-8 bytes of the text."""
     file: str
     position: str
-    """Where in the file: `line 5`, `row 7`."""
+    """Position in the file: `line 5`, `row 7`."""
     is_dev: bool
     """Whether its file is one of `data.dev_inputs`."""
     hashed: int
-    """64-bit hash of its own id, or of its text where it has none: says whether it goes to the dev split."""
+    """64-bit hash of its own id, or of its text if it has none; it decides between train and dev."""
     has_own_id: bool
-    """Otherwise its id was made (`made_id`) and may repeat: a copy of a file is not dropped unasked."""
+    """Whether the id is its own. If not, it was made (`made_id`) and may repeat: copies of a file are not dropped
+    unless a filter says so."""
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """What is no document: its position and the reason."""
+    """A part of a file that is not a document, with its position and the reason."""
 
     file: str
     position: str
     reason: str
-    """One of a few, to count by."""
+    """One of a few reasons, by which rejections are counted."""
     detail: str = ""
     doc_id: str | None = None
     is_filtered: bool = False
-    """Dropped by a filter: wanted, and no fault of the document."""
+    """Whether a filter dropped it, which is not an error."""
     num_lines: int = 1
-    """Lines (rows, of a table) that are lost with it."""
+    """Lines of the file (rows of a table) that are lost."""
 
 
 def id_hash(doc_id: str) -> int:
@@ -50,16 +51,16 @@ def id_hash(doc_id: str) -> int:
 def made_id(name: str, row: int, text: bytes) -> tuple[str, int]:
     """The id of a document that has none of its own, and the 64-bit hash of its text (UTF-8).
 
-    Neither depends on the folder or machine of the corpus, nor on what else is in it.
+    Neither depends on the folder or machine of the corpus, or on its other documents.
     """
     digest = hashlib.blake2b(text, digest_size=8)
-    # A name that is not UTF-8 holds lone surrogates.
+    # A name that is not UTF-8 contains lone surrogates.
     shown = name.encode(errors="backslashreplace").decode()
     return f"{shown}#{row}@{digest.hexdigest()[:12]}", int.from_bytes(digest.digest(), "little")
 
 
 def has_made_form(doc_id: str) -> bool:
-    """Whether it has the form of `made_id`."""
+    """Whether an id has the form of `made_id`."""
     return _MADE_ID.search(doc_id) is not None
 
 

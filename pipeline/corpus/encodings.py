@@ -1,4 +1,4 @@
-"""Encodings: whether bytes are text, and text of other encodings made into UTF-8 as it is read."""
+"""Encodings: whether bytes are text, and conversion of text to UTF-8."""
 
 import codecs
 import re
@@ -17,9 +17,9 @@ _BYTE_ORDER_MARKS = {
 
 
 def transcoded(chunks: Iterator[bytes], encoding: str, path: str) -> Iterator[bytes]:
-    """The text of `chunks` as UTF-8; what is none in `encoding` becomes the byte 0xff, which is no UTF-8 either.
+    """The text of `chunks` as UTF-8. Bytes that are invalid in `encoding` become 0xff, which is invalid in UTF-8 too.
 
-    Raises `CorpusError`, naming `path`, where the rest cannot be decoded.
+    Raises `CorpusError` that names `path`, where the rest cannot be decoded.
     """
     if encoding == UTF8:
         yield from chunks
@@ -39,7 +39,7 @@ def other_encoding(start: bytes) -> str | None:
 
 
 def is_text(head: bytes) -> bool:
-    """Whether the bytes are UTF-8, perhaps cut off, without control characters that texts do not have."""
+    """Whether the bytes are UTF-8, possibly cut inside a character, without unusual control characters."""
     try:
         text = codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:
@@ -48,7 +48,7 @@ def is_text(head: bytes) -> bool:
 
 
 def utf16_without_byte_order_mark(head: bytes) -> str | None:
-    """The encoding of UTF-16 without a byte order mark, of text that is mostly ASCII: each other byte is zero."""
+    """The encoding of UTF-16 text without a byte order mark that is mostly ASCII: every second byte is zero."""
     pairs = head[: len(head) // 2 * 2]
     zeros = (pairs[0::2].count(0), pairs[1::2].count(0))
     if len(pairs) < 8 or max(zeros) < 0.7 * len(pairs) / 2 or min(zeros) > 0:

@@ -1,4 +1,4 @@
-"""Files of a folder that hold no documents: metadata of writers and desktops, and what describes data."""
+"""Files of a folder that hold no documents: metadata of writers and desktops, and descriptions of data."""
 
 import json
 import re
@@ -27,9 +27,10 @@ _BESIDE_DATA = re.compile(
 
 
 def exclude_metadata(listing: Listing) -> None:
-    """Leave out of a folder's or glob's files what is never data, and what is no part of a saved data set.
+    """Exclude from the files of a folder or glob those that are never data, and those that are not part of a saved data
+    set.
 
-    Raises `CorpusError` for a saved data set of several splits, of which one has to be named.
+    Raises `CorpusError` for a saved data set with several splits: the input must name one.
     """
     by_name = {file.name: file for file in listing.files}
     left_out = {
@@ -83,7 +84,7 @@ def exclude_metadata(listing: Listing) -> None:
 
 
 def beside_data(files: Sequence[FoundFile], is_data: Mapping[str, bool]) -> dict[str, str]:
-    """Name and reason of each file that describes data: a README beside data files, or above them.
+    """Name and reason of each file that describes data: a README beside data files, or in a folder above them.
 
     `is_data`: by name, whether a file is of a format that is more than one text.
     """
@@ -98,7 +99,7 @@ def beside_data(files: Sequence[FoundFile], is_data: Mapping[str, bool]) -> dict
 
 
 def exclude(listing: Listing, left_out: Mapping[str, str]) -> None:
-    """Move these names from the files of the listing to those that are left out."""
+    """Move these names from the files of the listing to the excluded ones."""
     for name, reason in sorted(left_out.items()):
         listing.left_out.setdefault(reason, []).append(name)
     listing.files = [file for file in listing.files if file.name not in left_out]
@@ -112,7 +113,7 @@ def _describes(file: FoundFile) -> bool:
 
 
 def _is_our_record(file: FoundFile) -> bool:
-    """Whether a `manifest.json` or `job.json` is one that this program wrote."""
+    """Whether sllm wrote this `manifest.json` or `job.json`."""
     start = first_bytes(file.path, 4096)
     return b'"identity"' in start and (b'"format_version"' in start or b'"job"' in start)
 

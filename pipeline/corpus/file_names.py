@@ -1,8 +1,8 @@
-"""File names as text that can always be printed, stored and compared, whatever bytes they are on disk.
+"""File names as text that can be printed, stored and compared, for any bytes on disk.
 
-A name that is UTF-8 is its own text. Of any other, each byte that is no UTF-8 is written `\\xff`, as Python shows it; a
-backslash that would read as such an escape is written `\\x5c`, so that no two names become one and each leads back to
-its file. The encoding of the locale plays no part.
+A UTF-8 name is its own text. In other names each byte that is not UTF-8 becomes an escape such as `\\xff`; a backslash
+that would look like the start of an escape becomes `\\x5c`. So the mapping is one to one. It does not depend on the
+locale.
 """
 
 import os
@@ -18,7 +18,7 @@ def readable_path(path: str | Path) -> str:
     return _READS_AS_ESCAPE.sub(rb"\\x5c", os.fsencode(path)).decode("utf-8", "backslashreplace")
 
 
-def local_path(path: str) -> Path:
-    """The path that `readable_path` gave the text of. Raises `ValueError` for a text that can be no path."""
+def path_on_disk(path: str) -> Path:
+    """The inverse of `readable_path`. Raises `ValueError` for a text that cannot be a path."""
     data = path.encode("utf-8", "surrogateescape")
     return Path(os.fsdecode(_ESCAPE.sub(lambda match: bytes.fromhex(match[1].decode()), data)))

@@ -1,8 +1,8 @@
 """Optional steps that drop documents: by length, by language, or because they repeat an earlier one.
 
-A filter judges one document by itself. A deduplicator looks at all: a first pass makes a short signature of each
-document, one decision over all signatures, in the order of the corpus, says which are repetitions (the first
-stays), and only then are shards made. So what is dropped depends on the corpus alone, on no number of workers.
+A filter decides on each document by itself. A deduplicator compares all documents: a first pass makes a short signature
+of each, and one decision over all signatures, in the order of the corpus, marks the repetitions (the first one stays).
+Then shards are made. So the dropped documents do not depend on the number of workers.
 """
 
 import dataclasses
@@ -21,32 +21,32 @@ from pipeline.config import FilterConfig
 from pipeline.errors import ConfigError
 
 Signatures = NDArray[np.uint64]
-"""[documents, words] of a deduplicator, in the order of the corpus."""
+"""[documents, words] signatures of a deduplicator, in the order of the corpus."""
 
 
 class Filter(ABC):
-    """Judges documents one at a time."""
+    """Decides on documents one at a time."""
 
     @abstractmethod
     def objection(self, text: str) -> str | None:
-        """Why the document is dropped; None where it stays."""
+        """The reason to drop the document; None to keep it."""
 
 
 class Deduplicator(ABC):
-    """Finds documents whose text is that of an earlier one."""
+    """Finds documents that repeat an earlier one."""
 
     @abstractmethod
     def sign(self, text: str) -> NDArray[np.uint64]:
-        """[words] what documents are compared by."""
+        """[words] signature by which documents are compared."""
 
     @abstractmethod
     def repeated(self, signatures: Signatures) -> NDArray[np.bool_]:
-        """[documents] which repeat an earlier one."""
+        """[documents] whether each repeats an earlier one."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Length(Filter):
-    """Drops documents of fewer or more characters."""
+    """Drops documents with too few or too many characters."""
 
     min_characters: int = 0
     max_characters: int | None = None
@@ -65,9 +65,9 @@ class Language(Filter):
     """Keeps documents in some languages, as `py3langid` classifies them (97 languages, by the first characters)."""
 
     languages: Sequence[str]
-    """ISO 639-1 codes of those that stay."""
+    """ISO 639-1 codes of the languages to keep."""
     characters: int = 2000
-    """Looked at, from the start of a document."""
+    """Characters that are classified, from the start of a document."""
 
     def __post_init__(self) -> None:
         available = set(_language_identifier().labels)
@@ -83,7 +83,8 @@ class Language(Filter):
 
 @dataclasses.dataclass(frozen=True)
 class ExactDuplicates(Deduplicator):
-    """Documents of the same text, but for white space at its ends. 16 bytes of memory a document."""
+    """Drops documents whose text equals an earlier one, except white space at its ends. Memory: 16 bytes per
+    document."""
 
     def sign(self, text: str) -> NDArray[np.uint64]:
         """See `Deduplicator`."""
@@ -99,12 +100,13 @@ class ExactDuplicates(Deduplicator):
 
 @dataclasses.dataclass(frozen=True)
 class NearDuplicates(Deduplicator):
-    """Documents that share most runs of words: MinHash of `datasketch`, banded (arXiv 2107.06499, appendix A).
+    """Drops documents that share most word n-grams with an earlier one: MinHash of `datasketch` in bands (arXiv
+    2107.06499, appendix A).
 
-    Two documents are alike where all minima of a band are equal, so of similarity s with probability
-    1 - (1 - s^rows)^bands: with 14 bands of 8 rows 0.92 at 0.8, 0.56 at 0.7, 0.21 at 0.6. Of documents that are
-    alike, directly or through others, the first stays. Memory: 8 bytes a band and document, 112 by default, and
-    twice as much again while it decides.
+    Two documents are similar if all minima of a band are equal; at similarity s the probability is 1 - (1 -
+    s^rows)^bands: with 14 bands of 8 rows 0.92 at 0.8, 0.56 at 0.7, 0.21 at 0.6. Of documents that are similar,
+    directly or through others, the first stays. Memory: 8 bytes per band and document (112 per document by default),
+    and twice as much more during the decision.
     """
 
     bands: int = 14
@@ -147,11 +149,11 @@ FILTERS: dict[str, Callable[..., Filter | Deduplicator]] = {
     "exact_duplicates": ExactDuplicates,
     "near_duplicates": NearDuplicates,
 }
-"""By the name in `data.filters`."""
+"""Filters by their name in `data.filters`."""
 
 
 def build_filters(configs: Sequence[FilterConfig]) -> dict[str, Filter | Deduplicator]:
-    """The filters, in their order. Raises `ConfigError` for a wrong option, or a package that is missing."""
+    """The filters, in order. Raises `ConfigError` for a wrong option or a missing package."""
     built: dict[str, Filter | Deduplicator] = {}
     for config in configs:
         kind: Any = FILTERS[config.name]

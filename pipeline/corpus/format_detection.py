@@ -1,6 +1,6 @@
-"""Which format a file has: by its first bytes, its name and its first lines. Contradictions are errors.
+"""Detection of the format of a file, by its first bytes, its name and its first lines. Contradictions are errors.
 
-Goes over the table of formats and knows none of them.
+It goes over the table of formats and must not know a single one.
 """
 
 import re
@@ -24,24 +24,24 @@ from pipeline.corpus.unread_formats import (
 from pipeline.errors import CorpusError
 
 START_BYTES = 2**16
-"""Bytes at the start of a file (of its uncompressed text) that its format is recognised by."""
+"""Bytes at the start of a file, uncompressed, by which its format is recognised."""
 _NUMBERED = re.compile(r"([a-z]+[a-z0-9]*?)(?:~|[-_ (#]+\d[\d\-_ ()of]*)?")
 
 
 @dataclass(frozen=True)
 class DetectedFormat:
-    """How one file is read."""
+    """How a file is read."""
 
     format: CorpusFormat
     compression: Compression
     layout: Layout
     note: str = ""
-    """Where the content decides against the name: what the file is."""
+    """A note for the user where content and name differ."""
 
 
 @dataclass(frozen=True)
 class _Suffixes:
-    """What the suffixes of a name say; of several formats the last one counts."""
+    """Format and compression by the suffixes of a name; of several formats the last one counts."""
 
     format: CorpusFormat | None
     suffix: str
@@ -109,10 +109,10 @@ def _suffixes_of(name: str) -> _Suffixes:
 
 
 def _uncompressed(path: str, stored: bytes, compression: Compression) -> tuple[bytes, bool]:
-    """The first bytes of the text, and whether they are all; damage is an error of the survey, not here."""
+    """The first bytes of the text, and whether there are no more. Damage is reported by the survey, not here."""
     if not compression:
         return stored, len(stored) < START_BYTES
-    for size in (START_BYTES, 4 * 2**20):  # a block of bzip2 or lz4 gives nothing before it is whole
+    for size in (START_BYTES, 4 * 2**20):  # a block of bzip2 or lz4 gives no output until it is complete
         if size > START_BYTES:
             stored = first_bytes(path, size)
         content = b""
@@ -130,7 +130,7 @@ def _uncompressed(path: str, stored: bytes, compression: Compression) -> tuple[b
 
 
 def _format_of(start: FileStart, suffixes: _Suffixes) -> CorpusFormat:
-    """The format; it is decided, in this order, by `data.format`, signatures, the name, and the first lines."""
+    """The format, decided in this order by `data.format`, signatures, the name, and the first lines."""
     path, content = start.path, start.content
     given = FORMATS[start.data.format] if start.is_given else None
     if given is not None and (given.is_one_document or start.data.encoding != UTF8):
@@ -190,7 +190,7 @@ def _is_utf8(content: bytes) -> bool:
 def _checked_by_lines(
     start: FileStart, suffixes: _Suffixes, expected: CorpusFormat, objection: str | None
 ) -> CorpusFormat:
-    """The format that the name says, unless its first lines are of another."""
+    """The format of the name, unless the first lines are of another format."""
     other, found = _resembled(start, but=expected)
     if found is not None and found.is_certain and other in suffixes.all_formats:
         return other
@@ -204,7 +204,7 @@ def _checked_by_lines(
 
 
 def _by_first_lines(start: FileStart, suffixes: _Suffixes) -> CorpusFormat:
-    """The format of a file whose name says none or plain text."""
+    """The format of a file whose name has no format or that of plain text."""
     other, found = _resembled(start, but=TEXT)
     if found is None:
         return TEXT

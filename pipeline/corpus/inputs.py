@@ -1,4 +1,4 @@
-"""From the inputs of a configuration to the files that hold documents, in a fixed order."""
+"""From the inputs of a configuration to the files with documents, in a fixed order."""
 
 import collections
 import sys
@@ -7,21 +7,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from pipeline.config import DataConfig
+from pipeline.config.paths import is_url
 from pipeline.corpus.excluded_files import beside_data, exclude, exclude_metadata
 from pipeline.corpus.format_detection import DetectedFormat, detect, detect_by_name
 from pipeline.corpus.formats.table import FORMATS
 from pipeline.corpus.listing import FoundFile, Listing, list_local
 from pipeline.corpus.source import Source
-from pipeline.corpus.streams import is_url, is_web
+from pipeline.corpus.streams import is_web
 from pipeline.corpus.url_listing import list_url
 from pipeline.errors import CorpusError
 from pipeline.redaction import redacted
 
 PYTHON_DOCS = "python-docs:"
-"""The input that means `python_docs`. `find_sources` does not know it: the text is written into a file before."""
+"""The input for `python_docs`. `find_sources` does not know it: the text is written to a file before."""
 NAMES_SHOWN = 10
 FILES_AT_ONCE = 16
-"""Files whose start is read at once: most of the time it is a wait for another machine."""
+"""Files whose start is read concurrently, since reading mostly waits for another machine."""
 
 
 def _to_stderr(line: str) -> None:
@@ -31,13 +32,14 @@ def _to_stderr(line: str) -> None:
 def find_sources(data: DataConfig, say: Callable[[str], object] = _to_stderr) -> list[Source]:
     """The files of `data.inputs` in their order, those of a folder by name, then those of `data.dev_inputs`.
 
-    `say` gets a line for each input of which files are left out, and for each file that is not what its name says.
-    Raises `CorpusError` for an input that is missing, of a format that is not read, or not what it is named.
+    `say` is called with a line for each input with excluded files, and for each file whose content differs from its
+    name. Raises `CorpusError` for an input that is missing, of a format that is not read, or of another format than its
+    name.
     """
     if not data.inputs and not data.dev_inputs:
         raise CorpusError("there is nothing to read: name files or folders in data.inputs")
     found: list[Source] = []
-    paths: dict[str, str] = {}  # by the file that each leads to
+    paths: dict[str, str] = {}  # by the file to which each path leads
     for inputs, is_dev in ((data.inputs, False), (data.dev_inputs, True)):
         for given in inputs:
             for source, real in _sources_of(given, data, say):
@@ -56,7 +58,7 @@ def find_sources(data: DataConfig, say: Callable[[str], object] = _to_stderr) ->
 
 
 def _sources_of(given: str, data: DataConfig, say: Callable[[str], object]) -> list[tuple[Source, str]]:
-    """The sources of one input, each with what is equal for two that are one file."""
+    """The sources of one input, each with a key that is equal for paths of the same file."""
     for format_ in FORMATS.values():
         if format_.input_prefix is not None and given.startswith(format_.input_prefix):
             return [(format_.source(given), given)]
@@ -92,9 +94,9 @@ def _sources_of(given: str, data: DataConfig, say: Callable[[str], object]) -> l
 
 
 def _listed(given: str) -> Listing:
-    """The files of one input, by name; hidden ones are left out.
+    """The files of one input, by name, without hidden ones.
 
-    Raises `CorpusError` where there are none, for a link to nothing, and for what cannot be listed.
+    Raises `CorpusError` where there are none, for a broken link, and where they cannot be listed.
     """
     try:
         if given.startswith(("file://", "local://")):
@@ -131,7 +133,8 @@ def _source(file: FoundFile, detected: DetectedFormat) -> Source:
 
 
 def _detected(listing: Listing, data: DataConfig) -> dict[str, DetectedFormat | CorpusError]:
-    """The format of each file, by name, or why it is not read; files without documents are left out of a folder."""
+    """The format of each file, by name, or the error why it is not read; files of a folder without documents are
+    excluded."""
     detected: dict[str, DetectedFormat | CorpusError] = {}
     with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
         found = list(pool.map(lambda file: _detect(file, data), listing.files))
@@ -157,7 +160,8 @@ def _detect(file: FoundFile, data: DataConfig) -> DetectedFormat | CorpusError |
 def _say_where_formats_differ(
     given: str, files: Sequence[tuple[FoundFile, DetectedFormat]], say: Callable[[str], object]
 ) -> None:
-    """A page or a log among data files is a document too, which is rarely meant of a folder."""
+    """Print a note where a folder holds several formats: a page or a log beside data files is rarely meant as a
+    document."""
     by_format: dict[str, list[str]] = {}
     for file, one in files:
         by_format.setdefault(one.format.title, []).append(file.name)

@@ -1,4 +1,4 @@
-"""The files that an input of this machine names: one file, those of a folder, or those of a glob."""
+"""The files of a local input: one file, those of a folder, or those of a glob."""
 
 import fnmatch
 import functools
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.corpus.file_names import local_path, readable_path
+from pipeline.corpus.file_names import path_on_disk, readable_path
 from pipeline.errors import CorpusError
 
 
@@ -21,27 +21,27 @@ class FoundFile:
     name: str
     """Relative to the input, with `/` between parts."""
     size: int | None
-    """Bytes as stored; None where it is not known before reading."""
+    """Stored bytes; None where the size is not known before reading."""
     real: str
     """Equal for two paths of one file."""
 
 
 @dataclass
 class Listing:
-    """What an input names."""
+    """The files that an input names."""
 
     files: list[FoundFile]
     is_file: bool
-    """The input names this very file, which is then read whatever it is."""
+    """Whether the input names this file itself, so that it is never excluded."""
     left_out: dict[str, list[str]] = field(default_factory=dict)
-    """Names of what is not read, by reason."""
+    """Names of excluded files, by reason."""
 
 
 def list_local(given: str) -> Listing:
     """The files that a path of this machine, or a glob, names. Raises `CorpusError` for what cannot be read."""
-    # Absolute, so that it means the same in every process.
+    # Absolute, so that it is the same in every process.
     literal = Path(given).expanduser().absolute()
-    path = literal if os.path.lexists(literal) else local_path(given).expanduser().absolute()
+    path = literal if os.path.lexists(literal) else path_on_disk(given).expanduser().absolute()
     if path.is_symlink() and not path.exists():
         raise _broken_link(path)
     if path.is_file():
@@ -66,7 +66,7 @@ def _broken_link(path: Path) -> CorpusError:
 
 
 class _Walk:
-    """The files below a folder, or those that fit a pattern. Linked folders are entered, but none twice."""
+    """The files below a folder, or those that match a pattern. Linked folders are entered, but none twice."""
 
     def __init__(self, root: Path, pattern: tuple[str, ...] | None) -> None:
         self._root = root
@@ -80,7 +80,7 @@ class _Walk:
 
     def listing(self) -> Listing:
         self._walk(self._root, ())
-        # Files of the folder itself keep their names; then come links, in the order of their names.
+        # First the files of the folder itself, then its links, in the order of their names.
         while self._links:
             self._links.sort(reverse=True)
             self._walk(*self._links.pop())
@@ -159,7 +159,7 @@ def _name(parts: tuple[str, ...]) -> str:
 
 @functools.lru_cache(maxsize=2**16)
 def matches_glob(parts: tuple[str, ...], pattern: tuple[str, ...], as_prefix: bool = False) -> bool:
-    """Whether a name fits a glob, part by part; `as_prefix`: whether something below it may."""
+    """Whether a name matches a glob, part by part; `as_prefix`: whether a name below it may match."""
     if not pattern:
         return not parts
     if not parts:

@@ -1,4 +1,4 @@
-"""A corpus that every machine with Python has: its documentation, and that of the packages beside it."""
+"""A corpus on every machine with Python: its documentation, and that of installed packages."""
 
 import ast
 import email
@@ -17,8 +17,7 @@ PACKAGES = ("numpy", "torch", "transformers", "ray", "datasets", "spacy", "mlflo
 def python_docs(max_bytes: int | None = None) -> Iterator[tuple[str, str]]:
     """(document id, text) of pydoc topics, docstrings by module, and READMEs in package metadata.
 
-    The order depends on nothing but the installed versions; it ends with the document that reaches
-    `max_bytes` of UTF-8.
+    The order depends only on the installed versions; the last document is the one that reaches `max_bytes` of UTF-8.
     """
     size = 0
     for doc_id, text in itertools.chain(_topics(), _standard_library(), _readmes(), _packages()):
@@ -49,7 +48,7 @@ def _packages() -> Iterator[tuple[str, str]]:
 def _readmes() -> Iterator[tuple[str, str]]:
     found = {}
     for distribution in importlib.metadata.distributions():
-        # Metadata is an e-mail message of which the README is the body.
+        # Metadata is an e-mail message whose body is the README.
         text = email.message_from_string(distribution.read_text("METADATA") or "").get_payload()
         name = distribution.metadata["Name"]
         if name and isinstance(text, str) and len(text.strip()) > 200:
@@ -94,5 +93,5 @@ def _docstrings(file: Path) -> str:
     documented.sort()
     paragraphs = [f"{name}\n\n{text}\n" if name else f"{text}\n" for _, name, text in documented]
     text = "\n".join(paragraphs)
-    # Docstrings may hold escapes of lone surrogates, which are no text.
+    # Docstrings may contain escapes of lone surrogates, which are not text.
     return text.encode(errors="ignore").decode()

@@ -1,4 +1,4 @@
-"""A file of the corpus, the pieces it is cut into, and what a survey finds in it."""
+"""A file of the corpus, its pieces, and its survey."""
 
 from dataclasses import dataclass
 
@@ -12,24 +12,24 @@ class Source:
     path: str
     """Local path (`file_names.readable_path`) or URL; for `datasets`, `NAME[:SPLIT]`."""
     name: str
-    """Relative to the input it was found through, so the same for any location of the corpus; part of document ids and
-    digests. Files of several inputs may have the same."""
+    """Name relative to its input, so that it does not depend on the location of the corpus; part of document ids and
+    digests. Files of several inputs may have equal names."""
     format: str
     """Name of its format in `formats.table.FORMATS`."""
     compression: Compression = ""
     is_dev: bool = False
-    """All its documents go to the dev split."""
+    """Whether all its documents go to the dev split."""
     dialect: str = ""
-    """How its format is written in this file: the delimiter of CSV."""
+    """Variant of the format in this file: the delimiter of CSV."""
     has_rows: bool = True
-    """Not so for CSV of only a header line."""
+    """Whether it has rows; False for CSV with only a header line."""
     shown_name: str = ""
-    """For people: the name, or the path where another file has the same name."""
+    """Name for messages; the path where another file has the same name."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of one file that is read in one go: `start` to `end` (exclusive), in the unit of its format.
+    """A part of a file that is read at once: `start` to `end` (exclusive), in the unit of its format.
 
     Bytes of uncompressed text for JSONL and CSV (always whole lines), row groups for Parquet, record batches
     for Arrow, rows for `datasets`; a text file is one piece.
@@ -39,20 +39,20 @@ class Piece:
     start: int
     end: int
     first_row: int
-    """Line (text formats) or row that it starts with, from 0."""
+    """First line (text formats) or row, from 0."""
     num_bytes: int
     """Bytes of stored or uncompressed text, for planning."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What is determined about a file before its documents are read."""
+    """Properties of a file that are determined before its documents are read."""
 
     source: Source
     sha256: str
-    """Of the bytes as they are stored."""
+    """SHA-256 (hex) of the stored bytes."""
     num_bytes: int
-    """Bytes of text: uncompressed for text formats."""
+    """Bytes of text, uncompressed for text formats."""
     stamp: str
     """Changes when the file does (`streams.stamp`)."""
     pieces: tuple[Piece, ...]

@@ -1,43 +1,39 @@
-"""Bytes of a file: local or fsspec URL, plain or compressed, in order or a range of them."""
+"""The bytes of a file: local or at an fsspec URL, plain or compressed, all or a range of them."""
 
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, cast
 
 import fsspec
 
+from pipeline.config.paths import is_url
 from pipeline.corpus.compression import CHUNK_BYTES, Compression, decompressed
 from pipeline.corpus.encodings import UTF8, transcoded
-from pipeline.corpus.file_names import local_path
+from pipeline.corpus.file_names import path_on_disk
 from pipeline.errors import CorpusError
 
 
-def is_url(path: str) -> bool:
-    """Whether fsspec has to open it."""
-    return "://" in path
-
-
 def open_binary(path: str, in_order: bool = False) -> BinaryIO:
-    """Open a local file or fsspec URL for reading, from its start to its end only where `in_order` is set.
+    """Open a local file or fsspec URL for reading; with `in_order` only from start to end.
 
     Raises `CorpusError` where it cannot be opened.
     """
     try:
         if is_url(path):
-            # Web servers then answer one request instead of many, and need not know of ranges.
+            # A web server then gets one request instead of many, and need not support ranges.
             options = {"block_size": 0} if in_order and is_web(path) else {}
             return cast(BinaryIO, fsspec.open(path, "rb", **options).open())
-        return local_path(path).open("rb")
+        return path_on_disk(path).open("rb")
     except (OSError, ValueError, ImportError) as error:
         raise CorpusError(f"input {path!r} cannot be opened: {error}") from error
 
 
 def is_web(path: str) -> bool:
-    """Whether a web server has to be asked for it."""
+    """Whether the file is on a web server."""
     return path.startswith(("http://", "https://"))
 
 
 def first_bytes(path: str, size: int) -> bytes:
-    """The first `size` bytes as they are stored, or all where there are fewer, without fetching the rest.
+    """The first `size` stored bytes, or all where there are fewer, without fetching the rest.
 
     Raises `CorpusError` where they cannot be read.
     """
@@ -56,12 +52,12 @@ def first_bytes(path: str, size: int) -> bytes:
 def _stored_chunks(
     file: BinaryIO, path: str, chunk_bytes: int, num_bytes: int | None = None
 ) -> Iterator[bytes]:
-    """What is in the file, or the first `num_bytes` of it."""
+    """The content of the file, or its first `num_bytes`."""
     done = 0
     while num_bytes is None or done < num_bytes:
         try:
             chunk = file.read(chunk_bytes if num_bytes is None else min(chunk_bytes, num_bytes - done))
-        except Exception as error:  # of whatever carries the file: sockets, web clients, object stores
+        except Exception as error:  # of sockets, web clients, object stores
             raise CorpusError(f"input {path!r} cannot be read after {done} bytes: {error}") from error
         if not chunk:
             return
@@ -70,7 +66,7 @@ def _stored_chunks(
 
 
 def has_ranges(path: str) -> bool:
-    """Whether reading may start anywhere in the file: not on every web server."""
+    """Whether reading can start anywhere in the file, which some web servers do not support."""
     if not is_web(path):
         return True
     file_system, key = fsspec.core.url_to_fs(path)
@@ -78,10 +74,10 @@ def has_ranges(path: str) -> bool:
 
 
 def stamp(path: str) -> str:
-    """What changes when the file does, at the price of a look at its directory entry."""
+    """A string that changes when the file changes, from its directory entry."""
     try:
         if not is_url(path):
-            status = local_path(path).stat()
+            status = path_on_disk(path).stat()
             return f"{status.st_size} {status.st_mtime_ns}"
         file_system, key = fsspec.core.url_to_fs(path)
         info = file_system.info(key)
@@ -91,10 +87,10 @@ def stamp(path: str) -> str:
 
 
 def stored_bytes(path: str) -> int:
-    """Size of the file as it is stored; 0 where a server does not say it."""
+    """Stored size of the file; 0 where a server does not give it."""
     try:
         if not is_url(path):
-            return local_path(path).stat().st_size
+            return path_on_disk(path).stat().st_size
         file_system, key = fsspec.core.url_to_fs(path)
         return int(file_system.size(key) or 0)
     except (OSError, ValueError, ImportError) as error:
@@ -104,7 +100,7 @@ def stored_bytes(path: str) -> int:
 def text_chunks(
     path: str, compression: Compression, on_raw: Callable[[bytes], object] = lambda chunk: None
 ) -> Iterator[bytes]:
-    """The uncompressed bytes from the start, in chunks; `on_raw` sees the stored bytes.
+    """The uncompressed bytes from the start, in chunks; `on_raw` is called with the stored bytes.
 
     Raises `CorpusError` for a truncated or damaged compressed file.
     """
@@ -124,7 +120,7 @@ def text_chunks(
 
 
 class RangeReader:
-    """Reads byte ranges of one file's text; a later range of a compressed file goes on where the last ended."""
+    """Reads byte ranges of the text of a file; the next range of a compressed file continues where the last ended."""
 
     def __init__(self, path: str, compression: Compression, encoding: str = UTF8) -> None:
         self.path = path
@@ -136,7 +132,7 @@ class RangeReader:
         self._chunks: Iterator[bytes] | None = None
 
     def chunks(self, start: int, end: int) -> Iterator[bytes]:
-        """The bytes from `start` to `end` (exclusive) of the uncompressed text (made into UTF-8), in chunks."""
+        """The bytes from `start` to `end` (exclusive) of the uncompressed text in UTF-8, in chunks."""
         if not self._is_in_order:
             yield from self._plain_chunks(start, end)
             return

@@ -1,4 +1,4 @@
-"""Survey the files before work starts: the digest of each, its size, and where it may be cut."""
+"""The survey of the files before work starts: digest, size, and pieces of each."""
 
 import os
 from collections.abc import Sequence
@@ -10,7 +10,8 @@ from pipeline.corpus.source import Source, Survey
 
 
 def survey_all(sources: Sequence[Source], data: DataConfig, work_unit_bytes: int) -> list[Survey]:
-    """`survey` of each source, several at a time: reading, hashing and inflating run outside Python's lock."""
+    """`survey` of each source, several at a time in threads: reading, hashing and decompression release Python's
+    lock."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(lambda source: survey(source, data, work_unit_bytes), sources))
 

@@ -1,4 +1,4 @@
-"""Formats that are not read, by their signature and suffix, with what to do about each."""
+"""Formats that are not read, by signature and suffix, with a remedy for each."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class Unread:
     what: str
     """As in `it is ...`."""
     remedy: str
-    """What to do, as in `...; unpack it first`."""
+    """The remedy, as in `...; unpack it first`."""
 
 
 _ZIP = Unread("a ZIP archive", _UNPACK)
@@ -133,7 +133,7 @@ UNREAD_SUFFIXES: dict[str, Unread] = {
     )
     for suffix in suffixes.split()
 }
-"""Names of formats that are not read; `x.snappy.parquet` is none, as the last format of a name counts."""
+"""Formats that are not read, by suffix; `x.snappy.parquet` is read, as the last suffix counts."""
 
 
 def unread_format_of(head: bytes) -> Unread | None:
@@ -155,7 +155,7 @@ def unread_format_of(head: bytes) -> Unread | None:
 
 
 def page_of(text: str) -> Unread | None:
-    """An HTML or XML page, as servers send in place of a file."""
+    """An HTML or XML page, such as servers send instead of a file."""
     start = text[:200].lstrip().lower()
     if start.startswith(("<!doctype html", "<html", "<head", "<body", "<!-- ", "<script")):
         return HTML

@@ -1,4 +1,4 @@
-"""The files that an input at a URL names: one file, those of a folder or bucket, or those of a glob."""
+"""The files of an input at a URL: one file, those of a folder or bucket, or those of a glob."""
 
 import html
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from pipeline.errors import CorpusError
 
 
 def list_url(given: str) -> Listing:
-    """The files that a URL names: one, those below it, or those of a glob. Raises `CorpusError`."""
+    """The files of a URL: one file, those below it, or those of a glob. Raises `CorpusError`."""
     if is_web(given):
         return _list_web(given)
     file_system, root = fsspec.core.url_to_fs(given)
@@ -24,7 +24,7 @@ def list_url(given: str) -> Listing:
         for path, info in paths.items():
             name = path.lstrip("/").removeprefix(base.lstrip("/")).lstrip("/")
             if not name:
-                continue  # the object of the folder itself
+                continue  # the object that stands for the folder itself
             if name.endswith("/"):
                 left_out.setdefault("folder marker", []).append(name)
             elif info.get("type", "file") == "file":
@@ -58,7 +58,7 @@ def list_url(given: str) -> Listing:
     base = "/".join(parts[:fixed])
     fitting = file_system.glob(root, detail=True)
     if not any(one.get("type", "file") == "file" and path[-1:] != "/" for path, one in fitting.items()):
-        # Folders alone: their files are meant, as in a listing of this machine.
+        # Only folders match: their files are meant, as in a local listing.
         fitting = {
             path: info
             for folder in sorted(fitting)
@@ -90,14 +90,14 @@ def _list_web(given: str) -> Listing:
 
 
 def _crawl(file_system: fsspec.AbstractFileSystem, root: str) -> Iterator[FoundFile]:
-    """The files that the index pages at and below a folder's URL link to."""
+    """The files to which the index pages at and below a folder's URL link."""
     root = _without_query(root).rstrip("/") + "/"
     todo, seen = [root], {root}
     while todo:
         folder = todo.pop()
         for entry in file_system.ls(folder, detail=True):
             link = html.unescape(entry["name"]).replace("/./", "/").partition("#")[0]
-            url = _without_query(link)  # pages link to themselves with a query, to sort
+            url = _without_query(link)  # index pages link to themselves with a query that sorts
             if url in seen or not url.startswith(folder) or ":" in url[len(root) :].split("/")[0]:
                 continue
             seen.add(url)

@@ -1,4 +1,4 @@
-"""Work units: a few pieces of files each, made into one shard; how they are planned and how they are read."""
+"""Work units: planning and reading. A work unit is a few pieces of files, and becomes one shard per split."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from pipeline.corpus.streams import RangeReader, stamp
 from pipeline.errors import CorpusError
 
 TYPICAL_COMPRESSION = 4
-"""Text over gzip or zstd of it."""
+"""Assumed bytes of text per byte of gzip or zstd."""
 
 
 @dataclass(frozen=True)
 class WorkUnitPart:
-    """One piece of a work unit, with what its file was when the work unit was planned."""
+    """One piece of a work unit, with the state of its file when the work unit was planned."""
 
     piece: Piece
     sha256: str
@@ -25,7 +25,7 @@ class WorkUnitPart:
 
 @dataclass(frozen=True)
 class WorkUnit:
-    """Pieces of the corpus in its order: about `work_unit_bytes` of text, whole documents."""
+    """Pieces of the corpus in its order: whole documents, about `work_unit_bytes` of text."""
 
     index: int
     parts: tuple[WorkUnitPart, ...]
@@ -36,7 +36,7 @@ class WorkUnit:
         return sum(part.piece.num_bytes for part in self.parts)
 
     def inputs(self) -> list[dict[str, str | int]]:
-        """What the work unit is made of, the same for any location of the corpus."""
+        """The content of the work unit, independent of the location of the corpus."""
         return [
             {
                 "name": part.piece.source.name,
@@ -49,7 +49,7 @@ class WorkUnit:
 
 
 class WorkUnitReader:
-    """Reads work units; of a compressed file it keeps the position, so the next one need not start over."""
+    """Reads work units. It keeps its position in a compressed file, so that the next work unit continues there."""
 
     def __init__(self, data: DataConfig) -> None:
         self._data = data
@@ -69,7 +69,7 @@ class WorkUnitReader:
                 raise CorpusError(f"input {source.path!r} changed while it was read; run again")
 
     def _chunks(self, piece: Piece) -> Iterator[bytes]:
-        """The bytes of a piece; nothing is opened before the first one is asked for."""
+        """The bytes of a piece; the file is opened when the first chunk is read."""
         source = piece.source
         if self._ranges is None or self._ranges.path != source.path:
             self._ranges = RangeReader(source.path, source.compression, self._data.encoding)
@@ -77,7 +77,7 @@ class WorkUnitReader:
 
 
 def choose_work_unit_bytes(sources: Iterable[Source]) -> int:
-    """A 64th of the corpus, as far as file sizes are known, but between 2 and 64 MiB."""
+    """A 64th of the known bytes of the corpus, but between 2 and 64 MiB."""
     total = 0
     for source in sources:
         size = FORMATS[source.format].stored_bytes(source)
@@ -107,7 +107,8 @@ def _capped(surveys: Iterable[Survey], data: DataConfig) -> Iterator[WorkUnitPar
 
 
 def _group(parts: Iterable[WorkUnitPart], work_unit_bytes: int) -> Iterator[tuple[WorkUnitPart, ...]]:
-    """A group ends before it would pass 5/4 of `work_unit_bytes`, so that a file's last, small piece joins in."""
+    """Group pieces into work units. A group may reach 5/4 of `work_unit_bytes`, so that a small last piece of a file
+    joins it."""
     group: list[WorkUnitPart] = []
     size = 0
     for part in parts:

@@ -1,1 +1,1 @@
-"""Likelihoods, ablations, FLOPs and memory of models. Knows nothing of training."""
+"""Likelihoods, ablations, FLOPs and memory of models. It must not know how training is launched."""

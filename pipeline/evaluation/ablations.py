@@ -1,4 +1,4 @@
-"""Ablations: other latents replace a document's own, to see whether the decoder uses them at all."""
+"""Ablations: a document's latents are replaced by others, to measure how much the decoder uses them."""
 
 from typing import Literal
 
@@ -12,18 +12,18 @@ from pipeline.stream.batches import SentenceBatch
 from pipeline.stream.windows import DocumentSource, Int64, SentenceWindows, Windows
 
 Ablation = Literal["none", "zeroed", "shuffled", "oracle"]
-"""What replaces the predicted latents, and the latents that the context attention sees: zeros; latents of another
-document; or, for the predicted ones alone, the encoder's latent of the sentence itself (which a decoder trained apart
-from the trunk can use, and one trained with it from the start perhaps not)."""
+"""What replaces the predicted latents and the context latents: zeros, or the latents of another document. `oracle`
+replaces only the predicted latents, by the encoder's latent of the sentence itself; only a decoder that was trained as
+an autoencoder can use it."""
 
 SEED = 0
-"""Of the permutation of the documents."""
+"""Seed of the permutation of the documents."""
 
 
 def score(
     model: Sllm, batch: SentenceBatch, ablation: Ablation = "none", other: SentenceBatch | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What `Sllm.score` gives, under an ablation.
+    """As `Sllm.score`, under an ablation.
 
     `other`, for "shuffled": a window of another document for each window of the batch (`OtherDocuments`).
     """
@@ -41,39 +41,39 @@ def score(
 
 
 def sentences_in(other: SentenceBatch, batch: SentenceBatch) -> Tensor:
-    """For each sentence of `batch` the one of `other` at the same index of the same window [S]; where that window has
-    fewer, from its start again."""
+    """For each sentence of `batch` the sentence of `other` at the same index of the same window [S]; indexes wrap
+    around where that window has fewer sentences."""
     counts_D = torch.bincount(other.window_S, minlength=len(other.document_D))
     first_D = counts_D.cumsum(0) - counts_D
     return first_D[batch.window_S] + batch.index_S % counts_D[batch.window_S]
 
 
 def has_other_documents(documents: DocumentSource) -> bool:
-    """Whether there are two documents with sentences, so that each has another one."""
+    """Whether there are at least two documents with sentences."""
     return int(np.count_nonzero(np.diff(documents.sentence_starts_N1))) > 1
 
 
 class OtherDocuments:
-    """For each window of a document one of another document, whatever shares the micro-batch.
+    """For each window of a document a window of another document, independent of the micro-batches.
 
-    A permutation of the documents, drawn once, has one cycle; each takes the latents of the next one, window by window
-    from its start, and from the start again where that one has fewer windows.
+    A random permutation of the documents with one cycle: each document takes the latents of the next one, window by
+    window; windows wrap around where that one has fewer.
     """
 
     def __init__(self, source: SentenceWindows) -> None:
-        """Raises `ModelError` where there are no two documents with sentences."""
+        """Raises `ModelError` for fewer than two documents with sentences."""
         self._source = source
         self._other_W = windows_of_other_documents(source.windows)
 
     def batch(self, index: Int64) -> SentenceBatch:
-        """For the windows `index` those of other documents, with no more sentences than they have."""
+        """The windows of other documents for the windows `index`, with at most as many sentences."""
         windows = self._source.windows
         counts_D = (windows.end_W - windows.start_W)[index]
         return self._source.beginnings(self._other_W[index], counts_D)
 
 
 def windows_of_other_documents(windows: Windows) -> Int64:
-    """For each window one of another document [W]. Raises `ModelError` where there is only one document."""
+    """For each window a window of another document [W]. Raises `ModelError` where there is only one document."""
     documents_N, first_N, own_W, counts_N = np.unique(
         windows.document_W, return_index=True, return_inverse=True, return_counts=True
     )

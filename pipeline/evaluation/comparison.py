@@ -1,6 +1,6 @@
-"""What designs are compared by: bits per byte, speed of generation, FLOPs, memory of the context.
+"""The figures of a comparison: bits per byte, speed of generation, FLOPs, memory of the context.
 
-Speed is measured, bits per byte are exact likelihoods of the same documents, FLOPs are those that PyTorch runs.
+Bits per byte are exact likelihoods of the same documents, speed is measured, and FLOPs are those that PyTorch runs.
 """
 
 import math
@@ -53,27 +53,27 @@ class DesignFigures:
     """Forward and backward, in all stages."""
     bits_per_byte: float
     context_bytes_per_token: float
-    """What grows with the context: keys and values, and latents, in the weights' precision."""
+    """Memory that grows with the context: keys, values and latents, in the precision of the weights."""
     window_bytes: float
-    """What does not grow: the keys and values of a sliding window."""
+    """Memory that does not grow: keys and values of a sliding window."""
     speeds: tuple[Speed, ...]
     generation_flops_per_token: float
-    """Matrix products and attention that generate one document, over its tokens."""
+    """FLOPs of matrix products and attention in generating one document, divided by its tokens."""
     ablations: Mapping[str, float] = field(default_factory=dict)
     """Bits per byte with the predicted latents replaced."""
     curve: tuple[float, ...] = ()
     """Bits per byte of tokens by their position in the document."""
     changed_from: str | None = None
     slides: bool = True
-    """False for a token-level model with learned positions, which computes half of a full context again."""
+    """False for a token-level model with learned positions, which recomputes half of a full context."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON, which has no NaN: null where a bin holds no tokens."""
+        """All figures for JSON, which has no NaN: null where a bin holds no tokens."""
         return asdict(self) | {"curve": [None if math.isnan(bits) else bits for bits in self.curve]}
 
 
 def steps_for(corpora: Sequence[Corpus], options: TrainConfig, stream: StreamConfig, tokens: float) -> int:
-    """Optimizer steps after which training has seen `tokens` document tokens, at least one."""
+    """Optimizer steps in which training processes `tokens` document tokens, at least one."""
     seen = steps = 0
     reading = Stream(corpora, options.micro_batch_tokens, options.seed, stream)
     for plan, _ in reading.steps(StreamState(), options.micro_batches_per_step):
@@ -91,9 +91,9 @@ def measure_designs(
     designs: Sequence[TrainedDesign],
     report: Callable[[str], None],
 ) -> list[DesignFigures]:
-    """Generate with, score and count all designs; `report` is called with what is being measured."""
+    """Measure all designs; `report` is called with the name of each measurement."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    models = {each.name: load_model(each).to(device).eval() for each in designs}
+    models = {each.name: load_design(each).to(device).eval() for each in designs}
     tokenizer = shards.tokenizer()
     num_tokens = config.compare.generated_tokens
     generators = {
@@ -140,7 +140,7 @@ def measure_designs(
     return figures
 
 
-def load_model(design: TrainedDesign) -> torch.nn.Module:
+def load_design(design: TrainedDesign) -> torch.nn.Module:
     """The `TokenLm` or `Sllm` that is compared, from its folder, without gradients."""
     model: torch.nn.Module
     if design.is_token_level:
@@ -151,7 +151,7 @@ def load_model(design: TrainedDesign) -> torch.nn.Module:
 
 
 def training_flops_per_token(task: Task, options: TrainConfig) -> float:
-    """FLOPs of forward and backward pass over a few micro-batches of training, over their document tokens."""
+    """FLOPs per document token of forward and backward pass, over a few micro-batches of training."""
     reading = Stream(task.train, options.micro_batch_tokens, options.seed, task.stream)
     module = task.module.train()
     device = next(module.parameters()).device
@@ -172,7 +172,7 @@ def context_memory(model: TokenLm | Sllm, tokens_per_sentence: float) -> tuple[f
 
 
 def beyond_frontier(point: DesignFigures, others: Sequence[DesignFigures], batch: int) -> bool:
-    """Whether no token-level model is both as good (bits per byte) and as fast."""
+    """Whether no token-level model is at least as good (bits per byte) and at least as fast."""
     speed = _speed(point, batch)
     return not any(
         other.bits_per_byte <= point.bits_per_byte and _speed(other, batch) >= speed
@@ -192,7 +192,7 @@ def _nll_by_ablation(
     bos_eos: tuple[int, int],
     model: TokenLm | Sllm,
 ) -> Iterator[tuple[str, Float64]]:
-    """NLL of each dev token [T], as the model is (`none`) and with its latents replaced, by `Ablation`."""
+    """NLL of each dev token [T], by `Ablation`; `none` is the unchanged model."""
     budget = config.evaluate.micro_batch_tokens
     if isinstance(model, TokenLm):
         context = design.config.lm.context_tokens
@@ -214,7 +214,7 @@ def _nll_by_ablation(
 def _training_flops(design: TrainedDesign) -> float:
     total = 0.0
     for verb, record in design.records.items():
-        # Its own model is what was made, not what it starts from.
+        # Its own model is the result of training, not its start.
         models = design.config.models.model_copy(update={model_of(verb): None})
         own = design.config.model_copy(update={"models": models})
         job = cast(TrainingJob, verb)

@@ -1,4 +1,4 @@
-"""What training and generation with a configuration cost on a machine, from the built models, before anything runs."""
+"""The cost of training and generation with a configuration on a machine, computed from models on the meta device."""
 
 import dataclasses
 from typing import Any
@@ -35,19 +35,19 @@ guess for two cores in fp32."""
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """What the models run on."""
+    """The machine that the models run on."""
 
     num_gpus: int
     peak: float
-    """FLOP/s of one."""
+    """Peak FLOP/s of one device."""
     utilisation: float
-    """Share of the peak that training gets."""
+    """Share of the peak that training reaches."""
     bandwidth: float
-    """Bytes/s of one's memory."""
+    """Bytes/s of the memory of one device."""
 
 
 def machine(num_gpus: int, device: str, peak: float | None, utilisation: float) -> Machine:
-    """A machine from the table, `peak` instead of its peak where given. Raises `ConfigError` for an unknown device."""
+    """A machine from the table; `peak`, if given, replaces its peak. Raises `ConfigError` for an unknown device."""
     if device not in DEVICES:
         raise ConfigError(f"unknown --device {device!r}; known are {', '.join(DEVICES)}")
     known, bandwidth = DEVICES[device]
@@ -55,7 +55,7 @@ def machine(num_gpus: int, device: str, peak: float | None, utilisation: float) 
 
 
 def costs(config: Config, on: Machine, tokens_per_sentence: float) -> dict[str, Any]:
-    """All figures, for JSON: of each model its parameters, FLOPs, memory, speed and days.
+    """All figures, for JSON: parameters, FLOPs, memory, speed and days of each model.
 
     `tokens_per_sentence`: mean. Raises `ModelError`, `ShardError` where the models do not fit the shards.
     """
@@ -104,7 +104,7 @@ def _figures(
         },
     }
     if not isinstance(model, SentenceVae):  # which generates nothing by itself
-        # One text at a time is bound by reading memory: each weight, key and value once, for 2 FLOPs each.
+        # Generation of one text is bound by memory: each weight, key and value is read once per 2 FLOPs.
         own = config.lm.context_tokens if isinstance(model, TokenLm) else round(context_tokens)
         flops_per_token = long_generation_flops(model, tokens_per_sentence, own)
         context = context_bytes_per_token(model, tokens_per_sentence, value)
@@ -118,7 +118,7 @@ def _figures(
 
 
 def _micro_batch(config: Config, model: Model, train: TrainConfig, tokens_per_sentence: float) -> Workload:
-    """A typical micro-batch: full windows of sentences that are all of mean length."""
+    """A typical micro-batch: full windows of sentences of mean length."""
     if isinstance(model, TokenLm):
         size = config.lm.context_tokens
         in_loss = min(config.lm.loss_tokens or size, size)

@@ -11,7 +11,7 @@ from pipeline.output_files import REPORT_FOLDER
 from pipeline.training.task import build_task
 
 MODEL_SECTIONS = ("trunk", "lm", "vae", "sllm")
-"""What a design has from its preset; corpus, tokens, documents and machine are those of the comparison."""
+"""Sections that a design takes from its preset; all others are those of the comparison."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class TrainedDesign:
     name: str
     variant: Variant
     config: Config
-    """Its own, with the folders of its models."""
+    """The design's configuration, with the folders of its models."""
     records: dict[str, JobRecord]
     """By verb, in the order of the stages."""
 
@@ -32,7 +32,7 @@ class TrainedDesign:
 
     @property
     def folder(self) -> str:
-        """Of the model that is compared."""
+        """Folder of the model that is compared."""
         return list(self.records.values())[-1].output.path
 
 
@@ -44,7 +44,7 @@ def model_of(verb: str) -> str:
 def design_config(config: Config, name: str, presets: Path, done: Mapping[str, JobRecord]) -> Config:
     """The configuration of a design, with the folders of the stages that are `done`.
 
-    `presets` is the folder of presets that are named without a path. Raises `ConfigError` that names the design.
+    `presets`: folder of the presets that are named without a path. Raises `ConfigError` that names the design.
     """
     variant = config.compare.variants[name]
     try:
@@ -52,7 +52,7 @@ def design_config(config: Config, name: str, presets: Path, done: Mapping[str, J
         own = override(own, {**config.compare.overrides, **variant.overrides})
     except ConfigError as error:
         raise ConfigError(f"compare.variants.{name}: {error}") from error
-    # Models that a stage makes start anew, so that all designs see the same tokens, unless the design says otherwise.
+    # Models of a stage start from fresh weights, so that all designs see the same tokens, unless the design sets them.
     given = {**config.compare.overrides, **variant.overrides}
     anew = {model_of(verb): None for verb in variant.stages if f"models.{model_of(verb)}" not in given}
     made = {model_of(verb): record.output.path for verb, record in done.items()}
@@ -86,7 +86,7 @@ def check_variants(config: Config, presets: Path) -> dict[str, Variant]:
     return chosen
 
 
-def check_models(config: Config, name: str, presets: Path) -> None:
+def check_design(config: Config, name: str, presets: Path) -> None:
     """Build the model of each stage on the meta device. Raises `ConfigError` or `ModelError` that names the design."""
     fresh = {"sllm.vae_from": "config", "sllm.trunk_from": "config", "vae.init_from_lm": False}
     for verb in config.compare.variants[name].stages:
@@ -98,7 +98,8 @@ def check_models(config: Config, name: str, presets: Path) -> None:
 
 
 def baseline_of(config: Config, variants: Mapping[str, Variant]) -> str:
-    """The name of the token-level design that ratios are taken to. Raises `ConfigError` where there is none."""
+    """The name of the token-level design that is the denominator of the ratios. Raises `ConfigError` where there is
+    none."""
     token_level = [name for name, variant in variants.items() if list(variant.stages)[-1] == "train-lm"]
     chosen = config.compare.baseline or next(iter(token_level), None)
     if chosen not in token_level:
@@ -119,7 +120,7 @@ def _with_models_of(config: Config, preset: str, presets: Path) -> Config:
 
 
 def _check_own_sections(config: Config) -> None:
-    """Refuse model options of the comparison that no design would have."""
+    """Raise `ConfigError` for model options of the comparison, which no design would use."""
     for section in MODEL_SECTIONS:
         if getattr(config, section) != getattr(Config(), section):
             raise ConfigError(

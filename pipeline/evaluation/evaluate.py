@@ -1,4 +1,4 @@
-"""The models of a configuration on the same dev documents, each on the whole of each of them."""
+"""Evaluation of all models of a configuration on the same whole dev documents."""
 
 import json
 from collections.abc import Callable
@@ -30,14 +30,15 @@ from pipeline.stream.windows import DocumentSource, SentenceWindows, TokenWindow
 from pipeline.tokenization.tokenizer import Tokenizer
 
 Figures = dict[str, dict[str, Any]]
-"""Of each model, by name; with the names of its segmenter and the shards' where the two differ."""
+"""Figures of each model, by name; if its segmenter differs from the shards', also the names of both."""
 
 
 def evaluate(config: Config, shards: Shards, say: Callable[[str], None]) -> Figures:
-    """Figures of the models that `config.models` names, and of a unigram model, on the dev split; `say` takes
-    the name of each before its turn.
+    """Figures of the models in `config.models`, and of a unigram model, on the dev split; `say` is called with the name
+    of each model before its evaluation.
 
-    Raises `ConfigError` without a dev split, `ModelError` where a sentence is too long for a model, before work.
+    Raises, before any evaluation, `ConfigError` without a dev split and `ModelError` where a sentence is too long for a
+    model.
     """
     whole = shards.documents("dev")
     if whole.num_documents == 0:
@@ -113,7 +114,7 @@ class _Evaluation:
         return figures
 
     def _likelihood(self, nll_N: Float64) -> dict[str, Any]:
-        """Figures of the documents; with the count of those whose ids do not give the text back."""
+        """Figures of the documents, and the number of those whose text differs after decoding their ids."""
         lossy = self.shards.manifest.totals["dev"].lossy_documents
         return likelihood(self.documents, nll_N).as_dict() | ({"lossy_documents": lossy} if lossy else {})
 
@@ -127,7 +128,7 @@ class _Evaluation:
 
 
 def segmenters_of(own: dict[str, Any], of_shards: dict[str, Any]) -> dict[str, str]:
-    """Names of two segmenters; with what else differs where the names are the same."""
+    """Names of two segmenters; if they are equal, also the first difference."""
     if own["name"] != of_shards["name"]:
         return {"segmenter": own["name"], "shards_segmenter": of_shards["name"]}
     names = [json.dumps(each, sort_keys=True) for each in (own, of_shards)]

@@ -1,11 +1,10 @@
-"""What models cost by their configurations: FLOPs of training and of generation, and memory of the context.
+"""FLOPs of training and generation, and memory of the context, computed from the matrices of a model.
 
-Counted are the products of matrices: 2 FLOPs per weight and position, and 4 per query, key and unit of width in
-attention, where a query counts with the keys that it attends to (a causal one with half of them), without padding.
-Backward: as much again for the gradient of the inputs, and for that of the weights that are trained. These are the
-"model FLOPs" of arXiv 2204.02311, appendix B, with causal attention counted once and not twice.
+Matrix products are counted, without padding: 2 FLOPs per weight and position, and 4 per query, attended key and unit of
+width in attention. The backward pass adds as much for the gradient of the inputs, and as much for that of the trained
+weights. These are the "model FLOPs" of arXiv 2204.02311, appendix B, but with only the causal half of attention.
 
-`flops_of` counts what PyTorch really runs instead, whatever the design; tests compare the two.
+`flops_of` counts what PyTorch runs, for any module; tests compare the two.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -29,21 +28,21 @@ Model = TokenLm | SentenceVae | Sllm
 
 @dataclass(frozen=True)
 class ModelPart:
-    """Matrices of a model that are all multiplied with the same positions."""
+    """Matrices of a model that are multiplied with the same positions."""
 
     name: str
     positions: Positions
     matrix_weights: int
     """Weights that each position is multiplied with."""
     trained_weights: int
-    """Those of them that are trained."""
+    """The trained ones among them."""
     features: int = 0
     """Inputs and outputs of its matrices, for each position."""
     attention_width: int = 0
     """Heads x head size, summed over layers."""
     pairs: Literal["token_pairs", "decoder_pairs", "trunk_pairs", "context_pairs"] = "token_pairs"
     has_backward: bool = True
-    """Does the gradient of the loss flow through?"""
+    """Whether the gradient of the loss flows through."""
 
     def forward_flops(self, work: Workload) -> float:
         """FLOPs of the forward pass."""
@@ -51,7 +50,7 @@ class ModelPart:
         return 2.0 * self.matrix_weights * work.positions(self.positions) + attention
 
     def training_flops(self, work: Workload) -> float:
-        """FLOPs of forward and backward pass, nothing computed twice."""
+        """FLOPs of forward and backward pass, without recomputation."""
         forward = self.forward_flops(work)
         if not self.has_backward:
             return forward
@@ -60,7 +59,7 @@ class ModelPart:
 
 
 def model_parts(model: Model) -> tuple[ModelPart, ...]:
-    """The parts of a model; one on the meta device will do."""
+    """The parts of a model, which may be on the meta device."""
     if isinstance(model, TokenLm):
         return tuple(_token_lm_parts(model))
     if isinstance(model, SentenceVae):
@@ -79,7 +78,7 @@ def training_flops(parts: Iterable[ModelPart], work: Workload) -> float:
 
 
 def generation_flops(model: Model, tokens_per_sentence: float, context_tokens: float) -> float:
-    """FLOPs of one generated token, `context_tokens` after the start, with key/value caches of all of them."""
+    """FLOPs of one generated token after `context_tokens` tokens, with a key/value cache of all of them."""
     if isinstance(model, TokenLm):
         return forward_flops(model_parts(model), Workload.generated_token(context_tokens))
     sentences = context_tokens / tokens_per_sentence
@@ -88,11 +87,11 @@ def generation_flops(model: Model, tokens_per_sentence: float, context_tokens: f
 
 
 def long_generation_flops(model: TokenLm | Sllm, tokens_per_sentence: float, context_tokens: int) -> float:
-    """FLOPs of one generated token, on average, in a document that is far longer than the context.
+    """Mean FLOPs per generated token in a document that is far longer than the context.
 
-    A token-level model, whose context is `context_tokens`, drops the oldest token for each new one; where its
-    positions are learned, it cannot, and computes the newer half again when the context is full. So does the trunk over
-    `context_sentences` sentences.
+    A token-level model with a context of `context_tokens` drops the oldest token for each new one. With learned
+    positions it recomputes the newer half when the context is full, as the trunk does with `context_sentences`
+    sentences.
     """
     parts = model_parts(model)
     if isinstance(model, TokenLm):
@@ -115,8 +114,8 @@ def _decoder_window(model: SentenceVae | Sllm) -> int:
 def context_bytes_per_token(
     model: TokenLm | Sllm, tokens_per_sentence: float, bytes_per_value: int = 2
 ) -> float:
-    """Memory per token of context: keys and values; of a sentence-level model, a share of one sentence's keys,
-    values and latent, and of its key in the cross-attention to earlier sentences."""
+    """Elements of memory per token of context: keys and values. In a sentence-level model: the keys, values and latent
+    of a sentence, and its key in the context attention, divided by its tokens."""
     if isinstance(model, TokenLm):
         return float(bytes_per_value * _key_value_width(model.model.config))
     latents = (
@@ -127,12 +126,12 @@ def context_bytes_per_token(
 
 
 def num_parameters(module: nn.Module, trained: bool = False) -> int:
-    """Parameters, tied ones once; with `trained`, without the frozen ones."""
+    """Number of parameters, tied ones once; with `trained` without the frozen ones."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad or not trained)
 
 
 def flops_of(run: Callable[[], Any]) -> int:
-    """FLOPs of matrix products and attention that PyTorch runs in `run()`: padding and causally masked keys too."""
+    """FLOPs of the matrix products and attention that PyTorch runs in `run()`, including padding and masked keys."""
     aten = torch.ops.aten
     # PyTorch's table lacks the CPU's own attention.
     on_cpu: dict[Any, Any] = {
@@ -145,7 +144,7 @@ def flops_of(run: Callable[[], Any]) -> int:
 
 
 def training_flops_of(module: nn.Module, batch: Batch) -> int:
-    """FLOPs that a forward and backward pass over `batch` really runs, whatever the design of the module."""
+    """FLOPs that PyTorch runs in a forward and backward pass of any module over `batch`."""
     flops = flops_of(lambda: module(batch)["objective"].backward())
     module.zero_grad()
     return flops

@@ -1,4 +1,4 @@
-"""How fast models generate documents from nothing, and how many FLOPs a generated token takes."""
+"""Speed of generation without a prompt, and FLOPs per generated token."""
 
 import statistics
 import time
@@ -16,16 +16,16 @@ from pipeline.models.sllm import Sllm
 from pipeline.models.token_lm import TokenLm
 
 Generator = Callable[[int, int], int]
-"""Generates documents side by side: (documents, seed) -> tokens of all of them together, without BOS and EOS."""
+"""Generates documents side by side: (documents, seed) -> number of tokens of all documents, without BOS and EOS."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Of documents generated side by side from nothing."""
+    """Speed of documents generated side by side without a prompt."""
 
     batch: int
     tokens_per_second: float
-    """Of all documents together; BOS, EOS and padding do not count."""
+    """Tokens/s of all documents together, without BOS, EOS and padding."""
 
 
 def token_generator(
@@ -54,7 +54,7 @@ def sentence_generator(model: Sllm, num_tokens: int) -> Generator:
 def measure_speeds(
     generators: Mapping[str, Generator], batch_sizes: Sequence[int], repeats: int
 ) -> dict[str, tuple[Speed, ...]]:
-    """Median speed of each generator. They take turns, so that a busy moment of the machine is shared by all."""
+    """Median speed of each generator. They take turns, so that other load on the machine affects all of them."""
     seconds: dict[tuple[str, int], list[float]] = {}
     for repeat in range(repeats + 1):  # the first round warms up
         for batch in batch_sizes:
@@ -72,7 +72,7 @@ def measure_speeds(
 
 
 def generation_flops_per_token(generate: Generator) -> float:
-    """FLOPs per token of one document that is generated alone."""
+    """FLOPs per token in generating a single document."""
     tokens: list[int] = []
     flops = flops_of(lambda: tokens.append(generate(1, 0)))
     return flops / tokens[0]

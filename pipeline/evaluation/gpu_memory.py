@@ -1,6 +1,6 @@
 """Memory per GPU in training: weights, gradients and optimizer under each ZeRO stage, and activations.
 
-The first three are arithmetic (arXiv 1910.02054, section 3, with what DeepSpeed keeps). Activations are an
+The first three are exact (arXiv 1910.02054, section 3, with the copies that DeepSpeed keeps). Activations are an
 estimate within a factor of two: each matrix keeps its inputs and outputs for the backward pass.
 """
 
@@ -22,12 +22,12 @@ class TrainingMemory:
     weights: float
     gradients: float
     optimizer: float
-    """Adam's two moments in fp32, and the fp32 copy of the weights that mixed precision and ZeRO keep."""
+    """Adam's two moments in fp32, and the fp32 weights of mixed precision and ZeRO."""
     activations: float
 
     @property
     def total(self) -> float:
-        """All of it; a framework's own buffers and fragmentation come on top."""
+        """The sum; buffers of the framework and fragmentation are not included."""
         return self.weights + self.gradients + self.optimizer + self.activations
 
 
@@ -51,7 +51,7 @@ def training_memory(
 
 
 def activation_bytes(model: Model, work: Workload, precision: Precision) -> float:
-    """What a micro-batch of `work` keeps for the backward pass, with fused attention; an estimate."""
+    """Estimated bytes that a micro-batch of `work` keeps for the backward pass, with fused attention."""
     value = 4 if precision == "fp32" else 2
     return sum(_part_bytes(part, work, value) for part in model_parts(model) if part.has_backward)
 

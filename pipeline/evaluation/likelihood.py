@@ -1,10 +1,10 @@
-"""Exact likelihoods of whole documents, for token-level and sentence-level models alike.
+"""Exact likelihoods of whole documents, for token-level and sentence-level models.
 
-The negative log-likelihood of a document is that of all its tokens, each sentence's EOS, and each decision to go on or
-to stop (for a token-level model: all its tokens and the EOS). Bits per byte = NLL / (ln 2 x UTF-8 bytes); perplexity is
-per document token: the NLL of every EOS is in the sum, and its count is not in the mean. Sums over documents are
-divided once: never a mean of batch means. Documents longer than a model's context are covered by windows that overlap
-by half, each token counted once, so every token but those at the start of its document has context.
+The negative log-likelihood (NLL) of a document is the sum over all its tokens, each sentence's EOS and each stop
+decision; for a token-level model, over all tokens and the EOS. Bits per byte = NLL / (ln 2 x UTF-8 bytes). Perplexity
+is per document token: EOS is in the sum but not in the count. Sums over documents are divided once; batch means are
+never averaged. Documents longer than a model's context are covered by windows that overlap by half, and each token is
+counted once, with context unless it is at the start of its document.
 """
 
 import math
@@ -69,14 +69,14 @@ class Likelihood:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What the SentenceVAE reconstructs of sentences from their latents."""
+    """How well the SentenceVAE reconstructs sentences from their latents."""
 
     token_accuracy: float
-    """Share of tokens and EOS that are likeliest, given the true tokens before them."""
+    """Share of tokens and EOS that are the likeliest, given the true tokens before them."""
     exact_sentences: float
-    """Share of sentences that greedy decoding gets back whole (then each token was the likeliest in turn)."""
+    """Share of sentences that greedy decoding reconstructs exactly: each token is the likeliest."""
     perplexity: float
-    """exp(NLL / document tokens) of sentences given their latents; EOS in the sum, not in the count."""
+    """exp(NLL / document tokens) of sentences given their latents; EOS is in the sum but not in the count."""
     sentences: int
 
     def as_dict(self) -> dict[str, float]:
@@ -85,7 +85,7 @@ class Reconstruction:
 
 
 def likelihood(documents: DocumentSource, nll_N: Float64) -> Likelihood:
-    """Sum up the NLL of each document. Raises `ModelError` where a model gives one no probability."""
+    """The likelihood from the NLL of each document. Raises `ModelError` where a document has none."""
     (without_N,) = np.nonzero(~np.isfinite(nll_N))
     if len(without_N):
         raise ModelError(
@@ -101,12 +101,12 @@ def likelihood(documents: DocumentSource, nll_N: Float64) -> Likelihood:
 
 
 def likelihood_of_tokens(documents: DocumentSource, nll_T: Float64) -> Likelihood:
-    """Sum up the NLL of each token (`token_lm_nll_by_token`, `sllm_nll_by_token`)."""
+    """The likelihood from the NLL of each token (`token_lm_nll_by_token`, `sllm_nll_by_token`)."""
     return likelihood(documents, _by_document(documents, nll_T))
 
 
 def covering_edges(documents: DocumentSource, edges: Sequence[int]) -> list[int]:
-    """`edges`, and 0 before them and the end of the longest document after them where they leave tokens out."""
+    """`edges`, extended by 0 and the length of the longest document where they exclude tokens."""
     longest = int(np.diff(documents.token_starts_N1).max(initial=0))
     first, last = [0] * (edges[0] > 0), [longest] * (longest > edges[-1])
     return [*first, *edges, *last]
@@ -115,7 +115,7 @@ def covering_edges(documents: DocumentSource, edges: Sequence[int]) -> list[int]
 def bits_per_byte_by_position(
     documents: DocumentSource, nll_T: Float64, bytes_V: Int64, edges: Sequence[int]
 ) -> list[float]:
-    """Of tokens at positions edges[i] to edges[i + 1] of their document; NaN where there are none.
+    """Bits per byte of tokens at positions edges[i] to edges[i + 1] of their document; NaN where there are none.
 
     `bytes_V`: UTF-8 bytes of each token.
     """
@@ -181,15 +181,15 @@ def sllm_nll_by_token(
         other = None if others is None else others.batch(plan.windows).to(batch.tokens_T.device)
         nll_R, stop_nll_S, _ = score(model, batch, ablation, other)
         decoded = batch.decoded
-        paid_R, scored_S = nll_R.double().cpu().numpy(), decoded.scored_S.cpu().numpy()
+        paid_R, in_loss_S = nll_R.double().cpu().numpy(), decoded.in_loss_S.cpu().numpy()
         ends_S = np.cumsum(decoded.positions.lengths_S.cpu().numpy()) - 1
         own_T = np.delete(paid_R, ends_S)
         last_S = ends_S - 1 - np.arange(len(ends_S))
         own_T[last_S] += paid_R[ends_S] + stop_nll_S.double().cpu().numpy()
         ends_W = source.token_end_W[plan.windows] - first
         spans = zip(ends_W - source.tokens_W[plan.windows], ends_W, strict=True)
-        scored_T = scored_S[decoded.sentences.sequence_T.cpu().numpy()]
-        units += int(scored_T.sum() + scored_S.sum())
+        scored_T = in_loss_S[decoded.sentences.sequence_T.cpu().numpy()]
+        units += int(scored_T.sum() + in_loss_S.sum())
         nll_T[np.concatenate([np.arange(*span) for span in spans])] = own_T[scored_T]
     sentences = source.documents.sentence_starts_N1[-1] - source.documents.sentence_starts_N1[0]
     assert units == len(nll_T) + sentences, "each token and each EOS is counted once"
@@ -198,19 +198,19 @@ def sllm_nll_by_token(
 
 @torch.inference_mode()
 def reconstruction(model: SentenceVae, source: SentenceWindows, micro_batch_tokens: int) -> Reconstruction:
-    """What the model reconstructs of the sentences of `source`."""
-    hits = rows = exact = sentences = tokens_seen = 0
+    """How well the model reconstructs the sentences of `source`."""
+    hits = positions = exact = sentences = tokens_seen = 0
     nll = 0.0
     for plan, batch in _batches(model, source, micro_batch_tokens):
         assert isinstance(batch, SentenceBatch)
         nll_R, hit_R = model.token_nll(model.encode(batch), batch)
         misses_S = torch.zeros(len(batch.decoded.stop_S), device=hit_R.device)
         misses_S.index_add_(0, batch.decoded.positions.sequence_T, (~hit_R).float())
-        hits, rows = hits + int(hit_R.sum()), rows + len(hit_R)
+        hits, positions = hits + int(hit_R.sum()), positions + len(hit_R)
         exact, sentences = exact + int((misses_S == 0).sum()), sentences + len(misses_S)
         nll, tokens_seen = nll + float(nll_R.double().sum()), tokens_seen + plan.tokens
     return Reconstruction(
-        token_accuracy=hits / rows,
+        token_accuracy=hits / positions,
         exact_sentences=exact / sentences,
         perplexity=math.exp(min(nll / tokens_seen, 700.0)),
         sentences=sentences,
@@ -246,7 +246,7 @@ def _batches(
 
 
 def _no_nll(documents: DocumentSource) -> Float64:
-    """NaN, so that a token in no window is found."""
+    """An array of NaN, so that a token in no window is detected."""
     return np.full(documents.token_starts_N1[-1] - documents.token_starts_N1[0], np.nan)
 
 

@@ -1,4 +1,4 @@
-"""Positions that pass each part of a model, and (query, key) pairs of its attention: in training, in generation.
+"""Positions that each part of a model computes, and (query, key) pairs of its attention, in training and generation.
 
 Shape suffixes: S sentences, D windows of documents.
 """
@@ -14,18 +14,18 @@ Positions = Literal["tokens", "decoder_positions", "sentences", "decoded_sentenc
 
 @dataclass(frozen=True)
 class Workload:
-    """Positions that pass each part of a model, and (query, key) pairs of its attention."""
+    """Positions that each part of a model computes, and (query, key) pairs of its attention."""
 
     tokens: float = 0.0
     """Document tokens: positions of the sentence encoder, and of a token-level model."""
     loss_tokens: float = 0.0
-    """Those of them in the training loss."""
+    """Document tokens in the training loss."""
     decoded_context_tokens: float = 0.0
-    """Context-only tokens that the decoder takes for the sake of its window."""
+    """Context-only tokens that the decoder computes because of its window."""
     sentences: float = 0.0
     decoded_sentences: float = 0.0
     windows: float = 0.0
-    """Windows of documents; each puts one start vector before its sentences."""
+    """Windows of documents; each has one start vector before its sentences."""
     token_pairs: float = 0.0
     """Pairs in the sentence encoder, or in a token-level model."""
     decoder_pairs: float = 0.0
@@ -54,9 +54,9 @@ class Workload:
         decoder_window: int = 0,
         decoded_context_positions: int = 0,
     ) -> Self:
-        """Training a sentence-level model on sentences of these lengths, in windows of so many sentences.
+        """Training of a sentence-level model on sentences of these lengths, in windows of these numbers of sentences.
 
-        The first `context_D` are context-only. Of them the decoder takes those alone that reach into the last
+        The first `context_D` are context-only. Of them the decoder computes only those within
         `decoded_context_positions` positions before the first sentence in the loss. `decoder_window`: positions that a
         position of the decoder attends to; 0: those of its sentence.
         """
@@ -88,7 +88,8 @@ class Workload:
 
     @classmethod
     def of_tokens(cls, tokens_D: ArrayLike, context_D: ArrayLike = 0) -> Self:
-        """Training a token-level model on windows of so many tokens, the first `context_D` of them context-only."""
+        """Training of a token-level model on windows of these numbers of tokens, the first `context_D` of them
+        context-only."""
         n_D = np.asarray(tokens_D, np.float64)
         return cls(
             tokens=n_D.sum(),
@@ -104,8 +105,8 @@ class Workload:
 
     @classmethod
     def generated_tokens_until_full(cls, context_tokens: int) -> tuple[Self, int]:
-        """Of a token-level model that computes the newer half of a full context again: from there until it is full;
-        and the tokens generated until then."""
+        """A token-level model that recomputes the newer half of a full context: the work until it is full again, and
+        the tokens generated meanwhile."""
         again = max(context_tokens // 2, 1)
         seen = np.arange(again + 1, context_tokens + 1)
         pairs = float(_causal_pairs(again) + seen.sum())
@@ -133,18 +134,18 @@ class Workload:
     def generated_sentences_until_full(
         cls, tokens: float, context_sentences: int, decoder_window: int = 0
     ) -> tuple[Self, int]:
-        """Of a trunk that computes the newer half of a full context again: from there until it is full; and the
-        sentences generated until then, of `tokens` tokens each."""
+        """A trunk that recomputes the newer half of a full context: the work until it is full again, and the sentences
+        generated meanwhile, of `tokens` tokens each."""
         again = max(context_sentences // 2, 1)
         known = np.arange(again, context_sentences + 1)  # when each sentence is generated
         positions = len(known) * (tokens + 1)
-        window_pairs = positions * decoder_window  # the window has long been full
+        window_pairs = positions * decoder_window  # the window is full
         work = cls(
             tokens=len(known) * tokens,
             loss_tokens=len(known) * tokens,
             sentences=len(known),
             decoded_sentences=len(known),
-            windows=again,  # positions of the trunk that are computed again, for nothing new
+            windows=again,  # recomputed positions of the trunk
             token_pairs=len(known) * tokens**2,
             decoder_pairs=window_pairs or len(known) * _causal_pairs(tokens + 1),
             trunk_pairs=_causal_pairs(again + 1) + (known[1:] + 1).sum(),
@@ -154,11 +155,11 @@ class Workload:
 
 
 def _causal_pairs(positions: Any) -> Any:
-    """Of positions that each attend to themselves and all before them."""
+    """Pairs of positions that each attend to themselves and all before them."""
     return positions * (positions + 1) / 2
 
 
 def _window_pairs(positions: Any, size: int) -> Any:
-    """Of positions that each attend to themselves and the `size` - 1 before them."""
+    """Pairs of positions that each attend to themselves and the `size` - 1 before them."""
     first = np.minimum(positions, size)
     return _causal_pairs(first) + (positions - first) * size

@@ -1,1 +1,1 @@
-"""Text from models, token by token and sentence by sentence. Knows nothing of training or of evaluation."""
+"""Text from models, token by token and sentence by sentence. It must not know training or evaluation."""

@@ -1,4 +1,4 @@
-"""What generation keeps of the positions and sentences before, as attention patterns of the decoder.
+"""The caches of generation, as attention patterns of the decoder.
 
 A cache holds X positions of each document.
 """
@@ -22,7 +22,7 @@ KeysAndLatents = tuple[Tensor, Tensor]
 class DecoderCache:
     """Keys and values of the last X positions of each of B documents, in each layer.
 
-    Position p is in cell p mod X, so that a new one takes the cell of the oldest.
+    Position p is in cell p mod X, so that a new position replaces the oldest.
     """
 
     def __init__(self, config: SentenceVaeConfig, batch: int, size: int, like: Tensor) -> None:
@@ -41,13 +41,14 @@ class DecoderCache:
         values_BAXK[document_R, :, cell_R] = v_RAK
 
     def keep(self, document_B: Tensor) -> None:
-        """Forget all other documents; these are 0, 1, ... from now on."""
+        """Keep only these documents, as 0, 1, ..."""
         self.document_B = self.document_B[: len(document_B)]
         self.layers = [(keys[document_B], values[document_B]) for keys, values in self.layers]
 
 
 class CachedPositions:
-    """One new position of each of B documents: it goes into the cache, and attends to what is there of its document."""
+    """One new position of each of B documents: it is added to the cache and attends to its document's cached
+    positions."""
 
     def __init__(self, cache: DecoderCache, positions_B: Tensor, dtype: torch.dtype) -> None:
         self.positions_T = positions_B
@@ -66,7 +67,7 @@ class CachedPositions:
 
 
 class FillingCache:
-    """A sliding window over packed documents whose last positions go into the cache."""
+    """A sliding window over packed documents, which writes their last positions into the cache."""
 
     def __init__(
         self, window: SlidingWindow, decoded: DecodedSentences, cache: DecoderCache, document_D: Tensor
@@ -88,7 +89,7 @@ class FillingCache:
 
 
 class EarlierInDocuments:
-    """The sentences of each of B documents, all of which its next position sees (`EarlierLatents`)."""
+    """The earlier sentences of each of B documents; its next position attends to all of them (`EarlierLatents`)."""
 
     def __init__(self, documents: Sequence[KeysAndLatents]) -> None:
         keys, latents = zip(*documents, strict=True)

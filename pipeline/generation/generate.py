@@ -1,7 +1,7 @@
 """Generation, sentence by sentence: each generated sentence is encoded before the next one is predicted.
 
-Many documents are generated side by side. One that has ended its sentence waits until some others have, passes encoder
-and trunk together with them, and goes on while the rest are still in theirs.
+Many documents are generated side by side. A document whose sentence has ended waits until some others have ended
+theirs, passes encoder and trunk together with them, and continues while the rest are still decoding.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,12 +19,12 @@ from pipeline.models.sentence_vae import check_longest
 from pipeline.models.sllm import Sllm
 from pipeline.stream.batches import SentenceBatch
 
-Document = Sequence[Sequence[int]]
+Prompt = Sequence[Sequence[int]]
 """Token ids of each of its sentences."""
 
 WAITING_SHARE = 1 / 2
-"""Share of the documents that may wait at the end of a sentence: fewer and larger passes of the encoder and trunk, but
-positions of waiting documents are computed in vain."""
+"""Share of the documents that may wait at the end of a sentence. More waiting means fewer and larger passes of encoder
+and trunk, but positions of waiting documents are computed and dropped."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class GeneratedSentence:
     """Probability that the document ends after this sentence."""
 
 
-def generate(model: Sllm, prompt: Document, config: GenerateConfig) -> Iterator[GeneratedSentence]:
-    """Sentences that go on from a prompt (none: from the start vector).
+def generate(model: Sllm, prompt: Prompt, config: GenerateConfig) -> Iterator[GeneratedSentence]:
+    """Sentences that continue a prompt; without one they begin from the start vector.
 
-    Ends when the model stops (drawn from the stop probability, or at over one half when greedy), after
-    `max_sentences`, or with the sentence in which `max_tokens` is reached, which is cut there.
+    Ends when the model stops (sampled from the stop probability; greedy: above one half), after `max_sentences`, or at
+    `max_tokens`, which may cut the last sentence.
     """
     for _document, sentence in generate_documents(model, [prompt], config):
         yield sentence
@@ -48,12 +48,12 @@ def generate(model: Sllm, prompt: Document, config: GenerateConfig) -> Iterator[
 
 @torch.inference_mode()
 def generate_documents(
-    model: Sllm, prompts: Sequence[Document], config: GenerateConfig, may_stop: bool = True
+    model: Sllm, prompts: Sequence[Prompt], config: GenerateConfig, may_stop: bool = True
 ) -> Iterator[tuple[int, GeneratedSentence]]:
     """Many documents side by side -> (document, sentence) as they are generated.
 
-    Of a prompt only what fits the context is read. `may_stop=False` generates up to the limits whatever the model says,
-    to measure speed. Raises `ModelError` for sentences that are longer than the model's.
+    Only the end of a prompt that fits the context is read. `may_stop=False` generates up to the limits, to measure
+    speed. Raises `ModelError` for sentences over the model's limit.
     """
     model.eval()
     sampler = Sampler(config.temperature, config.top_p, config.seed)
@@ -61,7 +61,7 @@ def generate_documents(
     if longest > model.vae.config.max_sentence_tokens:
         raise ModelError(
             f"generate.max_sentence_tokens={longest}: the model ends each sentence after "
-            f"{model.vae.config.max_sentence_tokens} tokens; give that many at most, or leave it out"
+            f"{model.vae.config.max_sentence_tokens} tokens; set it to that or less, or leave it out"
         )
     decoder = SentenceDecoder(model.vae, len(prompts), longest, model.context_attention)
     cache = TrunkCache(model, len(prompts))
@@ -105,9 +105,9 @@ def generate_documents(
 
 
 def _read_prompts(
-    model: Sllm, prompts: Sequence[Document], cache: TrunkCache, decoder: SentenceDecoder
+    model: Sllm, prompts: Sequence[Prompt], cache: TrunkCache, decoder: SentenceDecoder
 ) -> None:
-    """Fill the cache of the trunk, and that of a decoder that sees earlier sentences."""
+    """Fill the cache of the trunk, and that of a decoder that attends to earlier sentences."""
     documents = [document for document, prompt in enumerate(prompts) if prompt]
     if not documents:
         return
@@ -119,7 +119,7 @@ def _read_prompts(
     cache.add(documents, latents_SH.split([len(prompts[document]) for document in documents]))
 
 
-def _pack(model: Sllm, documents: Sequence[Document]) -> SentenceBatch:
+def _pack(model: Sllm, documents: Sequence[Prompt]) -> SentenceBatch:
     sentences = [sentence for document in documents for sentence in document]
     config = model.vae.config
     batch = SentenceBatch.pack(

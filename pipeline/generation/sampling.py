@@ -18,12 +18,12 @@ class Sampler:
         probabilities_BV = (logits_BV / self.temperature).softmax(-1)
         if self.top_p < 1:
             sorted_BV, order_BV = probabilities_BV.sort(descending=True)
-            # A token stays while those likelier than it do not yet fill the nucleus.
+            # A token stays if the likelier ones together have less than the probability of the nucleus.
             sorted_BV[sorted_BV.cumsum(-1) - sorted_BV >= self.top_p] = 0
             probabilities_BV = torch.zeros_like(sorted_BV).scatter(-1, order_BV, sorted_BV)
-        # Where a uniform number falls in the cumulative distribution: many times quicker than torch.multinomial.
+        # A uniform number in the cumulative distribution: many times faster than torch.multinomial.
         cumulative_BV = probabilities_BV.cumsum(-1)
-        # Below 1 by more than rounding, so that no token of probability 0 past the last is ever drawn.
+        # Below 1 by more than rounding, so that no token of probability 0 is sampled.
         drawn_B1 = torch.rand(len(logits_BV), 1, generator=self.generator).clamp_(max=1 - 1e-6)
         drawn_B1 = drawn_B1.to(cumulative_BV)
         index_B1 = torch.searchsorted(cumulative_BV, drawn_B1 * cumulative_BV[:, -1:], right=True)

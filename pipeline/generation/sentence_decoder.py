@@ -1,6 +1,6 @@
-"""Generation of sentences from latents: many documents side by side, each at a position of its own, with a cache.
+"""Generation of sentences from latents, with a cache: many documents side by side, each at its own position.
 
-The forward pass is `SentenceVae.decode`, as in training; here each call takes one position of each document.
+The forward pass is `SentenceVae.decode`, as in training; each call takes one position of each document.
 """
 
 from collections.abc import Sequence
@@ -24,10 +24,10 @@ from pipeline.stream.batches import SentenceBatch
 
 
 class SentenceDecoder:
-    """The decoder of a SentenceVAE, and the state of B documents that it generates.
+    """The decoder of a SentenceVAE, with the state of the B documents that it generates.
 
-    Its cache holds what a position attends to: of the paper's decoder the sentence so far, of one with `decoder_window`
-    the last so many positions of the document.
+    The cache holds the positions that a position attends to: the sentence so far, or with `decoder_window` that many
+    last positions of the document.
     """
 
     def __init__(
@@ -47,9 +47,9 @@ class SentenceDecoder:
         self.conditioning = vae.condition(self.latents_BH)
         nothing_0H = weight.new_empty(0, config.hidden_size)
         self.earlier: list[KeysAndLatents] = [(nothing_0H, nothing_0H)] * batch
-        """What context attention sees of each document."""
+        """Earlier sentences of each document, for context attention."""
         self.cached_B = torch.zeros(batch, dtype=torch.long, device=weight.device)
-        """Positions of each document so far; those of its sentence, where the decoder sees no other."""
+        """Positions of each document so far; without `decoder_window` those of its sentence."""
         self.positions_B = torch.zeros_like(self.cached_B)
         """Position of the next input in its sentence."""
         self.limits_B = torch.zeros_like(self.cached_B)
@@ -59,7 +59,7 @@ class SentenceDecoder:
         self.sentences: list[list[int]] = [[] for _ in range(batch)]
 
     def read(self, batch: SentenceBatch, latents_SH: Tensor, documents: Sequence[int]) -> None:
-        """Fill the cache with sentences that are given, at once; window D of the batch is of `documents[D]`."""
+        """Fill the cache with given sentences in one pass; window D of the batch is of `documents[D]`."""
         if not self.crosses_sentences:
             return
         window = self.vae.decoder_pattern(batch)
@@ -93,13 +93,13 @@ class SentenceDecoder:
             self.sentences[document] = []
 
     def generate(self, sampler: Sampler, enough: int | None = None) -> dict[int, list[int]]:
-        """Go on until `enough` documents have ended their sentence (none: all that began one) -> those sentences,
+        """Decode until `enough` documents have ended their sentence (None: all that began one) -> those sentences,
         without EOS."""
         going = {document for document, goes in enumerate(self.going_B.tolist()) if goes}
         ended: dict[int, list[int]] = {}
         while going and (enough is None or len(ended) < enough):
             self.tokens_B = sampler(self._logits())
-            # A document that waits keeps nothing of this: its next position takes the same cell.
+            # A waiting document keeps nothing of this: its next position overwrites the same cell.
             self.cached_B += self.going_B
             self.going_B &= (self.tokens_B != self.vae.config.eos_token_id) & (
                 self.positions_B < self.limits_B
@@ -115,7 +115,7 @@ class SentenceDecoder:
         return ended
 
     def keep(self, documents: Sequence[int]) -> None:
-        """Forget all other documents; these are 0, 1, ... from now on."""
+        """Keep only these documents, as 0, 1, ..."""
         kept = torch.tensor(documents, device=self.cached_B.device)
         self.cache.keep(kept)
         self.latents_BH = self.latents_BH[kept]
@@ -127,13 +127,13 @@ class SentenceDecoder:
         self.sentences = [self.sentences[document] for document in documents]
 
     def _condition(self) -> None:
-        """What is computed once for a sentence."""
+        """Values that are computed once per sentence."""
         self.conditioning = self.vae.condition(self.latents_BH)
         if self.context_attention is not None:
             self._earlier = EarlierInDocuments(self.earlier)
 
     def _logits(self) -> Tensor:
-        """Logits after one more position of each document [B, V]."""
+        """Logits [B, V] after one more position of each document."""
         config = self.vae.config
         pattern = CachedPositions(self.cache, self.cached_B, self.latents_BH.dtype)
         hidden_BH = self.vae.decode(

@@ -18,7 +18,8 @@ log = logging.getLogger("sllm")
 
 
 def check_generates(path: str) -> None:
-    """Raise `ModelError` where no SLLM is in a folder, or its tokenizer is missing or another. Reads no weights."""
+    """Raise `ModelError` where a folder holds no SLLM, or its tokenizer is missing or a different one. Reads no
+    weights."""
     model = saved_model(path, Sllm, "sllm", read_weights=False)
     tokenizer, missing = tokenizer_beside(path)
     if tokenizer is None:
@@ -30,7 +31,7 @@ def generate_text(
     model: Sllm, tokenizer: Tokenizer, prompt: list[list[int]], config: GenerateConfig
 ) -> Iterator[tuple[str, int]]:
     """The text that each sentence adds after a prompt of `encode_prompt`, and its number of tokens."""
-    # A character may be spread over tokens, so all ids are decoded together.
+    # A character may span several tokens, so all ids are decoded together.
     ids = [token for sentence in prompt for token in sentence]
     shown = len(tokenizer.decode(ids))
     for sentence in generate(model, prompt, config):
@@ -41,7 +42,7 @@ def generate_text(
 
 
 def encode_prompt(model: Sllm, tokenizer: Tokenizer, prompt: str) -> list[list[int]]:
-    """Token ids of the prompt's sentences, cut by the segmenter that the model was trained with."""
+    """Token ids of the prompt's sentences, cut by the segmenter of the model's training data."""
     if not prompt:
         return []
     fingerprint: dict[str, Any] = model.vae.config.segmenter or {}

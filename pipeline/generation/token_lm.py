@@ -1,4 +1,4 @@
-"""Generation with a token-level model, many documents side by side, to compare sentence-level generation with."""
+"""Generation with a token-level model, many documents side by side: the baseline of sentence-level generation."""
 
 import torch
 from torch import Tensor
@@ -20,12 +20,12 @@ def generate_tokens(
     eos_id: int,
     sampler: Sampler,
 ) -> Tensor:
-    """`num_tokens` tokens of each of B new documents that do not end before [B, T].
+    """`num_tokens` tokens of each of B new documents [B, T]; no document ends earlier.
 
-    With a key/value cache of the last `context_tokens` tokens (at least 2): each new one replaces the oldest, and keys
-    keep the positions that they were computed at, as in the sentence decoder's window; so later keys still depend on
-    tokens that have left the window. A model with learned positions has none beyond its last and cannot slide: when its
-    context is full, the newer half is computed again from the first position on.
+    The key/value cache holds the last `context_tokens` tokens (at least 2). Each new token replaces the oldest; keys
+    keep their positions, as in the sentence decoder's window, so later keys still depend on tokens outside the window.
+    A model with learned positions cannot slide: when its context is full, the newer half is recomputed from the first
+    position on.
     """
     model.eval()
     device = next(model.parameters()).device
@@ -46,7 +46,7 @@ def generate_tokens(
 
 
 def new_cache(model: TokenLm, context_tokens: int) -> DynamicCache:
-    """An empty cache in which each token sees itself and at most `context_tokens` - 1 before it."""
+    """An empty cache in which each token attends to itself and at most `context_tokens` - 1 tokens before it."""
     cache = DynamicCache(config=model.model.config)
     for i, layer in enumerate(cache.layers):
         own = getattr(layer, "sliding_window", None)  # of a model with a window of its own

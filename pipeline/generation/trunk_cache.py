@@ -1,7 +1,7 @@
 """The trunk's keys and values of documents that are generated side by side, each at its own sentence.
 
-The trunk is a Hugging Face model with a cache of its own, which takes documents of one length. This one holds X
-sentences of each of B documents and hands it those D of them that go on.
+The trunk is a Hugging Face model, whose own cache takes documents of equal length. This cache holds X sentences of each
+of B documents, and passes those of D documents to the trunk.
 """
 
 import inspect
@@ -24,16 +24,16 @@ class TrunkCache:
         weight = model.start_H
         self.latents: list[Tensor] = [weight.new_empty(0, len(weight))] * batch
         self.keys: list[Tensor] = list(self.latents)
-        """Keys of the latents for context attention; empty without it."""
+        """Keys of the latents for context attention; empty without context attention."""
         self.lengths_B = torch.zeros(batch, dtype=torch.long, device=weight.device)
-        """Sentences that the cache holds of each document, the start vector among them."""
+        """Sentences of each document in the cache, including the start vector."""
         self.hidden_BH = weight.new_empty(batch, model.trunk.config.hidden_size)
         self._layers: list[tuple[Tensor, Tensor]] = []  # keys, values [B, A, X, K]
         self._takes_positions = "position_ids" in inspect.signature(model.trunk.forward).parameters
         self._read_all(list(range(batch)))
 
     def add(self, documents: Sequence[int], latents: Sequence[Tensor]) -> None:
-        """Read the next sentences [M, H] of each of these documents. Past the context, the older half is forgotten."""
+        """Read the next sentences [M, H] of each of these documents. Above the context, the older half is dropped."""
         context = self.model.config.context_sentences
         step: list[int] = []
         again: list[int] = []
@@ -63,7 +63,7 @@ class TrunkCache:
         return self.keys[document], self.latents[document]
 
     def keep(self, documents: Sequence[int]) -> None:
-        """Forget all other documents; these are 0, 1, ... from now on."""
+        """Keep only these documents, as 0, 1, ..."""
         kept = list(documents)
         self.latents = [self.latents[document] for document in kept]
         self.keys = [self.keys[document] for document in kept]
@@ -71,7 +71,8 @@ class TrunkCache:
         self._layers = [(keys[kept], values[kept]) for keys, values in self._layers]
 
     def _read_all(self, documents: list[int]) -> None:
-        """Read these documents from their start vector on: padded on the right, which the trunk does not see."""
+        """Read these documents from their start vector on, padded on the right, where a causal trunk does not
+        attend."""
         start_1H = self.model.start_H[None]
         latents_DMH = pad_sequence(
             [torch.cat([start_1H, self.latents[document]]) for document in documents], batch_first=True
@@ -88,8 +89,7 @@ class TrunkCache:
             values_BAXK[documents, :, : values.shape[2]] = values
 
     def _read_one(self, documents: list[int]) -> None:
-        """Read the last sentence of these documents; where one holds fewer sentences than another, a mask hides the
-        rest."""
+        """Read the last sentence of these documents; a mask hides the empty cells of documents with fewer sentences."""
         lengths_D = self.lengths_B[documents]
         longest = int(lengths_D.max())
         cache = DynamicCache(
@@ -108,7 +108,8 @@ class TrunkCache:
         self.lengths_B[documents] += 1
 
     def _read_together(self, documents: list[int]) -> list[list[int]]:
-        """A trunk that takes no positions reads together only what is at the same one."""
+        """Groups of documents that are read together: all, or for a trunk that takes no positions those at the same
+        position."""
         if self._takes_positions:
             return [documents] if documents else []
         length = self.lengths_B.tolist().__getitem__

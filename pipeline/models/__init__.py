@@ -1,3 +1,3 @@
-"""The SentenceVAE, the SLLM, the token-level model and how they are built. Knows nothing of the order of the stream,
-of training or of evaluation.
+"""The SentenceVAE, the SLLM, the token-level model and how they are built. It must not know the order of the stream,
+training or evaluation.
 """

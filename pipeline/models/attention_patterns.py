@@ -1,7 +1,7 @@
 """Which positions a position attends to: its own sentence, or the last positions of its document.
 
-A block hands its queries, keys and values to a pattern. Training, evaluation and generation run the same blocks and
-differ by the pattern alone: with a cache (`pipeline.generation.decoder_cache`) it adds keys and values of earlier
+A block passes its queries, keys and values to a pattern. Training, evaluation and generation run the same blocks and
+differ in the pattern only: one with a cache (`pipeline.generation.decoder_cache`) adds keys and values of earlier
 positions.
 """
 
@@ -41,8 +41,8 @@ class Sentences:
 class SlidingWindow:
     """Each position attends to itself and the `size` - 1 positions before it in the same document, across sentences.
 
-    Positions are cut into C chunks of `size` (X); the queries of a chunk see its keys and those of the chunk before
-    (Y = 2 X). So the cost is linear, there is no padding but in the last chunk, and only the mask depends on documents.
+    Positions are cut into C chunks of `size` (X); the queries of a chunk see its keys and those of the chunk before (Y
+    = 2 X). So the cost is linear, only the last chunk is padded, and only the mask depends on documents.
     """
 
     def __init__(self, document_T: Tensor, size: int) -> None:
@@ -58,7 +58,7 @@ class SlidingWindow:
         first_T = torch.maximum(starts_T, index_T - size + 1)
         first_CX1 = self._chunks(first_T[:, None], self.num_chunks * size)
         queries_CX1 = self._chunks(index_T[:, None], 0)
-        # Padding sees all of its chunk's keys, so that no softmax is empty; what comes out is dropped.
+        # Padding attends to all keys of its chunk, so that no softmax is empty; its output is dropped.
         chunk_starts_C1Y = torch.arange(self.num_chunks, device=index_T.device)[:, None, None] * size
         keys_C1Y = chunk_starts_C1Y + torch.arange(-size, size, device=index_T.device)
         padding_CX1 = first_CX1 > queries_CX1
@@ -69,7 +69,7 @@ class SlidingWindow:
         """Scaled dot-product attention -> [T, A, K]."""
         q_CAXK = self._chunks(q_TAK, 0.0).transpose(1, 2)
         k_CAYK, v_CAYK = (self._with_chunk_before(self._chunks(x, 0.0)) for x in (k_TAK, v_TAK))
-        if self._mask_C1XY is None:  # one for all layers: each would make this of a mask of booleans
+        if self._mask_C1XY is None:  # one for all layers: with a boolean mask each layer would make it
             self._mask_C1XY = additive_mask(self.sees_CXY[:, None], q_TAK.dtype)
         out_CAXK = F.scaled_dot_product_attention(q_CAXK, k_CAYK, v_CAYK, attn_mask=self._mask_C1XY)
         return out_CAXK.transpose(1, 2).reshape(-1, *q_TAK.shape[1:])[: len(q_TAK)]
@@ -100,7 +100,7 @@ def ragged_attention(
     outputs = []
     for gather_sl, mask_sl in zip(layout.gathers, layout.masks, strict=True):
         q, k, v = (x[gather_sl].transpose(1, 2) for x in (q_TAK, k_TAK, v_TAK))
-        # Causal: padding is on the right, which no token sees.
+        # Causal: padding is on the right, where no token attends.
         mask = None if causal else mask_sl[:, None, None, :]
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
         outputs.append(out.transpose(1, 2).reshape(-1, *q_TAK.shape[1:]))

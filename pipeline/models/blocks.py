@@ -18,7 +18,7 @@ from pipeline.models.attention_patterns import AttentionPattern
 
 
 class BlockConfig(Protocol):
-    """What a block reads of the model's configuration."""
+    """The options of a model's configuration that a block uses."""
 
     hidden_size: int
     num_heads: int
@@ -44,7 +44,7 @@ def add_positions(x_TH: Tensor, positions_T: Tensor, num_positions: int) -> Tens
 
 
 def _power_of_two(n: int) -> int:
-    """Next power of two, so that few tables are made."""
+    """The next power of two, so that few tables are made."""
     return 1 << max(n - 1, 1).bit_length()
 
 
@@ -86,8 +86,8 @@ class SelfAttention(nn.Module):
 class LatentAttention(nn.Module):
     """Cross-attention to one vector.
 
-    A softmax over a single key is 1, so queries and keys have no effect and are left out: what remains of
-    the paper's cross-attention is exactly `out(value(latent))`, the same for each position of the sentence.
+    A softmax over a single key is 1, so queries and keys have no effect and are left out. The paper's cross-attention
+    then equals `out(value(latent))`, the same for each position of the sentence.
     """
 
     def __init__(self, config: BlockConfig) -> None:
@@ -115,8 +115,8 @@ class LatentPrefix(nn.Module):
 
 
 class OutputLatent(nn.Module):
-    """What is added before the LM head at each position of a sentence: its scaled latent, so that tokens whose output
-    embedding is near the latent become likelier."""
+    """What is added before the LM head at each position of a sentence: its scaled latent. Tokens whose output embedding
+    is similar to the latent become likelier."""
 
     def __init__(self, config: BlockConfig) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class OutputLatent(nn.Module):
 
 @dataclass(frozen=True)
 class LatentConditioning:
-    """What the latents of S sentences add in the decoder [S, H]; none: nothing there."""
+    """What the latents of S sentences add in the decoder [S, H]; None: nothing."""
 
     prefix_SH: Tensor | None
     """To the embedding of each sentence's first position."""
@@ -141,8 +141,8 @@ class LatentConditioning:
 
 
 class Head(nn.Linear):
-    """Logits of the vocabulary; called with token ids, the vectors of those tokens (a call, since ZeRO-3 gathers the
-    weight for calls alone)."""
+    """Logits of the vocabulary; called with token ids, the output embeddings of those tokens. Both are calls, since
+    ZeRO-3 gathers the weight only for calls."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[R, H] -> [R, V]; ids [T] -> [T, H]."""
@@ -179,13 +179,14 @@ class GatedFeedForward(nn.Module):
 
 
 def new_norm(config: BlockConfig) -> nn.Module:
-    """The normalisation that goes with the kind of block."""
+    """The normalisation of this kind of block."""
     size = config.hidden_size
     return nn.LayerNorm(size) if config.block == "paper" else nn.RMSNorm(size, eps=1e-6)
 
 
 class Block(GradientCheckpointingLayer):
-    """Self-attention, in a decoder attention to the latent, feed-forward; each with a residual and a norm."""
+    """Self-attention, in a decoder also cross-attention to the latent, and feed-forward; each with a residual and a
+    norm."""
 
     def __init__(self, config: BlockConfig, layer: int, cross_attention: bool = False) -> None:
         super().__init__()
@@ -206,8 +207,8 @@ class Block(GradientCheckpointingLayer):
         attended_SH: Tensor | None = None,
         sentence_T: Tensor | None = None,
     ) -> Tensor:
-        """[T, H] -> [T, H]. With cross-attention, `attended_SH`: of each sentence what `attend_to_latents` gives, and
-        `sentence_T`: the sentence of each position."""
+        """[T, H] -> [T, H]. With cross-attention, `attended_SH` is the result of `attend_to_latents` and `sentence_T`
+        the sentence of each position."""
         normed = self._before(x_TH, self.attention_norm)
         x_TH = self._after(x_TH, self.attention(normed, pattern, rotation), self.attention_norm)
         if attended_SH is not None:
@@ -216,7 +217,7 @@ class Block(GradientCheckpointingLayer):
         return self._after(x_TH, self.feed_forward(normed), self.feed_forward_norm)
 
     def attend_to_latents(self, latents_SH: Tensor) -> Tensor:
-        """What cross-attention adds at each position of a sentence [S, H] -> [S, H]; the same at all of them."""
+        """[S, H] -> [S, H]: what cross-attention adds at each position of a sentence, the same at all of them."""
         return self.latent_attention(self._before(latents_SH, self.latent_norm))
 
     def _before(self, x_TH: Tensor, norm: nn.Module) -> Tensor:

@@ -1,7 +1,7 @@
 """From a configuration and shards to the three models: with their weights, or on the meta device.
 
-On the meta device a model is built from configurations: no weight is read, whatever the size, so `sllm plan` counts it
-and every training job finds what does not fit before work starts.
+On the meta device a model is built without reading weights. So `sllm plan` counts models of any size, and a training
+job finds what does not fit before it starts.
 """
 
 import copy
@@ -34,14 +34,14 @@ from pipeline.models.trunk import (
 from pipeline.shards.reading import Shards, open_shards
 
 _SWITCHES = frozenset({"kl_weight", "output_latent_scale"})
-"""Options of a SentenceVAE of which only whether they are over 0 decides which weights there are."""
-_SAME_ARCHITECTURE = "training goes on from weights of the same architecture only"
+"""Options of a SentenceVAE for which the architecture depends only on whether they are above 0."""
+_SAME_ARCHITECTURE = "training continues only from weights of the same architecture"
 
 
 def build_lm(config: Config, shards: Shards | None, read_weights: bool = True) -> TokenLm:
-    """The token-level model: of `models.lm`, to go on from, else of `trunk.path`, else fresh.
+    """The token-level model: that of `models.lm` if it is given, else that of `trunk.path`, else a fresh one.
 
-    Without shards, here and below, the vocabulary and the limit of a sentence are those that the configuration names.
+    Without shards, here and below, vocabulary and longest sentence are those of the configuration.
     """
     source = _pretrained(config)
     found = _trunk_config(config, shards, source)
@@ -57,7 +57,8 @@ def build_lm(config: Config, shards: Shards | None, read_weights: bool = True) -
 
 
 def build_vae(config: Config, shards: Shards | None, read_weights: bool = True) -> SentenceVae:
-    """The SentenceVAE: of `models.vae`, to go on from, else fresh, with the embedding of the token-level model."""
+    """The SentenceVAE: that of `models.vae` if it is given, else a fresh one with the embedding of the token-level
+    model."""
     start = config.models.vae
     if start is None:
         return _new_vae(config, shards, read_weights)
@@ -71,7 +72,7 @@ def build_vae(config: Config, shards: Shards | None, read_weights: bool = True) 
 
 
 def build_sllm(config: Config, shards: Shards | None, read_weights: bool = True) -> Sllm:
-    """The SLLM: of `models.sllm`, to go on from, else of its SentenceVAE and trunk."""
+    """The SLLM: that of `models.sllm` if it is given, else one built from its SentenceVAE and trunk."""
     sllm = (
         _new_sllm(config, shards, read_weights)
         if config.models.sllm is None
@@ -82,8 +83,8 @@ def build_sllm(config: Config, shards: Shards | None, read_weights: bool = True)
 
 
 def untrained(config: Config) -> Config:
-    """The same configuration for fresh models: none of `models` is needed, and nothing is downloaded that
-    `trunk.config` describes."""
+    """The same configuration for fresh models: it needs none of `models`, and downloads nothing if `trunk.config`
+    describes the trunk."""
     trunk = config.trunk
     is_described = trunk.config != TrunkConfig().config
     path = trunk.path if trunk.path is None or is_folder(trunk.path) or not is_described else None
@@ -98,19 +99,19 @@ def untrained(config: Config) -> Config:
 
 
 def _pretrained(config: Config) -> str | None:
-    """Where weights may come from: the trained token-level model, else the pretrained one."""
+    """Folder of the token-level model whose weights are used: the trained one, else the pretrained one."""
     if config.models.lm is not None:
         check_folder(config.models.lm)
     return config.models.lm or config.trunk.path
 
 
 def _trunk_config(config: Config, shards: Shards | None, source: str | None) -> PreTrainedConfig:
-    """Of the model in `source`, else a new one."""
+    """The configuration of the model in `source`, else a new one."""
     if source is not None:
         found = pretrained_config(source, config.trunk)
         check_fits(source, found, shards)
         return found
-    # Positions that a trunk needs, as a token-level model and as a sentence-level one.
+    # The positions that the trunk needs in a token-level model and in an SLLM.
     max_positions = max(config.lm.context_tokens, config.sllm.context_sentences + 1)
     ids = {"vocab_size": config.tokenizer.vocab_size} if shards is None else _token_ids(shards)
     found = new_config(config.trunk, max_positions=max_positions, **ids)
@@ -142,8 +143,8 @@ def _causal_lm(
 
 
 def _vae_config(config: Config, shards: Shards | None, beside: PreTrainedConfig) -> SentenceVaeConfig:
-    """`beside`: of the trunk, or of the SentenceVAE that training goes on from; its width where `vae.hidden_size` names
-    none, and its vocabulary without shards."""
+    """`beside`: the configuration of the trunk, or of the SentenceVAE from which training continues. It gives the width
+    if `vae.hidden_size` is not set, and the vocabulary if there are no shards."""
     of_text: dict[str, Any] = {"vocab_size": beside.vocab_size}
     if shards is not None:
         of_text = {
@@ -172,12 +173,12 @@ def _sllm_config(
 
 
 def _shared_options(section: object, *shared: type) -> dict[str, Any]:
-    """The options of a section that are saved with the model, by the dataclasses that both inherit."""
+    """The options of a section that are saved with the model: those of the dataclasses that both inherit."""
     return {field.name: getattr(section, field.name) for one in shared for field in dataclasses.fields(one)}
 
 
 def _longest_sentences(config: Config, shards: Shards | None) -> dict[str, int]:
-    """By folder of shards, the first one open already, how many tokens a sentence has at most."""
+    """Tokens of the longest sentence, by folder of shards; `first` is open already."""
     if shards is None:
         return {"prepare": config.prepare.max_sentence_tokens}
     mixed = [shards, *(open_shards(folder, config.stream) for folder in config.shard_folders[1:])]
@@ -229,7 +230,7 @@ def _new_sllm(config: Config, shards: Shards | None, read_weights: bool) -> Sllm
 
 
 def _earlier_sllm(path: str, config: Config, shards: Shards | None, read_weights: bool) -> Sllm:
-    """The SLLM of earlier training, with the options of this configuration."""
+    """The SLLM in a folder, with the training options of this configuration."""
     earlier = saved_model(path, Sllm, "sllm", read_weights)
     check_fits(path, earlier.vae.config, shards)
     check_described(path, earlier.trunk.config, config.trunk)
@@ -250,13 +251,13 @@ def _earlier_sllm(path: str, config: Config, shards: Shards | None, read_weights
 
 
 def _take_segmenter(vae_config: PreTrainedConfig, shards: Shards | None) -> None:
-    """Note the segmenter whose sentences the model is trained on from now on."""
+    """Save the segmenter of the training shards in the model's configuration."""
     if shards is not None:
         vae_config.segmenter = shards.manifest.segmenter
 
 
 def _check_same_vae(path: str, earlier: PreTrainedConfig, wanted: PreTrainedConfig) -> None:
-    """Raise `ModelError` naming the first option of architecture in which the two differ."""
+    """Raise `ModelError` that names the first option of the architecture in which the two differ."""
     options = [field.name for field in dataclasses.fields(VaeArchitecture)]
     for name in ("vocab_size", "hidden_size", *options, "bos_token_id", "eos_token_id"):
         before, now = getattr(earlier, name), getattr(wanted, name)

@@ -1,8 +1,8 @@
 """Cross-attention of each decoder position to the latents of earlier sentences.
 
-The predicted latent is one vector for a whole sentence; different tokens of it depend on different earlier sentences.
-So after the decoder's blocks each position attends to all of them. Values are the latents themselves: where the encoder
-reads the output embedding (`encoder_embedding: output`), tokens of the sentences attended to become likelier.
+The predicted latent is one vector per sentence, but its tokens depend on different earlier sentences. So after the
+decoder's blocks each position attends to all earlier sentences. The values are the latents themselves: with
+`encoder_embedding: output`, tokens of the attended sentences become likelier.
 """
 
 from typing import Protocol
@@ -14,20 +14,20 @@ from torch.nn import functional as F
 from pipeline.stream.batches import DecodedSentences
 
 INITIAL_SCALE = 0.1
-"""Scale of what is added to the decoder's output, in a fresh model: small beside that output."""
+"""Initial scale of what is added to the decoder's output: small compared with that output."""
 
 
 class ContextAttentionConfig(Protocol):
-    """What the context attention reads of the SLLM's configuration."""
+    """The options of the SLLM's configuration that the context attention uses."""
 
     context_attention_heads: int
 
 
 class EarlierLatents(Protocol):
-    """Latents of earlier sentences, and which of them each position of the decoder sees."""
+    """Latents of earlier sentences, and which of them each position of the decoder attends to."""
 
     def attend(self, q_RAK: Tensor, none_H: Tensor) -> Tensor:
-        """Scaled dot-product attention -> [R, A, K]; before the first sentence is "none", a key with the value 0."""
+        """Scaled dot-product attention -> [R, A, K]; the first key is "none", with the value 0."""
 
 
 class ContextAttention(nn.Module):
@@ -44,13 +44,13 @@ class ContextAttention(nn.Module):
         self.scale_H = nn.Parameter(torch.empty(hidden_size))
 
     def forward(self, hidden_RH: Tensor, earlier: EarlierLatents) -> Tensor:
-        """The decoder's output, and with it what its positions attend to [R, H] -> [R, H]."""
+        """[R, H] -> [R, H]: the decoder's output plus the result of the attention."""
         q_RAK = self.query(hidden_RH).unflatten(-1, (self.num_heads, -1))
         return hidden_RH + earlier.attend(q_RAK, self.none_H).flatten(1) * self.scale_H
 
 
 class EarlierInWindow:
-    """The sentences of packed windows: a position sees those of its window before its own."""
+    """The sentences of packed windows: a position attends to those before its own in the same window."""
 
     def __init__(self, keys_DMH: Tensor, latents_DMH: Tensor, decoded: DecodedSentences) -> None:
         self.keys_DMH, self.latents_DMH, self.decoded = keys_DMH, latents_DMH, decoded
@@ -76,7 +76,7 @@ class EarlierInWindow:
 def keys_and_values(
     keys_DMH: Tensor, latents_DMH: Tensor, none_H: Tensor, num_heads: int
 ) -> tuple[Tensor, Tensor]:
-    """By head, and "none" before the first sentence [D, A, 1 + M, K]."""
+    """Per head, with "none" before the first sentence [D, A, 1 + M, K]."""
     keys_DMH = torch.cat([none_H.expand(len(keys_DMH), 1, -1), keys_DMH], dim=1)
     values_DMH = F.pad(latents_DMH, (0, 0, 1, 0))
     k_DAMK, v_DAMK = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (keys_DMH, values_DMH))

@@ -1,9 +1,9 @@
 """Cross-entropy after a head over a large vocabulary, whose logits are never in memory as a whole.
 
-Logits are by far the largest tensor of a training step: 8,192 positions of 50,272 take 1.6 GB in fp32, and PyTorch
-keeps about three such. Here they are computed for a chunk of positions at a time, and again in the backward pass: a
-third more work in the head, and memory that does not grow with the number of positions. The head is called as a module,
-so that its hooks (tied weights, autocast, the gathering of ZeRO-3) still run.
+Logits are the largest tensor of a training step: 8,192 positions and a vocabulary of 50,272 take 1.6 GB in fp32, and
+PyTorch keeps about three such tensors. Here they are computed for one chunk of positions at a time, and again in the
+backward pass. This costs a third more work in the head, and memory does not grow with the number of positions. The head
+is called as a module, so that its hooks run (tied weights, autocast, the gathering of ZeRO-3).
 """
 
 from collections.abc import Callable
@@ -17,18 +17,18 @@ from pipeline.models.precision import at_least_fp32
 from pipeline.stream.batches import IGNORED
 
 WHOLE_LOGITS = 2**26
-"""Up to so many logits (268 MB in fp32) are computed at once, since chunks cost time: measured on a CPU with 1,024
-positions of 50,272 and hidden size 128, 1.3 s in chunks of 2**22 against 1.15 s."""
+"""Up to this number, logits (268 MB in fp32) are computed at once, since chunks cost time. Measured on a CPU with 1,024
+positions, a vocabulary of 50,272 and hidden size 128: 1.3 s in chunks of 2**22, 1.15 s at once."""
 CHUNK_LOGITS = {"cpu": 2**22, "cuda": 2**25}
-"""Logits of a chunk otherwise. On a CPU small chunks stay in its caches: 2**24 took 1.8 s there, 2**26 2.5 s; on a GPU
-(not measured) a chunk must be large enough to fill it."""
+"""Logits per chunk otherwise. Small chunks fit the caches of a CPU: 2**24 took 1.8 s there, 2**26 2.5 s. On a GPU (not
+measured) a chunk must be large enough to use all of it."""
 
 
 def head_cross_entropy(head: nn.Linear, hidden_RH: Tensor, targets_R: Tensor) -> tuple[Tensor, Tensor]:
     """Negative log-likelihood (nats, fp32 or better) of each target [R], and whether it was the likeliest [R].
 
-    The logits are `head(hidden_RH)`; the losses equal `F.cross_entropy` of them all within rounding. Those whose
-    target is `IGNORED` are 0 and no hit.
+    The logits are `head(hidden_RH)`; the losses equal `F.cross_entropy` within rounding. Where the target is `IGNORED`,
+    the loss is 0 and the target is not the likeliest.
     """
     vocab_size = head.out_features  # not the weight's shape: ZeRO-3 empties it
     if len(targets_R) * vocab_size <= WHOLE_LOGITS:

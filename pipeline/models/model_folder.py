@@ -1,4 +1,4 @@
-"""Models in folders and on the hub: every fault is named, and no weight that a file lacks is made up."""
+"""Models in folders and on the hub. Each fault is an error; a missing weight is never initialised silently."""
 
 import contextlib
 import json
@@ -28,12 +28,12 @@ Pretrained = TypeVar("Pretrained", bound=PreTrainedModel)
 
 
 def is_folder(path: str) -> bool:
-    """Whether a model is in a folder of this machine, and not on the hub."""
+    """Whether a model is in a folder of this machine, not on the hub."""
     return Path(path).is_dir()
 
 
 def check_folder(path: str) -> None:
-    """Raise `ModelError` where there is no such folder: what a job of ours trained is never on the hub."""
+    """Raise `ModelError` where there is no such folder. Models that a job of ours trained are never on the hub."""
     if not is_folder(path):
         raise ModelError(
             f"there is no model at {path}: name the folder that a training job or `sllm export` wrote"
@@ -41,7 +41,7 @@ def check_folder(path: str) -> None:
 
 
 def on_device(build: Callable[[], Pretrained], read_weights: bool) -> Pretrained:
-    """A model with fresh weights, into which others are read; where none are, on the meta device, without values."""
+    """A model with fresh weights, into which saved ones are read; without `read_weights` on the meta device."""
     with torch.device("cpu" if read_weights else "meta"):
         return build()
 
@@ -62,7 +62,7 @@ def read_config(path: str, trust_remote_code: bool = False) -> PreTrainedConfig:
         except (OSError, ValueError) as error:
             raise ModelError(f"{file} is damaged: {error}; get the model again") from error
         if not isinstance(tree, dict):
-            raise ModelError(f"{file} is damaged: it has no object; get the model again")
+            raise ModelError(f"{file} is damaged: it holds no JSON object; get the model again")
         check_weights(path)
         _check_layers(path)
     try:
@@ -107,7 +107,7 @@ def check_weights(path: str) -> None:
 
 
 def _check_layers(path: str) -> None:
-    """Raise `ModelError` where a configuration names more layers than its weights have tensors: it would be built for
+    """Raise `ModelError` where a configuration has more layers than its weights have tensors: building it could take
     hours."""
     files = sorted(Path(path).glob("*.safetensors")) if Path(path, "config.json").is_file() else []
     if not files:
@@ -125,7 +125,7 @@ def _check_layers(path: str) -> None:
 
 
 def _numbers_of_layers(tree: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
-    """Key and number, of the configuration and those in it."""
+    """Keys of numbers of layers and their values, in the configuration and the configurations nested in it."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from _numbers_of_layers(value)
@@ -140,7 +140,7 @@ def reason(error: BaseException) -> str:
 
 
 def _is_beyond(name: str, num_layers: int | None) -> bool:
-    """Whether a weight is of a layer that the configuration does not have: other heads and old buffers are harmless."""
+    """Whether a weight belongs to a layer that the configuration lacks. Other heads and old buffers are harmless."""
     found = _LAYER.search(name)
     return found is not None and num_layers is not None and int(found[1]) >= num_layers
 
@@ -152,7 +152,7 @@ def _some(names: Iterable[str]) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the library's table of what is missing: it becomes an error of ours."""
+    """A context without the library's report on missing weights, which become an error of ours."""
     before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:

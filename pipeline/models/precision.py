@@ -1,4 +1,4 @@
-"""Sums and losses are taken in fp32 or better, whatever the model computes in."""
+"""Sums and losses are computed in fp32 or better, in any precision of the model."""
 
 import torch
 from torch import Tensor

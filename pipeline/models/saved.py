@@ -1,4 +1,4 @@
-"""Models that a job of ours saved in a folder: read with their weights or on the meta device, and checked."""
+"""Models that a job of ours saved in a folder: loaded with weights or on the meta device, and checked."""
 
 from typing import Literal
 
@@ -26,7 +26,7 @@ def saved_model(
 ) -> Pretrained:
     """The SentenceVAE or SLLM in the folder `models.NAME`; without `read_weights` on the meta device.
 
-    Raises `ConfigError` without a path, `ModelError` where there is no such model, or a damaged one.
+    Raises `ConfigError` without a path, `ModelError` where the model is missing or damaged.
     """
     if path is None:
         raise ConfigError(f"this job needs models.{name}=FOLDER, written by `sllm train-{name}`")
@@ -46,16 +46,17 @@ def saved_model(
 
 
 def check_fits(path: str, found: PreTrainedConfig, shards: Shards | None) -> None:
-    """Raise `ModelError` where a model is not of the shards' tokenizer, or knows fewer tokens."""
+    """Raise `ModelError` where a model has another tokenizer than the shards, or a smaller vocabulary."""
     if shards is not None:
         check_model_tokenizer(path, found, shards)
         check_vocabulary(path, found, shards.tokenizer().vocab_size)
 
 
-def check_models(config: Config, shards: Shards) -> None:
-    """Raise `ModelError` where a model of `config.models` is missing, damaged, or not of the shards' tokenizer.
+def check_saved_models(config: Config, shards: Shards) -> None:
+    """Raise `ModelError` where a model of `config.models` is missing, damaged, or has another tokenizer than the
+    shards.
 
-    Reads configurations, the tokenizers beside the models and the heads of their files, no weights.
+    Reads configurations, tokenizers and the headers of weights files, but no weights.
     """
     models = config.models
     if models.lm is not None:
@@ -70,14 +71,14 @@ def check_models(config: Config, shards: Shards) -> None:
 
 
 def sentence_limit(path: str, name: Literal["vae", "sllm"]) -> int:
-    """Tokens after which the model in a folder ends each sentence, without its weights; raises as `saved_model`."""
+    """Longest sentence, in tokens, of the model in a folder. Reads no weights; raises as `saved_model`."""
     if name == "vae":
         return saved_model(path, SentenceVae, name, read_weights=False).config.max_sentence_tokens
     return saved_model(path, Sllm, name, read_weights=False).vae.config.max_sentence_tokens
 
 
 def _check_values(path: str, found: PreTrainedConfig) -> None:
-    """Raise `ModelError` where a model of ours has a value that no configuration could have given it."""
+    """Raise `ModelError` where a saved option has a value that the configuration does not allow."""
     parts: list[tuple[type[Section], PreTrainedConfig]] = [(VaeConfig, getattr(found, "vae_config", found))]
     if isinstance(found, SllmModelConfig):
         parts.append((SllmConfig, found))

@@ -3,13 +3,12 @@
 Encoder: token embedding + sinusoidal positions -> blocks -> sum over tokens -> norm. Decoder: the same
 embedding + positions -> blocks of causal self-attention and attention to that vector -> vocabulary.
 
-With `conditioning` "prefix" the latent is added at the sentence's first position, and not in each block. With
-`output_latent_scale` it is added before the LM head at each position; where the encoder reads the output embedding
-(`encoder_embedding`), it is near that of the sentence's tokens from the first step. With `decoder_window` the decoder
-attends to the last positions of its window, across sentences: an exact memory of a few tokens.
+With `conditioning` "prefix" the latent is added only at the sentence's first position. With `output_latent_scale` it is
+added before the LM head at each position. With `decoder_window` the decoder attends to the last positions of its
+window, across sentences.
 
-`SentenceVae.decode` is the only forward pass of the decoder: of packed sentences in training and evaluation, of one
-position of each document in generation, with the pattern of a cache.
+`SentenceVae.decode` is the only forward pass of the decoder: of packed sentences in training and evaluation, and of one
+position per document, with a cache, in generation.
 """
 
 from dataclasses import dataclass
@@ -39,15 +38,15 @@ from pipeline.stream.batches import SentenceBatch
 
 
 class SentenceVaeConfig(PreTrainedConfig, VaeTraining, VaeArchitecture):
-    """What a `SentenceVae` is built from, saved with it."""
+    """The configuration of a `SentenceVae`, saved with it."""
 
     model_type = "sentence_vae"
 
     vocab_size: int = 8192
     hidden_size: int = 128
     initializer_range: float | None = None
-    """Standard deviation of fresh weights; none: hidden_size ** -0.5. With a smaller one the latent has so little
-    effect at first that small models take many times the steps to use it."""
+    """Standard deviation of fresh weights; none: hidden_size ** -0.5. With a smaller value small models need many times
+    the steps to use the latent."""
     bos_token_id: int = 1
     eos_token_id: int = 2
     max_sentence_tokens: int = 64
@@ -66,13 +65,13 @@ class SentenceVaeConfig(PreTrainedConfig, VaeTraining, VaeArchitecture):
 
 @dataclass(frozen=True)
 class Posterior:
-    """What the encoder makes of each sentence: a point, or with a KL term a Gaussian around it."""
+    """The encoder's output for each sentence: a mean, and with a KL term the variance of a Gaussian."""
 
     mean_SH: Tensor
     log_variance_SH: Tensor | None
 
     def __getitem__(self, sentences: Tensor) -> "Posterior":
-        """Of these sentences alone."""
+        """The posterior of these sentences."""
         log_variance_SH = None if self.log_variance_SH is None else self.log_variance_SH[sentences]
         return Posterior(self.mean_SH[sentences], log_variance_SH)
 
@@ -136,19 +135,19 @@ class SentenceVae(PreTrainedModel):
         return self.head
 
     def encode(self, batch: SentenceBatch) -> Tensor:
-        """Latent of each sentence [S, H]; in training with noise, as the KL term wants it."""
+        """Latent of each sentence [S, H]: a sample in training with a KL term, else the mean."""
         return self.sample(self.posterior(batch))
 
     def token_nll(self, latents_SH: Tensor, batch: SentenceBatch) -> tuple[Tensor, Tensor]:
         """Negative log-likelihood (nats) of each target [R], and whether it was the likeliest [R].
 
-        After `max_sentence_tokens` tokens a sentence always ends (the shards have no longer one): EOS is then certain
-        and costs nothing. Raises `ModelError` for a longer sentence, which is impossible to the model.
+        After `max_sentence_tokens` tokens EOS is certain and costs nothing. Raises `ModelError` for a longer sentence,
+        which has probability 0.
         """
         return self.output_nll(self.decode_batch(latents_SH, batch), batch)
 
     def output_nll(self, hidden_RH: Tensor, batch: SentenceBatch) -> tuple[Tensor, Tensor]:
-        """What `token_nll` gives, of the decoder's output."""
+        """As `token_nll`, from the decoder's output."""
         decoded = batch.decoded
         check_longest(decoded.longest_sentence, self.config.max_sentence_tokens)
         nll_R, is_likeliest_R = head_cross_entropy(self.head, hidden_RH, decoded.targets_R)
@@ -158,8 +157,8 @@ class SentenceVae(PreTrainedModel):
     def decode_batch(
         self, latents_SH: Tensor, batch: SentenceBatch, pattern: AttentionPattern | None = None
     ) -> Tensor:
-        """Input of the LM head [R, H] for `batch.decoded`, given the latents of all sentences of the batch; `pattern`:
-        none is `decoder_pattern`."""
+        """Input of the LM head [R, H] for `batch.decoded`, given the latents of all sentences; no `pattern`:
+        `decoder_pattern`."""
         decoded = batch.decoded
         return self.decode(
             decoded.inputs_R,
@@ -181,8 +180,8 @@ class SentenceVae(PreTrainedModel):
     ) -> Tensor:
         """The decoder, from tokens to the input of the LM head [R, H].
 
-        `tokens_R`: BOS or the token before. `positions_R`: position in the sentence, 0 for BOS, less than
-        `num_positions`. `sentence_R`: index of the sentence in `conditioning`. `pattern`: which keys each attends to.
+        `tokens_R`: BOS or the previous token. `positions_R`: position in the sentence, 0 for BOS, below
+        `num_positions`. `sentence_R`: index of the sentence in `conditioning`.
         """
         x_RH, rotation = self._with_positions(self.embedding(tokens_R), positions_R, pattern, num_positions)
         if conditioning.prefix_SH is not None:
@@ -195,7 +194,7 @@ class SentenceVae(PreTrainedModel):
         return x_RH
 
     def condition(self, latents_SH: Tensor) -> LatentConditioning:
-        """What the latents add in the decoder: computed once for a sentence, not at each of its positions."""
+        """What the latents add in the decoder, computed once per sentence."""
         crosses = self.config.conditioning == "cross_attention"
         return LatentConditioning(
             None if self.latent_prefix is None else self.latent_prefix(latents_SH),
@@ -205,16 +204,16 @@ class SentenceVae(PreTrainedModel):
 
     @property
     def output_latent(self) -> OutputLatent | None:
-        """Its weights are saved as `latent_head`, the name that it had first."""
+        """Saved under its first name, `latent_head`."""
         return self.latent_head
 
     @property
     def decoder_reach(self) -> int:
-        """Positions before its sentence that a position of the decoder depends on, through all layers."""
+        """Number of positions before a sentence on which its positions depend, through all layers."""
         return len(self.decoder) * max(self.config.decoder_window - 1, 0)
 
     def decoder_pattern(self, batch: SentenceBatch) -> Sentences | SlidingWindow:
-        """What the positions of `batch.decoded` attend to."""
+        """Which keys the positions of `batch.decoded` attend to."""
         decoded = batch.decoded
         if self.config.decoder_window == 0:
             return Sentences(decoded.positions, causal=True)
@@ -222,7 +221,7 @@ class SentenceVae(PreTrainedModel):
         return SlidingWindow(window_R, self.config.decoder_window)
 
     def forward(self, batch: SentenceBatch) -> dict[str, Tensor]:
-        """Sums over the batch: `objective` (to minimise), `nll` (nats), and what accuracy needs."""
+        """Sums over the batch: `objective` (to minimise), `nll` (nats), `correct` and `predicted` tokens."""
         posterior = self.posterior(batch)
         nll_R, hit_R = self.token_nll(self.sample(posterior), batch)
         penalty, sums = self.kl(posterior[batch.decoded.sentence_S])
@@ -235,8 +234,7 @@ class SentenceVae(PreTrainedModel):
         }
 
     def kl(self, posterior: Posterior) -> tuple[Tensor | float, dict[str, Tensor]]:
-        """What the objective pays for latents that are far from a standard normal, and the KL divergence (nats) to
-        log; nothing of either without a KL term."""
+        """The KL penalty in the objective, and the KL divergence (nats) to log; 0 and nothing without a KL term."""
         mean_SH, log_variance_SH = posterior.mean_SH, posterior.log_variance_SH
         if log_variance_SH is None:
             return 0.0, {}
@@ -245,12 +243,12 @@ class SentenceVae(PreTrainedModel):
         return penalty, {"kl": kl_SH.detach().sum()}
 
     def focal(self, nll_R: Tensor) -> Tensor:
-        """Focal loss (arXiv 1708.02002) of each token; with gamma 0 the cross-entropy itself."""
+        """Focal loss (arXiv 1708.02002) of each token; with gamma 0 the cross-entropy."""
         gamma = self.config.focal_gamma
         return nll_R if gamma == 0 else (1 - (-nll_R).exp()).clamp(min=1e-8) ** gamma * nll_R
 
     def posterior(self, batch: SentenceBatch) -> Posterior:
-        """What the encoder makes of each sentence."""
+        """The encoder's output for each sentence."""
         embedding = self.head if self.config.encoder_embedding == "output" else self.embedding
         embedded_TH = embedding(batch.tokens_T)
         if self.training and self.config.token_dropout > 0:
@@ -267,7 +265,7 @@ class SentenceVae(PreTrainedModel):
         return Posterior(mean_SH, self.log_variance(mean_SH).clamp(-10.0, 10.0))
 
     def sample(self, posterior: Posterior) -> Tensor:
-        """Latents [S, H]: the mean, in training with noise and dropout."""
+        """Latents [S, H]: the mean; in training with noise and dropout."""
         latents_SH = posterior.mean_SH
         if not self.training:
             return latents_SH
@@ -278,8 +276,8 @@ class SentenceVae(PreTrainedModel):
     def _with_positions(
         self, embedded_TH: Tensor, positions_T: Tensor, pattern: AttentionPattern, num_positions: int
     ) -> tuple[Tensor, Rotation | None]:
-        """Input of the first block: positions in the sentence are added here, or each block rotates queries and keys by
-        the pattern's positions."""
+        """Input of the first block, and the rotary positions: `paper` adds sinusoidal positions here and has no rotary
+        ones."""
         config = self.config
         if config.block == "paper":
             return add_positions(embedded_TH, positions_T, num_positions), None
@@ -289,10 +287,10 @@ class SentenceVae(PreTrainedModel):
 
 
 def check_longest(sentence_tokens: int, limit: int, where: str = "") -> None:
-    """Raise `ModelError` for a sentence that is longer than the model ends every one, and so has no likelihood."""
+    """Raise `ModelError` for a sentence over the model's limit: it has no likelihood."""
     if sentence_tokens > limit:
         raise ModelError(
-            f"{where}a sentence of {sentence_tokens} tokens has no likelihood under a model that ends each after "
+            f"{where}a sentence of {sentence_tokens} tokens has no likelihood: the model ends each sentence after "
             f"{limit}: prepare the shards with prepare.max_sentence_tokens={limit}, or train a SentenceVAE on them"
         )
 

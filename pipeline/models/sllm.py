@@ -1,8 +1,8 @@
-"""SLLM: a language model whose step is a sentence (arXiv 2408.00655, section 3.3).
+"""SLLM: a language model that predicts one sentence per step (arXiv 2408.00655, section 3.3).
 
-encoder -> one latent per sentence -> trunk, causal over sentences -> for each sentence the predicted latent, which the
-decoder turns into tokens, and after it the decision to stop. The first sentence is predicted from a learned start
-vector, so every token of a document has a probability, and a document's likelihood is exact. With
+Encoder -> one latent per sentence -> trunk, causal over sentences -> the predicted latent of each sentence, which the
+decoder turns into tokens, and the decision to stop after it. The first sentence is predicted from a learned start
+vector. So each token of a document has a probability, and the likelihood of a document is exact. With
 `context_attention_heads` the decoder's positions also attend to the latents of earlier sentences
 (`pipeline.models.context_attention`).
 """
@@ -25,7 +25,7 @@ from pipeline.stream.batches import SentenceBatch
 
 
 class SllmModelConfig(PreTrainedConfig, SllmArchitecture):
-    """What an `Sllm` is built from, saved with it: the configurations of its SentenceVAE and trunk, and its own."""
+    """The configuration of an `Sllm`, saved with it: those of its SentenceVAE and trunk, and its own options."""
 
     model_type = "sllm"
     sub_configs = {"vae_config": SentenceVaeConfig, "trunk_config": AutoConfig}  # noqa: RUF012
@@ -101,13 +101,13 @@ class Sllm(PreTrainedModel):
 
     @property
     def context_attention(self) -> ContextAttention | None:
-        """Its weights are saved as `lookup`, the name that it had first."""
+        """Saved under its first name, `lookup`."""
         return self.lookup
 
     def score(self, batch: SentenceBatch) -> tuple[Tensor, Tensor, Tensor]:
         """-> NLL (nats) of each target [R] and each stop decision [S], and whether each target was the likeliest [R].
 
-        All are of the sentences of `batch.decoded`.
+        All of the sentences of `batch.decoded`.
         """
         latents_SH = self.vae.encode(batch)
         return self.nll(*self.predict(latents_SH, batch), latents_SH, batch)
@@ -118,22 +118,22 @@ class Sllm(PreTrainedModel):
             posterior = self.vae.posterior(batch)
         latents_SH, decoded = self.vae.sample(posterior), batch.decoded
         nll_R, stop_nll_S, hit_R = self.nll(*self.predict(latents_SH, batch), latents_SH, batch)
-        scored_R = decoded.scored_S[decoded.positions.sequence_T]
-        nll_R, hit_R, stop_nll_S = nll_R * scored_R, hit_R & scored_R, stop_nll_S * decoded.scored_S
+        in_loss_R = decoded.in_loss_S[decoded.positions.sequence_T]
+        nll_R, hit_R, stop_nll_S = nll_R * in_loss_R, hit_R & in_loss_R, stop_nll_S * decoded.in_loss_S
         penalty, sums = self.vae.kl(posterior[decoded.sentence_S])
         return {
             "objective": self.vae.focal(nll_R).sum() + stop_nll_S.sum() + penalty,
             "nll": nll_R.detach().sum() + stop_nll_S.detach().sum(),
             "stop_nll": stop_nll_S.detach().sum(),
             "correct": hit_R.sum().float(),
-            "predicted": scored_R.sum().float(),
+            "predicted": in_loss_R.sum().float(),
             **sums,
         }
 
     def nll(
         self, predicted_SH: Tensor, stop_logits_S: Tensor, context_SH: Tensor, batch: SentenceBatch
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What `score` gives, of all sentences' predicted latents, stop logits, and latents as context."""
+        """As `score`, from the predicted latents, stop logits and context latents of all sentences."""
         decoded = batch.decoded
         nll_R, hit_R = self.vae.output_nll(self.decode(predicted_SH, context_SH, batch), batch)
         wide_S = at_least_fp32(stop_logits_S[decoded.sentence_S])
@@ -143,8 +143,8 @@ class Sllm(PreTrainedModel):
         return nll_R, stop_nll_S, hit_R
 
     def decode(self, predicted_SH: Tensor, context_SH: Tensor, batch: SentenceBatch) -> Tensor:
-        """Input of the LM head [R, H] for `batch.decoded`, given the predicted latents of all sentences, and those that
-        the context attention sees."""
+        """Input of the LM head [R, H] for `batch.decoded`, given the predicted latents and the context latents of all
+        sentences."""
         hidden_RH = self.vae.decode_batch(predicted_SH, batch)
         if self.context_attention is not None:
             context_DMH = context_SH[batch.sentences_DM]
@@ -153,10 +153,10 @@ class Sllm(PreTrainedModel):
         return hidden_RH
 
     def predict(self, latents_SH: Tensor, batch: SentenceBatch) -> tuple[Tensor, Tensor]:
-        """From the latents of all sentences -> predicted latent [S, H] and stop logit [S] of each.
+        """The predicted latent [S, H] and stop logit [S] of each sentence, from the latents of all.
 
-        The prediction for a sentence sees the start vector and the sentences before it; the decision to stop
-        after a sentence sees that sentence too. Windows are padded on the right, which the trunk does not see.
+        The prediction of a sentence depends on the start vector and the sentences before it; the decision to stop after
+        a sentence depends on that sentence too. Windows are padded on the right, where a causal trunk does not attend.
         """
         latents_DMH = latents_SH[batch.sentences_DM]
         start_D1H = self.start_H.expand(len(latents_DMH), 1, -1)

@@ -14,20 +14,20 @@ from pipeline.models.precision import at_least_fp32
 from pipeline.stream.batches import IGNORED, TokenBatch
 
 HEAD_IS_LAST = frozenset({"gpt2", "gpt_neox", "llama", "mistral", "opt", "qwen2", "qwen3"})
-"""Families whose logits are the head's output, neither scaled nor capped: they need not be made all at once."""
+"""Families whose logits are the unchanged output of the head, so that they can be computed in chunks."""
 
 
 class TokenLm(nn.Module):
-    """A Hugging Face causal language model, scored on `TokenBatch`es."""
+    """A Hugging Face causal language model that takes a `TokenBatch`."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
 
     def score(self, batch: TokenBatch) -> Tensor:
-        """Negative log-likelihood (nats) of each target [D, L]; 0 where nothing is scored.
+        """Negative log-likelihood (nats) of each target [D, L]; 0 where the target is ignored.
 
-        No attention mask: rows are padded on the right, which a causal model does not see.
+        It needs no attention mask: rows are padded on the right, where a causal model does not attend.
         """
         targets = batch.targets_DL.flatten()
         if self.model.config.model_type in HEAD_IS_LAST:
@@ -48,7 +48,7 @@ class TokenLm(nn.Module):
 
 
 def learned_positions(model: PreTrainedModel) -> int | None:
-    """Positions that a model has a learned vector for, and cannot see beyond; none: they are rotary, without end."""
+    """Number of learned positions, which limits the context; None: the positions are rotary, without a limit."""
     base: Any = model.base_model
     tokens = model.get_input_embeddings()
     learned = any(isinstance(part, nn.Embedding) and part is not tokens for part in base.modules())

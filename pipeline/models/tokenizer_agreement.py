@@ -1,6 +1,6 @@
-"""Whether a model and shards have one tokenizer: decided by what it does, since saved files may differ and do the same.
+"""Whether a model and shards have the same tokenizer: decided by ids, since equal tokenizers may have different files.
 
-With another tokenizer the same ids are other tokens to the model: nothing fails, and its output is meaningless.
+With another tokenizer ids mean other tokens: nothing fails, but the output is meaningless.
 """
 
 import functools
@@ -38,9 +38,9 @@ _TOKENIZER_FILES = (
 def check_model_tokenizer(model_path: str, model_config: PreTrainedConfig, shards: Shards) -> None:
     """Raise `ModelError` unless the model's tokenizer is that of the shards.
 
-    The configuration of our models has the tokenizer's digest and the ids of BOS and EOS: where these are the shards',
-    nothing else is compared.
-    Otherwise the tokenizer beside the model is compared; where there is none, a line says that nothing was compared.
+    The configuration of our models has the digest of the tokenizer and the ids of BOS and EOS; if they equal those of
+    the shards, nothing else is compared. Otherwise the tokenizer in the model's folder is compared; if it has none, a
+    warning is printed.
     """
     used = shards.tokenizer()
     digest = getattr(model_config, "tokenizer_digest", None) or None
@@ -80,7 +80,7 @@ def check_own_tokenizer(model_path: str, model_config: PreTrainedConfig, tokeniz
 
 
 def check_mixed(mixed: list[Shards]) -> None:
-    """Raise `ShardError` unless all shards have one tokenizer, BOS and EOS among it."""
+    """Raise `ShardError` unless all shards have the same tokenizer, BOS and EOS."""
     first = mixed[0]
     for other in mixed[1:]:
         same = other.manifest.tokenizer_digest == first.manifest.tokenizer_digest
@@ -95,7 +95,7 @@ def check_mixed(mixed: list[Shards]) -> None:
 
 
 def tokenizer_beside(path: str) -> tuple[Tokenizer | None, str]:
-    """The tokenizer of a model's folder or hub name; none, and why there is none to compare.
+    """The tokenizer in a model's folder or hub name; or None and the reason.
 
     Raises `ModelError` for a damaged `tokenizer.json`.
     """
@@ -111,7 +111,7 @@ def tokenizer_beside(path: str) -> tuple[Tokenizer | None, str]:
 
 
 def difference(own: Tokenizer, used: Tokenizer) -> str | None:
-    """How `own` differs from `used` in what it does, in a few words; none where it does the same."""
+    """The first difference between the results of `own` and `used`, in a few words; None where they are equal."""
     here, there = own.vocabulary, used.vocabulary
     if here != there:
         changed = [token for token in here.keys() | there.keys() if here.get(token) != there.get(token)]

@@ -1,7 +1,7 @@
 """The trunk: a decoder-only transformer of Hugging Face without its embedding and head, fed with `inputs_embeds`.
 
-Which of its weights are trained is said here too: all, none, the first and last layers (as arXiv 2408.00655 does), or
-low-rank adapters beside them (LoRA, arXiv 2106.09685).
+It also selects which weights are trained: all, none, the first and last layers (as in arXiv 2408.00655), or low-rank
+adapters (LoRA, arXiv 2106.09685).
 """
 
 import difflib
@@ -24,7 +24,7 @@ ADAPTER = "default"
 
 
 def _check_names(model_type: str, options: Mapping[str, Any]) -> None:
-    """Raise `ModelError` for a name that is nearly one of this family's: transformers would store it and go on."""
+    """Raise `ModelError` for a name that is nearly an option of this family: transformers would ignore the mistake."""
     family = CONFIG_MAPPING[model_type]
     names = {*dir(family()), *inspect.signature(family.__init__).parameters}
     public = sorted(name for name in names if not name.startswith("_"))
@@ -40,8 +40,8 @@ def _check_names(model_type: str, options: Mapping[str, Any]) -> None:
 def new_config(config: TrunkConfig, *, max_positions: int, **token_ids: int) -> PreTrainedConfig:
     """The Hugging Face configuration of a trunk that `config.config` describes.
 
-    `token_ids` (`vocab_size`, `bos_token_id`, ...) and `max_positions` hold where it says nothing else.
-    Raises `ModelError` for an unknown `model_type` or a value that it refuses.
+    `token_ids` (`vocab_size`, `bos_token_id`, ...) and `max_positions` apply unless it sets them. Raises `ModelError`
+    for an unknown `model_type` or a value that it refuses.
     """
     options = dict(config.config)
     model_type = options.pop("model_type", None)
@@ -52,7 +52,7 @@ def new_config(config: TrunkConfig, *, max_positions: int, **token_ids: int) -> 
         raise ModelError(f"trunk.config.model_type={model_type!r} is unknown; near are {', '.join(near)}")
     _check_names(model_type, options)
     try:
-        # Ids that a family would take from its own tokenizer (OPT pads with 1) are ours or none.
+        # A family's ids for its own tokenizer (OPT pads with 1) are replaced by ours or by none.
         ids: dict[str, Any] = {"pad_token_id": None, **token_ids}
         found = AutoConfig.for_model(model_type, **{**ids, **options})
     except Exception as error:  # of transformers, which raises any kind for a value that it does not expect
@@ -67,8 +67,8 @@ def new_config(config: TrunkConfig, *, max_positions: int, **token_ids: int) -> 
 
 
 def pretrained_config(path: str, config: TrunkConfig) -> PreTrainedConfig:
-    """The configuration in a folder or hub name. Raises `ModelError` where there is none, or where it is not
-    what `config.config` says, if that says anything."""
+    """The configuration in a folder or hub name. Raises `ModelError` where there is none, or where it contradicts
+    `config.config`."""
     found = read_config(path, config.trust_remote_code)
     if path == config.path:
         check_described(path, found, config)
@@ -76,17 +76,17 @@ def pretrained_config(path: str, config: TrunkConfig) -> PreTrainedConfig:
 
 
 def check_described(path: str, found: PreTrainedConfig, config: TrunkConfig) -> None:
-    """Raise `ModelError` where the model in `path` is not what `config.config` says, if that says anything."""
+    """Raise `ModelError` where the model in `path` contradicts `config.config`."""
     said = dict(config.config) if config.config != TrunkConfig().config else {}
     if not said:
         return
-    # As the family writes it down: some keys are kept under another name.
+    # In the form that the family saves: some keys have another name there.
     described = new_config(config, max_positions=1)
     if any(key.startswith("rope") for key in said):
         said["rope_parameters"] = getattr(described, "rope_parameters", None)
     for key in said:
         value = getattr(described, key, getattr(found, key, None))
-        # The trunk of an SLLM has no projections of OPT's embedding: that it is as wide as the layers is no difference.
+        # The trunk of an SLLM has no projections of OPT's embedding, so the width of the embedding may differ.
         if key != "word_embed_proj_dim" and getattr(found, key, None) != value:
             raise ModelError(
                 f"{path!r} has {key} {getattr(found, key, None)!r}, trunk.config says {value!r}: "
@@ -95,7 +95,7 @@ def check_described(path: str, found: PreTrainedConfig, config: TrunkConfig) -> 
 
 
 def check_positions(path: str, found: PreTrainedConfig, needed: int, key: str) -> None:
-    """Raise `ModelError` where a model has fewer positions than it is to be used with."""
+    """Raise `ModelError` where a model has fewer positions than needed."""
     positions = getattr(found, "max_position_embeddings", None)
     if positions is not None and positions < needed:
         raise ModelError(
@@ -106,7 +106,7 @@ def check_positions(path: str, found: PreTrainedConfig, needed: int, key: str) -
 def empty_model(
     loader: Any, config: PreTrainedConfig, what: str, attention: str | None = None
 ) -> PreTrainedModel:
-    """`loader.from_config` with fresh weights. Raises `ModelError` for values that make no model."""
+    """`loader.from_config` with fresh weights. Raises `ModelError` for values from which no model can be built."""
     options = {} if attention is None else {"attn_implementation": attention}
     try:
         with warnings.catch_warnings():
@@ -120,7 +120,7 @@ def empty_model(
 
 
 def check_runs(model: PreTrainedModel, what: str) -> None:
-    """Raise `ModelError` where a model on the meta device cannot take a step: heads that do not fit, and the like."""
+    """Raise `ModelError` where a model on the meta device cannot run a step, for example with heads that do not fit."""
     if model.device.type != "meta":
         return
     inputs: dict[str, Any] = {"attention_mask": torch.zeros((1, 1, 3, 3), device="meta"), "use_cache": False}
@@ -141,7 +141,7 @@ def check_runs(model: PreTrainedModel, what: str) -> None:
 
 
 def check_vocabulary(path: str, found: PreTrainedConfig, vocab_size: int) -> None:
-    """Raise `ModelError` where a pretrained model knows fewer tokens than the shards' tokenizer."""
+    """Raise `ModelError` where a pretrained model has a smaller vocabulary than the shards' tokenizer."""
     if found.vocab_size < vocab_size:
         raise ModelError(
             f"the model in {path} has a vocabulary of {found.vocab_size}, the shards' tokenizer {vocab_size}: "
@@ -150,7 +150,7 @@ def check_vocabulary(path: str, found: PreTrainedConfig, vocab_size: int) -> Non
 
 
 def empty_trunk(config: PreTrainedConfig) -> PreTrainedModel:
-    """The layers and positions of a model, without a token embedding, with fresh weights.
+    """A model's layers and positions, without token embedding and head, with fresh weights.
 
     Raises `ModelError` for a model that is no decoder.
     """
@@ -165,9 +165,9 @@ def empty_trunk(config: PreTrainedConfig) -> PreTrainedModel:
 
 
 def load_layers(trunk: PreTrainedModel, model: PreTrainedModel) -> None:
-    """Take the weights of a causal language model, its embedding and head left out.
+    """Copy the weights of a causal language model, except its embedding and head.
 
-    Raises `ModelError` where the two are not of one shape.
+    Raises `ModelError` where the shapes differ.
     """
     base: Any = model.base_model
     embedding: Any = model.get_input_embeddings()
@@ -187,7 +187,7 @@ def load_layers(trunk: PreTrainedModel, model: PreTrainedModel) -> None:
 
 
 def token_vectors(model: PreTrainedModel) -> Tensor:
-    """The vector of each token as it enters the layers [V, H]; of OPT-350M, its embedding [V, E] projected to H."""
+    """The vector of each token at the input of the layers [V, H]; for OPT-350M the embedding [V, E] projected to H."""
     embedding: Any = model.get_input_embeddings()
     weight_VE: Tensor = embedding.weight.detach()
     for name, module in model.named_modules():
@@ -197,15 +197,15 @@ def token_vectors(model: PreTrainedModel) -> Tensor:
 
 
 def layers_of(trunk: PreTrainedModel) -> nn.ModuleList:
-    """The layers of the transformer, in order. Raises `ModelError` for a model built in some other way."""
+    """The layers of the transformer, in order. Raises `ModelError` for a model without a list of layers."""
     for module in trunk.modules():
         if isinstance(module, nn.ModuleList) and len(module) == trunk.config.num_hidden_layers:
             return module
-    raise ModelError(f"cannot tell the layers of a {trunk.config.model_type!r}: train all of it, or none")
+    raise ModelError(f"cannot find the layers of a {trunk.config.model_type!r}: train all of it, or none")
 
 
 def choose_trained(trunk: PreTrainedModel, config: SllmConfig) -> None:
-    """Freeze what `config.train_trunk` leaves out, or put LoRA's adapters in; what is around the trunk stays."""
+    """Freeze the weights of the trunk that `config.train_trunk` excludes, or add LoRA adapters."""
     trunk.requires_grad_(config.train_trunk == "all")
     if config.train_trunk == "ends":
         layers, ends = layers_of(trunk), config.train_trunk_end_layers
@@ -221,10 +221,10 @@ def choose_trained(trunk: PreTrainedModel, config: SllmConfig) -> None:
 
 
 def merge_adapters(model: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """`weights` of `model` with LoRA's products added to the matrices beside them; without adapters, as they are.
+    """`weights` of `model` with the LoRA products added to their matrices; without adapters unchanged.
 
-    So a trained model is a plain folder that loads without peft and costs nothing more to run. It works on named
-    weights and not on the module, whose own are in pieces under ZeRO-3.
+    So a trained model is a plain folder that loads without peft, at no extra cost. It takes weights by name, since
+    those of the module are partitioned under ZeRO-3.
     """
     merged = {
         name.replace(".base_layer.", "."): value for name, value in weights.items() if ".lora_" not in name

@@ -1,6 +1,6 @@
-"""Copies of remote shards on this machine: fetched ahead, verified, and bounded in size.
+"""Copies of remote shards on this machine: prefetched, verified, and bounded in size.
 
-A copy is named by the SHA-256 of its content, so processes and runs share it, and it can never be another shard's.
+A copy is named by the SHA-256 of its content, so processes and runs share it.
 """
 
 import contextlib
@@ -24,11 +24,11 @@ from pipeline.output_files import write_whole, written_aside
 from pipeline.shards.format import TOKENIZER_FILES, TOKENIZER_FOLDER
 from pipeline.shards.manifest import ShardRecord
 
-ATTEMPTS = 3
+FETCH_ATTEMPTS = 3
 _COPY_NAME = re.compile(r"[0-9a-f]{64}\.arrow")
 PARALLEL_FETCHES = 4
 RETRY_SECONDS = 1.0
-"""Before the second attempt; twice as many before the third."""
+"""Seconds before the second attempt; twice as many before the third."""
 
 
 class ShardCache:
@@ -44,13 +44,13 @@ class ShardCache:
         self._pool = ThreadPoolExecutor(PARALLEL_FETCHES, thread_name_prefix="shard-fetcher")
         self._lock = threading.Lock()
         self._coming: dict[str, Future[Path]] = {}
-        """By checksum: shards of the block that is read, and of the next."""
+        """By checksum: shards of the block that is being read, and of the next one."""
         self._reading: list[ShardRecord] = []
         self._arriving = 0
         """Bytes that are being fetched."""
 
     def read(self, name: str) -> bytes:
-        """A small file, not cached. Raises `ShardError` where it cannot be had."""
+        """Content of a small file, not cached. Raises `ShardError` where it cannot be fetched."""
         data: bytes = self._attempt(name, lambda: self._remote.cat_file(f"{self.url}/{name}"))
         return data
 
@@ -64,13 +64,13 @@ class ShardCache:
         return folder
 
     def sha256(self, name: str) -> str:
-        """SHA-256 (hex) of a file at the URL itself, whatever is in the cache; empty where there is no such file.
+        """SHA-256 (hex) of a file at the URL, without the cache; empty where there is no such file.
 
-        Raises `ShardError` where it cannot be had.
+        Raises `ShardError` where it cannot be fetched.
         """
 
         def digest() -> str:
-            self._remote.invalidate_cache()  # what is there now, not what once was
+            self._remote.invalidate_cache()  # the present file, not one that fsspec has cached
             try:
                 with self._remote.open(f"{self.url}/{name}", "rb") as file:
                     return digest_file(file)
@@ -81,20 +81,20 @@ class ShardCache:
         return found
 
     def fetch(self, records: Sequence[ShardRecord]) -> list[Path]:
-        """Local copies of these shards, whole and verified; those of the call before may go.
+        """Local copies of these shards, whole and verified; those of the previous call may be removed.
 
-        Raises `ShardError` naming a file that cannot be had or is damaged, or a cache that is too small.
+        Raises `ShardError` for a file that cannot be fetched or is damaged, and for a cache that is too small.
         """
         with self._lock:
             self._reading = list(records)
             self._coming = {key: future for key, future in self._coming.items() if key in _keys(records)}
         self._start(records)
         futures = [self._coming[record.sha256] for record in records]
-        wait(futures)  # so that an error of one leaves none half done
+        wait(futures)  # so that an error of one leaves no other unfinished
         return [future.result() for future in futures]
 
     def fetch_ahead(self, records: Sequence[ShardRecord]) -> None:
-        """Begin to fetch what the next call of `fetch` will ask for, as far as the cache has room for it."""
+        """Start to fetch the shards of the next call of `fetch`, as far as the cache has room."""
         room = self.max_bytes - sum(record.file_bytes for record in self._reading)
         ahead = []
         for record in records:
@@ -113,7 +113,7 @@ class ShardCache:
         path = self.folder / f"{record.sha256}.arrow"
         if path.is_file() and digest_file(path) == record.sha256:
             with contextlib.suppress(FileNotFoundError):
-                os.utime(path)  # the least recently used go first
+                os.utime(path)  # the least recently used first
             return path
         url = f"{self.url}/{record.file}"
 
@@ -153,15 +153,15 @@ class ShardCache:
             self._arriving += num_bytes
 
     def _attempt(self, name: str, action: Any) -> Any:
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in range(1, FETCH_ATTEMPTS + 1):
             try:
                 return action()
             except FileNotFoundError as error:
                 raise ShardError(f"there is no {self.url}/{name}: are the shards finished?") from error
             except Exception as error:  # each file system has errors of its own
-                if attempt == ATTEMPTS:
+                if attempt == FETCH_ATTEMPTS:
                     raise ShardError(
-                        f"{self.url}/{name} cannot be fetched ({ATTEMPTS} attempts): {error}"
+                        f"{self.url}/{name} cannot be fetched ({FETCH_ATTEMPTS} attempts): {error}"
                     ) from error
                 time.sleep(RETRY_SECONDS * attempt)
         raise AssertionError

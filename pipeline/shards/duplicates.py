@@ -1,4 +1,4 @@
-"""Documents that repeat, by id or by text, one of an earlier work unit: they are dropped, the first one stays."""
+"""Documents that repeat the id or text of one in an earlier work unit: they are dropped, the first one stays."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from pipeline.corpus.filters import Deduplicator, Filter, Signatures
 
 
 def repeated_id_hashes(hashes_of: list[NDArray[np.uint64]]) -> dict[int, frozenset[int]]:
-    """Id hashes that are in several lists: list index -> hashes that an earlier list has too.
+    """Repeated id hashes: list index -> hashes that an earlier list has too.
 
     Takes about 24 bytes per document while it runs.
     """
@@ -24,14 +24,14 @@ def repeated_id_hashes(hashes_of: list[NDArray[np.uint64]]) -> dict[int, frozens
 
 
 def deduplicators(filters: Mapping[str, Filter | Deduplicator]) -> dict[str, Deduplicator]:
-    """Those of the filters that compare documents with each other, in their order."""
+    """The filters that compare documents with each other, in order."""
     return {name: step for name, step in filters.items() if isinstance(step, Deduplicator)}
 
 
 def find_duplicates(
     steps: Mapping[str, Deduplicator], signed: Mapping[int, Mapping[str, Signatures]]
 ) -> dict[int, dict[str, frozenset[int]]]:
-    """Which documents of each work unit repeat earlier ones, given each work unit's signatures by its index."""
+    """Which documents of each work unit repeat earlier ones, given the signatures by index of the work unit."""
     found: dict[int, dict[str, frozenset[int]]] = {index: {} for index in signed}
     for name, step in steps.items():
         parts = [(index, signed[index][name]) for index in sorted(signed) if name in signed[index]]

@@ -1,4 +1,4 @@
-"""Sentence shards on disk: Arrow IPC files, a row for each document, read by memory map.
+"""Sentence shards on disk: Arrow IPC files, one row per document, read by memory map.
 
     train-00000.arrow ...   doc_id: string, tokens: list<int32>, sentence_lengths: list<int32>, num_bytes: int64
     dev-00000.arrow ...     the same schema; the number is that of the work unit that a shard was made from
@@ -25,7 +25,7 @@ SCHEMA = pa.schema(
 )
 
 OWN_IDS_LIKE_MADE = "own_ids_like_made"
-"""Key of a shard's metadata, where there are any: rows whose own ids look like those that are made."""
+"""Key of a shard's metadata: rows whose own ids look like made ids, if there are any."""
 TOKENIZER_FOLDER = "tokenizer"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 REJECTED = "rejected.jsonl"

@@ -1,4 +1,4 @@
-"""The manifest of a folder of shards: what is in it, and what it was made from."""
+"""The manifest of a folder of shards: its content, and what it was made from."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,17 +6,16 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from pipeline.config.section import LongCount
 from pipeline.errors import ShardError
-from pipeline.lineage import identity_digest
+from pipeline.lineage import MANIFEST_NAME, identity_digest
 from pipeline.unique_keys import read_json
 
-FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
+SHARD_FORMAT_VERSION = 1
 PROGRESS = "progress"
-"""Folder of what is finished so far; it is gone when the manifest is there."""
+"""Folder with a file per finished work unit; it is removed when the manifest is written."""
 
 
-Count = Annotated[int, Field(ge=0, lt=2**63)]
 AtLeastOne = Annotated[int, Field(ge=1, lt=2**63)]
 
 
@@ -41,15 +40,15 @@ class Identity(_Record):
     format_version: int
     inputs: tuple[InputFile, ...]
     data: dict[str, Any]
-    """Options of reading that change which documents there are."""
+    """Options of reading that change the documents."""
     segmenter: dict[str, Any]
     """Fingerprint."""
     tokenizer_digest: str
     max_sentence_tokens: int = Field(ge=1, lt=2**31)
-    work_unit_bytes: Count = Field(validation_alias=AliasChoices("work_unit_bytes", "split_bytes"))
+    work_unit_bytes: LongCount = Field(validation_alias=AliasChoices("work_unit_bytes", "split_bytes"))
 
     def differences(self, other: "Identity") -> list[str]:
-        """What differs, one short line each; the paths of the files do not count."""
+        """The differences, one short line each; the paths of the files do not count."""
         mine, others = self._comparable(), other._comparable()
         dev, now = self._dev_inputs(), other._dev_inputs()
         mine["dev inputs"], others["dev inputs"] = ", ".join(dev) or None, ", ".join(now) or None
@@ -62,7 +61,7 @@ class Identity(_Record):
         ]
 
     def _named(self) -> dict[str, InputFile]:
-        """The inputs by name; of those with one name the second has ` (2)` after it."""
+        """The inputs by name; of two with the same name the second has ` (2)` after it."""
         named: dict[str, InputFile] = {}
         counts: Counter[str] = Counter()
         for file in self.inputs:
@@ -90,61 +89,62 @@ class ShardRecord(_Record):
 
     file: str
     split: Literal["train", "dev"]
-    index: Count
-    """Index of the work unit that it was made from."""
+    index: LongCount
+    """Index of its work unit."""
     documents: AtLeastOne
     sentences: AtLeastOne
     tokens: AtLeastOne
-    num_bytes: Count
+    num_bytes: LongCount
     """UTF-8 bytes of the documents' text."""
-    lossy_documents: Count = 0
-    """Documents that their token ids do not give back: characters are unknown to the tokenizer, or changed by it."""
-    file_bytes: Count
+    lossy_documents: LongCount = 0
+    """Documents whose token ids decode to another text: the tokenizer does not know some characters, or changes
+    them."""
+    file_bytes: LongCount
     sha256: str = Field(pattern=r"^[0-9a-f]{64}\z")
     """Of the file."""
-    documents_by_input: dict[int, Count] = {}
-    """Documents by the file of the corpus that they are of: its index in the identity's `inputs`. Empty in shards of a
-    version that did not say."""
+    documents_by_input: dict[int, LongCount] = {}
+    """Documents by corpus file: its index in the identity's `inputs`. Empty in shards of versions that did not count
+    them."""
 
     @model_validator(mode="after")
     def _is_named_after_its_split(self) -> Self:
-        # So it never names a file elsewhere.
+        # So that it never names a file in another folder.
         if self.file != shard_name(self.split, self.index):
             raise ValueError(f"{self.file!r} is no name of a {self.split} shard of work unit {self.index}")
         return self
 
 
 def shard_name(split: Literal["train", "dev"], index: int) -> str:
-    """File of the shard of train or dev that a work unit becomes."""
+    """File name of a work unit's shard of train or dev."""
     return f"{split}-{index:05d}.arrow"
 
 
 class Totals(_Record):
     """Sums over the shards of a split."""
 
-    documents: Count = 0
-    sentences: Count = 0
-    tokens: Count = 0
-    num_bytes: Count = 0
-    lossy_documents: Count = 0
-    """Documents that their token ids do not give back; bits per byte of them mean nothing."""
+    documents: LongCount = 0
+    sentences: LongCount = 0
+    tokens: LongCount = 0
+    num_bytes: LongCount = 0
+    lossy_documents: LongCount = 0
+    """Documents whose token ids decode to another text; their bits per byte are meaningless."""
 
 
 class Manifest(_Record):
-    """`manifest.json`: it is written last, so where it is, the shards are complete."""
+    """`manifest.json`: it is written last, so its presence means that the shards are complete."""
 
     identity: Identity
-    num_work_units: Count = Field(validation_alias=AliasChoices("num_work_units", "num_splits"))
-    """One makes up to one shard of train and one of dev."""
+    num_work_units: LongCount = Field(validation_alias=AliasChoices("num_work_units", "num_splits"))
+    """A work unit makes up to one shard of train and one of dev."""
     shards: tuple[ShardRecord, ...]
     totals: dict[Literal["train", "dev"], Totals]
     rejected: dict[str, int]
-    """Rejections by kind of reason; each is in `rejected.jsonl`."""
+    """Rejections by reason; each is listed in `rejected.jsonl`."""
     filtered: dict[str, int] = {}
-    """Documents that filters dropped, by filter; each is in `rejected.jsonl` too."""
-    bos_eos: tuple[Count, Count] | None = None
-    """Ids of BOS and EOS, which are put around texts when shards are read, and are in no shard. None: in shards of
-    a version that did not say."""
+    """Documents that filters dropped, by filter; each is listed in `rejected.jsonl` too."""
+    bos_eos: tuple[LongCount, LongCount] | None = None
+    """Ids of BOS and EOS, which are added when shards are read, and are in no shard. None in shards of versions that
+    did not store them."""
     digest: str
     """SHA-256 (hex) of the identity and of every shard's checksum."""
 
@@ -184,15 +184,16 @@ class Manifest(_Record):
 
     @classmethod
     def parse(cls, text: bytes, where: str) -> "Manifest":
-        """From the bytes of `manifest.json`. Raises `ShardError` where it is damaged or of another version."""
+        """The manifest in the bytes of `manifest.json`. Raises `ShardError` where it is damaged or of another
+        version."""
         try:
-            tree = read_json(text, MANIFEST)
+            tree = read_json(text, MANIFEST_NAME)
             version = tree["identity"]["format_version"]
         except (ValueError, KeyError, TypeError) as error:
             raise ShardError(f"{where} is damaged ({error}); run `sllm prepare` again") from error
-        if version != FORMAT_VERSION:
+        if version != SHARD_FORMAT_VERSION:
             raise ShardError(
-                f"{where}: the shards are of format version {version}, this program reads {FORMAT_VERSION}; "
+                f"{where}: the shards are of format version {version}, this program reads {SHARD_FORMAT_VERSION}; "
                 f"run `sllm prepare` again, or use the program that wrote them"
             )
         try:
@@ -203,8 +204,8 @@ class Manifest(_Record):
             raise ShardError(f"{where} is damaged ({what.lstrip(': ')}); run `sllm prepare` again") from error
 
     def documents_of(self, sha256: str) -> dict[str, int] | None:
-        """Documents of train and dev that come from a file of the corpus with this content; none where the file is not
-        among the inputs, or the shards do not say."""
+        """Documents of train and dev from a corpus file with this content; None where the file is not among the inputs,
+        or the shards have no such counts."""
         indexes = {i for i, file in enumerate(self.identity.inputs) if file.sha256 == sha256}
         if not indexes or not all(shard.documents_by_input for shard in self.shards):
             return None
@@ -225,7 +226,7 @@ class Manifest(_Record):
 
     @property
     def max_sentence_tokens(self) -> int:
-        """No sentence has more tokens."""
+        """Limit of tokens per sentence."""
         return self.identity.max_sentence_tokens
 
 

@@ -1,4 +1,4 @@
-"""What shards are made from: segmenter, tokenizer, and the files of the corpus, all checked before work starts."""
+"""The inputs of shards: segmenter, tokenizer, and the files of the corpus, all checked before work starts."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from pipeline.errors import ConfigError, CorpusError
 from pipeline.lineage import Artifact, identity_digest
 from pipeline.output_files import PYTHON_DOCS_NAME, RECORD_NAME
 from pipeline.redaction import redacted
-from pipeline.shards.manifest import FORMAT_VERSION, Identity, InputFile
+from pipeline.shards.manifest import SHARD_FORMAT_VERSION, Identity, InputFile
 from pipeline.shards.store import ShardStore
 from pipeline.tokenization.tokenizer import Tokenizer
 from segmenters import Segmenter
@@ -22,20 +22,20 @@ from segmenters import Segmenter
 
 @dataclass(frozen=True)
 class Materials:
-    """What the shards of one configuration are a function of."""
+    """Everything that decides the shards of a configuration."""
 
     segmenter: Segmenter
     surveys: list[Survey]
-    """Of the files of the corpus, in its order."""
+    """Surveys of the files of the corpus, in its order."""
     work_unit_bytes: int
-    """Bytes of text in a work unit."""
+    """Bytes of text per work unit."""
     tokenizer: Tokenizer | None
     """None: one is trained on the corpus."""
 
     def artifacts(self, config: Config) -> list[Artifact]:
-        """As inputs of the job."""
+        """Segmenter, tokenizer and corpus files as inputs of the job."""
         inputs = [Artifact("corpus", survey.source.path, survey.sha256) for survey in self.surveys]
-        # Its weights are an input as much as the text: others, and the shards are others.
+        # Its weights are an input, as the text is: other weights make other shards.
         digest = self.segmenter.weights_digest or identity_digest(self.segmenter.fingerprint())
         inputs.append(Artifact("segmenter", config.segmenter.name, digest))
         if self.tokenizer is not None:
@@ -43,7 +43,7 @@ class Materials:
         return inputs
 
     def identity(self, config: Config, tokenizer: Tokenizer) -> Identity:
-        """Of the shards that are made with this tokenizer."""
+        """Identity of the shards that are made with this tokenizer."""
         inputs = tuple(
             InputFile(
                 name=survey.source.name,
@@ -55,7 +55,7 @@ class Materials:
             for survey in self.surveys
         )
         return Identity(
-            format_version=FORMAT_VERSION,
+            format_version=SHARD_FORMAT_VERSION,
             inputs=inputs,
             data=reading_options(config.data),
             segmenter=self.segmenter.fingerprint(),
@@ -65,7 +65,7 @@ class Materials:
         )
 
     def tokenizer_identity(self, config: Config) -> str:
-        """SHA-256 (hex) of what a tokenizer that is trained on the corpus is a function of."""
+        """SHA-256 (hex) of everything that decides a tokenizer trained on the corpus."""
         return identity_digest(
             [
                 [[survey.source.name, survey.sha256, survey.source.is_dev] for survey in self.surveys],
@@ -78,7 +78,7 @@ class Materials:
 def gather(config: Config, store: ShardStore) -> Materials:
     """Load segmenter and tokenizer, and survey all files of the corpus.
 
-    Raises `SegmenterError`, `ConfigError` or `CorpusError` for what is missing or damaged, before any other work.
+    Raises `SegmenterError`, `ConfigError` or `CorpusError` where one is missing or damaged.
     """
     build_filters(config.data.filters)  # raises for wrong ones
     segmenter = segmenters.load(config.segmenter.name, **config.segmenter.options)
@@ -107,10 +107,10 @@ def no_document(data: DataConfig) -> CorpusError:
 
 
 def reading_options(data: DataConfig) -> dict[str, Any]:
-    """The options that change which documents there are."""
-    # Inputs count by name and checksum; how much may be rejected changes no shard.
+    """The options that change the documents."""
+    # Inputs count by name and checksum; the limit of rejections changes no shard.
     options = data.model_dump(mode="json", exclude={"inputs", "dev_inputs", "max_rejected_fraction"})
-    # These came later: where they are not set, shards have the bytes that they had before.
+    # Newer options: where they are not set, identities and shards equal those of earlier versions.
     added = {"delimiter": None, "encoding": "utf-8"}
     return {key: value for key, value in options.items() if key not in added or value != added[key]}
 
@@ -133,7 +133,7 @@ def _given_tokenizer(config: TokenizerConfig) -> Tokenizer | None:
 
 
 def _write_python_docs(store: ShardStore, max_bytes: int | None) -> str:
-    """Write the documentation corpus into the store, so that every worker reads the same -> its path."""
+    """Write the documentation corpus into the store, so that all workers read the same text -> its path."""
     rows = (json.dumps({"id": name, "text": text}) for name, text in python_docs(max_bytes))
     content = "".join(row + "\n" for row in rows).encode()
     path = f"{store.url.rstrip('/')}/{PYTHON_DOCS_NAME}"

@@ -1,7 +1,7 @@
-"""What is finished of one folder of shards: what a rerun keeps, what it removes, and when the folder is complete.
+"""The state of a folder of shards: what a rerun keeps, what it removes, and when the folder is complete.
 
-A work unit counts as finished when `progress/INDEX.json` is there, which is written after its shards; the folder as a
-whole when `manifest.json` is, which is written last. So whenever a job is killed, what counts is whole.
+A work unit is finished when `progress/INDEX.json` exists, which is written after its shards; the folder is finished
+when `manifest.json` exists, which is written last. So a job can be killed at any moment.
 """
 
 import dataclasses
@@ -19,15 +19,14 @@ from pydantic import BaseModel
 from pipeline.corpus import Rejection
 from pipeline.corpus.documents import has_made_form, id_hash
 from pipeline.errors import ShardError
+from pipeline.lineage import MANIFEST_NAME, PLAN_NAME
 from pipeline.output_files import RECORD_NAME, half_written, is_of_job
 from pipeline.shards.format import OWN_IDS_LIKE_MADE, REJECTED
-from pipeline.shards.manifest import MANIFEST, PROGRESS, Identity, Manifest, ShardRecord
+from pipeline.shards.manifest import PROGRESS, Identity, Manifest, ShardRecord
 from pipeline.shards.rejections import parse_rejection, write_rejections
 from pipeline.shards.store import ShardStore, store_tokenizer
 from pipeline.tokenization.tokenizer import Tokenizer
 
-PLAN = f"{PROGRESS}/plan.json"
-"""The identity of the shards that are being made."""
 _SHARD_NAME = re.compile(r"(?:train|dev)-(\d{5,})\.arrow")
 _WORK_UNIT_NAME = re.compile(rf"{PROGRESS}/(\d+)\.json")
 
@@ -41,15 +40,15 @@ class _Progress(BaseModel, extra="forbid"):
 
 @dataclass(frozen=True)
 class FinishedWorkUnit:
-    """A work unit of which the shards are in the store."""
+    """A work unit whose shards are in the store."""
 
     shards: tuple[ShardRecord, ...]
     rejections: tuple[Rejection, ...]
     id_hashes: NDArray[np.uint64] | None = None
-    """64-bit hashes of the documents' own ids (ids that were made here may repeat); None: read them from the shards."""
+    """64-bit hashes of the documents' own ids (made ids may repeat); None: they are read from the shards."""
 
     def to_json(self) -> bytes:
-        """For the progress folder."""
+        """The content of its file in the progress folder."""
         shards = [shard.model_dump() for shard in self.shards]
         rejections = [dataclasses.asdict(rejection) for rejection in self.rejections]
         return json.dumps({"shards": shards, "rejections": rejections}).encode()
@@ -62,7 +61,7 @@ class FinishedWorkUnit:
 
 
 FinishedWorkUnits = dict[int, FinishedWorkUnit]
-"""By their index in the corpus."""
+"""Finished work units by their index in the corpus."""
 
 
 class ShardOutput:
@@ -72,12 +71,12 @@ class ShardOutput:
         self.store = store
 
     def manifest(self) -> Manifest | None:
-        """The manifest of finished shards, where there is one. Raises `ShardError` for a damaged one."""
-        content = self.store.read(MANIFEST)
-        return None if content is None else Manifest.parse(content, f"{self.store.url}/{MANIFEST}")
+        """The manifest of finished shards; None where there is none. Raises `ShardError` for a damaged one."""
+        content = self.store.read(MANIFEST_NAME)
+        return None if content is None else Manifest.parse(content, f"{self.store.url}/{MANIFEST_NAME}")
 
     def open(self, identity: Identity, num_work_units: int, overwrite: bool) -> FinishedWorkUnits:
-        """The work units that are finished, intact and of this identity; all else is removed.
+        """The work units that are finished, intact and of this identity; all other files of the job are removed.
 
         Raises `ShardError` where there are shards of another identity, unless they may be overwritten.
         """
@@ -94,13 +93,13 @@ class ShardOutput:
             self._discard(names, is_known=there is not None)
             return {}
         kept = {index: work_unit for index, work_unit in found.items() if self._is_intact(work_unit)}
-        if len(kept) < num_work_units and MANIFEST in names:
+        if len(kept) < num_work_units and MANIFEST_NAME in names:
             for index, work_unit in kept.items():
                 self.write_work_unit(index, work_unit)
-            self.store.write(PLAN, identity.model_dump_json().encode())
-            self.store.remove([MANIFEST])
-        elif MANIFEST in names:
-            self.store.remove(_of_progress(names))  # where it was killed before it could
+            self.store.write(PLAN_NAME, identity.model_dump_json().encode())
+            self.store.remove([MANIFEST_NAME])
+        elif MANIFEST_NAME in names:
+            self.store.remove(_of_progress(names))  # where the job was killed before it could
         known = {record.file for work_unit in kept.values() for record in work_unit.shards}
         stale = [
             name
@@ -111,21 +110,22 @@ class ShardOutput:
         return kept
 
     def begin(self, identity: Identity, tokenizer: Tokenizer, trained_on: str | None) -> None:
-        """Write the tokenizer, with the digest of what it was trained on, and the plan."""
+        """Write the tokenizer with the digest of its training data, and the plan."""
         store_tokenizer(self.store, tokenizer, trained_on)
-        self.store.write(PLAN, identity.model_dump_json().encode())
+        self.store.write(PLAN_NAME, identity.model_dump_json().encode())
 
     def write_work_unit(
         self, index: int, work_unit: FinishedWorkUnit, replaced: FinishedWorkUnit | None = None
     ) -> None:
-        """Record that the shards of a work unit are there, and remove those that it had before and has no more."""
+        """Record that a work unit is finished, and remove shards of it from an earlier attempt that it no longer
+        has."""
         self.store.write(f"{PROGRESS}/{index:05d}.json", work_unit.to_json())
         if replaced is not None:
             files = {record.file for record in work_unit.shards}
             self.store.remove([record.file for record in replaced.shards if record.file not in files])
 
     def id_hashes(self, work_unit: FinishedWorkUnit) -> NDArray[np.uint64]:
-        """Hashes of the own ids of the work unit's documents, read from its shards where it does not hold them."""
+        """Hashes of the own ids of the work unit's documents, read from its shards if they are not in memory."""
         if work_unit.id_hashes is not None:
             return work_unit.id_hashes
         hashes: list[int] = []
@@ -152,14 +152,14 @@ class ShardOutput:
         manifest = Manifest.of(
             identity, len(finished), records, rejected, filtered, (tokenizer.bos_id, tokenizer.eos_id)
         )
-        self.store.write(MANIFEST, (manifest.model_dump_json(indent=1) + "\n").encode())
+        self.store.write(MANIFEST_NAME, (manifest.model_dump_json(indent=1) + "\n").encode())
         self.store.remove(_of_progress(self.store.names()))
         return manifest
 
     def _found(
         self, names: list[str], num_work_units: int, overwrite: bool
     ) -> tuple[Identity | None, FinishedWorkUnits]:
-        """The identity of the shards that are there, and what is finished of them; neither where they are damaged.
+        """Identity and finished work units of the shards in the store; neither where they are damaged.
 
         Raises `ShardError` for damaged ones, unless they may be overwritten.
         """
@@ -167,8 +167,8 @@ class ShardOutput:
             manifest = self.manifest()
             if manifest is not None:
                 return manifest.identity, self._work_units_of(manifest, num_work_units)
-            if PLAN in names:
-                identity = Identity.model_validate_json(self.store.read(PLAN) or b"")
+            if PLAN_NAME in names:
+                identity = Identity.model_validate_json(self.store.read(PLAN_NAME) or b"")
                 return identity, self._work_units_in_progress(names, num_work_units)
         except (ShardError, ValueError) as error:
             if not overwrite:
@@ -191,7 +191,7 @@ class ShardOutput:
 
     def _work_units_of(self, manifest: Manifest, num_work_units: int) -> FinishedWorkUnits:
         if manifest.num_work_units != num_work_units:
-            return {}  # so all are made anew, if the shards are not of something else anyway
+            return {}  # so all are made anew, unless the shards have another identity
         shards: dict[int, list[ShardRecord]] = {index: [] for index in range(num_work_units)}
         for record in manifest.shards:
             shards[record.index].append(record)
@@ -205,21 +205,22 @@ class ShardOutput:
         }
 
     def _discard(self, names: list[str], is_known: bool) -> None:
-        """Remove shards and progress. Raises `ShardError` where nothing says that a job of ours wrote them."""
+        """Remove shards and progress. Raises `ShardError` unless manifest, plan or record show that a job of ours wrote
+        them."""
         shards = [name for name in names if _SHARD_NAME.fullmatch(name)]
-        if shards and not is_known and not {MANIFEST, PLAN, RECORD_NAME} & set(names):
+        if shards and not is_known and not {MANIFEST_NAME, PLAN_NAME, RECORD_NAME} & set(names):
             raise ShardError(
-                f"output {self.store.url!r} holds {shards[0]} without a {MANIFEST}: no job of ours wrote it; "
+                f"output {self.store.url!r} holds {shards[0]} without a {MANIFEST_NAME}: no job of ours wrote it; "
                 "choose another output"
             )
-        # The manifest and the plan go last: as long as they are there, what is left is known as ours.
-        self.store.remove([REJECTED, *shards, *(name for name in _of_progress(names) if name != PLAN)])
-        self.store.remove([MANIFEST, PLAN])
+        # The manifest and the plan are removed last: while they exist, the other files are known as ours.
+        self.store.remove([REJECTED, *shards, *(name for name in _of_progress(names) if name != PLAN_NAME)])
+        self.store.remove([MANIFEST_NAME, PLAN_NAME])
 
     def _is_intact(self, work_unit: FinishedWorkUnit) -> bool:
         return all(self.store.sha256(record.file) == record.sha256 for record in work_unit.shards)
 
 
 def _of_progress(names: Iterable[str]) -> list[str]:
-    """What a rerun would continue from; beside a manifest there is no need of it."""
-    return [name for name in names if name == PLAN or _WORK_UNIT_NAME.fullmatch(name)]
+    """Files that a rerun would continue from; with a manifest they are not needed."""
+    return [name for name in names if name == PLAN_NAME or _WORK_UNIT_NAME.fullmatch(name)]

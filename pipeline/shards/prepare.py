@@ -1,7 +1,7 @@
-"""From a corpus to sentence shards: the route of a document, whoever does the work and wherever the shards go.
+"""From a corpus to sentence shards, for any kind of workers and any store.
 
-The shards are a pure function of corpus and configuration: the same bytes for any number of workers, in whatever order
-their results come, and after a kill at any moment.
+The shards are a pure function of corpus and configuration: the bytes do not depend on the number of workers, the order
+of their results, or interruptions.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -27,25 +27,29 @@ R = TypeVar("R")
 
 
 class Workers(Protocol):
-    """Several `Worker`s somewhere: in this process, in others, or on a cluster."""
+    """Several `Worker`s in this process, in others, or on a cluster."""
 
     def map(
         self, work: Callable[[Worker, WorkUnitTask], R], tasks: Iterable[WorkUnitTask]
     ) -> Iterator[tuple[WorkUnitTask, R]]:
-        """Call `work` (a method of `Worker`) for each task; yields (task, result) as they come, in any order."""
+        """Call `work` (a method of `Worker`) for each task; yields (task, result) in any order."""
 
     def close(self) -> None:
         """Stop them."""
 
 
 StartWorkers = Callable[[Worker, Callable[[], Worker]], Workers]
-"""Given a worker for this process, and what makes one in another process."""
-Progress = Callable[[str, int], Callable[[int], object]]
-"""Given what begins and its bytes of text: what to call with the bytes that are done."""
+"""Takes a worker for this process, and a function that makes one in another process."""
+ShowProgress = Callable[[str, int], Callable[[int], object]]
+"""Takes the title of a pass and its bytes of text; returns a function to call with the bytes done."""
 
 
 def prepare(
-    config: Config, materials: Materials, store: ShardStore, start_workers: StartWorkers, progress: Progress
+    config: Config,
+    materials: Materials,
+    store: ShardStore,
+    start_workers: StartWorkers,
+    progress: ShowProgress,
 ) -> Manifest:
     """Make, or finish, the shards of this configuration in the store -> their manifest.
 
@@ -69,7 +73,7 @@ def prepare(
         tasks = [WorkUnitTask(work_unit) for work_unit in work_units]
 
         if steps := deduplicators(build_filters(config.data.filters)):
-            # What repeats an earlier document depends on the documents of finished work units too.
+            # Duplicates depend on the documents of finished work units too.
             signed = dict(_results(workers, Worker.sign, tasks, progress, "look for duplicates"))
             duplicates = find_duplicates(steps, signed)
             tasks = [replace(task, duplicates=duplicates[task.work_unit.index]) for task in tasks]
@@ -94,10 +98,10 @@ def _results(
     workers: Workers,
     work: Callable[[Worker, WorkUnitTask], R],
     tasks: list[WorkUnitTask],
-    progress: Progress,
+    progress: ShowProgress,
     title: str,
 ) -> Iterator[tuple[int, R]]:
-    """Index of the work unit and result of each task, as they come; a result counts as done once it is used."""
+    """Index of the work unit and result of each task, in any order; progress counts a result after its use."""
     if not tasks:
         return
     advance = progress(title, sum(task.work_unit.num_bytes for task in tasks))
@@ -107,7 +111,7 @@ def _results(
 
 
 def _train_tokenizer(config: Config, work_units: list[WorkUnit]) -> Tokenizer:
-    """On the first `tokenizer.train_bytes` of the train documents."""
+    """A tokenizer trained on the first `tokenizer.train_bytes` of the train documents."""
 
     def texts() -> Iterator[str]:
         reader, left = WorkUnitReader(config.data), config.tokenizer.train_bytes

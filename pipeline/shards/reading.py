@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 
 from pipeline.config import StreamConfig
 from pipeline.errors import ConfigError, ShardError
-from pipeline.lineage import digest_file
+from pipeline.lineage import MANIFEST_NAME, digest_file
 from pipeline.shards.cache import ShardCache
 from pipeline.shards.format import SCHEMA, TOKENIZER_FOLDER, SplitName
-from pipeline.shards.manifest import MANIFEST, PROGRESS, Manifest, ShardRecord
+from pipeline.shards.manifest import PROGRESS, Manifest, ShardRecord
 from pipeline.tokenization.tokenizer import Tokenizer
 
 
 class Documents:
-    """All documents of one split, N of them, in the order of the corpus; read in place, not copied."""
+    """All N documents of one split, in the order of the corpus, by memory map."""
 
     def __init__(self, files: Sequence[tuple[Path, ShardRecord]], vocab_size: int) -> None:
-        """Raises `ShardError` where a file is missing or damaged; ids are checked when they are read."""
+        """Raises `ShardError` where a file is missing or damaged; token ids are checked when they are read."""
         self._batches = [_open_batch(path, record) for path, record in files]
         self._paths = [path for path, _ in files]
         self._vocab_size = vocab_size
@@ -66,7 +66,7 @@ class Documents:
 
     def _check_ids(self, tokens: NDArray[np.int32]) -> None:
         """Raise `ShardError` naming shard and document where an id is outside the vocabulary."""
-        # As unsigned numbers negative ids are the largest: one pass finds both. It costs microseconds a micro-batch.
+        # As unsigned numbers negative ids are the largest: one pass finds both. It costs microseconds per micro-batch.
         if len(tokens) and int(tokens.view(np.uint32).max()) >= self._vocab_size:
             raise ShardError(self._bad_id())
 
@@ -118,13 +118,13 @@ class Shards:
     """A folder of finished shards."""
 
     folder: str
-    """Or fsspec URL."""
+    """Folder or fsspec URL."""
     manifest: Manifest
     cache: ShardCache | None = None
-    """Of remote shards."""
+    """Cache of remote shards; None for a local folder."""
 
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer that made the ids. Raises `ShardError` where another one is in the folder."""
+        """The tokenizer that made the ids. Raises `ShardError` where the folder has another one."""
         return self._tokenizer
 
     @functools.cached_property
@@ -148,7 +148,7 @@ class Shards:
         return [record for record in self.manifest.shards if record.split == split]
 
     def documents(self, split: SplitName, shards: Iterable[int] | None = None) -> Documents:
-        """Documents of a split, or of some of its shards; remote ones are fetched and verified.
+        """Documents of a split, or of some of its shards; remote shards are fetched and verified.
 
         Raises `ShardError` where a shard is missing or damaged.
         """
@@ -161,7 +161,7 @@ class Shards:
         return Documents(files, self.tokenizer().vocab_size)
 
     def fetch_ahead(self, split: SplitName, shards: Iterable[int]) -> None:
-        """Begin to fetch remote shards that will be read next."""
+        """Start to fetch remote shards that will be read next."""
         if self.cache is not None:
             records = self.records(split)
             self.cache.fetch_ahead([records[index] for index in shards])
@@ -174,7 +174,7 @@ class Shards:
         return path.is_file() and digest_file(path) == record.sha256
 
     def verify(self, files: Sequence[str] | None = None) -> None:
-        """Read every shard (or these) and compare its checksum. Raises `ShardError` naming the first that differs."""
+        """Compare the checksum of every shard, or of these. Raises `ShardError` that names the first that differs."""
         for record in self.manifest.shards:
             if (files is None or record.file in files) and not self.is_intact(record):
                 raise ShardError(
@@ -184,21 +184,23 @@ class Shards:
 
 
 def open_shards(folder: str, options: StreamConfig = StreamConfig()) -> Shards:  # noqa: B008 - frozen
-    """The finished shards in a folder or at an fsspec URL (then `options` say where copies of them go).
+    """The finished shards in a folder or at an fsspec URL; `options` name the cache of remote ones.
 
-    Raises `ShardError` where there are none, or the manifest is no good.
+    Raises `ShardError` where there are none, or the manifest is damaged.
     """
     if "://" in folder:
         cache = ShardCache(folder, options)
-        return Shards(folder, Manifest.parse(cache.read(MANIFEST), f"{folder}/{MANIFEST}"), cache)
+        return Shards(folder, Manifest.parse(cache.read(MANIFEST_NAME), f"{folder}/{MANIFEST_NAME}"), cache)
     path = Path(folder)
-    if not (path / MANIFEST).is_file():
+    if not (path / MANIFEST_NAME).is_file():
         if (path / PROGRESS).is_dir():
             raise ShardError(
                 f"shards {folder!r} are unfinished; run the same `sllm prepare` again to finish them"
             )
-        raise ShardError(f"there are no shards in {folder!r} (no {MANIFEST}); make them with `sllm prepare`")
-    return Shards(folder, Manifest.parse((path / MANIFEST).read_bytes(), str(path / MANIFEST)))
+        raise ShardError(
+            f"there are no shards in {folder!r} (no {MANIFEST_NAME}); make them with `sllm prepare`"
+        )
+    return Shards(folder, Manifest.parse((path / MANIFEST_NAME).read_bytes(), str(path / MANIFEST_NAME)))
 
 
 def check_tokenizer(shards: Shards, digest: str) -> None:

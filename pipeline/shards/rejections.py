@@ -1,4 +1,4 @@
-"""`rejected.jsonl`: a line for each document that was rejected or filtered, with the work unit it is of."""
+"""`rejected.jsonl`: one line per document that was rejected or filtered, with its work unit."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ from pipeline.shards.format import REJECTED
 from pipeline.shards.store import ShardStore
 
 RejectionKind = tuple[str, bool]
-"""A reason, or the name of a filter; and whether it is a filter's."""
+"""A reason of rejection, or the name of a filter; and whether a filter dropped the document."""
 
 
 class _Line(BaseModel, extra="forbid"):
@@ -23,7 +23,7 @@ class _Line(BaseModel, extra="forbid"):
 
 
 def write_rejections(store: ShardStore, rejections: Iterable[tuple[int, Sequence[Rejection]]]) -> None:
-    """Write `rejected.jsonl`, given the rejections of each work unit by its index, in order."""
+    """Write `rejected.jsonl` from the rejections of each work unit, by its index, in order."""
     rows = (
         json.dumps({"work_unit_index": index, **dataclasses.asdict(rejection)}) + "\n"
         for index, of_work_unit in rejections
@@ -33,7 +33,7 @@ def write_rejections(store: ShardStore, rejections: Iterable[tuple[int, Sequence
 
 
 def parse_rejection(line: bytes) -> tuple[int, Rejection]:
-    """Index of the work unit, and the rejection. Raises `ValueError` for a line that holds none."""
+    """Index of the work unit, and the rejection. Raises `ValueError` for any other line."""
     row = from_json(line)
     if not isinstance(row, dict):
         raise ValueError(f"a line of {REJECTED} is no rejection")
@@ -43,7 +43,7 @@ def parse_rejection(line: bytes) -> tuple[int, Rejection]:
 
 
 def first_rejections(store: ShardStore, kinds: Collection[RejectionKind]) -> dict[RejectionKind, Rejection]:
-    """The first of each kind, as far as `rejected.jsonl` has them; it may have been damaged or removed since."""
+    """The first rejection of each kind in `rejected.jsonl`, which may be damaged or missing."""
     found: dict[RejectionKind, Rejection] = {}
     for line in store.lines(REJECTED) if kinds else ():
         try:
@@ -61,7 +61,7 @@ def first_rejections(store: ShardStore, kinds: Collection[RejectionKind]) -> dic
 def check_rejected(
     rejections: Iterable[Rejection], num_documents: int, max_fraction: float, store: ShardStore
 ) -> None:
-    """Raise `CorpusError` where over `max_fraction` of the lines and documents of the corpus were rejected.
+    """Raise `CorpusError` where more than `max_fraction` of the documents and broken lines were rejected.
 
     What filters drop does not count.
     """

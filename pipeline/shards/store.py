@@ -1,4 +1,4 @@
-"""Where shards are written to: files by name, whatever holds them, and the tokenizer among them."""
+"""The protocol of the store of shards, and the tokenizer in it."""
 
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ _TRAINED_ON = f"{TOKENIZER_FOLDER}/trained_on.sha256"
 class ShardStore(Protocol):
     """Files by name (`tokenizer/tokenizer.json`), each of which appears whole or not at all.
 
-    It travels to the workers, so it can be pickled. Errors of the storage are `SllmError`.
+    It can be pickled, since it is sent to the workers. Errors of the storage are `SllmError`.
     """
 
     url: str
@@ -26,7 +26,7 @@ class ShardStore(Protocol):
         """The file's bytes; None where there is none."""
 
     def lines(self, name: str) -> Iterator[bytes]:
-        """The file's lines, with their ends, as they are read; none where there is no such file."""
+        """The file's lines with their ends; no lines where there is no such file."""
 
     def sha256(self, name: str) -> str | None:
         """SHA-256 (hex) of the file; None where there is none."""
@@ -39,7 +39,7 @@ class ShardStore(Protocol):
 
 
 def store_tokenizer(store: ShardStore, tokenizer: Tokenizer, trained_on: str | None) -> None:
-    """Write the tokenizer, and the digest of what it was trained on where it was trained here."""
+    """Write the tokenizer, and the digest of its training data if it was trained here."""
     for name, text in tokenizer.files().items():
         store.write(f"{TOKENIZER_FOLDER}/{name}", text.encode())
     if trained_on is not None:
@@ -47,7 +47,7 @@ def store_tokenizer(store: ShardStore, tokenizer: Tokenizer, trained_on: str | N
 
 
 def stored_tokenizer(store: ShardStore, trained_on: str | None = None) -> Tokenizer | None:
-    """The tokenizer in the store; with `trained_on`, only if it was trained on what has this digest."""
+    """The tokenizer in the store; with `trained_on`, only if its training data have this digest."""
     if trained_on is not None and store.read(_TRAINED_ON) != trained_on.encode():
         return None
     files = {name: store.read(f"{TOKENIZER_FOLDER}/{name}") for name in TOKENIZER_FILES}
@@ -65,7 +65,7 @@ def check_bos_eos(store: ShardStore, tokenizer: Tokenizer) -> None:
         return
     stored = stored_tokenizer(store)
     if stored is None or stored.digest != tokenizer.digest:
-        return  # other shards altogether, which is found elsewhere
+        return  # another identity, which is checked elsewhere
     there = (stored.named_bos_id, stored.named_eos_id)
     here = (tokenizer.named_bos_id, tokenizer.named_eos_id)
     if there != here:

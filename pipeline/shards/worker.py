@@ -1,4 +1,4 @@
-"""What a worker of `prepare` does: from a work unit to its shards, a pure function of work unit and configuration."""
+"""The worker of `prepare`: from a work unit to its shards, as a pure function of work unit and configuration."""
 
 import hashlib
 from collections import Counter
@@ -17,16 +17,14 @@ from pipeline.corpus.filters import Filter, Signatures, build_filters
 from pipeline.errors import ConfigError, ShardError
 from pipeline.shards.duplicates import deduplicators
 from pipeline.shards.format import OWN_IDS_LIKE_MADE, SplitName
-from pipeline.shards.manifest import FORMAT_VERSION, Identity, ShardRecord, shard_name
+from pipeline.shards.manifest import SHARD_FORMAT_VERSION, Identity, ShardRecord, shard_name
 from pipeline.shards.output import FinishedWorkUnit
 from pipeline.shards.store import ShardStore, stored_tokenizer
 from pipeline.shards.writing import EncodedDocument, shard_bytes
 from pipeline.tokenization.sentences import encode_documents
 from pipeline.tokenization.tokenizer import Tokenizer
 from segmenters import Segmenter
-
-BATCH_CHARACTERS = 2**20
-"""Documents are segmented and tokenized in batches of about this size: enough to hide calls, small in memory."""
+from segmenters.batching import BATCH_CHARACTERS
 
 REPEATED_ID = (
     "an earlier document has the same; give each its own, or name another field in data.id_field (ids are made "
@@ -36,13 +34,13 @@ REPEATED_ID = (
 
 @dataclass(frozen=True)
 class WorkUnitTask:
-    """A work unit, and which of its documents to leave out because an earlier work unit has them too."""
+    """A work unit, and its documents to leave out because an earlier work unit has them."""
 
     work_unit: WorkUnit
     repeated_ids: frozenset[int] = frozenset()
     """Hashes of ids that an earlier work unit has."""
     duplicates: Mapping[str, frozenset[int]] = field(default_factory=dict)
-    """By deduplicator, the documents it drops, numbered in the order they are read."""
+    """Numbers of the documents to drop, in reading order, by deduplicator."""
 
 
 class Worker:
@@ -68,13 +66,13 @@ class Worker:
             (file.name if names[file.name] == 1 else file.path, file.is_dev): number
             for number, file in enumerate(identity.inputs)
         }
-        """Numbers of the input files by what documents name them."""
+        """Indexes of the input files, by the file name and split of documents."""
 
     @classmethod
     def load(cls, config: Config, store: ShardStore, identity: Identity) -> "Worker":
-        """In a process of its own: the segmenter by its name, the tokenizer from the store.
+        """A worker in another process, with the segmenter by its name and the tokenizer from the store.
 
-        Raises `ConfigError` or `ShardError` where either is not the one that the job began with.
+        Raises `ConfigError` or `ShardError` where either differs from that of the job.
         """
         segmenter = segmenters.load(config.segmenter.name, **config.segmenter.options)
         if segmenter.fingerprint() != identity.segmenter:
@@ -88,7 +86,7 @@ class Worker:
         return cls(config.data, store, identity, segmenter, tokenizer)
 
     def sign(self, task: WorkUnitTask) -> dict[str, Signatures]:
-        """By deduplicator, the signatures of the work unit's documents, in their order."""
+        """Signatures of the work unit's documents, in order, by deduplicator."""
         chosen = deduplicators(self._filters)
         signed: dict[str, list[NDArray[np.uint64]]] = {name: [] for name in chosen}
         for item in self._reader.read(task.work_unit):
@@ -98,7 +96,7 @@ class Worker:
         return {name: np.array(rows, np.uint64) for name, rows in signed.items() if rows}
 
     def prepare(self, task: WorkUnitTask) -> FinishedWorkUnit:
-        """Store the shards of the work unit; of documents with one id all but the first are rejected."""
+        """Store the shards of the work unit; of documents with equal ids only the first is kept."""
         encoded: dict[SplitName, list[EncodedDocument]] = {"train": [], "dev": []}
         rejections: list[Rejection] = []
         hashes: list[int] = []
@@ -165,7 +163,7 @@ class Worker:
     def _filtered(
         self, document: Document, number: int, duplicates: Mapping[str, frozenset[int]]
     ) -> Rejection | None:
-        """The rejection by the first filter that drops the document; None where it stays."""
+        """The rejection by the first filter that drops the document; None where none does."""
         for name, step in self._filters.items():
             if isinstance(step, Filter):
                 objection = step.objection(document.text)
@@ -187,7 +185,7 @@ class Worker:
         like_made: list[int],
     ) -> ShardRecord:
         metadata: dict[str, Any] = {
-            "format_version": FORMAT_VERSION,
+            "format_version": SHARD_FORMAT_VERSION,
             "split": split,
             "index": work_unit.index,
             "inputs": work_unit.inputs(),

@@ -15,7 +15,7 @@ from pipeline.shards.format import SCHEMA
 
 @dataclass(frozen=True)
 class EncodedDocument:
-    """A document on its way into a shard."""
+    """A document as token ids."""
 
     doc_id: str
     tokens: NDArray[np.int32]
@@ -41,7 +41,7 @@ def shard_bytes(documents: list[EncodedDocument], metadata: dict[str, Any]) -> p
 
 
 def _array(kind: pa.DataType, values: NDArray[Any]) -> pa.Array:
-    """The same memory as an Arrow array; `pa.array` would import pandas to look whether it is pandas' own."""
+    """The same memory as an Arrow array; `pa.array` would import pandas."""
     return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
 
 

@@ -1,1 +1,1 @@
-"""The stream of training data: windows of documents, their order, how they fill micro-batches, and reading ahead."""
+"""The stream of training data: windows of documents, their order, how they fill micro-batches, and prefetching."""

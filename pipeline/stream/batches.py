@@ -12,7 +12,7 @@ from torch import Tensor
 from pipeline.stream.ragged import RaggedLayout, ragged_layout
 
 IGNORED = -100
-"""Target of a position that is not scored."""
+"""Target of a position that is not in the loss."""
 
 
 @dataclass(frozen=True)
@@ -31,24 +31,24 @@ class Batch:
 
 @dataclass(frozen=True)
 class DecodedSentences(Batch):
-    """The sentences of a batch that the decoder is trained on or scores: targets, and how they are laid out.
+    """The sentences of a batch that the decoder is trained or evaluated on: targets and their layout.
 
-    What follows from the tokens and the layouts is made on the device where it is asked for, and never moved.
+    What can be computed from tokens and layouts is computed on the device where it is needed, and never moved.
     """
 
     sentence_S: Tensor
-    """Index of each among the sentences of the batch."""
+    """Index of each sentence in the batch."""
     tokens_T: Tensor
-    """Their tokens, sentence after sentence."""
+    """Tokens of the sentences, in order."""
     sentences: RaggedLayout
     """Layout of the sentences in `tokens_T`."""
     window_S: Tensor
     """Window of each sentence."""
     index_S: Tensor
-    """Index of each sentence in its window, context that is not decoded among it."""
+    """Index of each sentence in its window; sentences that are not decoded count too."""
     stop_S: Tensor
     """1.0 where the document ends after the sentence."""
-    scored_S: Tensor
+    in_loss_S: Tensor
     """False for sentences that are context only."""
     positions_D: NDArray[np.int64]
     """Positions of the decoder in each window; stays on the CPU."""
@@ -62,12 +62,12 @@ class DecodedSentences(Batch):
 
     @cached_property
     def positions(self) -> RaggedLayout:
-        """Layout of the sentences in the decoder's positions: each has one more than tokens."""
+        """Layout of the sentences in the decoder's positions: one more per sentence than it has tokens."""
         return self.sentences.lengthened()
 
     @cached_property
     def window_positions(self) -> RaggedLayout:
-        """Layout of the windows in the decoder's positions; made for context attention alone."""
+        """Layout of the windows in the decoder's positions; only context attention uses it."""
         return ragged_layout(self.positions_D).to(self.window_S.device)
 
     @cached_property
@@ -90,9 +90,9 @@ class DecodedSentences(Batch):
 
 @dataclass(frozen=True)
 class SentenceBatch(Batch):
-    """Windows of documents as packed sentences: what encoder and trunk read, and what the decoder is trained on.
+    """Windows of documents as packed sentences: inputs of encoder and trunk, and the sentences of the decoder.
 
-    There is no padding but in the trunk's D rows.
+    Only the input of the trunk is padded [D, M].
     """
 
     tokens_T: Tensor
@@ -130,8 +130,8 @@ class SentenceBatch(Batch):
     ) -> "SentenceBatch":
         """From tokens, tokens per sentence, and sentences per window; by default each window is a document.
 
-        The first `context_D` sentences of a window are not scored. The decoder gets all of them, or those that reach
-        into the last `decoded_context_positions` positions before the first sentence that is scored.
+        The first `context_D` sentences of a window are not in the loss. The decoder computes all of them, or only those
+        within `decoded_context_positions` positions before the first sentence in the loss.
         """
         lengths_S, counts_D = np.asarray(lengths_S, np.int64), np.asarray(counts_D, np.int64)
         tokens_T = np.asarray(tokens_T, np.int64)
@@ -150,12 +150,12 @@ class SentenceBatch(Batch):
         index_M = np.arange(int(counts_D.max()))
         stop_S = np.zeros(len(lengths_S), np.float32)
         stop_S[first_D + counts_D - 1] = ends_document_D
-        scored_S = index_S >= context_D[window_S]
+        in_loss_S = index_S >= context_D[window_S]
         decoded_S = np.ones(len(lengths_S), bool)
         if decoded_context_positions is not None:
             ends_S = np.cumsum(lengths_S + 1)
-            scored_from_D = (ends_S - lengths_S - 1)[first_D + context_D]
-            decoded_S = scored_from_D[window_S] - ends_S < decoded_context_positions
+            loss_start_D = (ends_S - lengths_S - 1)[first_D + context_D]
+            decoded_S = loss_start_D[window_S] - ends_S < decoded_context_positions
         decoded = DecodedSentences(
             sentence_S=torch.from_numpy(np.flatnonzero(decoded_S)),
             tokens_T=torch.from_numpy(tokens_T[np.repeat(decoded_S, lengths_S)]),
@@ -163,7 +163,7 @@ class SentenceBatch(Batch):
             window_S=torch.from_numpy(window_S[decoded_S]),
             index_S=torch.from_numpy(index_S[decoded_S]),
             stop_S=torch.from_numpy(stop_S[decoded_S]),
-            scored_S=torch.from_numpy(scored_S[decoded_S]),
+            in_loss_S=torch.from_numpy(in_loss_S[decoded_S]),
             positions_D=np.bincount(window_S[decoded_S], lengths_S[decoded_S] + 1).astype(np.int64),
             bos_id=bos_id,
             eos_id=eos_id,
@@ -204,7 +204,7 @@ class TokenBatch(Batch):
         context_D: NDArray[np.integer] | None = None,
         document_D: NDArray[np.integer] | None = None,
     ) -> "TokenBatch":
-        """From tokens, and tokens per window; by default each window is a document."""
+        """From tokens and tokens per window; by default each window is a document."""
         tokens_T, counts_D = np.asarray(tokens_T), np.asarray(counts_D, np.int64)
         assert counts_D.sum() == len(tokens_T) and counts_D.min() > 0
         ends_document_D = np.ones(len(counts_D), bool) if ends_document_D is None else ends_document_D

@@ -1,20 +1,21 @@
-"""The order of training data: which windows make which micro-batch, and when.
+"""The order of training data: which windows form which micro-batch, and in what order.
 
-The order is a pure function of (seed, epoch, shards). An epoch is cut into blocks: shards in a random order, as many
-as hold `block_tokens`; the documents of a block are shuffled among each other by a keyed bijection and packed in pools.
-So memory is that of one block, whatever the corpus, and a corpus of up to `block_tokens` is shuffled as a whole.
-World size decides who reads a micro-batch, never which or when.
+The order is a pure function of (seed, epoch, shards). An epoch is cut into blocks of shards in a random order, with
+about `block_tokens` tokens each. The documents of a block are shuffled by a keyed bijection and packed in pools. So
+memory depends on the block, not on the corpus, and a corpus of up to `block_tokens` is shuffled as a whole. World size
+decides which rank reads a micro-batch, not its content or order.
 """
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline.config import StreamConfig
+from pipeline.config.section import LongCount
 from pipeline.errors import TrainingError
 from pipeline.stream.batches import Batch
 from pipeline.stream.packing import pack
@@ -24,14 +25,14 @@ from pipeline.stream.windows import Int64, WindowSource
 
 @dataclass(frozen=True)
 class Corpus:
-    """Shards of documents, and how some of them are opened as windows."""
+    """Shards of documents, and a function that opens some of them as windows."""
 
     shard_tokens: Int64
     """Document tokens of each shard."""
     open: Callable[[Int64], WindowSource]
     """The windows of all documents of the shards with these indices."""
     fetch_ahead: Callable[[Int64], None] = lambda shards: None
-    """Told which shards will be opened next."""
+    """Called with the shards that will be opened next."""
     weight: float = 1.0
     """Its share of the tokens, relative to the other corpora's."""
 
@@ -41,38 +42,35 @@ class Corpus:
         return cls(np.array([source.tokens_W.sum()], np.int64), lambda shards: source)
 
 
-Count = Annotated[int, Field(ge=0, lt=2**63)]
-
-
 @dataclass(frozen=True)
-class Place:
-    """Where a corpus is read: the next micro-batch."""
+class StreamPosition:
+    """Position of the next micro-batch in a corpus."""
 
-    epoch: Count = 0
-    block: Count = 0
+    epoch: LongCount = 0
+    block: LongCount = 0
     """Of the epoch."""
-    micro_batch: Count = 0
+    micro_batch: LongCount = 0
     """Of the block."""
-    tokens: Count = 0
+    tokens: LongCount = 0
     """Document tokens read so far, in all epochs."""
 
 
 @dataclass(frozen=True)
 class StreamState:
-    """Where a stream is. It goes into checkpoints as a small dict."""
+    """Position of a stream; checkpoints hold it as a small dict."""
 
-    places: tuple[Place, ...] = ()
-    """Of each corpus; none: the start."""
+    positions: tuple[StreamPosition, ...] = ()
+    """Position in each corpus; none: the start."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return asdict(self)
+        return {_POSITIONS_KEY: [asdict(position) for position in self.positions]}
 
     @classmethod
     def from_dict(cls, tree: dict[str, Any]) -> "StreamState":
         """What `as_dict` gave. Raises `TrainingError` for anything else."""
         try:
-            return cls(_PLACES.validate_python(tree["places"]))
+            return cls(_POSITIONS.validate_python(tree[_POSITIONS_KEY]))
         except (KeyError, TypeError, ValidationError) as error:
             raise TrainingError(
                 f"the checkpoint does not say where the stream was ({' '.join(str(error).split())}): remove its folder "
@@ -80,12 +78,14 @@ class StreamState:
             ) from error
 
 
-_PLACES = TypeAdapter(tuple[Place, ...])
+_POSITIONS = TypeAdapter(tuple[StreamPosition, ...])
+_POSITIONS_KEY = "places"
+"""Key of the positions in a checkpoint: their first name."""
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """The plan of one micro-batch: its windows, and the document tokens that it scores."""
+    """The plan of one micro-batch: its windows, and its document tokens in the loss."""
 
     source: WindowSource
     windows: Int64
@@ -99,8 +99,8 @@ class MicroBatch:
 class Stream:
     """Endless micro-batches of the windows of one corpus, or of several by weight.
 
-    The next micro-batch is of the corpus that is furthest behind its share of the tokens, which no random number
-    decides: the shares are exact to a micro-batch at any time. Raises `TrainingError` for a corpus without documents.
+    The next micro-batch is from the corpus whose share of the tokens lags most, without randomness: the shares are
+    exact to one micro-batch at any time. Raises `TrainingError` for a corpus without documents.
     """
 
     def __init__(
@@ -118,25 +118,26 @@ class Stream:
         self.micro_batch_tokens, self.seed = micro_batch_tokens, seed
 
     def micro_batches(self, state: StreamState) -> Iterator[tuple[MicroBatch, StreamState]]:
-        """From `state` on, without end: each micro-batch, and the state after it."""
-        places = list(state.places or [Place()] * len(self.corpora))
-        if len(places) != len(self.corpora):
+        """Endless, from `state` on: each micro-batch, and the state after it."""
+        positions = list(state.positions or [StreamPosition()] * len(self.corpora))
+        if len(positions) != len(self.corpora):
             raise TrainingError(
-                f"the checkpoint was written with {len(places)} corpora and cannot go on with {len(self.corpora)}: "
+                f"the checkpoint was written with {len(positions)} corpora and cannot go on with {len(self.corpora)}: "
                 "name the same shards, or --force"
             )
-        readers = [self._read(corpus, place) for corpus, place in enumerate(places)]
+        readers = [self._read(corpus, position) for corpus, position in enumerate(positions)]
         while True:
             due = min(
-                range(len(places)), key=lambda corpus: places[corpus].tokens / self.corpora[corpus].weight
+                range(len(positions)),
+                key=lambda corpus: positions[corpus].tokens / self.corpora[corpus].weight,
             )
-            micro_batch, places[due] = next(readers[due])
-            yield micro_batch, StreamState(tuple(places))
+            micro_batch, positions[due] = next(readers[due])
+            yield micro_batch, StreamState(tuple(positions))
 
     def steps(
         self, state: StreamState, micro_batches_per_step: int
     ) -> Iterator[tuple[list[MicroBatch], StreamState]]:
-        """From `state` on, without end: the global batch of each step, and the state after it."""
+        """Endless, from `state` on: the global batch of each step, and the state after it."""
         step: list[MicroBatch] = []
         for micro_batch, after in self.micro_batches(state):
             step.append(micro_batch)
@@ -148,13 +149,13 @@ class Stream:
         """From the start, until the first corpus has been read once."""
         before = StreamState()
         for micro_batch, state in self.micro_batches(before):
-            if any(place.epoch > 0 for place in state.places):
+            if any(position.epoch > 0 for position in state.positions):
                 return
             yield micro_batch
 
-    def _read(self, index: int, place: Place) -> Iterator[tuple[MicroBatch, Place]]:
-        corpus, epoch, tokens = self.corpora[index], place.epoch, place.tokens
-        first, done = place.block, place.micro_batch
+    def _read(self, index: int, position: StreamPosition) -> Iterator[tuple[MicroBatch, StreamPosition]]:
+        corpus, epoch, tokens = self.corpora[index], position.epoch, position.tokens
+        first, done = position.block, position.micro_batch
         while True:
             blocks = self._blocks(index, epoch)
             for block in range(first, len(blocks)):
@@ -167,7 +168,7 @@ class Stream:
                 ):
                     if number >= done:
                         tokens += micro_batch.tokens
-                        yield micro_batch, Place(epoch, block, number + 1, tokens)
+                        yield micro_batch, StreamPosition(epoch, block, number + 1, tokens)
                 done = 0
             epoch, first = epoch + 1, 0
 
@@ -193,7 +194,7 @@ class Stream:
 def in_order(
     source: WindowSource, micro_batch_tokens: int, packing_pool_windows: int = 8192
 ) -> Iterator[MicroBatch]:
-    """Each window once, pool after pool of neighbours in the corpus."""
+    """Each window once, in pools of neighbours in the corpus."""
     for start, end in pools(len(source.tokens_W), packing_pool_windows):
         yield from packed(source, np.arange(start, end), micro_batch_tokens)
 
@@ -208,15 +209,15 @@ def pools(total: int, size: int) -> list[tuple[int, int]]:
 def packed(source: WindowSource, pool: Int64, micro_batch_tokens: int) -> Iterator[MicroBatch]:
     """The windows of a pool as micro-batches."""
     tokens_P = source.tokens_W[pool]
-    for places in pack(tokens_P, source.length_W[pool], micro_batch_tokens):
-        yield MicroBatch(source, pool[places], int(tokens_P[places].sum()))
+    for indexes in pack(tokens_P, source.length_W[pool], micro_batch_tokens):
+        yield MicroBatch(source, pool[indexes], int(tokens_P[indexes].sum()))
 
 
 def deal(micro_batches: list[MicroBatch], rank: int, world_size: int) -> list[tuple[MicroBatch, bool]]:
-    """This rank's share of a global batch, and whether each counts.
+    """This rank's micro-batches of a global batch, and whether each counts.
 
-    Every rank gets equally many, since under ZeRO-3 all must call the same modules; where the world size
-    does not divide the batch, the last are repeats that count for nothing.
+    Every rank gets equally many, since under ZeRO-3 all must call the same modules. Where the world size does not
+    divide the batch, the last ones are repeats that do not count.
     """
     rounds = -(-len(micro_batches) // world_size)
     picks = [round_ * world_size + rank for round_ in range(rounds)]

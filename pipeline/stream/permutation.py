@@ -1,4 +1,4 @@
-"""A pseudo-random order of any number of things, without a table of them."""
+"""A pseudo-random order of any number of items, in constant memory."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +9,8 @@ from pipeline.stream.windows import Int64
 def permute(index: Int64, size: int, key: tuple[int, ...]) -> Int64:
     """A pseudo-random bijection of range(size), evaluated at `index`.
 
-    A four-round Feistel network on the next even number of bits; values that fall outside go round again
-    ("cycle walking", Black and Rogaway 2002, https://doi.org/10.1007/3-540-45760-7_9).
+    A four-round Feistel network on the next even number of bits; values outside the range are permuted again ("cycle
+    walking", Black and Rogaway 2002, https://doi.org/10.1007/3-540-45760-7_9).
     """
     if size <= 1:
         return index

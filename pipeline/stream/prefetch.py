@@ -9,28 +9,28 @@ from typing import Any, Literal, TypeVar
 from pipeline.errors import TrainingError
 
 T = TypeVar("T")
-Kind = Literal["item", "error", "end"]
+ItemKind = Literal["item", "error", "end"]
 
-POLL_SECONDS = 0.1
-"""A thread that waits for room looks this often whether it is still wanted."""
+QUEUE_POLL_SECONDS = 0.1
+"""How often a thread that waits for room checks whether it must stop."""
 
 
 def prefetch(items: Iterator[T], depth: int, stall_seconds: float) -> Generator[T, None, None]:
-    """The same items, made by a thread that is at most `depth` of them ahead; 0: without a thread.
+    """The same items, made by a thread at most `depth` items ahead; 0: without a thread.
 
-    An error of `items` is raised here, in its place. Ends with the caller: closing this generator (an error or Ctrl-C
-    in the loop around it) stops the thread. Raises `TrainingError` when no item comes for `stall_seconds`.
+    An error of `items` is raised here, in order. Closing this generator (an error or Ctrl-C in the loop around it)
+    stops the thread. Raises `TrainingError` when no item comes for `stall_seconds`.
     """
     if depth == 0:
         yield from items
         return
-    ready: queue.Queue[tuple[Kind, Any]] = queue.Queue(depth)
+    ready: queue.Queue[tuple[ItemKind, Any]] = queue.Queue(depth)
     unwanted = threading.Event()
 
-    def put(kind: Kind, value: Any = None) -> None:
+    def put(kind: ItemKind, value: Any = None) -> None:
         while not unwanted.is_set():
             with contextlib.suppress(queue.Full):
-                return ready.put((kind, value), timeout=POLL_SECONDS)
+                return ready.put((kind, value), timeout=QUEUE_POLL_SECONDS)
 
     def work() -> None:
         try:

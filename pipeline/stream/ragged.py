@@ -1,6 +1,6 @@
-"""Sequences of different lengths laid end to end, so that no layer but attention ever sees padding.
+"""Sequences of different lengths, concatenated, so that only attention computes padding.
 
-Attention sees them as padded buckets: s sequences of similar length in l cells each; G cells in all.
+Attention computes padded buckets of s sequences of similar length, l cells each; G cells in all.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 BUCKET_GROWTH = 1.18
-"""Sequences in one attention bucket differ in length by at most this factor, so little of it is padding."""
+"""Sequences in one bucket differ in length by at most this factor, so that little of it is padding."""
 
 
 @lru_cache(maxsize=8)
@@ -27,10 +27,10 @@ def _bucket_of_length(longest: int) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class RaggedLayout:
-    """Where the tokens of S packed sequences are, and how attention sees them as padded buckets.
+    """Layout of S packed sequences: the offsets of their tokens, and their padded buckets for attention.
 
-    Only what is as long as S is made on the CPU and moved; what is as long as T or G is made where the layout is, when
-    it is first asked for. No size depends on data on a device, so nothing waits for one.
+    Arrays of length S are made on the CPU and moved; arrays of length T or G are made on the layout's device when first
+    needed. No size depends on data on a device, so there is no synchronisation.
     """
 
     lengths_S: Tensor
@@ -40,9 +40,9 @@ class RaggedLayout:
     cells_S: Tensor
     """First cell of each sequence."""
     rank_S: Tensor
-    """Rank of each sequence among all, bucket after bucket."""
+    """Index of each sequence in the order of the buckets."""
     buckets: tuple[tuple[int, int], ...]
-    """Sequences s and cells a sequence l of each bucket."""
+    """Sequences s, and cells per sequence l, of each bucket."""
     num_tokens: int
     """T."""
 
@@ -79,7 +79,7 @@ class RaggedLayout:
 
     @cached_property
     def gathers(self) -> tuple[Tensor, ...]:
-        """For each bucket the packed index of each of its cells [s, l]; padding points at the first token."""
+        """For each bucket the packed index of each cell [s, l]; padding has the index of the first token."""
         gather_G = torch.zeros(self.num_cells, dtype=torch.int64, device=self.lengths_S.device)
         return self._by_bucket(gather_G.scatter_(0, self.scatter_T, self._index_T))
 
@@ -98,7 +98,7 @@ class RaggedLayout:
         return RaggedLayout(lengths_S, starts_S, cells_S, rank_S, self.buckets, self.num_tokens)
 
     def lengthened(self) -> "RaggedLayout":
-        """The layout of the same sequences with one token more each."""
+        """The layout of the same sequences with one more token each."""
         return RaggedLayout(
             self.lengths_S + 1,
             self.starts_S + torch.arange(self.num_sequences, device=self.starts_S.device),
@@ -118,7 +118,7 @@ class RaggedLayout:
 
 
 def ragged_layout(lengths_S: NDArray[np.integer]) -> RaggedLayout:
-    """The layout of sequences of these lengths (each at least 1). Made on the CPU, from lengths alone."""
+    """The layout of sequences of these lengths (each at least 1). It is made on the CPU."""
     lengths_S = np.asarray(lengths_S, np.int64)
     assert lengths_S.ndim == 1 and len(lengths_S) > 0 and lengths_S.min() > 0
     ends_S = np.cumsum(lengths_S)

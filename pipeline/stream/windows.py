@@ -1,4 +1,4 @@
-"""Windows over the documents of shards: what a model sees at once, and how they become micro-batches."""
+"""Windows over the documents of shards: the inputs of a model, and how they become micro-batches."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,10 +13,10 @@ Int64 = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Windows:
-    """W windows over documents, in units (sentences, or tokens) that run on from document to document.
+    """W windows over documents, in units: sentences or tokens, numbered across documents.
 
-    A document longer than a window is covered by several; each repeats units of those before it, as context that is
-    not scored again.
+    A document longer than a window is covered by several; each repeats units of the previous ones as context, which is
+    not in the loss again.
     """
 
     document_W: Int64
@@ -24,32 +24,32 @@ class Windows:
     start_W: Int64
     """First unit."""
     end_W: Int64
-    """End unit, exclusive."""
+    """Last unit, exclusive."""
     context_W: Int64
-    """Leading units that an earlier window has scored."""
+    """Leading context-only units: an earlier window has them in its loss."""
     ends_document_W: NDArray[np.bool_]
-    """Does the window reach the end of its document?"""
+    """Whether the window reaches the end of its document."""
 
     @classmethod
     def cover(cls, starts_N1: Int64, size: int, overlap: int = 0) -> "Windows":
         """Windows of at most `size` units over documents whose units start at `starts_N1` (N + 1 offsets).
 
-        Each scores up to `size` - `overlap` units; its context is the `overlap` units before them, or as many as there
-        are.
+        Each has up to `size` - `overlap` units in the loss; its context is the `overlap` units before them, or as many
+        as there are.
         """
         assert 0 <= overlap < size
         stride = size - overlap
         windows_N = -(-np.diff(starts_N1) // stride)
         document_W = np.repeat(np.arange(len(windows_N)), windows_N)
         rank_W = np.arange(len(document_W)) - np.repeat(np.cumsum(windows_N) - windows_N, windows_N)
-        scored_W = starts_N1[document_W] + rank_W * stride
-        start_W = np.maximum(scored_W - overlap, starts_N1[document_W])
-        end_W = np.minimum(scored_W + stride, starts_N1[document_W + 1])
+        loss_start_W = starts_N1[document_W] + rank_W * stride
+        start_W = np.maximum(loss_start_W - overlap, starts_N1[document_W])
+        end_W = np.minimum(loss_start_W + stride, starts_N1[document_W + 1])
         return cls(
             document_W,
             start_W,
             end_W,
-            scored_W - start_W,
+            loss_start_W - start_W,
             end_W == starts_N1[document_W + 1],
         )
 
@@ -70,11 +70,11 @@ class DocumentSource(Protocol):
 
     @property
     def sentence_starts_N1(self) -> Int64:
-        """First sentence of each document, and the end."""
+        """First sentence of each document, and the number of sentences."""
 
     @property
     def token_starts_N1(self) -> Int64:
-        """First token of each document, and the end."""
+        """First token of each document, and the number of tokens."""
 
     def tokens(self, start: int, end: int) -> NDArray[np.int32]:
         """Tokens `start` to `end` of the corpus, inside one document."""
@@ -87,9 +87,9 @@ class WindowSource(Protocol):
     """Windows of documents that become batches."""
 
     tokens_W: Int64
-    """Document tokens that each window scores."""
+    """Document tokens of each window that are in the loss."""
     length_W: Int64
-    """Windows of like length share a micro-batch."""
+    """Length of each window; windows of similar length share a micro-batch."""
 
     def batch(self, index: Int64) -> Batch:
         """The windows `index` as a batch."""
@@ -119,11 +119,11 @@ class SentenceWindows:
         self._token_ends = token_ends
         self.token_start_W = token_ends[self.windows.start_W] + self._of_document_W
         self.token_end_W = token_ends[self.windows.end_W] + self._of_document_W
-        scored_W = self.windows.start_W + self.windows.context_W
-        self.tokens_W: Int64 = token_ends[self.windows.end_W] - token_ends[scored_W]
-        # Context-only sentences do not count: windows at the start of a document have few, and share micro-batches with
-        # the others though the trunk's rows are padded for it.
-        self.length_W: Int64 = self.windows.end_W - scored_W
+        loss_start_W = self.windows.start_W + self.windows.context_W
+        self.tokens_W: Int64 = token_ends[self.windows.end_W] - token_ends[loss_start_W]
+        # Without context-only sentences: windows at the start of a document have few of them, and share micro-batches
+        # with the others, although this pads the input of the trunk.
+        self.length_W: Int64 = self.windows.end_W - loss_start_W
 
     def batch(self, index: Int64) -> SentenceBatch:
         """The windows `index` as a batch."""
@@ -142,7 +142,7 @@ class SentenceWindows:
         )
 
     def beginnings(self, index: Int64, counts_D: Int64) -> SentenceBatch:
-        """The first sentences of the windows `index`, at most `counts_D` of each, as context."""
+        """The first sentences of the windows `index`, at most `counts_D` per window, as context."""
         start_D = self.windows.start_W[index]
         counts_D = np.minimum(counts_D, self.windows.end_W[index] - start_D)
         token_end_D = self._token_ends[start_D + counts_D] + self._of_document_W[index]

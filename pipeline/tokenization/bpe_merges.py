@@ -17,7 +17,7 @@ class Merges:
         pairs = [merge if isinstance(merge, list) else merge.split(" ") for merge in model["merges"]]
         self._size = max(vocab.values(), default=0) + 1
         keys = np.array([vocab[left] * self._size + vocab[right] for left, right in pairs], np.int64)
-        # Of a pair that is listed twice, the last counts.
+        # If a pair is listed twice, the last entry counts.
         self._keys, last = np.unique(keys[::-1], return_index=True)
         self._ranks = (len(keys) - 1 - last).astype(np.int32)
         self._merged = np.array([vocab[left + right] for left, right in pairs], np.int32)
@@ -25,12 +25,12 @@ class Merges:
         self._is_ordered = len(self._keys) == len(keys) == len(made) and all(
             made.get(vocab[part], -1) < rank for rank, pair in enumerate(pairs) for part in pair
         )
-        """Whether each token is the result of a merge of lower rank than those it is in, as after training."""
+        """Whether each token is made by a merge of lower rank than the merges that use it, as after training."""
         self._byte_ids = np.array([vocab[character] for character in byte_characters()], np.int32)
         self._byte_ranks = self._rank(np.repeat(self._byte_ids, 256), np.tile(self._byte_ids, 256))
 
     def apply(self, words: list[bytes]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Ids of the words (none empty), concatenated, and how many each has."""
+        """Ids of the words (none empty), concatenated, and the number of ids per word."""
         data = np.frombuffer(b"".join(words), np.uint8)
         word = np.repeat(np.arange(len(words)), [len(text) for text in words])
         ids = self._byte_ids[data]
@@ -60,9 +60,9 @@ class Merges:
         return all_ids[order], np.bincount(all_words, minlength=len(words))
 
     def _at_once(self, at: NDArray[np.int64], word: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of the words' first-ranked pairs are merged in one round.
+        """Which pairs of lowest rank are merged in one round.
 
-        All that do not overlap; only the first of each word, if merging it may make a pair of lower rank.
+        All that do not overlap; but only the first in a word whose merge may make a pair of lower rank.
         """
         joins = np.zeros(len(at), bool)
         if not self._is_ordered:

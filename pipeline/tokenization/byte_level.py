@@ -2,7 +2,7 @@
 
 A pattern (`pre_tokenizer`: GPT-2's, arXiv 1909.03341, Llama 3's or Qwen's) cuts a text into words, and BPE never merges
 across them. So each distinct word is merged once (`bpe_merges`) and then found in a hash table, by array code. Keys are
-the bytes of the words, not their hashes, so the result is exact.
+the bytes of the words, so the result is exact.
 """
 
 import json
@@ -33,9 +33,9 @@ PROBES = (
 _CHUNK_CHARACTERS = 2**20
 _BLANKS_BEGIN = re.compile(r"(?<=[^\s\x1c-\x1f\x85])[ \t]")
 _KEY_BYTES = 15
-"""Longest word in the hash table; longer ones are rare in most scripts, and are in a dictionary."""
+"""Longest word in the hash table, in bytes; longer ones are rare in most scripts and are kept in a dictionary."""
 _MERGED_BYTES = 256
-"""Longest word that is merged by array code; it takes as many rounds as the word has merges."""
+"""Longest word that is merged by array code, which takes one round per merge of the word."""
 _PADDING = 32
 """Zero bytes after the last word, so that a key can be read at every offset."""
 _MAX_WORDS = 2**20
@@ -81,11 +81,12 @@ class ByteLevelEncoder:
         self._make_slots(_FIRST_SLOTS)
 
     def covers(self, text: str) -> bool:
-        """Whether `encode` gives the tokenizer's ids: not if it would normalize the text or find an added token."""
+        """Whether `encode` gives the tokenizer's ids: not for text that the tokenizer normalizes or that has an added
+        token."""
         return self._untouched(text)
 
     def encode(self, texts: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Ids of all texts, each of which it `covers`, concatenated; and how many each text has."""
+        """Ids of all texts, concatenated, and the number of ids per text; it must `cover` each text."""
         chunks = [list(_chunks(text)) for text in texts]
         ids: list[NDArray[np.int32]] = [np.zeros(0, np.int32)]
         counts: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
@@ -104,13 +105,13 @@ class ByteLevelEncoder:
         words = self._word_numbers(joined, padded, starts)
         counts = self._counts[words]
         ends = np.cumsum(counts)
-        # Offset of a word's ids in the cache minus their offset in the result, for each id.
+        # For each id: the offset of its word's ids in the cache minus their offset in the result.
         shift = np.repeat(self._starts[words] - (ends - counts), counts)
         ids = self._ids[shift + np.arange(len(shift))]
         return ids, np.diff(ends[words == 0], prepend=0)
 
     def _word_numbers(self, joined: bytes, padded: NDArray[np.uint8], starts: NDArray[np.int64]) -> Words:
-        """`[words]` the number of each word in the cache; new words are added."""
+        """[words] index of each word in the cache; new words are added."""
         sizes = np.diff(starts, append=len(joined))
         first, second = _keys(padded, starts, sizes)
         is_long = sizes > _KEY_BYTES
@@ -121,7 +122,7 @@ class ByteLevelEncoder:
             self._clear()
         words = self._find(first, second)
         words[is_long | (padded[starts] == SEPARATOR_BYTE)] = 0
-        # Few large rounds of merging cost less than many small ones, so the long words are merged with the short ones.
+        # A few large rounds of merging cost less than many small ones, so long words are merged with short ones.
         new = [word for word in dict.fromkeys(long_words) if word not in self._long_words]
         while len(missing := np.flatnonzero(words < 0)):
             # One word per hash. Words with equal hashes are added in another round.
@@ -135,7 +136,7 @@ class ByteLevelEncoder:
         return words
 
     def _find(self, first: NDArray[np.uint64], second: NDArray[np.uint64]) -> Words:
-        """`[keys]` the number of the word with each key, or -1."""
+        """[keys] index of the word with each key, or -1."""
         slots = self._slots(first, second)
         words = self._slot_word[slots].astype(np.int64)
         unlike = (self._slot_first[slots] != first) | (self._slot_second[slots] != second)
@@ -185,7 +186,7 @@ class ByteLevelEncoder:
         self._long_words.update((words[i], numbers[i]) for i in np.flatnonzero(sizes > _KEY_BYTES).tolist())
 
     def _merged(self, words: list[bytes]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Ids of the words, concatenated, and how many each has."""
+        """Ids of the words, concatenated, and the number of ids per word."""
         ids, counts = self._merges.apply(words)
         whole = [self._whole_words.get(word, -1) for word in words] if self._whole_words else []
         if not any(index >= 0 for index in whole):
@@ -198,7 +199,7 @@ class ByteLevelEncoder:
         return np.concatenate(parts), np.array(list(map(len, parts)), np.int64)
 
     def _clear(self) -> None:
-        """Empty the cache, but for word 0: the separator, which has no ids."""
+        """Clear the cache except word 0: the separator, which has no ids."""
         self._ids, self._starts, self._counts = self._ids[:0], self._starts[:1], self._counts[:1]
         self._long_words, self._num_keys = {}, 0
         self._make_slots(_FIRST_SLOTS)
@@ -217,7 +218,7 @@ class ByteLevelEncoder:
     def _insert(
         self, first: NDArray[np.uint64], second: NDArray[np.uint64], words: NDArray[np.integer]
     ) -> None:
-        """Put each key, all of them new and different, into the first free slot from its own on."""
+        """Insert keys, all new and different, each into the first free slot from its own on."""
         slots = self._slots(first, second)
         while len(words):
             free = self._slot_word[slots] < 0
@@ -233,7 +234,7 @@ class ByteLevelEncoder:
 
 
 def _whole_words(model: dict[str, Any]) -> dict[bytes, int]:
-    """Words that are a token without merging (`ignore_merges`), by their bytes."""
+    """Words that are one token without merging (`ignore_merges`), by their bytes."""
     if not model.get("ignore_merges"):
         return {}
     byte_of = {character: byte for byte, character in enumerate(byte_characters())}
@@ -279,7 +280,7 @@ def _mixed(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDArray[np.
 def _keys(
     padded: NDArray[np.uint8], starts: NDArray[np.int64], sizes: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """The bytes of each word as two numbers, with its size in the last byte; not valid for longer words."""
+    """The bytes of each word as two numbers, with its size in the last byte; invalid for longer words."""
     aligned = padded[: len(padded) // 8 * 8].view("<u8")
     index = starts >> 3
     shift = (starts & 7).astype(np.uint64) * np.uint64(8)

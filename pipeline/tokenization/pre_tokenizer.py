@@ -1,4 +1,5 @@
-"""Word starts by the patterns of byte-level tokenizers, by array code in place of a regular expression.
+"""The pre-tokenizer: word starts by the patterns of byte-level tokenizers, in array code instead of regular
+expressions.
 
 The tokenizer itself decides which characters are letters, numbers or white space.
 """
@@ -11,7 +12,7 @@ import tokenizers
 from numpy.typing import NDArray
 
 SEPARATOR_BYTE = 0xFF
-"""Between texts; it is in no UTF-8."""
+"""Byte between texts, which no UTF-8 contains."""
 
 _LETTER, _NUMBER, _OTHER, _SPACE, _SEPARATOR, _LINE_END_OF_OTHER = range(6)
 _UNKNOWN = 255
@@ -66,7 +67,7 @@ class WordFinder:
         self._has_long_s = pattern is not WordPattern.GPT2 and len(self._pieces("'ſx")) == 2
 
     def starts(self, data: NDArray[np.uint8], is_ascii: bool) -> NDArray[np.int64]:
-        """Offsets of words in the UTF-8 of texts, each followed by `SEPARATOR_BYTE`, which is a word too."""
+        """Offsets of words in the UTF-8 of texts; `SEPARATOR_BYTE`, a word of its own, follows each text."""
         classes = self._byte_classes[data]
         if not is_ascii:
             self._fill_classes(data, classes)
@@ -124,7 +125,7 @@ class WordFinder:
         is_start[numbers] = True
 
     def _fill_classes(self, data: NDArray[np.uint8], classes: NDArray[np.uint8]) -> None:
-        """Set the classes of characters of several bytes, on each of their bytes."""
+        """Set the class of each character of several bytes on all its bytes."""
         lead = np.flatnonzero((data >= 0xC0) & (data != SEPARATOR_BYTE))
         size = 2 + (data[lead] >= 0xE0) + (data[lead] >= 0xF0)
         code = data[lead] & (0x7F >> size).astype(np.int64)
@@ -177,7 +178,7 @@ def _character_starts(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> ND
 def _cut_contractions(
     data: NDArray[np.uint8], is_start: NDArray[np.bool_], lower: NDArray[np.uint8], has_long_s: bool
 ) -> None:
-    """Make 's 't 're 've 'm 'll 'd separate words; `lower` is `data`, or `data` in lower case."""
+    """Make 's 't 're 've 'm 'll 'd words of their own; `lower` is `data`, or `data` in lower case."""
     at = np.flatnonzero((data[:-2] == ord("'")) & is_start[:-2])
     first, second = lower[at + 1], lower[at + 2]
     size = np.where(np.isin(first, np.frombuffer(b"sdmt", np.uint8)), 2, 0)

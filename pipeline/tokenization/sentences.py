@@ -9,7 +9,7 @@ from segmenters.contract import check_ends
 
 _MID_CHARACTER, _CHARACTER, _WHITE_SPACE, _PUNCTUATION, _LINE_BREAK = b"\0", b"\1", b"\2", b"\3", b"\4"
 _BEST_FIRST = (_LINE_BREAK, _PUNCTUATION, _WHITE_SPACE, _CHARACTER, _MID_CHARACTER)
-"""Kinds of token boundary by preference for splitting a long sentence."""
+"""Kinds of token boundary, the best for splitting a long sentence first."""
 
 
 def sentence_lengths(
@@ -21,9 +21,9 @@ def sentence_lengths(
     """Lengths, in tokens, of the sentences of `text`; positive, and their sum is the number of tokens.
 
     Each sentence ends at the token boundary nearest to the segmenter's end (of two at equal distance, the earlier); a
-    sentence without tokens is dropped. A sentence over `max_sentence_tokens` is split: in the second half of each run
-    of so many tokens, after the last line break, else after , ; : or the like, else at white space, else between
-    characters, else anywhere.
+    sentence without tokens is dropped. A sentence over `max_sentence_tokens` is split in the second half of each run of
+    that many tokens: after the last line break, else after a pause (, ; : and others), else at white space, else
+    between characters, else anywhere.
 
     Args:
         text: the document.
@@ -35,7 +35,7 @@ def sentence_lengths(
     num_tokens = len(token_ends)
     if num_tokens == 0:
         return np.zeros(0, np.int32)
-    # Boundary e is after token e-1. Of boundaries at one offset the last is where a character ends.
+    # Boundary e is after token e-1. Of several boundaries at one offset, a character ends at the last.
     is_whole = np.append(token_ends[1:] != token_ends[:-1], True)
     edges = np.concatenate([[0], np.flatnonzero(is_whole) + 1])
     offsets = np.concatenate([[0], token_ends[is_whole]])
@@ -72,7 +72,7 @@ def encode_documents(
     """
     tokenized = tokenizer.encode(texts)
     ends = segmenter.split(texts)
-    # One pass over all documents, joined by a character so that no two share a boundary.
+    # One pass over all documents, joined by one character so that no two share a boundary.
     starts = np.cumsum([0, *(len(text) + 1 for text in texts)])
     token_starts = np.cumsum([0, *(len(document.ids) for document in tokenized)])
     joined_ends = np.concatenate([np.zeros(0, np.int64), *ends])

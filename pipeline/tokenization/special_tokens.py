@@ -10,8 +10,8 @@ import tokenizers
 def folder_config(folder: Path, backend: tokenizers.Tokenizer) -> dict[str, Any]:
     """Content of `tokenizer_config.json`.
 
-    If it names neither BOS nor EOS, they are taken from the files in which older models name them:
-    `special_tokens_map.json`, or by id `config.json`.
+    If it names neither BOS nor EOS, they are read from the files of older models: `special_tokens_map.json`, or by id
+    `config.json`.
     """
 
     def read(name: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Ends of tokens in characters: from the byte lengths of byte-level tokens, or from the offsets of `tokenizers`.
 
-The tokenizer's parts decide which of the two. Byte lengths are wrong for a text that is normalized or of which the
-tokenizer drops a part, even if their sum is that of the text.
+The parts of the tokenizer decide which of the two is used. Byte lengths are wrong for a text that the tokenizer
+normalizes or drops a part of, even if the sums are equal.
 """
 
 import itertools
@@ -24,7 +24,7 @@ _KEEPING = ("Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous")
 
 
 def keeps_bytes(tree: dict[str, Any]) -> bool:
-    """Whether the tokens that `tokenizer.json` makes of a text that is `Untouched` are its bytes: a byte-level BPE."""
+    """Whether the tokens of an `Untouched` text are its bytes: `tokenizer.json` is a byte-level BPE."""
     model = tree["model"]
     steps = list(_steps(tree["pre_tokenizer"], "pretokenizers"))
     return (
@@ -56,7 +56,7 @@ def _keeps_text(step: dict[str, Any]) -> bool:
 
 
 class Untouched:
-    """Recognises texts that the tokenizer does not normalize and that have none of its added tokens."""
+    """Recognises texts that the tokenizer does not normalize and that contain no added token."""
 
     def __init__(self, tree: dict[str, Any]) -> None:
         """`tree`: the content of `tokenizer.json`, one without a normalizer but NFC."""
@@ -69,7 +69,7 @@ class Untouched:
         self._added = re.compile("|".join(map(re.escape, forms))) if forms else None
 
     def __call__(self, text: str) -> bool:
-        """Whether `text` is neither normalized nor has an added token."""
+        """Whether `text` is not normalized and contains no added token."""
         if self._added is not None and self._added.search(text):
             return False
         return not self._is_normalized or unicodedata.is_normalized("NFC", text)
@@ -121,7 +121,7 @@ def ends_by_length(texts: list[str], byte_lengths: list[NDArray[np.int64]]) -> l
 
 
 class Aligner:
-    """Ids and ends from the offsets of `tokenizers`: for any tokenizer, whatever it changes or drops."""
+    """Ids and ends from the offsets of `tokenizers`, for any tokenizer."""
 
     def __init__(self, tree: dict[str, Any]) -> None:
         # Without the post-processor: it adds no ids here, but a byte-level one trims white space from the offsets.

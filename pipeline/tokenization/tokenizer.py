@@ -25,7 +25,7 @@ MAX_VOCAB_SIZE = 2**22
 
 @dataclass(frozen=True)
 class TokenizedText:
-    """The tokens of one text, T of them."""
+    """The T tokens of one text."""
 
     ids: NDArray[np.int32]
     """[T] token ids."""
@@ -63,7 +63,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path_or_name: str) -> "Tokenizer":
-        """From a folder with `tokenizer.json`, or any folder or hub name that `transformers` can load.
+        """Load a folder with `tokenizer.json`, or any folder or hub name that `transformers` can load.
 
         Raises `ConfigError` where there is no such tokenizer, or only one without a fast backend.
         """
@@ -73,7 +73,7 @@ class Tokenizer:
             if file.is_file():
                 backend = tokenizers.Tokenizer.from_file(str(file))
                 return cls(backend, folder_config(folder, backend))
-            # Seconds of imports, so only where the folder alone does not do.
+            # Its import takes seconds, so only if the folder alone is not enough.
             from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
             tokenizer = AutoTokenizer.from_pretrained(path_or_name)
@@ -92,7 +92,7 @@ class Tokenizer:
 
     @classmethod
     def from_files(cls, files: Mapping[str, str | bytes]) -> "Tokenizer":
-        """From what `files` gave."""
+        """The tokenizer from the result of `files`."""
         return cls(
             tokenizers.Tokenizer.from_buffer(_utf8(files["tokenizer.json"])),
             json.loads(files["tokenizer_config.json"]),
@@ -124,7 +124,7 @@ class Tokenizer:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) of what ids depend on: model, normalizer, pre-tokenizer and added tokens."""
+        """SHA-256 (hex) of the parts that decide the ids: model, normalizer, pre-tokenizer and added tokens."""
         parts = {key: self._tree[key] for key in ("model", "normalizer", "pre_tokenizer", "added_tokens")}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -145,28 +145,28 @@ class Tokenizer:
 
     @functools.cached_property
     def named_bos_id(self) -> int | None:
-        """Id of the token that is named as BOS; none where none is."""
+        """Id of the token named as BOS; None where none is named."""
         return self._special_id("bos_token")
 
     @functools.cached_property
     def named_eos_id(self) -> int | None:
-        """Id of the token that is named as EOS; none where none is."""
+        """Id of the token named as EOS; None where none is named."""
         return self._special_id("eos_token")
 
     @property
     def bos_id(self) -> int:
-        """Id of BOS, which begins a text; that of EOS where there is none. Raises `ConfigError` without either."""
+        """Id of BOS, which begins a text; that of EOS where there is no BOS. Raises `ConfigError` without either."""
         return self._either(self.named_bos_id, self.named_eos_id)
 
     @property
     def eos_id(self) -> int:
-        """Id of EOS, which ends a text; that of BOS where there is none. Raises `ConfigError` without either."""
+        """Id of EOS, which ends a text; that of BOS where there is no EOS. Raises `ConfigError` without either."""
         return self._either(self.named_eos_id, self.named_bos_id)
 
     def with_bos_eos(self, bos_token: str | None, eos_token: str | None) -> "Tokenizer":
         """The same tokenizer, with these tokens of its vocabulary as BOS and EOS; none: unchanged.
 
-        Raises `ConfigError` where it has no such token, or then neither BOS nor EOS.
+        Raises `ConfigError` where it has no such token, or neither BOS nor EOS.
         """
         named = {"bos_token": bos_token, "eos_token": eos_token}
         given = {kind: token for kind, token in named.items() if token is not None}
@@ -232,7 +232,7 @@ class Tokenizer:
             raise ConfigError(f"the tokenizer is damaged: {error}; get it again") from error
 
     def loses(self, texts: list[str], ids: Sequence[NDArray[np.int32]]) -> list[bool]:
-        """Whether the ids of each text decode to another text: a part is unknown, normalized or dropped.
+        """Whether the ids of each text decode to a different text: a part is unknown, normalized or dropped.
 
         A space that the tokenizer adds before a text is no loss. Costs little for a byte-level tokenizer.
         """
@@ -260,7 +260,7 @@ class Tokenizer:
 
     @property
     def engine(self) -> str:
-        """What computes the ids: `byte-level words` (several times faster, the same ids) or `tokenizers`."""
+        """The engine that computes the ids: `byte-level words` (several times faster, the same ids) or `tokenizers`."""
         return "tokenizers" if self._byte_level is None else "byte-level words"
 
     @functools.cached_property
@@ -280,7 +280,7 @@ class Tokenizer:
 
     @functools.cached_property
     def token_bytes(self) -> NDArray[np.int64]:
-        """`[vocab]` UTF-8 bytes that a token decodes to after another one."""
+        """[vocab] UTF-8 bytes that a token decodes to after another one."""
         tokens = self._backend.get_vocab(with_added_tokens=True)
         added = {token.content for token in self._backend.get_added_tokens_decoder().values()}
         lengths = np.zeros(self.vocab_size, np.int64)

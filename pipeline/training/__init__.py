@@ -1,1 +1,1 @@
-"""The training loop over two protocols, `Engine` and `Runtime`, and checkpoints. Knows nothing of who launches it."""
+"""The training loop over two protocols, `Engine` and `Runtime`, and checkpoints. It must not know who launches it."""

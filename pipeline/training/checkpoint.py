@@ -1,11 +1,11 @@
-"""Checkpoints that any number of workers can go on from, whatever engine wrote them.
+"""Checkpoints from which any number of workers and any engine can continue.
 
-A rank writes its own run of elements of each parameter, as one safetensors file: the fp32 weight, AdamW's
-two moments, and the average of the weights where one is kept. A reader takes the elements that it needs from
-whichever files have them. So world size, ZeRO stage, offload and engine may change between writing and reading,
-without a conversion in between; and elements that no file has are an error, never a fresh start.
+Each rank writes one safetensors file with its contiguous elements of each parameter: the fp32 weight, AdamW's two
+moments, and the average of the weights if there is one. A reader takes the elements that it needs from any of the
+files. So world size, ZeRO stage, offload and engine may change between writing and reading, without a conversion. An
+element that no file has is an error.
 
-Frozen weights are not in it: they come from the models that the job reads.
+Frozen weights are not in a checkpoint: they come from the models that the job reads.
 """
 
 import contextlib
@@ -40,17 +40,17 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 @dataclass(frozen=True)
 class Part:
-    """A run of elements of one parameter that this rank keeps, with the optimizer's state of them."""
+    """Contiguous elements of one parameter that this rank keeps, with their optimizer state."""
 
     name: str
     shape: tuple[int, ...]
-    """Of the whole parameter."""
+    """Shape of the whole parameter."""
     start: int
-    """First element, in the flattened parameter."""
+    """Index of the first element in the flattened parameter."""
     tensors: Mapping[str, Tensor]
     """Flat fp32 views of the same length: `weight` and `MOMENTS`. Writing to them changes the training state."""
     is_copy: bool = False
-    """Whether rank 0 has the same elements, and writes them."""
+    """Whether rank 0 has the same elements and writes them."""
 
     def read(self, kind: str) -> Tensor:
         """`weight` or one of `MOMENTS`."""
@@ -64,7 +64,7 @@ class Part:
 def snapshot(
     parts: Iterable[Part], averages: Mapping[str, Tensor], buffers: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Copies on the CPU of what this rank has to write: training may go on while they are written."""
+    """Copies on the CPU of the elements that this rank writes: training may continue meanwhile."""
     found: dict[str, Tensor] = {}
     for part in parts:
         if part.is_copy:
@@ -87,11 +87,11 @@ def write_state(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any],
 
 
 STEP_NAME = re.compile(r"step-\d{9,}")
-"""Of a checkpoint that one process wrote; what is named otherwise is not ours."""
+"""Name of a checkpoint that one process wrote; other names are not ours."""
 
 
 class Checkpoint:
-    """A written checkpoint: its `state`, and any run of elements of it."""
+    """A checkpoint on disk: its `state`, and any contiguous elements of its parameters."""
 
     def __init__(self, folder: Path) -> None:
         """Raises `TrainingError` where a file is missing or damaged."""
@@ -117,7 +117,7 @@ class Checkpoint:
 
     @property
     def has_average(self) -> bool:
-        """Whether an average of the weights is in it."""
+        """Whether it contains an average of the weights."""
         return any(kind == AVERAGE for kind, _ in self._runs)
 
     def read(self, kind: str, name: str, start: int, size: int) -> Tensor:
@@ -138,15 +138,15 @@ class Checkpoint:
 
 
 def newest(folder: Path) -> Path | None:
-    """The checkpoint of most steps in a folder of them, whichever launcher wrote it; none where there is none.
+    """The checkpoint with the most steps in a folder, from any launcher; None where there is none.
 
-    A damaged one is passed over, with a warning. Raises `TrainingError` where all are damaged: training starts
-    anew only with --force.
+    A damaged one is skipped, with a warning. Raises `TrainingError` where all are damaged: training starts anew only
+    with --force.
     """
     found: list[tuple[int, Path]] = []
     damaged: list[TrainingError] = []
     for path in sorted(folder.glob("*")):
-        # One of Ray's is incomplete for a moment; one of ours has its name once it is whole.
+        # A checkpoint of Ray is incomplete for a moment; one of ours gets its name when it is complete.
         of_ray = path.name.startswith("checkpoint_") and (path / STATE_FILE).is_file()
         if path.is_symlink() or not (of_ray or STEP_NAME.fullmatch(path.name)):
             continue
@@ -163,7 +163,7 @@ def newest(folder: Path) -> Path | None:
 
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turn errors while a checkpoint or model is written into a `TrainingError` that names folder and free space."""
+    """A context in which errors of writing become a `TrainingError` that names folder and free space."""
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -183,7 +183,7 @@ def keep_model(checkpoint: Path, output: Path) -> None:
 
 
 def finish(writing: Future[None] | None) -> None:
-    """Wait for a checkpoint that is being written, if one is. Raises `TrainingError` where it could not be."""
+    """Wait for a checkpoint that is being written. Raises `TrainingError` where writing failed."""
     if writing is None:
         return
     try:
@@ -193,19 +193,19 @@ def finish(writing: Future[None] | None) -> None:
 
 
 class BackgroundWriter:
-    """Writes one checkpoint at a time in a thread of its own; what goes wrong is raised by the next call."""
+    """Writes one checkpoint at a time in its own thread; the next call raises its error."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._running: Future[None] | None = None
 
     def start(self, job: Callable[[], None]) -> None:
-        """Run `job`, once the one before is done."""
+        """Run `job` after the previous one."""
         self.wait()
         self._running = self._thread.submit(job)
 
     def wait(self) -> None:
-        """Until nothing is being written. Raises `TrainingError` where the last one could not be written."""
+        """Wait until nothing is being written. Raises `TrainingError` where writing failed."""
         running, self._running = self._running, None
         finish(running)
 

@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights, each rank keeps it for its own elements."""
+"""An exponential moving average of the weights; each rank keeps that of its own elements."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +11,10 @@ from pipeline.training.engine import Engine
 
 
 class WeightAverage:
-    """The average that is evaluated and kept as the model; training itself does not use it.
+    """The average that is evaluated and saved as the model; training itself does not use it.
 
-    The decay after the t-th update is min(decay, (1 + t) / (10 + t)), so that a short run does not end near its
-    random start. Memory: 4 bytes per element of this rank, on the device of the fp32 weight.
+    The decay after update t is min(decay, (1 + t) / (10 + t)), so that the initial weights do not dominate in a short
+    run. Memory: 4 bytes per element of this rank, on the device of the fp32 weight.
     """
 
     def __init__(self, engine: Engine, decay: float) -> None:
@@ -32,14 +32,14 @@ class WeightAverage:
             torch._foreach_lerp_(list(self.averages.values()), weights, 1 - decay)
 
     def load(self, checkpoint: Checkpoint) -> None:
-        """Go on from the average in a checkpoint."""
+        """Load the average from a checkpoint."""
         for part in self.parts:
             average = self.averages[part.name]
             average.copy_(checkpoint.read(AVERAGE, part.name, part.start, len(average)))
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """A context in which the engine's weights are the average; afterwards they are back, to the bit."""
+        """A context in which the engine's weights are the average; afterwards they are restored exactly."""
         trained = {part.name: part.read(WEIGHT).detach().clone() for part in self.parts}
         self._put(self.averages)
         try:

@@ -1,4 +1,4 @@
-"""An engine computes losses and updates weights: its protocol, and the plain engine of one process."""
+"""The protocol of an engine, which computes losses and updates weights, and the plain engine of one process."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ class Engine(Protocol):
     world_size: int
     device: torch.device
     scales_loss: bool
-    """Whether the loss is scaled (fp16), and steps are skipped while the scale is being found."""
+    """Whether the loss is scaled (fp16); then steps may be skipped until the scale fits."""
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The module's sums over a batch."""
@@ -29,7 +29,7 @@ class Engine(Protocol):
         """Add the gradient of one micro-batch's objective; a step takes the sum over ranks and calls."""
 
     def step(self, learning_rate: float) -> float | Tensor:
-        """Clip, update, forget gradients -> gradient norm before clipping."""
+        """Clip, update, clear gradients -> gradient norm before clipping."""
 
     def evaluating(self) -> Any:
         """A context in which nothing is trained: no gradients, no dropout."""
@@ -38,26 +38,26 @@ class Engine(Protocol):
         """Sum of a small vector over all ranks."""
 
     def parts(self) -> list[Part]:
-        """This rank's part of the trained weights and of the optimizer's state, to be read or written."""
+        """This rank's part of the trained weights and optimizer state, to be read or written."""
 
     def weights_written(self) -> None:
-        """From now on compute with the weights that were written into `parts`. All ranks call it."""
+        """Use the weights that were written into `parts`. All ranks call it."""
 
     def counters(self) -> dict[str, float]:
-        """The optimizer's steps, and the state of the loss scale."""
+        """Number of optimizer steps, and the state of the loss scale."""
 
     def set_counters(self, counters: dict[str, float]) -> None:
-        """Go on from these."""
+        """Load these."""
 
     def buffers(self) -> dict[str, Tensor]:
-        """Buffers that belong to the weights, the same on every rank."""
+        """Persistent buffers of the module, the same on every rank."""
 
     def weights(self) -> dict[str, Tensor]:
         """Copies of all weights in fp32 on the CPU, tied ones once; complete on rank 0. All ranks call it."""
 
 
 def load_checkpoint(engine: Engine, checkpoint: Checkpoint) -> None:
-    """Take the whole state in a checkpoint, whatever engine and however many ranks wrote it."""
+    """Load the whole state of a checkpoint, from any engine and any number of ranks."""
     with torch.no_grad():
         for part in engine.parts():
             for kind in (WEIGHT, *MOMENTS):
@@ -70,7 +70,8 @@ def load_checkpoint(engine: Engine, checkpoint: Checkpoint) -> None:
 
 
 def weights_in(checkpoint: Checkpoint, module: nn.Module) -> dict[str, Tensor]:
-    """All weights of a module in fp32: from the checkpoint (their average, where kept), frozen ones from the module.
+    """All weights of a module in fp32: trained ones from the checkpoint (their average if it has one), frozen ones from
+    the module.
 
     Raises `TrainingError` where the checkpoint lacks one.
     """
@@ -98,7 +99,7 @@ def parameter_groups(module: nn.Module, config: TrainConfig) -> list[dict[str, A
 
 
 def adam_state(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Tensor]:
-    """AdamW's state for a parameter; before its first step what the first step would make."""
+    """AdamW's state of a parameter; before the first step, the state that the first step would make."""
     state = optimizer.state[parameter]
     if not state:
         state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
@@ -108,18 +109,18 @@ def adam_state(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str,
 
 
 def optimizer_steps(optimizer: torch.optim.Optimizer) -> float:
-    """Updates done."""
+    """Number of updates done."""
     return max((float(state["step"]) for state in optimizer.state.values()), default=0.0)
 
 
 def set_optimizer_steps(optimizer: torch.optim.Optimizer, steps: float) -> None:
-    """Go on from so many updates, for the correction of the moments' bias."""
+    """Set the number of updates, for the bias correction of the moments."""
     for state in optimizer.state.values():
         state["step"].fill_(steps)
 
 
 def persistent_buffers(module: nn.Module) -> dict[str, Tensor]:
-    """Buffers that belong to the weights."""
+    """Persistent buffers of the module."""
     parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
     return {name: value for name, value in module.state_dict().items() if name not in parameters}
 
@@ -134,7 +135,7 @@ def whole_part(
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """No gradients, no dropout; back to what it was afterwards."""
+    """A context without gradients and dropout; the mode is restored afterwards."""
     was_training = module.training
     module.eval()
     try:
@@ -199,10 +200,10 @@ class PlainEngine:
         ]
 
     def weights_written(self) -> None:
-        """They are the weights that it computes with."""
+        """Nothing to do: these are the weights that it computes with."""
 
     def counters(self) -> dict[str, float]:
-        """The optimizer's steps, and the loss scale with the steps since it last changed."""
+        """Number of optimizer steps, and the loss scale with the steps since its last change."""
         scale = self.scaler.state_dict()
         known = (
             {"loss_scale": scale["scale"], "steps_at_loss_scale": scale["_growth_tracker"]} if scale else {}

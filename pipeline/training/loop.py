@@ -1,8 +1,8 @@
 """The training loop, the same for every model and launcher.
 
-One step is one global batch of `micro_batches_per_step` micro-batches, planned by `pipeline.stream` and dealt out to
-the ranks. The loss of a step is the sum over the global batch divided by its document tokens, so neither world size
-nor the sizes of micro-batches change it; dropout is seeded by the micro-batch, so they do not change that either.
+One step is one global batch of `micro_batches_per_step` micro-batches, planned by `pipeline.stream` and distributed to
+the ranks. The loss of a step is the sum over the global batch divided by its document tokens, so it does not depend on
+world size or on the sizes of micro-batches. Nor does dropout, which is seeded by the micro-batch.
 """
 
 import math
@@ -30,53 +30,54 @@ from pipeline.training.task import Task
 
 
 class Runtime(Protocol):
-    """What a launcher gives a training run: storage for checkpoints, and a receiver of metrics and warnings."""
+    """What a launcher provides: storage of checkpoints, and a receiver of metrics and warnings."""
 
     def report(self, metrics: dict[str, float]) -> None:
         """Metrics of a step (rank 0 only): `step`, `train/...`, `dev/...`."""
 
     def warn(self, message: str) -> None:
-        """Show a message that does not end the job. From any thread."""
+        """Show a message that does not end the job; any thread may call it."""
 
     def save(self, step: int, write: Callable[[Path], None], background: bool) -> None:
-        """Make a checkpoint: every rank's `write` fills a folder; it appears whole or not at all.
+        """Save a checkpoint: every rank's `write` fills a folder, which appears whole or not at all.
 
-        In the `background` where wanted; but first the one before is waited for, and its error raised.
+        With `background` it returns before the checkpoint is written. It first waits for the previous one, and raises
+        its error.
         """
 
     def wait(self) -> None:
-        """Until the last checkpoint is written. Raises what went wrong with it."""
+        """Wait until the last checkpoint is written. Raises its error."""
 
     def latest(self) -> AbstractContextManager[Path | None]:
-        """The newest checkpoint's folder, or none."""
+        """Folder of the newest checkpoint, or None."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What is in a checkpoint besides the engine's state."""
+    """The part of a checkpoint beside the engine's state."""
 
     step: int = 0
     """Steps done."""
     tokens: int = 0
     """Document tokens seen."""
     stream: dict[str, Any] = field(default_factory=StreamState().as_dict)
-    """The stream's state: of what was trained on, without what was prefetched."""
+    """State of the stream after the last trained batch, without prefetched ones."""
 
 
 @dataclass(frozen=True)
 class GlobalBatch:
-    """The micro-batches of one step: how many tokens they have in all, and those of this rank."""
+    """The micro-batches of one step: their tokens on all ranks, and those of this rank."""
 
     tokens: int
     """Document tokens on all ranks."""
     share: list[tuple[Batch, int, bool]]
     """Micro-batches of this rank, their document tokens, and whether they count."""
     state: StreamState
-    """Of the stream after the step."""
+    """State of the stream after the step."""
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Of step 0, 1, ...: linear warm-up, then a cosine down to the last step of this run."""
+    """Learning rate of step 0, 1, ...: linear warm-up, then a cosine down to the last step of this run."""
     warmup = min(config.warmup_steps, config.steps - 1)
     if step < warmup:
         return config.learning_rate * (step + 1) / (warmup + 1)
@@ -126,7 +127,7 @@ def _train(
         evaluates = task.dev is not None and (done % config.eval_every == 0 or last)
         saves = done % config.checkpoint_every == 0 or last
         logs = done % config.log_every == 0 or evaluates or last
-        checked = monitor.check() if logs or saves else {}  # nothing that went wrong gets into a checkpoint
+        checked = monitor.check() if logs or saves else {}  # so that no failed step is in a checkpoint
         if logs:
             metrics = {"step": done, **meter.read("train/"), "train/learning_rate": rate, **checked}
             metrics["train/tokens"] = progress.tokens
@@ -144,7 +145,7 @@ def _train(
 
 
 def evaluate_stream(task: Task, config: TrainConfig, engine: Engine) -> dict[str, float]:
-    """Loss on `eval_micro_batches` micro-batches of the dev split, always the same ones, for the curve."""
+    """Loss on the first `eval_micro_batches` micro-batches of the dev split, the same ones each time."""
     assert task.dev is not None
     stream = Stream(task.dev, config.micro_batch_tokens, 0, task.stream)
     plan = list(islice(stream.first_epoch(), config.eval_micro_batches))
@@ -172,7 +173,7 @@ def _step(
     rate: float,
     meter: "_Meter",
 ) -> tuple[Tensor, float | Tensor]:
-    """One optimizer step -> this rank's NLL (nats) of it, and the gradient norm."""
+    """One optimizer step -> this rank's NLL (nats), and the gradient norm."""
     scale = 1.0 / loaded.tokens
     nll = torch.zeros((), device=engine.device)
     for round_, (batch, tokens, counts) in enumerate(loaded.share):
@@ -222,7 +223,7 @@ def _checkpoint(
     running: RunningLoss,
     last: bool,
 ) -> Callable[[Path], None]:
-    """Copy the state now -> a function that writes the copy, and at the end the model, into a folder."""
+    """Copy the state -> a function that writes the copy, and after the last step the model, into a folder."""
     buffers = engine.buffers() if engine.rank == 0 else {}
     tensors = snapshot(engine.parts(), average.averages if average is not None else {}, buffers)
     state = asdict(progress) | {
@@ -244,7 +245,7 @@ def _checkpoint(
 
 
 class _Meter:
-    """Sums since `start`, read as means per document token; ranks meet only when it is read."""
+    """Sums since `start`, read as means per document token; ranks synchronise only when they are read."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -257,7 +258,7 @@ class _Meter:
         self.since = time.perf_counter()
 
     def waiting_for(self, steps: Iterator[GlobalBatch]) -> Iterator[GlobalBatch]:
-        """The same steps; the time that the loop waits for them is counted."""
+        """The same steps; it measures the time that the loop waits for them."""
         while True:
             start = time.perf_counter()
             loaded = next(steps, None)

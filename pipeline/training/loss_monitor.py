@@ -1,6 +1,6 @@
-"""Checks of the loss: a loss or gradient that is no finite number, a spike.
+"""The loss monitor: it detects a loss or gradient that is not finite, and spikes of the loss.
 
-Losses and gradient norms stay on the device until metrics are logged or a checkpoint is due, so it costs no host
+Losses and gradient norms stay on the device until metrics are logged or a checkpoint is due, so there is no
 synchronisation per step; the error still names the step.
 """
 
@@ -16,9 +16,10 @@ from pipeline.errors import TrainingError
 from pipeline.training.engine import Engine
 
 MEAN_STEPS, DEVIATION_STEPS = 10, 50
-"""Horizons of the running mean of the loss, and of the deviation from it: the mean must keep up with a falling loss."""
+"""Horizons, in steps, of the running mean of the loss and of the deviation from it. That of the mean is short, since
+the loss falls."""
 QUIET_STEPS = 20
-"""Steps before spikes are looked for: at the start the loss falls too fast."""
+"""Steps without a check for spikes: at the start the loss falls too fast."""
 
 Warn = Callable[[str], None]
 
@@ -32,7 +33,7 @@ class RunningLoss:
     variance: float = 0.0
 
     def deviations(self, loss: float) -> float:
-        """How many running deviations a loss lies above the running mean; 0 while too few steps were seen."""
+        """Running standard deviations by which a loss is above the running mean; 0 during the first steps."""
         if self.steps < QUIET_STEPS:
             return 0.0
         return (loss - self.mean) / max(math.sqrt(self.variance), 1e-3 * abs(self.mean), 1e-12)
@@ -60,8 +61,8 @@ class LossMonitor:
     def check(self) -> dict[str, float]:
         """Metrics of the steps since the last check. All ranks call it.
 
-        Raises `TrainingError` naming the first step whose loss or gradient is no finite number. Where the loss is
-        scaled (fp16), such a gradient is part of finding the scale: the step was skipped, and is counted.
+        Raises `TrainingError` naming the first step whose loss or gradient is no finite number. With a scaled loss
+        (fp16) such a gradient only lowers the scale: the step was skipped, and is counted.
         """
         steps, self._steps = self._steps, []
         if not steps:
@@ -100,7 +101,7 @@ class LossMonitor:
                 f"the training loss is {loss:.4g} at step {step}, {deviations:.1f} deviations over its running mean "
                 f"{self.running.mean:.4g}: if it stays there, lower train.learning_rate or max_gradient_norm"
             )
-            # A spike moves the mean by no more than the limit, but a new level is learned in time.
+            # A spike moves the mean by at most the limit; a lasting new level still becomes the mean.
             loss = self.running.mean + limit * math.sqrt(self.running.variance)
         self.running.add(loss)
         return spiked

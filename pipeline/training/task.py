@@ -1,4 +1,4 @@
-"""What each training job trains: its model, its windows of the shards, and how its weights are kept."""
+"""The task of each training job: its model, its windows of the shards, and how its weights are saved."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -29,19 +29,19 @@ TrainingJob = Literal["train-lm", "train-vae", "train-sllm"]
 
 @dataclass(frozen=True)
 class Task:
-    """A model to train, and on what."""
+    """A model and the data to train it on."""
 
     module: nn.Module
-    """Called with a batch, gives sums; `objective` is minimised."""
+    """Returns sums for a batch; `objective` is minimised."""
     model: PreTrainedModel
-    """The part of `module` that is kept."""
+    """The part of `module` that is saved."""
     tokenizer: Tokenizer
     train: Sequence[Corpus]
     dev: Sequence[Corpus] | None
     stream: StreamConfig = field(default_factory=StreamConfig)
 
     def save(self, folder: Path, weights: dict[str, Tensor]) -> None:
-        """Write a folder that the model can be rebuilt from alone: configuration, safetensors, tokenizer."""
+        """Write a folder from which the model can be loaded: configuration, safetensors, tokenizer."""
         prefix = "model." if self.module is not self.model else ""
         own = {name.removeprefix(prefix): value for name, value in weights.items()}
         self.model.save_pretrained(folder, state_dict=merge_adapters(self.model, own))
@@ -61,7 +61,7 @@ def train_config(job: TrainingJob, config: Config) -> TrainConfig:
 def build_task(job: TrainingJob, config: Config, read_weights: bool = True) -> Task:
     """The task of a training job; the same weights on every rank. Raises `ConfigError`, `ShardError`, `ModelError`.
 
-    Without `read_weights` its model is on the meta device: what does not fit is found, and nothing can be trained.
+    Without `read_weights` its model is on the meta device: it is checked, and cannot be trained.
     """
     shards = _open(job, config)[0]
     torch.manual_seed(train_config(job, config).seed)
@@ -85,7 +85,7 @@ def build_task(job: TrainingJob, config: Config, read_weights: bool = True) -> T
 
 
 def corpora(job: TrainingJob, config: Config, split: SplitName) -> list[Corpus]:
-    """What a training job reads of a split. Raises as `build_task`."""
+    """The data of a training job from one split. Raises as `build_task`."""
     mixed = _open(job, config)
     tokenizer = mixed[0].tokenizer()
     return [
@@ -114,9 +114,9 @@ def _open(job: TrainingJob, config: Config) -> list[Shards]:
 
 
 def recompute_activations(model: PreTrainedModel) -> None:
-    """Let each layer keep only its inputs, and compute the rest again in the backward pass, with the same dropout.
+    """Let each layer keep only its inputs and recompute the rest in the backward pass, with the same dropout.
 
-    Non-reentrant, as ZeRO needs it where a layer is used twice. Raises `ModelError` for a model that cannot.
+    Non-reentrant, as ZeRO requires where a layer is used twice. Raises `ModelError` for a model without support.
     """
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     try:
@@ -134,6 +134,6 @@ def _windows(job: TrainingJob, config: Config, documents: Documents, tokenizer: 
     in_loss = config.sllm.loss_sentences
     if job == "train-vae" or in_loss is None:
         return SentenceWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id)
-    # Of the context the decoder takes what its first layer attends to; evaluation is exact.
+    # In training the decoder computes only the context that its first layer attends to; evaluation is exact.
     overlap, positions = max(size - in_loss, 0), max(config.vae.decoder_window - 1, 0)
     return SentenceWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id, overlap, positions)

@@ -1,6 +1,6 @@
 """The learned segmenter `learned_v1`: structure, features, networks, length constraints, weights file.
 
-It needs numpy and safetensors alone. It must not know how it is trained, nor torch.
+It needs only numpy and safetensors. It must not know its training, nor torch.
 """
 
 from typing import Any

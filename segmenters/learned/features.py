@@ -1,7 +1,7 @@
 """The features of each word of a text, from which the learned segmenter predicts where sentences begin.
 
-A word is here a run of letters and digits, a run of one punctuation mark, or one ideograph. All of it is array code
-over the characters of a batch, without a loop in Python.
+A word is a run of letters and digits, a run of one punctuation mark, or one ideograph. All features are computed by
+array code over the characters of a batch.
 
 Shape suffixes: N characters of the batch, W words, M candidates, F densities, D texts.
 """
@@ -48,7 +48,7 @@ class Features:
     word_W: NDArray[np.uint64]
     """Hash of the lower-cased word."""
     suffix_W: NDArray[np.uint64]
-    """Hash of its last letters."""
+    """Hash of the last letters of the word."""
     shape_W: NDArray[np.uint8]
     """Kind of the first character, kind of the last, length."""
     gap_W: NDArray[np.uint8]
@@ -58,7 +58,7 @@ class Features:
     low_W: NDArray[np.int64]
     """First word of the surroundings: at most `SURROUNDINGS` words back, in the same text."""
     high_W: NDArray[np.int64]
-    """End (exclusive) of the surroundings: at most `SURROUNDINGS` words on, in the same text."""
+    """End (exclusive) of the surroundings: at most `SURROUNDINGS` words ahead, in the same text."""
 
     @property
     def kind_W(self) -> NDArray[np.uint8]:
@@ -67,7 +67,7 @@ class Features:
 
     @property
     def broken_W(self) -> NDArray[np.bool_]:
-        """Whether a line break is in the gap before the word; the start of a text is none."""
+        """Whether a line break is in the gap before the word; False at the start of a text."""
         return (self.gap_W >= 2 * _SMALL_GAPS["break"]) & (self.gap_W < 2 * _GAP_START)
 
     def around(self, is_W: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -92,8 +92,9 @@ class Features:
     def candidates(self, unpunctuated_W: NDArray[np.bool_]) -> NDArray[np.int64]:
         """`[M]` the words that may begin a sentence, by rules that cost little.
 
-        In text with terminators or line breaks: after a break, a terminator or its closing mark; after white space
-        that follows a mark or is before a capital, a digit or a mark. In unpunctuated text: every word.
+        In text with terminators or line breaks: words after a break, a terminator or its closing quotes and brackets;
+        and after white space that follows a punctuation mark or precedes a capital, a digit or a punctuation mark. In
+        unpunctuated text: every word.
         """
         kind_W = self.kind_W
         before_W = _shifted(kind_W, 1)

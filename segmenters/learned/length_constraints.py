@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SHORT_PENALTY = 50.0
-"""Log-odds that a sentence below the minimum costs: more than any boundary gains."""
+"""Cost of a sentence below the minimum, in log-odds: more than any boundary gains."""
 
 
 def best_cuts(
     length_W: NDArray[np.int64], gain_W: NDArray[np.float32], low: int, high: int
 ) -> NDArray[np.int64]:
-    """The words that begin a sentence, without the first, so that the sum of their gains is greatest.
+    """The words that begin a sentence, without the first word, with the largest sum of gains.
 
     `length_W` are the tokens of each word, `gain_W` the gain of a boundary before it (negative: a cost). No sentence
     has more than `high` tokens, except a single longer word. One with fewer than `low` costs `_SHORT_PENALTY`.
@@ -67,7 +67,7 @@ class _RunningMaximum:
 
 
 def ranges_to_split_again(length_S: NDArray[np.int64], low: int, high: int) -> list[tuple[int, int]]:
-    """Ranges of sentences, end exclusive, in which one breaks a constraint; with its neighbours."""
+    """Ranges of sentences, end exclusive, around each one that breaks a constraint, including its neighbours."""
     wrong = np.flatnonzero((length_S < low) | (length_S > high))
     ranges: list[tuple[int, int]] = []
     for sentence in wrong.tolist():

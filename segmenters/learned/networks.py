@@ -17,16 +17,16 @@ from segmenters.learned.features import Features
 
 UNKNOWN_WORD = 1
 FIRST_WORD = 2
-"""Rows of a word table: 0 padding, 1 any word out of the vocabulary, then one a bucket."""
+"""Rows of a word table: 0 for padding, 1 for unknown words, then one per bucket."""
 LEAK = 0.1
-"""Slope of the leaky ReLU below 0, so that no hidden value stays 0 where boundaries are rare."""
+"""Slope of the leaky ReLU below 0, so that gradients do not vanish where boundaries are rare."""
 _ROWS = 2**10  # windows computed together: they fit the processor's cache
 
 Floats = NDArray[np.float32]
 
 
 def word_rows(word_W: NDArray[np.uint64], check_V: NDArray[np.uint16]) -> NDArray[np.int64]:
-    """Row of the word table for each word hash: its bucket's where the check agrees, else `UNKNOWN_WORD`."""
+    """Row of the word table for each word hash: that of its bucket if the check agrees, else `UNKNOWN_WORD`."""
     bucket_W = (word_W & np.uint64(len(check_V) - 1)).astype(np.int64)
     known_W = check_V[bucket_W] == word_check(word_W, len(check_V))
     return np.where(known_W, bucket_W + FIRST_WORD, UNKNOWN_WORD)

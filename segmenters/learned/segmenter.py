@@ -1,7 +1,7 @@
 """The learned segmenter `learned_v1`.
 
-Code and tables are cut by rule. In prose, `segmenters.learned.networks` give each candidate the log-odds that a
-sentence begins there; length constraints are met by dynamic programming. It needs numpy alone.
+Code and tables are cut by rules. In prose, `segmenters.learned.networks` give each candidate the log-odds that a
+sentence begins there; dynamic programming enforces length constraints. It needs only numpy.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ _UNCONSTRAINED_GAIN = 10.0
 
 
 def _tokens(length_W: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Estimated tokens of words of these lengths in characters."""
+    """Estimated tokens per word, from lengths in characters."""
     return (length_W.astype(np.int64) + _LETTERS_PER_TOKEN - 1) // _LETTERS_PER_TOKEN
 
 
@@ -114,7 +114,7 @@ class Learned(Segmenter):
         return math.log(self.threshold / (1 - self.threshold))
 
     def _constrained(self, text: str, text_ends: Ends) -> Ends:
-        """The ends, with each range that breaks a length constraint split again."""
+        """The ends, after each range that breaks a length constraint was split again."""
         high = self.max_sentence_tokens or len(text)
         starts = np.append(0, text_ends)
         tokens_S = _count_tokens(text, text_ends)
@@ -130,7 +130,7 @@ class Learned(Segmenter):
         return np.concatenate([*kept, text_ends[done:]])
 
     def _split_again(self, text: str, wanted: Ends, high: int) -> Ends:
-        """The best ends of a text, where `wanted` are those without constraints; window by window."""
+        """The best ends of a text, window by window; `wanted` are the ends without constraints."""
         found: list[int] = []
         start = 0
         while start < len(text):

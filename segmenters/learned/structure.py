@@ -1,4 +1,4 @@
-"""Recognises prose, code and delimited tables from a sample of lines, and fenced blocks in Markdown.
+"""Recognition of prose, code and delimited tables from a sample of lines, and of fenced blocks in Markdown.
 
 `segmenters.learned.logical_lines` cuts what is not prose.
 """
@@ -15,7 +15,7 @@ class Structure(Enum):
     PROSE = "prose"
     PYTHON = "python"
     CODE = "code"
-    """Code, configuration or data, but for Python: a statement or an entry per line."""
+    """Code other than Python, configuration or data: a statement or an entry per line."""
     DELIMITED = "delimited"
 
 
@@ -28,7 +28,7 @@ class Region(NamedTuple):
 
 
 SAMPLE = 2**14
-"""Characters from which the kind is recognised."""
+"""Characters at the start of a text from which its kind is recognised."""
 
 _FENCE = re.compile(
     r"^[ \t]*(?P<fence>```++|~~~++)(?P<language>[^\n`]*)\n(?P<body>.*?)(?:^[ \t]*(?P=fence)[`~]*[ \t]*$\n?|\Z)",
@@ -198,7 +198,7 @@ _NARROW_FIELD = 16  # characters
 
 
 def _is_delimited(sample: str, whole: bool) -> bool:
-    """Whether most records have the same number of one delimiter, which is not placed as in prose."""
+    """Whether most records have the same number of one delimiter, with spacing unlike that of prose."""
     outside = re.sub(r'"[^"]*(?:"|\Z)', '"', sample)
     records = [record for record in outside.split("\n") if record.strip()]
     if not whole:

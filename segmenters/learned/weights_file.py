@@ -1,4 +1,4 @@
-"""The weights file of the learned segmenter: reading with checks, and writing with tables and matrices as int8.
+"""The weights file of the learned segmenter: reading with checks; writing of tables and matrices as int8.
 
 Tensors and metadata have the names of format version 2: `marked` is the network for punctuated text, `unmarked` the
 one for unpunctuated text.
@@ -28,7 +28,7 @@ from segmenters.learned.networks import (
     word_rows,
 )
 
-FORMAT_VERSION = 2
+WEIGHTS_FORMAT_VERSION = 2
 """Raised when the meaning of the features or of a tensor changes."""
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights" / "learned_v1.safetensors"
 
@@ -38,7 +38,7 @@ class Weights:
     """A vocabulary and the two networks."""
 
     check_V: NDArray[np.uint16]
-    """Per bucket the upper bits of its word's hash (`word_check`); a word with other bits is unknown."""
+    """Upper bits of the hash of each bucket's word (`word_check`); a word with other bits is unknown."""
     punctuated: PunctuatedNet
     unpunctuated: UnpunctuatedNet
     unpunctuated_shift: float
@@ -79,10 +79,10 @@ def load_weights(path: Path) -> Weights:
         metadata = header.get("__metadata__", {})
     except (SafetensorError, ValueError, KeyError) as error:
         raise SegmenterError(f"the weights {path} are damaged: {error}; {remedy}") from error
-    if metadata.get("format_version") != str(FORMAT_VERSION):
+    if metadata.get("format_version") != str(WEIGHTS_FORMAT_VERSION):
         raise SegmenterError(
             f"the weights {path} have format version {metadata.get('format_version')}, but this sllm reads "
-            f"{FORMAT_VERSION}; {remedy}"
+            f"{WEIGHTS_FORMAT_VERSION}; {remedy}"
         )
     try:
         return _weights(_Tensors(tensors), metadata, hashlib.sha256(data).hexdigest())
@@ -128,7 +128,7 @@ class _Tensors:
 
 
 def _word_rows_in_use(check_V: NDArray[np.uint16]) -> NDArray[np.bool_]:
-    """Rows of a word table that are stored: not those of empty buckets."""
+    """Stored rows of a word table: those of non-empty buckets."""
     return np.concatenate([np.ones(FIRST_WORD, np.bool_), check_V > 0])
 
 
@@ -181,7 +181,7 @@ def save_weights(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapp
             stored[f"{name}.scale"] = scale
         else:
             stored[name] = values
-    data = save(stored, metadata={"format_version": str(FORMAT_VERSION), **metadata})
+    data = save(stored, metadata={"format_version": str(WEIGHTS_FORMAT_VERSION), **metadata})
     size = int.from_bytes(data[:8], "little")
     header = json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)

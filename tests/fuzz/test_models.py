@@ -14,7 +14,7 @@ from pipeline.models.saved import saved_model
 from pipeline.models.sentence_vae import SentenceVae, SentenceVaeConfig
 from pipeline.models.token_lm import load_causal_lm
 from pipeline.models.trunk import pretrained_config
-from pipeline.stream.order import Place, StreamState
+from pipeline.stream.order import StreamPosition, StreamState
 from pipeline.tokenization.tokenizer import Tokenizer
 from pipeline.training.checkpoint import (
     AVERAGE,
@@ -71,7 +71,7 @@ def read(folder: Path) -> dict[str, bytes]:
 def test_a_checkpoint_is_read_or_refused(fuzz):
     folder = fuzz.folder / "step-000000001"
     folder.mkdir()
-    progress = Progress(3, 100, StreamState((Place(0, 1, 2, 100),)).as_dict())
+    progress = Progress(3, 100, StreamState((StreamPosition(0, 1, 2, 100),)).as_dict())
     for rank in (1, 0):
         part = Part("layer.weight", (4, 2), 4 * rank, {kind: torch.ones(4) for kind in (WEIGHT, *MOMENTS)})
         tensors = snapshot([part], {"layer.weight": torch.ones(4)}, {})

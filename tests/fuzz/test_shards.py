@@ -12,7 +12,8 @@ from infra.storage import Folder
 from jobs import inspect
 from jobs.prepare import prepare
 from pipeline.config import load_config
-from pipeline.shards.manifest import MANIFEST, PROGRESS, Manifest
+from pipeline.lineage import MANIFEST_NAME
+from pipeline.shards.manifest import PROGRESS, Manifest
 from pipeline.shards.output import ShardOutput
 from pipeline.shards.reading import Shards, open_shards
 from pipeline.shards.store import stored_tokenizer
@@ -73,7 +74,7 @@ def use(shards: Shards) -> None:
             stream = Stream([Corpus.of(source)], micro_batch_tokens=64, seed=0)
             for micro_batch, _ in itertools.islice(stream.micro_batches(StreamState()), 3):
                 micro_batch.batch()
-    inspect.describe(shards, set())
+    inspect.shard_summary(shards, set())
 
 
 def test_a_shard_is_read_or_refused(fuzz, root):
@@ -111,13 +112,13 @@ COUNTS = {"documents", "sentences", "tokens", "num_bytes"}
 def test_shards_of_a_damaged_manifest_are_read_or_refused(fuzz, root):
     folder = fuzz.folder
     files = files_of(root / "out")
-    tree = json.loads(files[MANIFEST])
+    tree = json.loads(files[MANIFEST_NAME])
     for name, content in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)
 
     def check(content):
-        (folder / MANIFEST).write_bytes(content)
+        (folder / MANIFEST_NAME).write_bytes(content)
         shards = open_shards(str(folder))
         shards.verify()
         use(shards)
@@ -129,11 +130,11 @@ def test_what_a_rerun_finds_is_used_or_refused(fuzz, root):
     folder = fuzz.folder / "out"
     finished = files_of(root / "out")
     output = ShardOutput(Folder(str(folder)))
-    whole = Manifest.parse(finished[MANIFEST], "")
+    whole = Manifest.parse(finished[MANIFEST_NAME], "")
     work_units = ShardOutput(Folder(str(root / "out"))).open(
         whole.identity, whole.num_work_units, overwrite=False
     )
-    unfinished = {name: content for name, content in finished.items() if name != MANIFEST} | {
+    unfinished = {name: content for name, content in finished.items() if name != MANIFEST_NAME} | {
         f"{PROGRESS}/plan.json": whole.identity.model_dump_json().encode(),
         **{f"{PROGRESS}/{index:05d}.json": one.to_json() for index, one in work_units.items()},
     }
@@ -145,7 +146,7 @@ def test_what_a_rerun_finds_is_used_or_refused(fuzz, root):
                 [name for name in sorted(files) if name.endswith((".json", ".jsonl", ".arrow", ".sha256"))]
             )
             content = files[name]
-            if name.endswith(".json") and name.startswith((PROGRESS, MANIFEST)) and rng.random() < 0.6:
+            if name.endswith(".json") and name.startswith((PROGRESS, MANIFEST_NAME)) and rng.random() < 0.6:
                 with contextlib.suppress(ValueError):  # of one that is damaged already
                     files[name] = json.dumps(mutated_tree(rng, json.loads(content))).encode()
             elif rng.random() < 0.9:

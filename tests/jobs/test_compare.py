@@ -9,7 +9,7 @@ import pytest
 from jobs import compare, prepare
 from pipeline.config import load_config, override
 from pipeline.errors import ConfigError
-from pipeline.evaluation.designs import check_models
+from pipeline.evaluation.designs import check_design
 from pipeline.lineage import read_record
 
 TRAIN = "{micro_batch_tokens: 256, micro_batches_per_step: 1, eval_every: 50, checkpoint_every: 50}"
@@ -139,4 +139,4 @@ def test_the_designs_of_the_preset_for_cpus_build_at_reduced_sizes(config):
     reduced = load_config(str(PRESETS / "compare.yaml"), small)
     assert len(reduced.compare.variants) == 17
     for name in reduced.compare.variants:
-        check_models(reduced, name, compare.DESIGN_PRESETS)
+        check_design(reduced, name, compare.DESIGN_PRESETS)

@@ -36,8 +36,8 @@ def test_every_document_gets_its_ends(tmp_path: Path, suffix: str) -> None:
     ("line", "says"),
     [
         ('{"id": 1, "te', "in.jsonl:2: not JSON"),
-        ('{"id": 1}', "in.jsonl:2: not a document: needs a string in 'text'"),
-        ('{"text": "x"}', "in.jsonl:2: not a document: needs 'id'"),
+        ('{"id": 1}', "in.jsonl:2: not a document: it needs a string in 'text'"),
+        ('{"text": "x"}', "in.jsonl:2: not a document: it needs 'id'"),
         ("[1]", "in.jsonl:2: not a document"),
     ],
 )

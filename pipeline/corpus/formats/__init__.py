@@ -1,4 +1,4 @@
-"""The formats of corpus files, a file each: how one is recognised, cut into pieces, and read as documents.
+"""The formats of corpus files, one module per format: recognition, cutting into pieces, reading of documents.
 
-Does not know inputs, filters, work units or tokens. A new format is a class in a file here and a line in `table.py`.
+A new format is a class in a file here and a line in `table.py`. It must not know inputs, filters, work units or tokens.
 """

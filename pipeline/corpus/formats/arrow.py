@@ -1,4 +1,4 @@
-"""Arrow files (Feather 2) and streams: a document a row; a file is cut between record batches."""
+"""Arrow files (Feather 2) and streams: one document per row; a file is cut between record batches."""
 
 import os
 from collections.abc import Iterator
@@ -7,14 +7,15 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.config import DataConfig
+from pipeline.config.paths import is_url
 from pipeline.corpus.documents import Document, Rejection
 from pipeline.corpus.encodings import is_text
-from pipeline.corpus.file_names import local_path
+from pipeline.corpus.file_names import path_on_disk
 from pipeline.corpus.formats.columns import check_schema
 from pipeline.corpus.formats.format import CorpusFormat
 from pipeline.corpus.formats.record_batches import ROWS_AT_ONCE, documents_of_batches, pieces_of_groups
 from pipeline.corpus.source import Piece, Source
-from pipeline.corpus.streams import is_url, open_binary
+from pipeline.corpus.streams import open_binary
 from pipeline.errors import CorpusError
 
 
@@ -55,7 +56,7 @@ class Arrow(CorpusFormat):
     def read(self, piece: Piece, data: DataConfig, chunks: Iterator[bytes]) -> Iterator[Document | Rejection]:
         """See `CorpusFormat`."""
         path = piece.source.path
-        with open_binary(path) if is_url(path) else pa.memory_map(os.fsencode(local_path(path))) as file:
+        with open_binary(path) if is_url(path) else pa.memory_map(os.fsencode(path_on_disk(path))) as file:
             slices = (
                 batch.slice(row, ROWS_AT_ONCE)
                 for batch in _batches(file, piece.start, piece.end)

@@ -13,7 +13,7 @@ from pipeline.errors import CorpusError
 
 
 def check_columns(path: str, names: Sequence[str], data: DataConfig, schema: pa.Schema | None = None) -> None:
-    """Raises `CorpusError` where two columns have one name, or the one with the text is missing."""
+    """Raise `CorpusError` where two columns have the same name, or the text column is missing."""
     for name, count in collections.Counter(names).items():
         if name and count > 1:
             raise CorpusError(f"input {path!r} has two columns {name!r}: rename or drop one of them")
@@ -35,7 +35,7 @@ def check_columns(path: str, names: Sequence[str], data: DataConfig, schema: pa.
 
 
 def check_schema(path: str, schema: pa.Schema, data: DataConfig) -> None:
-    """What `check_columns` checks, and that names of columns are text."""
+    """As `check_columns`; also checks that the names of columns are text."""
     try:
         check_columns(path, schema.names, data, schema)
     except UnicodeDecodeError as error:
@@ -45,7 +45,7 @@ def check_schema(path: str, schema: pa.Schema, data: DataConfig) -> None:
 
 
 def column_path(schema: Any, field: str) -> list[str] | None:
-    """Names from the column down to the field, or None: the column of just this name, else the fields of structs."""
+    """Names from the column to the field, or None: the column with exactly this name, else fields of structs."""
     if field in _names(schema):
         return [field]
     head, _, rest = field.partition(".")
@@ -78,7 +78,7 @@ def _is_ambiguous(schema: Any, field: str) -> bool:
 
 
 def column_values(path: str, batch: pa.RecordBatch, field: str) -> list[Any] | None:
-    """The field of every row, or None where the batch has none; in place of a value that cannot be read its error.
+    """The field of every row, or None where the batch lacks it; a value that cannot be read is replaced by its error.
 
     Raises `CorpusError` for a batch that is damaged.
     """

@@ -1,4 +1,4 @@
-"""CoNLL-U: documents of annotated sentences, of which the text is read."""
+"""CoNLL-U: documents of annotated sentences; only their text is read."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from segmenters.conllu import read_conllu
 
 
 class ConllU(CorpusFormat):
-    """See the module. A file is not cut, as a document may be all of it."""
+    """See the module. A file is not cut, since it may be a single document."""
 
     name = "conllu"
     title = "CoNLL-U"

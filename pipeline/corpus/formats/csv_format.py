@@ -1,4 +1,4 @@
-"""CSV and the like: a document a row, with a header. A file is cut between records (`csv_records`)."""
+"""CSV with any delimiter: a header, then one document per row. A file is cut between records (`csv_records`)."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ from pipeline.corpus.streams import text_chunks
 from pipeline.errors import CorpusError
 
 _DELIMITERS = {"csv": ",", "tsv": "\t", "tab": "\t", "psv": "|"}
-"""By the suffix of the name."""
+"""Delimiters by the suffix of the file name."""
 
 
 class Csv(CorpusFormat):
@@ -35,7 +35,7 @@ class Csv(CorpusFormat):
         return Resemblance(f"CSV with a column {field!r}", "set data.format=csv")
 
     def layout(self, start: FileStart) -> Layout:
-        """See `CorpusFormat`. Raises `CorpusError` where the header has another delimiter than the name says."""
+        """See `CorpusFormat`. Raises `CorpusError` where the header has another delimiter than the name implies."""
         delimiter = _delimiter(start)
         text = start.text.strip()
         is_one_line = start.is_whole and len(text.splitlines()) == 1
@@ -45,7 +45,7 @@ class Csv(CorpusFormat):
     def cut(
         self, source: Source, data: DataConfig, chunks: Iterator[bytes], work_unit_bytes: int
     ) -> Iterator[Piece]:
-        """See `CorpusFormat`. A piece ends with a record after which reading may start anew."""
+        """See `CorpusFormat`. A piece ends with a record after which reading can start."""
         header = _header(source, data)
         check_columns(source.path, header, data)
         grammar = csv_grammar(source.dialect)
@@ -75,7 +75,7 @@ class Csv(CorpusFormat):
             if part.is_settled and position >= start + work_unit_bytes:
                 yield Piece(source, start, min(position, size), first_row, min(position, size) - start)
                 start, first_row = position, rows
-        if min(position, size) > start:  # the last line may have been given its end
+        if min(position, size) > start:  # the last line may have got its line end here
             yield Piece(source, start, min(position, size), first_row, min(position, size) - start)
 
     def read(self, piece: Piece, data: DataConfig, chunks: Iterator[bytes]) -> Iterator[Document | Rejection]:
@@ -113,7 +113,7 @@ class Csv(CorpusFormat):
 
 
 def _header(source: Source, data: DataConfig) -> list[str]:
-    """The cells of the first record that is not empty; none where there is no such. Raises `CorpusError`."""
+    """The cells of the first record that is not empty; none where all are empty. Raises `CorpusError`."""
     grammar = csv_grammar(source.dialect)
     chunks = transcoded(text_chunks(source.path, source.compression), data.encoding, source.path)
     for part in grammar.split(line_blocks(chunks), None, data.max_document_bytes):
@@ -136,7 +136,8 @@ def _rows(text: str, delimiter: str, count: int) -> list[list[str]]:
 
 
 def _delimiter(start: FileStart) -> str:
-    """`data.delimiter`, or what the name says. Raises `CorpusError` where the header has another one."""
+    """`data.delimiter`, or the delimiter that the name implies. Raises `CorpusError` where the header has another
+    one."""
     field, text = start.data.text_field, start.text
     if start.data.delimiter is not None:
         return start.data.delimiter

@@ -1,12 +1,12 @@
-"""CSV cut into whole records, by the grammar that the `csv` module reads in its strict mode.
+"""Splitting of CSV into whole records, by the grammar of the strict mode of the `csv` module.
 
-A quote opens a field only at the field's start, a doubled one inside it is a quote, and one that closes is followed
-by a delimiter or a line end (`\\n`, `\\r\\n` or `\\r`). The grammar is a regular expression over bytes, with possessive
-repeats only, so that a file is read in time linear in its size.
+A quote opens a field only at the field's start; a doubled quote inside it is a quote; a closing quote is followed by a
+delimiter or a line end (`\\n`, `\\r\\n` or `\\r`). The grammar is a regular expression over bytes with possessive
+repeats only, so that the time is linear in the file size.
 
-A quote that is never closed, or closed in the wrong position, makes one record of all lines up to the next one.
-Where nine in ten of these lines are rows by themselves, with as many cells as the header, the quote is taken for the
-fault, its line alone is broken, and the others are read. Otherwise all of these lines are broken.
+A quote that is never closed, or closed in the wrong position, makes one record of all lines up to the next quote. If
+nine in ten of these lines are rows by themselves, with as many cells as the header, only the line of the quote is
+broken and the others are read. Otherwise all these lines are broken.
 """
 
 import csv
@@ -19,26 +19,26 @@ from dataclasses import dataclass
 from pipeline.corpus.formats.lines import BYTE_ORDER_MARK, count_lines, without_byte_order_marks
 
 ROWS_TO_TRUST = 8
-"""Fewer swallowed lines than this may be the lines of a text as well as rows."""
+"""Below this number, lines inside a quote may be lines of a text as well as rows."""
 SHARE_OF_ROWS = 0.9
 HELD_BYTES = 64 * 2**20
-"""As much of a record is kept at least, so that its lines can still be read one by one where its quote is broken."""
+"""Bytes of a record that are kept at least, so that its lines can be read one by one if its quote is broken."""
 _LINE = re.compile(rb"[^\r\n]*+(?:\r\n?+|\n)")
 
 
 @dataclass(frozen=True)
 class Records:
-    """Whole records, each of them well-formed."""
+    """Whole, well-formed records."""
 
     content: bytes
     num_lines: int
     is_settled: bool = True
-    """Whether reading may start anew after them, and find the same."""
+    """Whether reading can start after them with the same result."""
 
 
 @dataclass(frozen=True)
 class Broken:
-    """Lines that are no records."""
+    """Lines that are not records."""
 
     num_bytes: int
     num_lines: int
@@ -49,7 +49,7 @@ class Broken:
 
 
 class CsvGrammar:
-    """The records of CSV with this delimiter: one ASCII character."""
+    """Reader of CSV records with this delimiter, one ASCII character."""
 
     def __init__(self, delimiter: str) -> None:
         self.delimiter = delimiter
@@ -75,7 +75,7 @@ class CsvGrammar:
         return end if end >= at else _end(self._record, content, end, len(content))
 
     def cells(self, content: bytes) -> Iterator[tuple[int, list[str]]]:
-        """(line, from 0; cells) of each record. A byte that is no UTF-8 becomes a lone surrogate."""
+        """(line, from 0; cells) of each record. A byte that is not UTF-8 becomes a lone surrogate."""
         if BYTE_ORDER_MARK not in content:
             yield from self._parsed(content)
             return
@@ -86,10 +86,10 @@ class CsvGrammar:
             line += count_lines(record)
 
     def split(self, blocks: Iterator[bytes], width: int | None, limit: int) -> Iterator[Records | Broken]:
-        """What blocks of whole lines hold, in their order, together all of their lines.
+        """The records and broken lines in blocks of whole lines, in order; together they are all lines.
 
-        `width` is the number of cells of a row, where it is known; of a record that spans blocks no more than
-        about `limit` bytes (at least `HELD_BYTES`) are kept.
+        `width`: number of cells of a row, if it is known. Of a record over several blocks about `limit` bytes (at least
+        `HELD_BYTES`) are kept.
         """
         limit = max(limit, HELD_BYTES)
         data, position = b"", 0
@@ -110,7 +110,7 @@ class CsvGrammar:
     def _spanning(
         self, first: bytes, blocks: Iterator[bytes], width: int | None, limit: int
     ) -> Generator[Records | Broken, None, tuple[bytes, int]]:
-        """A record that the end of a block finds inside a quoted field -> data to go on with, and where."""
+        """A record that is inside a quoted field at the end of a block -> the data and offset to continue with."""
         held, size, num_lines = [first], len(first), 0
         for block in blocks:
             closed = self._closed.match(block)
@@ -135,7 +135,7 @@ class CsvGrammar:
                 num_lines += count_lines(block)
                 continue
             held.append(block)
-            if size > limit:  # what it is will be known at its end
+            if size > limit:  # its kind is known at its end
                 held, num_lines = [], sum(map(count_lines, held))
         if held:
             data = b"".join(held)
@@ -146,10 +146,10 @@ class CsvGrammar:
     def _set_aside(
         self, data: bytes, start: int, width: int | None
     ) -> Generator[Records | Broken, None, int]:
-        """The broken record at `start` -> where to go on."""
+        """The broken record at `start` -> the offset to continue at."""
         first = _line(data, start)
         if not self._opened.match(first):
-            yield Broken(len(first), 1, "after the quote that closes a field there is more text")
+            yield Broken(len(first), 1, "a field continues after its closing quote")
             return start + len(first)
         swallowed, is_closed = self._swallowed(data, start + len(first))
         rows = swallowed[:-1] if is_closed else swallowed
@@ -162,7 +162,8 @@ class CsvGrammar:
         return start + sum(map(len, lines))
 
     def _swallowed(self, data: bytes, start: int) -> tuple[list[bytes], bool]:
-        """Lines from `start` on, inside a quoted field, with the first that closes it wrongly; whether there is one."""
+        """Lines from `start` on that are inside a quoted field, up to the first that closes it wrongly; and whether
+        there is one."""
         lines = []
         while start < len(data):
             line = _line(data, start)
@@ -181,7 +182,7 @@ class CsvGrammar:
         return len(next(self._parsed(line))[1])
 
     def _rows(self, lines: list[bytes]) -> Iterator[Records | Broken]:
-        """The first line broken, each of the others for itself; reading may start anew only after the last."""
+        """The first line is broken and each other one is read by itself; reading can start only after the last."""
         last = len(lines) - 1
         for index, line in enumerate(lines):
             if index and self._record.fullmatch(line):

@@ -1,4 +1,5 @@
-"""Data sets of the `datasets` library: `datasets:NAME_OR_FOLDER[:SPLIT]`. A document a row, cut between rows."""
+"""Data sets of the `datasets` library: `datasets:NAME_OR_FOLDER[:SPLIT]`. One document per row; it is cut between
+rows."""
 
 import functools
 import hashlib
@@ -30,7 +31,7 @@ class Datasets(CorpusFormat):
     def source(self, given: str) -> Source:
         """See `CorpusFormat`."""
         path = given.removeprefix(PREFIX)
-        # A folder of this machine goes by its last name, a data set of a hub by its whole one.
+        # The name of a local folder is its last part, that of a hub's data set is the whole.
         is_local = Path(path.partition(":")[0]).expanduser().is_dir()
         name = PREFIX + (PurePosixPath(path).name if is_local else path)
         return Source(path=path, name=name, format=self.name)
@@ -40,7 +41,7 @@ class Datasets(CorpusFormat):
         return 0
 
     def survey(self, source: Source, data: DataConfig, work_unit_bytes: int) -> Survey:
-        """See `CorpusFormat`. The digest is of the data set's fingerprint."""
+        """See `CorpusFormat`. The digest is that of the data set's fingerprint."""
         dataset = load_dataset(source)
         check_columns(source.path, dataset.column_names, data, dataset.features.arrow_schema)
         size = dataset.size_in_bytes or dataset.data.nbytes

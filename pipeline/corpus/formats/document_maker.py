@@ -1,4 +1,4 @@
-"""From a row's values, or a text, to a document, or to the rejection that says why it is none."""
+"""From the values of a row, or a text, to a document or a rejection with the reason."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from pipeline.corpus.source import Source
 class DocumentMaker:
     """Makes the documents of one source.
 
-    `surrogates_are_bytes`: its text was decoded with lone surrogates in place of bytes that are not UTF-8.
+    `surrogates_are_bytes`: lone surrogates in its text stand for bytes that are not UTF-8.
     """
 
     def __init__(self, source: Source, data: DataConfig, surrogates_are_bytes: bool = False) -> None:
@@ -24,14 +24,14 @@ class DocumentMaker:
         self._max_bytes = data.max_document_bytes
         self._surrogates_are_bytes = surrogates_are_bytes
         self.not_text = NOT_UTF8 if data.encoding == UTF8 else f"not {data.encoding}"
-        """The reason to reject bytes that are no text in the encoding of the corpus."""
+        """Reason of rejection of bytes that are not text in the encoding of the corpus."""
         self.no_field = f"no field {data.text_field!r}"
-        """The reason to reject a row without the text."""
+        """Reason of rejection of a row without the text."""
 
     def from_row(self, position: str, row: int, values: dict[str, Any]) -> Document | Rejection:
-        """The document of a row: its values by field, of which only those of the text and the id are read.
+        """The document of a row, from its values by field; only text and id are read.
 
-        `position` says where the row is, `row` is its number for an id that is made.
+        `position`: of the row, for messages; `row`: its number, for a made id.
         """
         own_id = field_value(values, self._id_field)
         if isinstance(own_id, int) and not isinstance(own_id, bool):
@@ -60,7 +60,7 @@ class DocumentMaker:
         return self.rejection(position, f"no text in field {self._text_field!r}", detail, own_id)
 
     def document(self, position: str, row: int, own_id: str | None, text: str) -> Document | Rejection:
-        """The document with this text, and with an id that is made where it has none of its own."""
+        """The document with this text; without an id of its own it gets a made one."""
         try:
             encoded = text.encode()
             hashed = 0 if own_id is None else id_hash(own_id)
@@ -73,7 +73,7 @@ class DocumentMaker:
             detail = f"U+{surrogate:04X} at character {error.start}"
             return self.rejection(position, "lone surrogate", detail, shown)
         if not text or text.isspace():
-            return self.rejection(position, "empty", "nothing, or nothing but white space", own_id)
+            return self.rejection(position, "empty", "no text except white space", own_id)
         if len(encoded) > self._max_bytes:
             return self.too_large(position, len(encoded))
         source = self._source
@@ -88,10 +88,10 @@ class DocumentMaker:
     def rejection(
         self, position: str, reason: str, detail: str = "", doc_id: str | None = None, num_lines: int = 1
     ) -> Rejection:
-        """What is no document, at `position`."""
+        """A rejection at `position`."""
         return Rejection(self._file, position, reason, detail, doc_id, num_lines=num_lines)
 
     def too_large(self, position: str, num_bytes: int, num_lines: int = 1) -> Rejection:
-        """A document over `data.max_document_bytes`."""
+        """The rejection of a document over `data.max_document_bytes`."""
         detail = f"{num_bytes} bytes; data.max_document_bytes is {self._max_bytes}"
         return self.rejection(position, "too large", detail, num_lines=num_lines)

@@ -1,4 +1,4 @@
-"""The object of a JSON line, and the fields in it, also nested ones: `meta.text`."""
+"""The object in a JSON line and its fields, also nested ones such as `meta.text`."""
 
 import collections
 import json
@@ -6,7 +6,7 @@ import reprlib
 from typing import Any
 
 MISSING = object()
-"""In place of a value that is not there."""
+"""Stands for a missing value."""
 
 
 class _Repetitive(dict[str, Any]):
@@ -16,7 +16,8 @@ class _Repetitive(dict[str, Any]):
 
 
 def json_value(text: str) -> Any:
-    """The value in JSON. Raises `ValueError` for what is broken, too deeply nested, or a number too long to read."""
+    """The value of JSON text. Raises `ValueError` for broken or too deeply nested JSON, and for a number too long to
+    read."""
     try:
         return _DECODER.decode(text)
     except RecursionError as error:
@@ -33,7 +34,7 @@ def json_value(text: str) -> Any:
 
 
 def repeated_key(row: Any, field: str) -> str | None:
-    """A duplicate key of the object, or in one on the way to the field."""
+    """A duplicate key of the object, or of a nested one that contains the field."""
     while isinstance(row, dict):
         if isinstance(row, _Repetitive):
             return row.repeated
@@ -45,7 +46,8 @@ def repeated_key(row: Any, field: str) -> str | None:
 
 
 def field_value(row: dict[str, Any], field: str) -> Any:
-    """What the field holds: the key of just this name, else for `meta.text` the `text` in the object `meta`."""
+    """The value of the field: that of the key with exactly this name, else for `meta.text` of `text` in the object
+    `meta`."""
     if field in row or "." not in field:
         return row.get(field, MISSING)
     head, _, rest = field.partition(".")
@@ -54,7 +56,7 @@ def field_value(row: dict[str, Any], field: str) -> Any:
 
 
 def shortly(value: object) -> str:
-    """The value for a message, cut off and in ASCII."""
+    """The value for a message, shortened and in ASCII."""
     return ascii(reprlib.repr(value))[1:-1]
 
 

@@ -1,4 +1,4 @@
-"""What a corpus format is: how its files are recognised, where they may be cut, and how they are read."""
+"""The base class of corpus formats: how files are recognised, where they may be cut, and how they are read."""
 
 import functools
 import hashlib
@@ -23,9 +23,9 @@ class FileStart:
     content: bytes
     """The first bytes, uncompressed."""
     is_whole: bool
-    """Whether there are no more."""
+    """Whether `content` is the whole file."""
     suffix: str
-    """Of the file's name, the one that says its format, in lower case; empty where none does."""
+    """Suffix of the file name that implies a format, in lower case; empty where there is none."""
     data: DataConfig
 
     @property
@@ -41,20 +41,20 @@ class FileStart:
 
 @dataclass(frozen=True)
 class Resemblance:
-    """What the content of a file looks like, whatever its name says."""
+    """What the content of a file looks like, independent of its name."""
 
     what: str
     """As in `looks like ...`."""
     remedy: str
     """How to have it read, as in `...; set data.format=csv`."""
     is_certain: bool = False
-    """It can be no other format."""
+    """Whether no other format is possible."""
     has_text_field: bool = False
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What the start of a file says about how to read it."""
+    """How to read a file, according to its start."""
 
     dialect: str = ""
     """See `Source.dialect`."""
@@ -66,35 +66,35 @@ class CorpusFormat(ABC):
     """One format of corpus files. A subclass names it and reads it; the rest has defaults for a text format."""
 
     name: ClassVar[str]
-    """In `data.format` and in `Source.format`."""
+    """Name in `data.format` and in `Source.format`."""
     title: ClassVar[str]
-    """For people, such as `JSON lines`."""
+    """Name for people, such as `JSON lines`."""
     suffixes: ClassVar[frozenset[str]] = frozenset()
-    """Of file names, without the dot, in lower case."""
+    """Suffixes of file names, without the dot, in lower case."""
     input_prefix: ClassVar[str | None] = None
-    """An input that begins with it is of this format and no file: `source` makes a `Source` of it."""
+    """An input with this prefix is of this format and not a file; `source` makes its `Source`."""
     is_binary: ClassVar[bool] = False
-    """Recognised by `has_signature`, and neither compressed nor in a text encoding."""
+    """Whether the format is recognised by `has_signature`, and is neither compressed nor in a text encoding."""
     is_one_document: ClassVar[bool] = False
-    """A file is one document, and what is wrong with it rejects that document alone."""
+    """Whether a file is one document; an error in it rejects only this document."""
 
     def source(self, given: str) -> Source:
-        """What an input that begins with `input_prefix` names."""
+        """The source of an input that begins with `input_prefix`."""
         raise NotImplementedError
 
     def has_signature(self, content: bytes) -> bool:
-        """Whether a file that starts with `content` is of this format, whatever its name says."""
+        """Whether a file that starts with `content` is of this format, independent of its name."""
         return False
 
     def objection(self, start: FileStart) -> str | None:
-        """Why a file that is of this format by its name is none.
+        """The reason why a file with a name of this format is not of this format; None if it is.
 
-        Raises `CorpusError` where that is certain and there is a better remedy than another format.
+        Raises `CorpusError` where a better remedy than another format is known.
         """
         return None
 
     def resemblance(self, start: FileStart) -> Resemblance | None:
-        """What a file looks like whose name does not say this format; None where it does not look like it."""
+        """What a file of another name looks like; None where it does not look like this format."""
         return None
 
     def layout(self, start: FileStart) -> Layout:
@@ -102,7 +102,7 @@ class CorpusFormat(ABC):
         return Layout()
 
     def stored_bytes(self, source: Source) -> int:
-        """Bytes as stored, for planning; 0 where they are not known before the survey."""
+        """Stored bytes, for planning; 0 where they are not known before the survey."""
         return stored_bytes(source.path)
 
     def survey(self, source: Source, data: DataConfig, work_unit_bytes: int) -> Survey:
@@ -120,7 +120,7 @@ class CorpusFormat(ABC):
             chunks = transcoded(chunks, data.encoding, source.path)
             target = min(work_unit_bytes, data.max_bytes or work_unit_bytes)
         pieces = tuple(self.cut(source, data, chunks, target))
-        for _ in chunks:  # what `cut` did not need
+        for _ in chunks:  # the chunks that `cut` did not read
             pass
         if stamp(source.path) != before:
             raise CorpusError(
@@ -131,7 +131,7 @@ class CorpusFormat(ABC):
     def cut(
         self, source: Source, data: DataConfig, chunks: Iterator[bytes], work_unit_bytes: int
     ) -> Iterator[Piece]:
-        """The pieces of a file, in its order, each of whole documents and of at least `work_unit_bytes` but the last.
+        """The pieces of a file, in order: whole documents, at least `work_unit_bytes` each except the last.
 
         `chunks` are its bytes from start to end, uncompressed and, of a text format, in UTF-8. By default the file is
         one piece.
@@ -143,13 +143,13 @@ class CorpusFormat(ABC):
     def read(self, piece: Piece, data: DataConfig, chunks: Iterator[bytes]) -> Iterator[Document | Rejection]:
         """Documents and rejections of a piece, in its order.
 
-        `chunks` are the bytes from `piece.start` to `piece.end`, as in `cut`; a format that is not cut by bytes leaves
-        them unread. Raises `CorpusError` for a file that can be read no further.
+        `chunks` are the bytes from `piece.start` to `piece.end`, as in `cut`; a format that is not cut by bytes does
+        not read them. Raises `CorpusError` where reading cannot continue.
         """
 
 
 def _in_utf8(chunks: Iterator[bytes], path: str) -> Iterator[bytes]:
-    """The same chunks. Raises `CorpusError` for lines in another encoding, which would all be broken."""
+    """The same chunks. Raises `CorpusError` for text in another encoding, in which all lines would be broken."""
     for index, chunk in enumerate(chunks):
         encoding = None if index else other_encoding(chunk)
         if encoding:

@@ -1,21 +1,21 @@
-"""How text that may be JSON is laid out: a document a line, as it is read, or in one of the ways that are not."""
+"""The layout of text that may be JSON: one document per line, which is read, or a layout that is not read."""
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-Shape = Literal["lines", "array", "spread", "joined", "unsure", "none"]
-"""Of JSON. `lines`: objects, one a line, as far as can be seen; `spread`: a value over several lines; `joined`: several
-objects on a line; `unsure`: most lines are objects, or the first is too long to see its end."""
-SHAPE_NAMES = {
+JsonLayout = Literal["lines", "array", "spread", "joined", "unsure", "none"]
+"""`lines`: one object per line, in the part that was read; `spread`: a value over several lines; `joined`: several
+objects on a line; `unsure`: most lines are objects, or the end of the first was not read; `none`: no JSON."""
+LAYOUT_NAMES = {
     "array": "one JSON array",
     "spread": "JSON over several lines",
-    "joined": "JSON objects without a line each",
+    "joined": "several JSON objects per line",
 }
 
 
-def json_shape(text: str, is_whole: bool) -> Shape:
-    """How the JSON at the start of a file is laid out; `is_whole`: `text` is all of it."""
+def json_layout(text: str, is_whole: bool) -> JsonLayout:
+    """Layout of the JSON at the start of a file; `is_whole`: whether `text` is the whole file."""
     text = without_separators(text).lstrip()
     if text[:1] not in ("{", "["):
         return "none"
@@ -48,26 +48,26 @@ def without_separators(text: str) -> str:
 
 
 def has_text(text: str, field: str) -> bool:
-    """Whether the object on the first line has the field, or what it is nested in."""
+    """Whether the object on the first line has the field, or the object in which it is nested."""
     row = _parsed(text.lstrip().split("\n", 1)[0])[1]
     return isinstance(row, dict) and (field in row or field.split(".")[0] in row)
 
 
 def share_of_objects(text: str, is_whole: bool) -> float:
-    """Of the lines that are not blank, how many are one JSON object each."""
+    """Share of the lines that are a JSON object, among those that are not blank."""
     values = [_parsed(line) for line in complete_lines(text, is_whole) if line.strip()]
     objects = [isinstance(value, dict) and not rest.strip() for _, value, rest in values]
     return sum(objects) / max(1, len(objects))
 
 
 def complete_lines(text: str, is_whole: bool) -> list[str]:
-    """Without the last one where it may go on, and without byte order marks of files that were joined."""
+    """The lines, without byte order marks of joined files, and without the last line if it may continue."""
     lines = [line.lstrip("\ufeff") for line in text.split("\n")]
     return lines if is_whole else lines[:-1]
 
 
 def array_in_object(text: str, text_field: str) -> list[str] | None:
-    """The keys that lead to an array of documents in the only object of the file."""
+    """The keys to an array of documents in the only object of the file."""
     _, value, rest = _parsed(text.strip())
     found = None if rest or not isinstance(value, dict) else documents_within(value, text_field)
     return found and found[0]
@@ -76,7 +76,7 @@ def array_in_object(text: str, text_field: str) -> list[str] | None:
 def documents_within(
     row: Mapping[str, object], text_field: str, depth: int = 3
 ) -> tuple[list[str], int] | None:
-    """The keys that lead from an object without the field to an array of objects with it, and how many these are."""
+    """The keys from an object without the field to an array of objects with it, and the length of the array."""
     if text_field in row:
         return None
     for key, value in row.items():
@@ -94,20 +94,20 @@ def documents_within(
 
 
 def array_remedy(path: str, keys: Sequence[str]) -> str:
-    """What to do with a file whose only object has its documents in the array at these keys."""
+    """Remedy for a file whose only object has its documents in the array at these keys."""
     name = path.rpartition("/")[2]
     steps = "".join(f"[{json.dumps(key)}]" for key in keys)
-    return f"write a document a line: jq -c '.{steps}[]' {name} > {name}.jsonl"
+    return f"write one document per line: jq -c '.{steps}[]' {name} > {name}.jsonl"
 
 
-def shape_remedy(path: str, shape: Shape) -> str:
-    """What to do with a file that is laid out so."""
-    if shape == "joined":
-        return "write a document a line, for example with jq -c . after taking off commas between them"
-    if shape in ("lines", "unsure"):
+def layout_remedy(path: str, layout: JsonLayout) -> str:
+    """Remedy for a file with this layout."""
+    if layout == "joined":
+        return "write one document per line, for example with jq -c . after taking off commas between them"
+    if layout in ("lines", "unsure"):
         return "set data.format=jsonl"
     name = path.rpartition("/")[2]
-    return f"write a document a line: jq -c '{'.[]' if shape == 'array' else '.'}' {name} > {name}.jsonl"
+    return f"write one document per line: jq -c '{'.[]' if layout == 'array' else '.'}' {name} > {name}.jsonl"
 
 
 _LITERALS = ("true", "false", "null", "-")
@@ -115,7 +115,7 @@ _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 
 
 def _parsed(text: str) -> tuple[Literal["whole", "open", "broken"], object, str]:
-    """The JSON value that `text` begins with, and the text after it; `open`: the text ends before it does."""
+    """The JSON value at the start of `text`, and the text after it; `open`: the text ends inside the value."""
     try:
         value, end = _DECODER.raw_decode(text)
         return "whole", value, text[end:]

@@ -1,4 +1,4 @@
-"""JSON lines: a JSON object a line, which is a document. A file is cut between lines."""
+"""JSON lines: one JSON object per line, which is a document. A file is cut between lines."""
 
 import json
 from collections.abc import Iterator
@@ -11,14 +11,14 @@ from pipeline.corpus.formats.document_maker import DocumentMaker
 from pipeline.corpus.formats.fields import json_value, repeated_key, shortly
 from pipeline.corpus.formats.format import CorpusFormat, FileStart, Resemblance
 from pipeline.corpus.formats.json_layout import (
-    SHAPE_NAMES,
+    LAYOUT_NAMES,
     array_in_object,
     array_remedy,
     complete_lines,
     documents_within,
     has_text,
-    json_shape,
-    shape_remedy,
+    json_layout,
+    layout_remedy,
     share_of_objects,
     without_separators,
 )
@@ -41,21 +41,21 @@ class JsonLines(CorpusFormat):
     suffixes = frozenset(("jsonl", "ndjson", "json"))
 
     def objection(self, start: FileStart) -> str | None:
-        """See `CorpusFormat`. Raises `CorpusError` for JSON that is not a document a line."""
+        """See `CorpusFormat`. Raises `CorpusError` for JSON that is not one document per line."""
         text = without_separators(start.text)
-        shape = json_shape(text, start.is_whole)
-        if shape in SHAPE_NAMES:
+        layout = json_layout(text, start.is_whole)
+        if layout in LAYOUT_NAMES:
             other = "" if start.is_given else ", or set data.format=text to read it as one document"
             raise CorpusError(
-                f"input {start.path!r} is {SHAPE_NAMES[shape]}, not a document a line; "
-                f"{shape_remedy(start.path, shape)}{other}"
+                f"input {start.path!r} is {LAYOUT_NAMES[layout]}, not one document per line; "
+                f"{layout_remedy(start.path, layout)}{other}"
             )
-        is_one_line = start.is_whole and shape == "lines"
+        is_one_line = start.is_whole and layout == "lines"
         array = array_in_object(text, start.data.text_field) if is_one_line else None
         if array is not None:
             raise CorpusError(
-                f"input {start.path!r} is one JSON object with its documents in the array {'.'.join(array)!r}, not a "
-                f"document a line; {array_remedy(start.path, array)}"
+                f"input {start.path!r} is one JSON object with its documents in the array {'.'.join(array)!r}, not one "
+                f"document per line; {array_remedy(start.path, array)}"
             )
         written = [line for line in complete_lines(text, start.is_whole) if line.strip()]
         if len(written) > 1 and not any(line.lstrip()[0] in '{["' for line in written):
@@ -65,14 +65,14 @@ class JsonLines(CorpusFormat):
     def resemblance(self, start: FileStart) -> Resemblance | None:
         """See `CorpusFormat`."""
         text = without_separators(start.text)
-        shape = json_shape(text, start.is_whole)
+        layout = json_layout(text, start.is_whole)
         is_unnamed = not start.suffix
-        if shape == "none" and is_unnamed and '{"' in text and share_of_objects(text, start.is_whole) > 0.5:
-            shape = "unsure"
-        if shape == "none":
+        if layout == "none" and is_unnamed and '{"' in text and share_of_objects(text, start.is_whole) > 0.5:
+            layout = "unsure"
+        if layout == "none":
             return None
-        what, remedy = SHAPE_NAMES.get(shape, self.title), shape_remedy(start.path, shape)
-        return Resemblance(what, remedy, shape == "lines", has_text(text, start.data.text_field))
+        what, remedy = LAYOUT_NAMES.get(layout, self.title), layout_remedy(start.path, layout)
+        return Resemblance(what, remedy, layout == "lines", has_text(text, start.data.text_field))
 
     def cut(
         self, source: Source, data: DataConfig, chunks: Iterator[bytes], work_unit_bytes: int

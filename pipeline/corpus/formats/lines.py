@@ -1,4 +1,4 @@
-"""From bytes to lines of text, with what is wrong with them."""
+"""From bytes to lines of text, or the reason why a line is not text."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ NOT_UTF8 = "not UTF-8"
 
 
 def lines(chunks: Iterator[bytes], limit: int) -> Iterator[tuple[bytes | None, int]]:
-    """Each line without its end, and its size; of a line over `limit` only the size."""
+    """Each line without its end, and its size in bytes; for a line over `limit` only the size."""
     held: list[bytes] = []
     size = 0
     for chunk in chunks:
@@ -30,7 +30,7 @@ def line_blocks(chunks: Iterator[bytes]) -> Iterator[bytes]:
     held: list[bytes] = []
     for chunk in chunks:
         end = chunk.rfind(b"\n") + 1
-        # What follows a carriage return at the very end is not known yet.
+        # The character after a carriage return at the end is not known yet.
         end = max(end, chunk.rfind(b"\r", end, len(chunk) - 1) + 1)
         if end:
             yield b"".join([*held, chunk[:end]])
@@ -42,19 +42,19 @@ def line_blocks(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def count_lines(content: bytes) -> int:
-    """Line ends in whole lines: `\\n`, `\\r\\n` or `\\r`."""
+    """Number of line ends in whole lines: `\\n`, `\\r\\n` or `\\r`."""
     return content.count(b"\n") + (content.count(b"\r") - content.count(b"\r\n") if b"\r" in content else 0)
 
 
 def without_byte_order_marks(line: bytes) -> bytes:
-    """The line without byte order marks before it, which files have that were joined by `cat`."""
+    """The line without leading byte order marks, which are inside files joined by `cat`."""
     while line.startswith(BYTE_ORDER_MARK):
         line = line.removeprefix(BYTE_ORDER_MARK)
     return line
 
 
 def decoded(data: bytes) -> str | UnicodeDecodeError:
-    """The text, or why there is none."""
+    """The text, or the reason why it cannot be decoded."""
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -62,5 +62,5 @@ def decoded(data: bytes) -> str | UnicodeDecodeError:
 
 
 def bad_byte(error: UnicodeDecodeError) -> str:
-    """Which byte is at fault, and where."""
+    """The invalid byte and its position."""
     return f"byte 0x{error.object[error.start]:02x} at byte {error.start}"

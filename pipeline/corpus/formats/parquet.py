@@ -1,4 +1,4 @@
-"""Parquet: a document a row; a file is cut between row groups."""
+"""Parquet: one document per row; a file is cut between row groups."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Tables in groups of rows: pieces of neighbouring groups, and the documents in record batches."""
+"""Tables in groups of rows: pieces of adjacent groups, and the documents in record batches."""
 
 from collections.abc import Iterable, Iterator
 
@@ -15,7 +15,7 @@ ROWS_AT_ONCE = 256
 
 
 def pieces_of_groups(source: Source, sizes: list[tuple[int, int]], work_unit_bytes: int) -> Iterator[Piece]:
-    """Pieces of neighbouring groups, given each group's (rows, bytes)."""
+    """Pieces of adjacent groups, from the (rows, bytes) of each group."""
     start = row = rows = size = 0
     for index, (group_rows, group_bytes) in enumerate(sizes):
         rows, size = rows + group_rows, size + group_bytes
@@ -32,7 +32,7 @@ def fields_to_read(data: DataConfig) -> list[str]:
 def documents_of_batches(
     piece: Piece, data: DataConfig, batches: Iterable[pa.RecordBatch]
 ) -> Iterator[Document | Rejection]:
-    """The documents of the piece, which `batches` are together. Raises `CorpusError` where they are damaged."""
+    """The documents of a piece in `batches`. Raises `CorpusError` where they are damaged."""
     path, row = piece.source.path, piece.first_row
     make = DocumentMaker(piece.source, data)
     fields = fields_to_read(data)

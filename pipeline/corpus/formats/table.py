@@ -1,6 +1,6 @@
-"""The formats that are read, by name. A new one is a class in a file of this folder and a line here.
+"""The table of formats. A new one is a class in a file of this folder and a line here.
 
-A test holds the names equal to the values of `data.format`.
+A test compares the names with the values of `data.format`.
 """
 
 from pipeline.corpus.formats.arrow import Arrow
@@ -17,7 +17,7 @@ TEXT: CorpusFormat = Text()
 FORMATS: dict[str, CorpusFormat] = {
     format_.name: format_ for format_ in (JsonLines(), Csv(), ConllU(), Parquet(), Arrow(), Datasets(), TEXT)
 }
-"""By the name in `data.format`. Of two formats that a file resembles, the first one counts."""
+"""Formats by their name in `data.format`. If a file resembles several, the first one counts."""
 
 
 def format_by_signature(content: bytes) -> CorpusFormat | None:

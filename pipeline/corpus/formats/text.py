@@ -1,4 +1,4 @@
-"""Plain text: prose, code, marked-up pages. A file is one document."""
+"""Plain text: prose, code, pages with markup. A file is one document."""
 
 from collections.abc import Iterator
 

@@ -19,7 +19,8 @@ class Hint(NamedTuple):
     start: int
     """Offset of the word in the stripped text."""
     mark: int
-    """Index into `MARK_KINDS` of the mark before the word: 0 none, 1 comma, 2 colon or semicolon, 3 terminator."""
+    """Index into `MARK_KINDS` of the punctuation mark before the word: 0 none, 1 comma, 2 colon or semicolon, 3
+    terminator."""
     is_capital: bool
     """Whether the word began with a capital."""
 
@@ -98,7 +99,7 @@ def wrapped(example: Example, rng: random.Random) -> Example:
 
 
 def without_final_marks(example: Example, rng: random.Random) -> Example:
-    """Each sentence loses its final mark with a probability drawn for the text."""
+    """Each sentence loses its final punctuation mark with a probability drawn for the text."""
     share = rng.random()
     pieces = [(_without_last_mark(one) if rng.random() < share else one, True) for one in sentences(example)]
     return rebuilt(example, pieces)
@@ -139,7 +140,7 @@ _TERMINATOR_AT_END = re.compile(r"[.?,](?=\s|$)")
 
 
 def other_script(example: Example, rng: random.Random) -> Example:
-    """Latin letters become those of another script, with its punctuation where it has its own; word dropout of 1."""
+    """Latin letters become those of another script, and punctuation that of the script; word dropout of 1."""
     letters, marks = rng.choice(_SCRIPTS)
     table = str.maketrans({**letters, **{a.upper(): b.upper() for a, b in letters.items()}})
     text = _TERMINATOR_AT_END.sub(lambda match: marks.get(match.group(), match.group()), example.text)

@@ -22,7 +22,7 @@ class Example(LabelledText):
     """A labelled text with its settings in training."""
 
     weight: float = 1.0
-    """Of its candidates in the training loss."""
+    """Weight of its candidates in the training loss."""
     word_dropout: float = 0.0
     """Share of its words that are replaced by the unknown word, as in a language without known words."""
 
@@ -30,7 +30,7 @@ class Example(LabelledText):
 def rebuilt(
     example: Example, pieces: Iterable[tuple[str, bool]], word_dropout: float | None = None
 ) -> Example:
-    """An example from pieces of text, each with whether a sentence ends after it."""
+    """An example from pieces of text, each with a flag whether a sentence ends after it."""
     parts: list[str] = []
     ends: list[int] = []
     size = 0
@@ -74,7 +74,7 @@ def pieces(example: Example, size: int = 2500) -> list[Example]:
 def read_gold(path: Path) -> Iterator[Example]:
     """Examples from JSONL with `text` and `ends`, or from CoNLL-U; gzip or plain.
 
-    Raises `SegmenterError` naming the file, and the line where the mistake is in one.
+    Raises `SegmenterError` that names the file, and the line of a mistake.
     """
     if ".conllu" in path.suffixes:
         with _opened(path) as lines:
@@ -114,7 +114,7 @@ _WRAPPED_LINE = range(50, 90)
 
 
 def prose_lines(text: str) -> list[str]:
-    """The paragraphs of running text, a line each: without code, tables or mark-up, and with a final mark."""
+    """The paragraphs of running text, one per line: without code, tables or markup, and with final punctuation."""
     lines: list[str] = []
     for paragraph in re.split(r"\n\s*\n", text):
         part = paragraph.split("\n")

@@ -1,4 +1,4 @@
-"""Common to the training of both networks: features and labels of examples, vocabulary, initial word embeddings."""
+"""Features and labels of examples, vocabulary and initial word embeddings, for the training of both networks."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -19,7 +19,7 @@ Report = Callable[[dict[str, float]], None]
 
 
 def features_of(example: Example) -> Features:
-    """The features of its words, with `PADDING` around them."""
+    """The features of an example's words, with `PADDING` around them."""
     batch = SEPARATOR + example.text + SEPARATOR
     starts = np.array([len(SEPARATOR)], np.int64)
     return extract_features(batch, starts, Punctuation().sentence_starts(batch, starts))
@@ -33,7 +33,7 @@ _MIN_WORD_COUNT = 3
 def vocabulary(
     words: Iterable[NDArray[np.uint64]], known_V: NDArray[np.uint16] | None, num_words: int = NUM_WORDS
 ) -> NDArray[np.uint16]:
-    """`[V]` the `word_check` of each bucket: that of `known_V`, else of the most frequent word with this bucket."""
+    """[V] `word_check` of each bucket: that of `known_V`, else that of the most frequent word in this bucket."""
     hashes, counts = np.unique(np.concatenate(list(words)), return_counts=True)
     frequent = (counts >= _MIN_WORD_COUNT) & (hashes != 0)
     hashes, counts = hashes[frequent], counts[frequent]
@@ -45,7 +45,7 @@ def vocabulary(
 
 
 def labels(row: Features, example: Example) -> NDArray[np.bool_]:
-    """`[W]` whether a sentence begins with the word."""
+    """[W] whether a sentence begins with each word."""
     real = np.flatnonzero(row.start_W >= 0)
     ends = np.array([end for end in example.ends if end < len(example.text)], np.int64) + len(SEPARATOR)
     first = np.searchsorted(row.start_W[real], ends)
@@ -62,7 +62,8 @@ def neighbour_vectors(word_W: NDArray[np.int64], num_rows: int, width: int, seed
     """Vectors `[num_rows, width]` for the rows of a word table, by decreasing singular value; 0 for unseen words.
 
     Positive pointwise mutual information of each word with the frequent words around it, reduced by a randomised
-    singular value decomposition. Words in the same contexts get similar vectors, for which the gold texts are too few.
+    singular value decomposition. Words in similar contexts get similar vectors, which the few gold texts could not
+    teach.
     """
     counts_V = np.bincount(word_W, minlength=num_rows)[FIRST_WORD:]
     num_frequent = min(_FREQUENT_WORDS, np.count_nonzero(counts_V))
@@ -92,7 +93,7 @@ def neighbour_vectors(word_W: NDArray[np.int64], num_rows: int, width: int, seed
 
 @torch.no_grad()
 def set_words(embedding: nn.Embedding, vectors_VE: NDArray[np.float32]) -> None:
-    """Initialise words with the first columns of these vectors, scaled to the random values that they replace."""
+    """Initialise word embeddings with the first columns of these vectors, scaled to the initial random values."""
     chosen = torch.from_numpy(vectors_VE[:, : embedding.embedding_dim].copy())
     seen_V = chosen.abs().sum(1) > 0
     if seen_V.any():

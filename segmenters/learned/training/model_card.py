@@ -14,9 +14,9 @@ def model_card(
     licence_note: str,
     settings: Mapping[str, object],
 ) -> str:
-    """What a reader must know of the weights, in Markdown: data, licences, scores, settings.
+    """The model card in Markdown: data, licences, scores, settings.
 
-    `characters` are those trained on, by file; `scores` are F1 by `held_out/NAME/f1`.
+    `characters`: characters trained on, by file; `scores`: F1 by `held_out/NAME/f1`.
     """
     files = "\n".join(f"| `{Path(path).name}` | {count:,} |" for path, count in characters.items())
     results = "\n".join(f"| {name.split('/')[1]} | {value:.4f} |" for name, value in scores.items())

@@ -103,7 +103,7 @@ class PunctuatedModule(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Table:
+class _PunctuatedWords:
     """The words of all examples, concatenated."""
 
     word_W: torch.Tensor
@@ -116,9 +116,11 @@ class _Table:
     """Weight in the loss; 0 for words that are no candidates."""
 
 
-def _table(examples: Sequence[Example], check_V: NDArray[np.uint16], settings: PunctuatedSettings) -> _Table:
+def _table(
+    examples: Sequence[Example], check_V: NDArray[np.uint16], settings: PunctuatedSettings
+) -> _PunctuatedWords:
     rng = np.random.default_rng(settings.seed)
-    columns: list[list[NDArray]] = [[] for _ in dataclasses.fields(_Table)]
+    columns: list[list[NDArray]] = [[] for _ in dataclasses.fields(_PunctuatedWords)]
     for example in examples:
         row = features_of(example)
         word_W = word_rows(row.word_W, check_V)
@@ -143,7 +145,7 @@ def _table(examples: Sequence[Example], check_V: NDArray[np.uint16], settings: P
         )
         for column, value in zip(columns, values, strict=True):
             column.append(value)
-    return _Table(*(torch.from_numpy(np.concatenate(column)) for column in columns))
+    return _PunctuatedWords(*(torch.from_numpy(np.concatenate(column)) for column in columns))
 
 
 def train_punctuated(
@@ -163,7 +165,7 @@ def train_punctuated(
     net = PunctuatedModule(settings, len(check_V))
     if start is not None:
         net.load(start)
-    else:  # the bias starts at the rate of boundaries, so that the net need not learn it
+    else:  # the initial bias is the rate of boundaries, so that the network need not learn it
         rate = float((table.label_W * table.weight_W).sum() / table.weight_W.sum().clamp(min=1))
         bias = math.log(max(rate, 1e-4) / max(1 - rate, 1e-4))
         nn.init.constant_(cast("nn.Linear", net.layers[-1]).bias, bias)

@@ -30,12 +30,12 @@ _SHIFTS = (0.0, 0.3, 0.6, 0.9, 1.2, 1.5, 1.8, 2.1)
 """Log-odds that are tried, on texts held out, for positions far from any punctuation."""
 
 Texts = dict[str, list[Example]]
-"""By the path of their file."""
+"""Examples by the path of their file."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SegmenterTraining:
-    """What is trained on what."""
+    """The data and settings of a training."""
 
     gold: Mapping[str, float]
     """Files with known boundaries, and how often the texts of each are used."""
@@ -46,9 +46,9 @@ class SegmenterTraining:
     start_from: Path | None
     """Weights to adapt; none: from scratch."""
     held_out_fraction: float
-    """Of the texts of each gold file; they are scored and not trained on."""
+    """Share of the texts of each gold file that is held out for scoring."""
     num_threads: int | None
-    """Of torch; none: torch's choice."""
+    """Threads of torch; None: torch's choice."""
     seed: int
     licence_note: str
     """Sentence on the licences of the data, for the model card."""
@@ -131,7 +131,7 @@ def _divided(paths: Mapping[str, float], held_out_fraction: float, rng: random.R
 
 
 def _sampled(texts: Texts, weights: Mapping[str, float], rng: random.Random) -> list[Example]:
-    """Parts of the texts, each as often as the weight of its file says, on average."""
+    """Parts of the texts; the weight of a file is how often its parts are used on average."""
     parts = []
     for path, examples in texts.items():
         for part in (part for example in examples for part in pieces(example)):

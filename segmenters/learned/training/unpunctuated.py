@@ -85,7 +85,8 @@ class UnpunctuatedModule(nn.Module):
     def forward(
         self, word_BT: Tensor, suffix_BT: Tensor, shape_BT: Tensor, gap_BT: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Log-odds `[B, T]` that a sentence begins with each word, and logits `[B, T, 5]`: 4 marks, the capital."""
+        """Log-odds `[B, T]` that a sentence begins with each word, and logits `[B, T, 5]`: 4 kinds of punctuation mark,
+        the capital."""
         real_BT1 = (word_BT > 0).unsqueeze(-1)
         embedded_BTE = self.word(word_BT) + self.suffix(suffix_BT) + self.shape(shape_BT) + self.gap(gap_BT)
         x_BTH = self.inner(self.dropout(embedded_BTE)) * real_BT1
@@ -132,7 +133,7 @@ class UnpunctuatedModule(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Table:
+class _UnpunctuatedWords:
     """The words of all texts, stripped and concatenated."""
 
     word_W: Tensor
@@ -146,13 +147,13 @@ class _Table:
     """Index into `MARK_KINDS`."""
     capital_W: Tensor
     hinted_W: Tensor
-    """Whether mark and capital are known."""
+    """Whether punctuation mark and capital are known."""
 
 
 def _table(
     examples: Sequence[Example], check_V: NDArray[np.uint16], settings: UnpunctuatedSettings
-) -> _Table:
-    columns: list[list[NDArray]] = [[] for _ in dataclasses.fields(_Table)]
+) -> _UnpunctuatedWords:
+    columns: list[list[NDArray]] = [[] for _ in dataclasses.fields(_UnpunctuatedWords)]
     for example in examples:
         bare, hints = stripped_with_hints(example)
         if not bare.text:
@@ -186,7 +187,7 @@ def _table(
         )
         for column, value in zip(columns, values, strict=True):
             column.append(value)
-    return _Table(*(torch.from_numpy(np.concatenate(column)) for column in columns))
+    return _UnpunctuatedWords(*(torch.from_numpy(np.concatenate(column)) for column in columns))
 
 
 def train_unpunctuated(
@@ -247,7 +248,7 @@ def train_unpunctuated(
     return net
 
 
-def _stretches(table: _Table, count: int, size: int, generator: torch.Generator) -> list[Tensor]:
+def _stretches(table: _UnpunctuatedWords, count: int, size: int, generator: torch.Generator) -> list[Tensor]:
     """`count` random stretches of `size` consecutive words: each column `[count, size]`."""
     start_B = torch.randint(0, len(table.word_W) - size + 1, (count,), generator=generator)
     index_BT = start_B[:, None] + torch.arange(size)

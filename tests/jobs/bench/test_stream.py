@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from jobs.bench.stream import Shape, bench_stream
+from jobs.bench.stream import BatchSizes, bench_stream
 from jobs.prepare import prepare
 from pipeline.config import load_config
 from pipeline.errors import ConfigError
 
-SHAPE = Shape(micro_batch_tokens=256, context_tokens=32, context_sentences=8, seconds=0.02)
+SHAPE = BatchSizes(micro_batch_tokens=256, context_tokens=32, context_sentences=8, seconds=0.02)
 
 
 def shards(root, *overrides):

@@ -112,7 +112,7 @@ def test_what_a_job_made_outlives_a_store_that_goes_away(last, store, tmp_path, 
     record = run(tmp_path / "out", uri, write)
     assert record.finished is not None and read_record(tmp_path / "out") == record
     shown = capfd.readouterr().err
-    assert "could not be brought to its end" in shown and "hunter2" not in shown
+    assert "could not be completed" in shown and "hunter2" not in shown
     assert run(tmp_path / "out", uri, write) == record  # the next command uses it, and asks no store
     assert "reuse" in capfd.readouterr().err
 

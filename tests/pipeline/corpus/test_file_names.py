@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.config import DataConfig
 from pipeline.corpus import find_sources
-from pipeline.corpus.file_names import local_path, readable_path
+from pipeline.corpus.file_names import path_on_disk, readable_path
 from tests.pipeline.corpus.corpora import JSONL, content_of, texts
 
 
@@ -23,7 +23,7 @@ def test_names_of_any_bytes_have_a_text_of_their_own(name: bytes) -> None:
         return
     text = readable_path(os.fsdecode(name))
     text.encode()
-    assert os.fsencode(local_path(text)) == name
+    assert os.fsencode(path_on_disk(text)) == name
 
 
 def test_a_name_that_is_no_utf8_is_read_and_written_as_an_escape(tmp_path: Path) -> None:

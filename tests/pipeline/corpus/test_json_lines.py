@@ -38,7 +38,7 @@ def test_documents_within_one_long_object_are_counted_and_named(
     [only] = items(tmp_path, "a.json", json.dumps(tree).encode())
     assert isinstance(only, Rejection) and only.num_lines == 200
     path = "".join(f"[{json.dumps(key)}]" for key in keys)
-    assert f"200 documents in an array; write a document a line: jq -c '.{path}[]' a.json" in only.detail
+    assert f"200 documents in an array; write one document per line: jq -c '.{path}[]' a.json" in only.detail
 
 
 def test_objects_with_arrays_of_their_own_are_documents(tmp_path: Path) -> None:

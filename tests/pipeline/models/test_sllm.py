@@ -184,7 +184,7 @@ def test_windows_of_a_long_document_predict_each_sentence_once(sllm, random_docu
     source = SentenceWindows(documents, 4, BOS, EOS, overlap=2)
     in_small_batches = sllm_nll(model, source, 1)
     assert sllm_nll(model, source, 1000) == pytest.approx(in_small_batches, rel=1e-10)
-    predicted = sum(int(source.batch([i]).decoded.scored_S.sum()) for i in range(len(source.windows)))
+    predicted = sum(int(source.batch([i]).decoded.in_loss_S.sum()) for i in range(len(source.windows)))
     assert predicted == len(documents.sentence_lengths)
 
 

@@ -10,8 +10,9 @@ import pytest
 from infra.storage import Folder
 from pipeline.corpus import Rejection
 from pipeline.errors import ShardError
+from pipeline.lineage import MANIFEST_NAME
 from pipeline.shards.format import REJECTED
-from pipeline.shards.manifest import MANIFEST, PROGRESS, Identity, ShardRecord, shard_name
+from pipeline.shards.manifest import PROGRESS, Identity, ShardRecord, shard_name
 from pipeline.shards.output import FinishedWorkUnit, ShardOutput
 from pipeline.shards.store import stored_tokenizer
 from pipeline.shards.writing import EncodedDocument, shard_bytes
@@ -97,10 +98,10 @@ def test_damaged_rejections_are_refused(finished: ShardOutput, line: str) -> Non
 
 
 def test_a_manifest_of_another_number_of_work_units_is_made_anew(finished: ShardOutput) -> None:
-    tree = json.loads(finished.store.read(MANIFEST) or b"")
-    finished.store.write(MANIFEST, json.dumps({**tree, "num_work_units": 10**15}).encode())
+    tree = json.loads(finished.store.read(MANIFEST_NAME) or b"")
+    finished.store.write(MANIFEST_NAME, json.dumps({**tree, "num_work_units": 10**15}).encode())
     assert finished.open(IDENTITY, 2, overwrite=False) == {}
-    assert MANIFEST not in finished.store.names()
+    assert MANIFEST_NAME not in finished.store.names()
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])

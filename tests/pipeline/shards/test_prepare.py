@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from pipeline.config import Config, load_config
-from pipeline.shards.manifest import MANIFEST, PROGRESS, Manifest
+from pipeline.lineage import MANIFEST_NAME
+from pipeline.shards.manifest import PROGRESS, Manifest
 from pipeline.shards.materials import Materials, gather
 from pipeline.shards.prepare import prepare
 from pipeline.shards.worker import Worker, WorkUnitTask
@@ -146,7 +147,7 @@ def test_each_document_is_in_a_shard_or_listed_with_its_reason(
         "d4": "duplicate id",
     }
     assert len(shards) > 4 and sorted(ids) == sorted({row["id"] for row in ROWS} - {"near", "same"})
-    assert MANIFEST in expected and not [name for name in expected if name.startswith(PROGRESS)]
+    assert MANIFEST_NAME in expected and not [name for name in expected if name.startswith(PROGRESS)]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -167,7 +168,7 @@ def test_after_a_kill_at_each_write_a_rerun_completes_the_same_bytes(
         try:
             made(given, store, seed=writes)
         except Killed:
-            assert MANIFEST not in store.files
+            assert MANIFEST_NAME not in store.files
         else:
             break
         store.writes_left = -1

@@ -12,7 +12,7 @@ from jobs.prepare import prepare
 from pipeline.config import Config, load_config
 from pipeline.errors import ShardError
 from pipeline.shards.format import SCHEMA
-from pipeline.shards.manifest import FORMAT_VERSION
+from pipeline.shards.manifest import SHARD_FORMAT_VERSION
 from pipeline.shards.reading import Shards, check_tokenizer, open_shards
 from pipeline.tokenization.tokenizer import Tokenizer
 
@@ -101,7 +101,7 @@ def test_others_read_the_shards_as_they_are(folder: Path, tmp_path: Path) -> Non
         == shards.sentence_lengths[: shards.sentence_counts_N[0]].tolist()
     )
     metadata = json.loads(table.schema.metadata[b"sllm"])
-    assert metadata["format_version"] == FORMAT_VERSION and metadata["inputs"][0]["name"] == "a.jsonl"
+    assert metadata["format_version"] == SHARD_FORMAT_VERSION and metadata["inputs"][0]["name"] == "a.jsonl"
 
 
 def copy(folder: Path, target: Path) -> Path:

@@ -95,7 +95,7 @@ def test_of_the_context_only_the_last_sentences_are_decoded():
     )
     assert batch.decoded.sentence_S.tolist() == [2, 3, 4]
     assert batch.decoded.tokens_T.tolist() == [6, 7, 8, 9]
-    assert batch.decoded.scored_S.tolist() == [False, True, True]
+    assert batch.decoded.in_loss_S.tolist() == [False, True, True]
     assert batch.decoded.window_S.tolist() == [0, 0, 1]
     assert batch.decoded.index_S.tolist() == [2, 3, 0]
     assert batch.decoded.stop_S.tolist() == [0, 1, 1]

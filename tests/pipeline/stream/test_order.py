@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.config import StreamConfig
 from pipeline.errors import TrainingError
-from pipeline.stream.order import Corpus, Place, Stream, StreamState, deal, in_order
+from pipeline.stream.order import Corpus, Stream, StreamPosition, StreamState, deal, in_order
 from pipeline.stream.prefetch import prefetch
 from pipeline.stream.windows import SentenceWindows
 
@@ -60,7 +60,7 @@ def test_an_epoch_holds_each_window_once():
     stream = Stream([one], BUDGET, seed=3, options=OPTIONS)
     epochs = {0: [], 1: [], 2: []}
     for batch, after in read(stream):
-        if (epoch := after.places[0].epoch) == 3:
+        if (epoch := after.positions[0].epoch) == 3:
             break
         epochs[epoch] += batch
     assert all(sorted(epoch) == sorted(names) for epoch in epochs.values())
@@ -183,5 +183,5 @@ def test_a_state_that_is_none_is_refused(tree):
 
 
 def test_a_state_is_read_as_it_was_written():
-    state = StreamState((Place(1, 2, 3, 4), Place()))
+    state = StreamState((StreamPosition(1, 2, 3, 4), StreamPosition()))
     assert StreamState.from_dict(json.loads(json.dumps(state.as_dict()))) == state
