@@ -13,6 +13,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from pipeline.errors import ModelError
+from pipeline.names_in_folder import first_outside
 
 _LAYER = re.compile(r"(?:^|\.)(?:h|layers?|blocks?|encoder|decoder)\.(\d+)\.")
 
@@ -97,13 +98,28 @@ def load_model(loader: Any, path: str, what: str, **options: Any) -> PreTrainedM
 
 
 def check_weights(path: str) -> None:
-    """Open each safetensors file of a folder, which reads no weights. Raises `ModelError` for a damaged one."""
+    """Open each safetensors file of a folder, which reads no weights. Raises `ModelError` for a damaged one, and for an
+    index that names a file outside of the folder."""
+    for index in sorted(Path(path).glob("*.index*.json")):
+        _check_index(index)
     for file in sorted(Path(path).glob("*.safetensors")):
         try:
             with safe_open(file, framework="pt"):
                 pass
         except (OSError, SafetensorError) as error:
             raise ModelError(f"{file} is damaged: {reason(error)}; get the model again") from error
+
+
+def _check_index(index: Path) -> None:
+    try:
+        named = json.loads(index.read_bytes())["weight_map"].values()
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{index} is damaged: {reason(error)}; get the model again") from error
+    outside = first_outside(named)
+    if outside is not None:
+        raise ModelError(
+            f"{index} names the file {outside!r}, which is not in the folder: do not use this model, or get it again"
+        )
 
 
 def _check_layers(path: str) -> None:
