@@ -5,7 +5,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 
 
 def first_outside(names: Iterable[object]) -> object | None:
-    """The first that is no name of a file below the folder: absolute, with `..`, a drive or a URL; none where all are."""
+    """The first that is no name of a file below the folder: absolute, with `..`, a drive, a URL; None if all are."""
     return next((name for name in names if not (isinstance(name, str) and _is_inside(name))), None)
 
 

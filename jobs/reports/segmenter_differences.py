@@ -22,6 +22,7 @@ from pipeline.errors import CorpusError
 from segmenters.contract import Ends
 
 _COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#a463f2", "#97bbf5", "#9c6b4e")
+_LARGEST_TEXT = 2**28
 _BINS = (8, 16, 32, 64, 128, 256, 512)
 """Upper edges of the histogram of lengths, in characters; the last bin is open."""
 
@@ -74,7 +75,15 @@ def _texts(path: str) -> Iterable[str]:
     is_whole = len(start) < START_BYTES
     if ".jsonl" in Path(path).suffixes or json_shape(start.decode(errors="replace"), is_whole) == "lines":
         return (text for _, text in read_documents(path))
-    data = b"".join(text_chunks(path, compression))
+    chunks, size = list[bytes](), 0
+    for chunk in text_chunks(path, compression):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > _LARGEST_TEXT:
+            raise CorpusError(
+                f"{path}: over {_LARGEST_TEXT} bytes of text; name a smaller file, or JSON lines"
+            )
+    data = b"".join(chunks)
     try:
         return [without_byte_order_marks(data).decode()]
     except UnicodeDecodeError as error:

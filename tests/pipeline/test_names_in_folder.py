@@ -15,7 +15,17 @@ from pipeline.models.token_lm import load_causal_lm
 from pipeline.names_in_folder import first_outside
 
 OUTSIDE = (
-    *("../shards/x.arrow", "a/../../x", "..", "/etc/passwd", "//host/x", "..\\x", "C:\\x", "C:x", "\\\\host\\share\\x"),
+    *(
+        "../shards/x.arrow",
+        "a/../../x",
+        "..",
+        "/etc/passwd",
+        "//host/x",
+        "..\\x",
+        "C:\\x",
+        "C:x",
+        "\\\\host\\share\\x",
+    ),
     *("s3://bucket/x", "file:///x", "", "."),
 )
 
