@@ -12,6 +12,7 @@ from rich.text import Text
 
 import segmenters
 from jobs.runner.output_file import opened_output
+from jobs.runner.printable_console import PrintableConsole
 from pipeline.corpus.compression import compression_of
 from pipeline.corpus.document_lines import read_documents
 from pipeline.corpus.format_detection import START_BYTES
@@ -19,6 +20,7 @@ from pipeline.corpus.formats.json_layout import json_shape
 from pipeline.corpus.formats.lines import without_byte_order_marks
 from pipeline.corpus.streams import first_bytes, text_chunks
 from pipeline.errors import CorpusError
+from pipeline.printable import printable
 from segmenters.contract import Ends
 
 _COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#a463f2", "#97bbf5", "#9c6b4e")
@@ -111,11 +113,11 @@ def show(comparison: Comparison, limit_characters: int = 320, console: Console |
             table.add_section()
         for piece, who in comparison.pieces(number):
             agreed = all(who)
-            text = Text(piece.replace("\n", "⏎"), style="" if agreed else "bold yellow")
+            text = Text(printable(piece.replace("\n", "⏎")), style="" if agreed else "bold yellow")
             table.add_row(
                 text, *(Text("┃" if one else "·", style="green" if agreed else "red") for one in who)
             )
-    console = console or Console()
+    console = console or PrintableConsole()
     console.print(table)
     for name in comparison.ends:
         lengths = comparison.lengths(name)
