@@ -80,9 +80,12 @@ def _text(stored: Iterator[bytes], compression: Compression) -> Iterator[bytes]:
     if compression == "zstd":
         yield from _gathered(_streams(_sliced(stored, ZSTD_SLICE_BYTES), _ZstdDecoder))
     else:
-        yield from _streams(
-            stored, {"gzip": _GzipDecoder, "bz2": bz2.BZ2Decompressor, "xz": _xz_decoder}[compression]
-        )
+        makers: dict[str, Callable[[], _Decoder]] = {
+            "gzip": _GzipDecoder,
+            "bz2": bz2.BZ2Decompressor,
+            "xz": _xz_decoder,
+        }
+        yield from _streams(stored, makers[compression])
 
 
 class _Decoder(Protocol):

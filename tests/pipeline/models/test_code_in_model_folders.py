@@ -1,9 +1,11 @@
 """Code in a model's folder is not run, and nobody is asked on the terminal, unless the configuration allows it."""
 
 import json
+from pathlib import Path
 
 import pytest
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+import torch
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GPT2Config
 from typer.testing import CliRunner
 
 from jobs.cli import app
@@ -142,3 +144,26 @@ def test_each_verb_refuses_it_in_one_line(folder, mark, arguments, tmp_path, sha
     assert result.exit_code == 2, result.output
     assert "has code of its own (auto_map" in result.stderr.splitlines()[-1]
     assert not mark.exists()
+
+
+class Pickled:
+    """Makes a file where it is unpickled as Python would."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+def test_a_pickle_in_the_weights_is_not_run(tmp_path, mark):
+    config = GPT2Config(
+        n_layer=1, n_head=1, n_embd=8, vocab_size=20, n_positions=8, bos_token_id=0, eos_token_id=0
+    )
+    config.save_pretrained(tmp_path / "lm")
+    torch.save({"transformer.wte.weight": Pickled(mark)}, tmp_path / "lm" / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="no causal language model"):
+        load_causal_lm(str(tmp_path / "lm"))
+    assert not mark.exists()
+    torch.load(tmp_path / "lm" / "pytorch_model.bin", weights_only=False)
+    assert mark.exists()
