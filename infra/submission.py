@@ -20,6 +20,7 @@ from infra.provenance import git_commit
 from infra.submitted_files import config_in_folder, excludes_of, largest_in
 from pipeline.config import Config
 from pipeline.errors import ConfigError, first_line
+from pipeline.printable import printable
 from pipeline.redaction import is_secret, redacted
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ class _Log:
     async def tail(self, client: "JobSubmissionClient", job: str) -> None:
         seen = 0
         async for text in client.tail_job_logs(job):
-            sys.stdout.write(text[max(0, self._printed - seen) :])
+            sys.stdout.write(printable(text[max(0, self._printed - seen) :]))
             sys.stdout.flush()
             seen += len(text)
             self._printed = max(self._printed, seen)

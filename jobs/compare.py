@@ -31,6 +31,7 @@ from pipeline.evaluation.designs import (
 from pipeline.evaluation.likelihood import covering_edges, select_documents
 from pipeline.lineage import JobRecord, artifact_of
 from pipeline.output_files import REPORT_FOLDER
+from pipeline.printable import printable
 from pipeline.shards.reading import Shards, open_shards
 from pipeline.training.task import corpora, train_config
 
@@ -82,7 +83,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
         force=force,
         replace_other=True,
     )
-    print(Path(output, MARKDOWN_FILE).read_text())
+    print(printable(Path(output, MARKDOWN_FILE).read_text()))
     return record
 
 

@@ -15,6 +15,7 @@ from pipeline.generation.text import check_generates, encode_prompt, generate_te
 from pipeline.lineage import JobRecord
 from pipeline.models.saved import saved_model
 from pipeline.models.sllm import Sllm
+from pipeline.printable import printable
 from pipeline.tokenization.tokenizer import Tokenizer
 
 TEXT_FILE = "generated.json"
@@ -48,7 +49,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
     )
     if not streamed:
         kept = json.loads(Path(output, TEXT_FILE).read_text())
-        print(kept["prompt"] + "".join(kept["sentences"]))
+        print(printable(kept["prompt"] + "".join(kept["sentences"])))
     return record
 
 
@@ -59,9 +60,9 @@ def stream(config: Config, path: str, output: Path) -> dict[str, float]:
     sentences, tokens = [], 0
     encoded = encode_prompt(model, tokenizer, prompt)
     start = time.perf_counter()
-    print(prompt, end="", flush=True)
+    print(printable(prompt), end="", flush=True)
     for text, length in generate_text(model, tokenizer, encoded, config.generate):
-        print(text, end="", flush=True)
+        print(printable(text), end="", flush=True)
         sentences.append(text)
         tokens += length
     print(flush=True)

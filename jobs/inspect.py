@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.runner.output_file import output_file
+from jobs.runner.printable_console import PrintableConsole
 from pipeline.config.paths import PATH
 from pipeline.errors import ConfigError, ShardError
 from pipeline.shards.format import SplitName
@@ -106,8 +107,8 @@ def _edges(largest: int) -> list[int]:
 
 
 def _print(shards: Shards, report: dict[str, Any], samples: int) -> None:
-    console = Console()
-    table = Table(title=shards.folder, title_justify="left")
+    console = PrintableConsole()
+    table = Table(title=Text(shards.folder), title_justify="left")
     table.add_column("")
     for split in SPLITS:
         table.add_column(split, justify="right")
@@ -122,7 +123,9 @@ def _print(shards: Shards, report: dict[str, Any], samples: int) -> None:
     console.print(table)
     console.print(f"segmenter {json.dumps(report['segmenter'])}", markup=False, highlight=False)
     console.print(
-        f"tokenizer {report['tokenizer_digest'][:12]}, digest {report['digest'][:12]}", highlight=False
+        f"tokenizer {report['tokenizer_digest'][:12]}, digest {report['digest'][:12]}",
+        markup=False,
+        highlight=False,
     )
     if report["rejected"]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in report["rejected"].items())
@@ -154,7 +157,8 @@ def _print_sample(console: Console, documents: Documents, index: int, tokenizer:
     starts = documents.sentence_starts_N1
     lengths = documents.sentence_lengths[starts[index] : starts[index + 1]]
     start = int(documents.token_starts_N1[index])
-    console.print(f"\n[bold]{documents.doc_ids(index)}[/bold]: the first of {len(lengths)} sentences")
+    doc_id = Text(documents.doc_ids(index), style="bold")
+    console.print(Text.assemble("\n", doc_id, f": the first of {len(lengths)} sentences"))
     for number, length in enumerate(lengths[:SAMPLE_SENTENCES].tolist()):
         text = tokenizer.decode(documents.tokens(start, start + length))
         start += length

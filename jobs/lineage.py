@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
@@ -15,9 +14,11 @@ from infra.mlflow_search import RunSearch
 from infra.mlflow_store import resolve_uri
 from infra.storage import Folder, StorageError
 from jobs.runner.output_folder import artifact_at, record_at
+from jobs.runner.printable_console import PrintableConsole
 from pipeline.config.paths import PATH, is_url, resolved_tracking_uri
 from pipeline.errors import ConfigError, ShardError
 from pipeline.lineage import MANIFEST_NAME, Artifact, JobRecord
+from pipeline.printable import printable
 from pipeline.redaction import MASK
 from pipeline.shards.manifest import Manifest
 
@@ -79,9 +80,9 @@ def show(path: str, tracking: str | None, as_json: bool = False, forward: bool =
     else:
         step = walk_back(artifact, tracking)
     if as_json:
-        print(json.dumps(dataclasses.asdict(step), indent=2, ensure_ascii=False))
+        print(printable(json.dumps(dataclasses.asdict(step), indent=2, ensure_ascii=False)))
     else:
-        console = Console()
+        console = PrintableConsole()
         if not console.is_terminal:
             console.width = UNWRAPPED
         console.print(_tree(step))
@@ -240,7 +241,7 @@ def _grow(tree: Tree, step: LineageNode, shown: set[tuple[str, str]]) -> None:
 def _name(step: LineageNode) -> str:
     artifact = step.artifact
     path = _short_path(artifact.path)
-    return f"[bold]{escape(artifact.kind)}[/bold] {escape(path)} [dim]{artifact.digest[:12]}[/dim]"
+    return f"[bold]{escape(artifact.kind)}[/bold] {escape(path)} [dim]{escape(artifact.digest[:12])}[/dim]"
 
 
 def _short_path(path: str) -> str:
@@ -257,7 +258,8 @@ def _label(step: LineageNode) -> str:
         lines[0] += f" [yellow]({escape(step.note)})[/yellow]"
     if step.job is not None:
         code = f", code {step.code[:12]}{'+changes' if '+' in step.code else ''}" if step.code else ""
-        lines.append(f"by [cyan]{step.job}[/cyan], run {step.artifact.run_id}, {step.finished}{code}")
+        rest = escape(f", run {step.artifact.run_id}, {step.finished}{code}")
+        lines.append(f"by [cyan]{escape(step.job)}[/cyan]{rest}")
     if step.segmenter:
         lines.append(escape(f"segmenter {step.segmenter}; tokenizer {step.tokenizer}"))
     if shown_metrics := _shown_metrics(step):

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.runner.arguments import ConfigPath, Overrides, config_and_overrides, loaded
+from jobs.runner.printable_console import PrintableConsole
 from pipeline.config import Config
 from pipeline.evaluation.cost import Machine, costs, machine
 from pipeline.evaluation.gpu_memory import STAGES
@@ -47,7 +48,7 @@ def show(
     if as_json:
         print(json.dumps(report, indent=2))
         return
-    console = console or Console()
+    console = console or PrintableConsole()
     title = (
         f"{on.num_gpus} x {on.peak / 1e12:,.4g} TFLOP/s at {on.utilisation:.0%}, {config.precision}; "
         f"sentences of {tokens_per_sentence:g} tokens, context of {report['context_tokens']:,.0f}"

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -20,6 +19,7 @@ from infra.storage import Folder
 from infra.workers import start_workers
 from jobs.reports import corpus_summary
 from jobs.runner.output_folder import check_new
+from jobs.runner.printable_console import PrintableConsole
 from pipeline.config import Config
 from pipeline.config.paths import fixed_part
 from pipeline.corpus import PYTHON_DOCS
@@ -102,7 +102,7 @@ def prepare(config: Config, output: str, materials: Materials | None = None) -> 
 def _progress_bar() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
     """A progress bar on stderr, from the first pass over the corpus on."""
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    bar = Progress(TextColumn("{task.description}"), *columns, console=Console(stderr=True))
+    bar = Progress(TextColumn("{task.description}"), *columns, console=PrintableConsole(stderr=True))
 
     def begin(title: str, num_bytes: int) -> Callable[[int], None]:
         bar.start()

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from infra.mlflow_store import resolve_uri
 from jobs.reports import corpus_summary
 from jobs.reports.evaluation import lossy_documents, notes_of, read_report
 from jobs.runner.output_folder import check_new, output_folder
+from jobs.runner.printable_console import PrintableConsole
 from jobs.verbs import STEPS, VERBS, steps_of
 from pipeline.config import Config
 from pipeline.lineage import JobRecord
@@ -54,7 +54,7 @@ def wire(config: Config, job: str) -> Config:
 
 def summarize(config: Config, records: dict[str, JobRecord]) -> None:
     """The figures of all jobs of the run."""
-    console = Console()
+    console = PrintableConsole()
     table = Table(title=f"sllm run: {config.output}", title_justify="left", show_header=False)
     table.add_column("figure")
     table.add_column("value", justify="right")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 import segmenters
+from jobs.runner.console import say
 from jobs.runner.output_file import opened_output
 from pipeline.config import DataConfig
 from pipeline.config.paths import PATH, resolved_options
@@ -73,15 +73,11 @@ def command(
         raise typer.BadParameter("needs IN and --output OUT, or --list")
     else:
         made = segment_file(segmenter, option or [], source, output)
-        print(
-            f"{made.documents:,} documents, {made.characters:,} characters, {made.sentences:,} sentences -> {output}",
-            file=sys.stderr,
+        say(
+            f"{made.documents:,} documents, {made.characters:,} characters, {made.sentences:,} sentences -> {output}"
         )
         if made.rejected:
-            print(
-                f"{made.rejected:,} lines rejected, which {output} lacks; the first: {made.first_rejected}",
-                file=sys.stderr,
-            )
+            say(f"{made.rejected:,} lines rejected, which {output} lacks; the first: {made.first_rejected}")
 
 
 def build(name: str, options: Iterable[str] = ()) -> Segmenter:

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import ConfigError
+from pipeline.names_in_folder import first_outside
 from pipeline.output_files import CHECKPOINTS_NAME, FILES, RECORD_NAME, write_whole
 from pipeline.unique_keys import read_json
 
@@ -131,6 +132,8 @@ def parse_record(text: bytes, folder: str) -> JobRecord:
         names = [*(artifact.path for artifact in (record.output, *record.inputs)), *record.files]
         if record.output.kind not in FILES or any("\0" in name for name in names):
             raise ValueError(f"its output is {record.output.kind!r}, or a name holds a null character")
+        if (outside := first_outside(record.files)) is not None:
+            raise ValueError(f"it names the file {outside!r}, which is not in the folder")
         return record
     except (KeyError, TypeError, ValueError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error

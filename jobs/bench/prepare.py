@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from rich.console import Console
 from rich.table import Table
 
 from jobs.bench.prepare_contenders import CONTENDERS
+from jobs.runner.printable_console import PrintableConsole
 from pipeline.config import load_config
 from pipeline.corpus import Document, WorkUnitReader, find_sources, plan_work_units, survey_all
 from pipeline.errors import ConfigError
@@ -163,4 +163,4 @@ def _show(file: str, size: int, results: list[ContenderCost]) -> None:
         figures = (row.cpu_seconds, row.startup_cpu_seconds, row.wall_seconds)
         rate = f"{row.megabytes_per_cpu_second:.2f}"
         table.add_row(row.contender, rate, *(f"{x:.1f}" for x in figures), f"{row.peak_megabytes:.0f}")
-    Console().print(table)
+    PrintableConsole().print(table)

@@ -115,7 +115,7 @@ def _datasets(given: ContenderInput) -> None:
     import datasets
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(given.tokenizer)
+    tokenizer = AutoTokenizer.from_pretrained(given.tokenizer, trust_remote_code=False)
     loaded = datasets.load_dataset(
         "json", data_files=given.file, split="train", cache_dir=f"{given.output}.cache"
     )
@@ -132,7 +132,7 @@ class _RayDataTokenizer:
     def __init__(self, folder: str) -> None:
         from transformers import AutoTokenizer
 
-        self._tokenizer = AutoTokenizer.from_pretrained(folder)
+        self._tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         ids = self._tokenizer(list(batch["text"]), add_special_tokens=False)["input_ids"]

@@ -19,9 +19,9 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import torch
-from rich.console import Console
 from rich.table import Table
 
+from jobs.runner.printable_console import PrintableConsole
 from pipeline.config import StreamConfig
 from pipeline.errors import ConfigError
 from pipeline.shards.reading import Documents, Shards, open_shards
@@ -235,7 +235,7 @@ def _show(folder: str, sizes: BatchSizes, results: list[StreamFigures], plan: di
             f"{row.tokens_per_second / 1e6:.2f}",
             *("" if share is None else f"{share:.2%}" for share in shares),
         )
-    console = Console()
+    console = PrintableConsole()
     console.print(table)
     console.print(
         f"plan: {plan['block_bytes_per_token']:.2f} bytes per token of the open block, at most "

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
 from jobs.bench.reference_step import Passage, ReferenceStep, passages_of
+from jobs.runner.printable_console import PrintableConsole
 from pipeline.config import Config, TrainConfig
 from pipeline.evaluation.flops import Model, Workload, model_parts, training_flops
 from pipeline.models.build import build_lm, build_sllm, build_vae, untrained
@@ -93,7 +93,7 @@ def show(config: Config, steps: int, reference: bool, as_json: bool) -> None:
         table.add_row(row["model"], f"{row['tokens_per_second']:,.0f}", f"{rate:,.1f}", f"{share:.0%}")
     if reference:
         table.add_row("reference's sllm", f"{report['reference_tokens_per_second']:,.0f}", "", "")
-    console = Console()
+    console = PrintableConsole()
     console.print(table)
     if reference:
         console.print(f"sllm over the reference: {report['sllm_over_reference']:.1f} x")

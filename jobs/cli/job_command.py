@@ -144,19 +144,21 @@ def _check(verb: Verb, config: Config) -> None:
 def _show_config(config: Config) -> None:
     import yaml
 
+    from pipeline.printable import printable
     from pipeline.redaction import redacted_tree
 
-    print(
-        yaml.safe_dump(redacted_tree(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True),
-        end="",
-    )
+    shown = yaml.safe_dump(redacted_tree(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
+    print(printable(shown), end="")
 
 
 def _show_submitted_files() -> None:
     """The files of the working folder that `--submit` would send, as comments below the configuration."""
     from infra.submitted_files import submitted_files
+    from pipeline.printable import printable
 
     files = submitted_files(Path.cwd())
-    print(f"# {len(files)} files of {Path.cwd()} would be sent, {sum(files.values()):,} bytes:")
+    print(
+        printable(f"# {len(files)} files of {Path.cwd()}") + f" would be sent, {sum(files.values()):,} bytes:"
+    )
     for name, size in files.items():
-        print(f"# {size:>12,}  {name}")
+        print(printable(f"# {size:>12,}  {name}"))

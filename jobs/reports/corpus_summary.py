@@ -8,8 +8,10 @@ from rich.table import Table
 from rich.text import Text
 
 from infra.storage import Folder
+from jobs.runner.printable_console import PrintableConsole
 from pipeline.corpus import Rejection
 from pipeline.errors import ShardError
+from pipeline.printable import printable
 from pipeline.redaction import redacted
 from pipeline.shards.format import REJECTED
 from pipeline.shards.manifest import Manifest
@@ -74,7 +76,7 @@ def show(output: str, console: Console | None = None) -> None:
     """
     folder = Folder(output)
     manifest = _finished(folder)
-    console = console or Console()
+    console = console or PrintableConsole()
     console.print(_totals(output, manifest))
     _warn_of_losses(manifest)
     counts = _set_aside(manifest)
@@ -87,7 +89,7 @@ def show(output: str, console: Console | None = None) -> None:
     table.add_column("the first", overflow="fold")
     first = first_rejections(folder, counts)
     for kind, count in counts.items():
-        table.add_row(Text(_title(kind)), f"{count:,}", Text(_example(first.get(kind))))
+        table.add_row(Text(printable(_title(kind))), f"{count:,}", Text(printable(_example(first.get(kind)))))
     console.print(table)
     console.print(Text(_where(output)), soft_wrap=True, highlight=False)
 

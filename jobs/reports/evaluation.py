@@ -4,9 +4,9 @@ import json
 import sys
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from jobs.runner.printable_console import PrintableConsole
 from pipeline.evaluation.evaluate import Figures
 
 REPORT_FILE = "evaluation.json"
@@ -35,7 +35,7 @@ def print_report(figures: Figures) -> None:
             cells = [f"{of_model['bits_per_byte']:.4f}", f"{of_model['perplexity_per_token']:.2f}"]
             parameters = f"{int(of_model['parameters']):,}" if "parameters" in of_model else ""
             table.add_row(name, *cells, parameters)
-    console = Console(width=None if sys.stdout.isatty() else 100)
+    console = PrintableConsole(width=None if sys.stdout.isatty() else 100)
     console.print(table)
     for line in notes_of(figures):
         console.print(line, highlight=False, markup=False)

@@ -12,6 +12,7 @@ from rich.text import Text
 
 import segmenters
 from jobs.runner.output_file import opened_output
+from jobs.runner.printable_console import PrintableConsole
 from pipeline.corpus.compression import compression_of
 from pipeline.corpus.document_lines import read_documents
 from pipeline.corpus.format_detection import START_BYTES
@@ -19,9 +20,11 @@ from pipeline.corpus.formats.json_layout import json_layout
 from pipeline.corpus.formats.lines import without_byte_order_marks
 from pipeline.corpus.streams import first_bytes, text_chunks
 from pipeline.errors import CorpusError
+from pipeline.printable import printable
 from segmenters.contract import Ends
 
 _COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#a463f2", "#97bbf5", "#9c6b4e")
+_LARGEST_TEXT = 2**28
 _BINS = (8, 16, 32, 64, 128, 256, 512)
 """Upper edges of the histogram of lengths, in characters; the last bin is open."""
 
@@ -75,7 +78,15 @@ def _texts(path: str) -> Iterable[str]:
     is_whole = len(start) < START_BYTES
     if ".jsonl" in Path(path).suffixes or json_layout(start.decode(errors="replace"), is_whole) == "lines":
         return (text for _, text in read_documents(path))
-    data = b"".join(text_chunks(path, compression))
+    chunks, size = list[bytes](), 0
+    for chunk in text_chunks(path, compression):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > _LARGEST_TEXT:
+            raise CorpusError(
+                f"{path}: over {_LARGEST_TEXT} bytes of text; name a smaller file, or JSON lines"
+            )
+    data = b"".join(chunks)
     try:
         return [without_byte_order_marks(data).decode()]
     except UnicodeDecodeError as error:
@@ -104,11 +115,11 @@ def show(comparison: Comparison, limit_characters: int = 320, console: Console |
             table.add_section()
         for piece, who in comparison.pieces(number):
             agreed = all(who)
-            text = Text(piece.replace("\n", "⏎"), style="" if agreed else "bold yellow")
+            text = Text(printable(piece.replace("\n", "⏎")), style="" if agreed else "bold yellow")
             table.add_row(
                 text, *(Text("┃" if one else "·", style="green" if agreed else "red") for one in who)
             )
-    console = console or Console()
+    console = console or PrintableConsole()
     console.print(table)
     for name in comparison.ends:
         lengths = comparison.lengths(name)

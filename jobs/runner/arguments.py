@@ -11,6 +11,7 @@ import typer
 from pipeline.config import Config, load_config, undone
 from pipeline.config.paths import PATH, resolved_path
 from pipeline.errors import ConfigError
+from pipeline.printable import printable
 
 ConfigPath = Annotated[
     str, typer.Argument(metavar="CONFIG", help="YAML file (see jobs/presets), or the first KEY=VALUE.")
@@ -45,7 +46,7 @@ def _resolved(value: Any) -> Any:
 def loaded(path: str | None, overrides: list[str]) -> Config:
     """The configuration; overrides that a later one replaces are named on stderr."""
     for line in undone(overrides):
-        print(f"note: {line}", file=sys.stderr, flush=True)
+        print(printable(f"note: {line}"), file=sys.stderr, flush=True)
     return load_config(path, overrides)
 
 

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import functools
 import json
+import logging
 import os
 import sys
 import traceback
@@ -11,11 +12,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from jobs.runner.arguments import with_paths
+from jobs.runner.printable_console import PrintableConsole
 from pipeline.errors import ConfigError, CorpusError, ModelError, ShardError, SllmError
+from pipeline.printable import printable
 from pipeline.redaction import redacted
 from segmenters.contract import SegmenterError
 
@@ -26,7 +28,15 @@ _BAD_INPUT_ERRORS = (ConfigError, CorpusError, ShardError, ModelError, Segmenter
 
 def say(line: str) -> None:
     """Print a line on stderr, secrets masked."""
-    print(redacted(line), file=sys.stderr, flush=True)
+    print(printable(redacted(line)), file=sys.stderr, flush=True)
+
+
+def _with_printable_message(record: logging.LogRecord) -> bool:
+    record.msg, record.args = printable(redacted(record.getMessage())), ()
+    return True
+
+
+logging.getLogger("sllm").addFilter(_with_printable_message)
 
 
 def is_debugging() -> bool:
@@ -51,12 +61,12 @@ def answering_errors(command: Callable[..., None]) -> Callable[..., None]:
             ours = _mendable(error)
             if ours is None:
                 shown = traceback.format_exc()
-                if redacted(shown) == shown:
+                if printable(redacted(shown)) == shown:
                     raise
-                print(redacted(shown), file=sys.stderr)
+                print(printable(redacted(shown)), file=sys.stderr)
                 raise typer.Exit(FAILED) from None
             if is_debugging():
-                print(redacted(traceback.format_exc()), file=sys.stderr)
+                print(printable(redacted(traceback.format_exc())), file=sys.stderr)
             _complain(" ".join(redacted(str(ours)).split()))
             raise typer.Exit(BAD_INPUT if isinstance(ours, _BAD_INPUT_ERRORS) else FAILED) from None
 
@@ -81,7 +91,7 @@ def only_result_on_stdout(wanted: bool) -> Iterator[Callable[[Any], None]]:
         os.dup2(stdout, 1)
         os.close(stdout)
     for tree in results:
-        print(json.dumps(tree, indent=2, ensure_ascii=False))
+        print(printable(json.dumps(tree, indent=2, ensure_ascii=False)))
 
 
 def _mendable(error: BaseException | None) -> BaseException | None:
@@ -109,4 +119,6 @@ _REMEDIES = {
 
 
 def _complain(message: str) -> None:
-    Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), (message, "red")))
+    PrintableConsole(stderr=True, soft_wrap=True).print(
+        Text.assemble(("error: ", "bold red"), (message, "red"))
+    )

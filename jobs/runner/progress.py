@@ -5,8 +5,9 @@ import time
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from jobs.runner.printable_console import PrintableConsole
 
 LOG_SECONDS = 10.0
 
@@ -16,7 +17,7 @@ class TrainingProgress:
 
     def __init__(self, title: str, steps: int) -> None:
         self.title, self.steps = title, steps
-        console = Console(stderr=True)
+        console = PrintableConsole(stderr=True)
         self._logged_at = 0.0
         self._bar: Progress | None = None
         self._task = TaskID(0)

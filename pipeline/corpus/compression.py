@@ -3,8 +3,8 @@
 import bz2
 import lzma
 import zlib
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from typing import Literal, Protocol
 
 import pyarrow as pa
 import zstandard
@@ -13,6 +13,10 @@ from pipeline.errors import CorpusError
 
 Compression = Literal["", "gzip", "zstd", "bz2", "xz", "lz4"]
 CHUNK_BYTES = 2**20
+ZSTD_SLICE_BYTES = 2**10
+"""Bytes that go into zstd at once: a block of 4 of them may hold 128 KiB of text, so these hold at most 32 MiB."""
+LARGEST_WINDOW = 2**31
+"""Bytes of memory that zstd and xz may take for their window: `zstd --long=31` has to be read."""
 
 COMPRESSION_SUFFIXES: dict[str, Compression] = {
     "gz": "gzip",
@@ -71,25 +75,48 @@ def decompressed(stored: Iterator[bytes], compression: Compression, path: str) -
 
 
 def _text(stored: Iterator[bytes], compression: Compression) -> Iterator[bytes]:
-    """Raises `EOFError` where the last stream has no end."""
-    decoder: Any = None
+    """Raises `EOFError` where the last stream has no end. No chunk is much over `CHUNK_BYTES`, whatever is stored: a
+    few bytes may hold gigabytes."""
+    if compression == "zstd":
+        yield from _gathered(_streams(_sliced(stored, ZSTD_SLICE_BYTES), _ZstdDecoder))
+    else:
+        makers: dict[str, Callable[[], _Decoder]] = {
+            "gzip": _GzipDecoder,
+            "bz2": bz2.BZ2Decompressor,
+            "xz": _xz_decoder,
+        }
+        yield from _streams(stored, makers[compression])
+
+
+class _Decoder(Protocol):
+    """Of one stream."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+
+
+def _streams(stored: Iterator[bytes], make: Callable[[], _Decoder]) -> Iterator[bytes]:
+    decoder: _Decoder | None = None
     pending = b""
     is_first = True
     while True:
-        if not pending and getattr(decoder, "needs_input", True):
+        if not pending and (decoder is None or decoder.needs_input):
             pending = next(stored, b"")
             if not pending:
                 break
         if decoder is None:
             # gzip and xz allow zero bytes after a stream.
-            if compression in ("gzip", "xz") and not is_first:
+            if make in (_GzipDecoder, _xz_decoder) and not is_first:
                 pending = pending.lstrip(b"\0")
             if not pending:
                 continue
-            decoder, is_first = _decoder(compression), False
-        # A few bytes of bzip2 or xz may decompress to gigabytes: the output comes in parts.
-        bound = (CHUNK_BYTES,) if compression in ("bz2", "xz") else ()
-        chunk = decoder.decompress(pending, *bound)
+            decoder, is_first = make(), False
+        chunk = decoder.decompress(pending, CHUNK_BYTES)
         pending = b""
         if decoder.eof:
             pending, decoder = decoder.unused_data, None
@@ -98,14 +125,73 @@ def _text(stored: Iterator[bytes], compression: Compression) -> Iterator[bytes]:
         raise EOFError
 
 
-def _decoder(compression: Compression) -> Any:
-    if compression == "gzip":
-        return zlib.decompressobj(wbits=31)
-    if compression == "bz2":
-        return bz2.BZ2Decompressor()
-    if compression == "xz":
-        return lzma.LZMADecompressor()
-    return zstandard.ZstdDecompressor(max_window_size=2**31).decompressobj()
+class _GzipDecoder:
+    """As `bz2.BZ2Decompressor`."""
+
+    def __init__(self) -> None:
+        self._inflate = zlib.decompressobj(wbits=31)
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        return self._inflate.decompress(self._inflate.unconsumed_tail + data, max_length)
+
+    @property
+    def eof(self) -> bool:
+        return self._inflate.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._inflate.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inflate.unused_data
+
+
+class _ZstdDecoder:
+    """As `bz2.BZ2Decompressor`, but that it bounds no output: what goes in has to be small."""
+
+    needs_input = True
+
+    def __init__(self) -> None:
+        self._frame = zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW).decompressobj()
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        return self._frame.decompress(data)
+
+    @property
+    def eof(self) -> bool:
+        return self._frame.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._frame.unused_data
+
+
+def _xz_decoder() -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(memlimit=LARGEST_WINDOW)
+
+
+def _sliced(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
+    for chunk in chunks:
+        for start in range(0, len(chunk), size):
+            yield chunk[start : start + size]
+
+
+def _gathered(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The same bytes in chunks of at least `CHUNK_BYTES`, but for the last."""
+    held: list[bytes] = []
+    size = 0
+    try:
+        for chunk in chunks:
+            held.append(chunk)
+            size += len(chunk)
+            if size >= CHUNK_BYTES:
+                yield b"".join(held)
+                held, size = [], 0
+    except (EOFError, zstandard.ZstdError):
+        yield b"".join(held)  # the text before the damage
+        raise
+    yield b"".join(held)
 
 
 def _lz4_text(stored: Iterator[bytes]) -> Iterator[bytes]:

@@ -14,6 +14,9 @@ from pipeline.corpus.formats.table import format_by_signature
 from pipeline.corpus.streams import first_bytes, text_chunks
 from pipeline.errors import CorpusError
 
+LARGEST_LINE = 2**28
+"""Bytes."""
+
 
 def _raise(error: CorpusError) -> None:
     raise error
@@ -32,7 +35,10 @@ def read_documents(
     """
     path = str(source)
     chunks = text_chunks(path, _compression(path, text_field))
-    for number, (line, _) in enumerate(lines(chunks, limit=2**62), 1):
+    for number, (line, size) in enumerate(lines(chunks, LARGEST_LINE), 1):
+        if line is None:
+            reject(CorpusError(f"{path}:{number}: a line of {size} bytes; at most {LARGEST_LINE} are read"))
+            continue
         if not line or line.isspace():
             continue
         try:

@@ -16,6 +16,7 @@ from pipeline.corpus.source import Source
 from pipeline.corpus.streams import is_web
 from pipeline.corpus.url_listing import list_url
 from pipeline.errors import CorpusError
+from pipeline.printable import printable
 from pipeline.redaction import redacted
 
 PYTHON_DOCS = "python-docs:"
@@ -26,7 +27,7 @@ FILES_AT_ONCE = 16
 
 
 def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr)
+    print(printable(line), file=sys.stderr)
 
 
 def find_sources(data: DataConfig, say: Callable[[str], object] = _to_stderr) -> list[Source]:

@@ -136,7 +136,10 @@ def _causal_lm(
         return load_causal_lm(source, config.trunk)
     what = source or "trunk.config"
     model = on_device(
-        lambda: empty_model(AutoModelForCausalLM, found, what, config.trunk.attention), read_weights
+        lambda: empty_model(
+            AutoModelForCausalLM, found, what, config.trunk.attention, config.trunk.trust_remote_code
+        ),
+        read_weights,
     )
     check_runs(model, what)
     return model

@@ -13,6 +13,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from pipeline.errors import ModelError
+from pipeline.names_in_folder import first_outside
 
 _LAYER = re.compile(r"(?:^|\.)(?:h|layers?|blocks?|encoder|decoder)\.(\d+)\.")
 
@@ -68,6 +69,7 @@ def read_config(path: str, trust_remote_code: bool = False) -> PreTrainedConfig:
     try:
         return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     except Exception as error:  # of transformers, which raises any kind for a value that it does not expect
+        _check_code(path, error)
         where = "" if is_folder(path) else "it is no folder, and as a name on the hub: "
         raise ModelError(f"there is no model at {path}: {where}{reason(error)}") from error
 
@@ -79,12 +81,14 @@ def load_model(loader: Any, path: str, what: str, **options: Any) -> PreTrainedM
     """
     check_weights(path)
     _check_layers(path)
+    options.setdefault("trust_remote_code", False)  # None would ask on the terminal
     try:
         with _quiet():
             model, found = loader.from_pretrained(path, output_loading_info=True, **options)
     except MemoryError:
         raise
     except Exception as error:  # of transformers, safetensors and torch, for damage of any kind
+        _check_code(path, error)
         raise ModelError(f"no {what} in {path!r}: {reason(error)}") from error
     layers = getattr(model.config, "num_hidden_layers", None)
     unknown = {name for name in found["unexpected_keys"] if _is_beyond(name, layers)}
@@ -96,14 +100,38 @@ def load_model(loader: Any, path: str, what: str, **options: Any) -> PreTrainedM
     return model
 
 
+def _check_code(path: str, error: Exception) -> None:
+    """Raise `ModelError` where the library refused to run a model's code."""
+    if isinstance(error, ValueError) and "trust_remote_code" in str(error):
+        raise ModelError(
+            f"the model in {path!r} has code of its own (auto_map in its config.json), which is not run: set "
+            "trunk.trust_remote_code=true if you have read and trust it"
+        ) from error
+
+
 def check_weights(path: str) -> None:
-    """Open each safetensors file of a folder, which reads no weights. Raises `ModelError` for a damaged one."""
+    """Open each safetensors file of a folder, which reads no weights. Raises `ModelError` for a damaged one, and for an
+    index that names a file outside of the folder."""
+    for index in sorted(Path(path).glob("*.index*.json")):
+        _check_index(index)
     for file in sorted(Path(path).glob("*.safetensors")):
         try:
             with safe_open(file, framework="pt"):
                 pass
         except (OSError, SafetensorError) as error:
             raise ModelError(f"{file} is damaged: {reason(error)}; get the model again") from error
+
+
+def _check_index(index: Path) -> None:
+    try:
+        named = json.loads(index.read_bytes())["weight_map"].values()
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{index} is damaged: {reason(error)}; get the model again") from error
+    outside = first_outside(named)
+    if outside is not None:
+        raise ModelError(
+            f"{index} names the file {outside!r}, which is not in the folder: do not use this model, or get it again"
+        )
 
 
 def _check_layers(path: str) -> None:

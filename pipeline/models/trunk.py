@@ -104,14 +104,20 @@ def check_positions(path: str, found: PreTrainedConfig, needed: int, key: str) -
 
 
 def empty_model(
-    loader: Any, config: PreTrainedConfig, what: str, attention: str | None = None
+    loader: Any,
+    config: PreTrainedConfig,
+    what: str,
+    attention: str | None = None,
+    trust_remote_code: bool = False,
 ) -> PreTrainedModel:
     """`loader.from_config` with fresh weights. Raises `ModelError` for values from which no model can be built."""
-    options = {} if attention is None else {"attn_implementation": attention}
+    options: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # of tensors without elements
-            model: PreTrainedModel = loader.from_config(config, **options)
+            model: PreTrainedModel = loader.from_config(
+                config, trust_remote_code=trust_remote_code, **options
+            )
     except MemoryError:
         raise
     except Exception as error:  # of transformers and torch, for values that do not go together

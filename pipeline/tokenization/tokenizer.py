@@ -76,8 +76,13 @@ class Tokenizer:
             # Its import takes seconds, so only if the folder alone is not enough.
             from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-            tokenizer = AutoTokenizer.from_pretrained(path_or_name)
+            tokenizer = AutoTokenizer.from_pretrained(path_or_name, trust_remote_code=False)
         except Exception as error:
+            if isinstance(error, ValueError) and "trust_remote_code" in str(error):
+                raise ConfigError(
+                    f"tokenizer.path={path_or_name!r} has code of its own (auto_map), which is never run: give a "
+                    "folder with tokenizer.json"
+                ) from error
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise ConfigError(
                 f"tokenizer.path={path_or_name!r} cannot be loaded: {reason}; "

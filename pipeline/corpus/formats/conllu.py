@@ -10,6 +10,8 @@ from pipeline.corpus.formats.lines import lines, without_byte_order_marks
 from pipeline.corpus.source import Piece
 from segmenters.conllu import read_conllu
 
+_TOO_LONG = "..."
+
 
 class ConllU(CorpusFormat):
     """See the module. A file is not cut, since it may be a single document."""
@@ -21,9 +23,11 @@ class ConllU(CorpusFormat):
     def read(self, piece: Piece, data: DataConfig, chunks: Iterator[bytes]) -> Iterator[Document | Rejection]:
         """See `CorpusFormat`."""
         make = DocumentMaker(piece.source, data, surrogates_are_bytes=True)
-        content = lines(chunks, limit=2**62)
+        content = lines(chunks, data.max_document_bytes)
         texts = (
-            without_byte_order_marks(line or b"").decode(errors="surrogateescape") for line, _ in content
+            # One that is too long counts as broken, as it is none of CoNLL-U.
+            _TOO_LONG if line is None else without_byte_order_marks(line).decode(errors="surrogateescape")
+            for line, _ in content
         )
         for found in read_conllu(texts):
             position = f"line {found.line}"

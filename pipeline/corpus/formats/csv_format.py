@@ -58,7 +58,8 @@ class Csv(CorpusFormat):
                 yield chunk
 
         start = position = first_row = rows = 0
-        for part in grammar.split(line_blocks(counted()), len(header), data.max_document_bytes):
+        blocks = line_blocks(counted(), source.path, data.max_document_bytes)
+        for part in grammar.split(blocks, len(header), data.max_document_bytes):
             content = part.content if isinstance(part, Records) else b""
             while content and part.is_settled and position + len(content) >= start + work_unit_bytes:
                 end = grammar.record_end(content, max(1, start + work_unit_bytes - position))
@@ -87,7 +88,8 @@ class Csv(CorpusFormat):
         grammar = csv_grammar(source.dialect)
         first = piece.first_row + 1
         is_header_read = piece.start > 0
-        for part in grammar.split(line_blocks(chunks), len(header), data.max_document_bytes):
+        blocks = line_blocks(chunks, source.path, data.max_document_bytes)
+        for part in grammar.split(blocks, len(header), data.max_document_bytes):
             if not isinstance(part, Records):
                 position = f"line {first}"
                 if part.is_too_large:
@@ -116,7 +118,8 @@ def _header(source: Source, data: DataConfig) -> list[str]:
     """The cells of the first record that is not empty; none where all are empty. Raises `CorpusError`."""
     grammar = csv_grammar(source.dialect)
     chunks = transcoded(text_chunks(source.path, source.compression), data.encoding, source.path)
-    for part in grammar.split(line_blocks(chunks), None, data.max_document_bytes):
+    blocks = line_blocks(chunks, source.path, data.max_document_bytes)
+    for part in grammar.split(blocks, None, data.max_document_bytes):
         if not isinstance(part, Records):
             raise CorpusError(
                 f"input {source.path!r}: its header cannot be read: {part.detail or 'too large'}"

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from pipeline.errors import CorpusError
+
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 RECORD_SEPARATOR = b"\x1e"
 """Before each value of a JSON text sequence (RFC 7464)."""
@@ -25,17 +27,27 @@ def lines(chunks: Iterator[bytes], limit: int) -> Iterator[tuple[bytes | None, i
         yield (b"".join(held) if size <= limit else None), size
 
 
-def line_blocks(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The same bytes in blocks of whole lines, which end with `\\n`, `\\r\\n` or `\\r`; the last line gets an end."""
+def line_blocks(chunks: Iterator[bytes], path: str, max_document_bytes: int) -> Iterator[bytes]:
+    """The same bytes in blocks of whole lines, which end with `\\n`, `\\r\\n` or `\\r`; the last line gets an end.
+
+    Raises `CorpusError`, naming `path`, for a line of over twice `max_document_bytes` (or 64 MiB, if that is more).
+    """
     held: list[bytes] = []
+    size, limit = 0, max(2 * max_document_bytes, 2**26)
     for chunk in chunks:
         end = chunk.rfind(b"\n") + 1
         # The character after a carriage return at the end is not known yet.
         end = max(end, chunk.rfind(b"\r", end, len(chunk) - 1) + 1)
         if end:
             yield b"".join([*held, chunk[:end]])
-            held = []
+            held, size = [], 0
         held.append(chunk[end:])
+        size += len(held[-1])
+        if size > limit:
+            raise CorpusError(
+                f"input {path!r} has a line of more than {limit} bytes, twice data.max_document_bytes: fetch or make "
+                "it again, or raise that"
+            )
     rest = b"".join(held)
     if rest:
         yield rest if rest.endswith((b"\n", b"\r")) else rest + b"\n"

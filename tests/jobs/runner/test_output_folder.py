@@ -125,7 +125,11 @@ def test_an_old_record_that_lists_too_much_removes_no_more(job):
     (job.output.parent / "precious").mkdir()
     (job.output.parent / "precious" / "config.json").write_text("{}")
     (job.output / "link").symlink_to("../precious")
-    files = {**record.files, "notes.txt": 4, "link/config.json": 2, "../precious/config.json": 2}
+    files = {**record.files, "notes.txt": 4, "link/config.json": 2}
+    outside = {**files, "../precious/config.json": 2}  # no version listed such a name
+    write_record(job.output, dataclasses.replace(record, files=outside))
+    with pytest.raises(ConfigError, match="is not in the folder"):
+        job("lm.train.steps=5", force=True)
     write_record(job.output, dataclasses.replace(record, files=files))
     job("lm.train.steps=5", force=True)
     assert (job.output / "notes.txt").exists() and (job.output.parent / "precious" / "config.json").exists()
