@@ -10,11 +10,12 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 
 from pipeline.corpus import Rejection
 from pipeline.corpus.documents import has_made_form, id_hash
@@ -36,6 +37,12 @@ class _Progress(BaseModel, extra="forbid"):
 
     shards: tuple[ShardRecord, ...]
     rejections: tuple[Rejection, ...]
+
+    @model_validator(mode="after")
+    def _names_each_shard_once(self) -> Self:
+        if len({shard.file for shard in self.shards}) < len(self.shards):
+            raise ValueError("a shard is named twice")
+        return self
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,14 @@ def test_damaged_progress_is_refused(output: ShardOutput, text: str) -> None:
     assert output.open(IDENTITY, 2, overwrite=True) == {}
 
 
+def test_progress_that_names_a_shard_twice_is_refused(output: ShardOutput) -> None:
+    tree = json.loads(output.store.read(f"{PROGRESS}/00000.json") or b"")
+    tree["shards"] *= 2
+    output.store.write(f"{PROGRESS}/00000.json", json.dumps(tree).encode())
+    with pytest.raises(ShardError, match="cannot be continued"):
+        output.open(IDENTITY, 2, overwrite=False)
+
+
 def test_a_work_unit_is_not_finished_by_the_shards_of_another(output: ShardOutput) -> None:
     output.store.write(f"{PROGRESS}/00001.json", output.store.read(f"{PROGRESS}/00000.json") or b"")
     with pytest.raises(ShardError, match="another work unit"):
