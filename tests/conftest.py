@@ -52,3 +52,12 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tracking_uri(empty_store: Path, tmp_path: Path) -> str:
     """A fresh MLflow store of this test's own."""
     return f"sqlite:///{shutil.copy(empty_store, tmp_path / 'mlflow.db')}"
+
+
+@pytest.fixture(autouse=True)
+def same_cluster() -> Iterator[None]:
+    """A test that leaves one of these variables changed would break the Ray cluster of later tests."""
+    names = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE")
+    before = [os.environ.get(name) for name in names]
+    yield
+    assert [os.environ.get(name) for name in names] == before

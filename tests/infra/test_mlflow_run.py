@@ -215,7 +215,7 @@ def test_a_file_that_is_no_store_is_refused_at_once(tmp_path, monkeypatch):
     for name, message in (
         ("", "it is a folder; name a file in it"),
         ("text.db", "file is not a database"),
-        ("mine.db", "cannot be written; allow it"),
+        ("mine.db", "cannot be written; change the permissions"),
     ):
         with pytest.raises(ConfigError, match=rf"the MLflow store .*cannot be used: .*{message}"):
             check_store(TrackingConfig(uri=f"sqlite:///{tmp_path / name}"))

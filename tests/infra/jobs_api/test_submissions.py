@@ -206,6 +206,7 @@ def test_the_address_given_counts_before_the_environment(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ConfigError, match="--address"):
         address_or_default(None)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")  # set by `client_of`, and taken back after this test
     monkeypatch.setenv("RAY_ADDRESS", "http://b:1")
     assert address_or_default(None) == "http://b:1"
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://c:1")

@@ -166,7 +166,7 @@ def test_each_field_that_looks_like_a_path_is_one():
 
 
 def test_each_argument_of_the_console_that_looks_like_a_path_is_one():
-    own = [verb.load().command for verb in VERBS.values() if verb.has_own_arguments]
+    own = [getattr(verb.load(), verb.function) for verb in VERBS.values() if verb.has_own_arguments]
     groups = [command for command in own if isinstance(command, typer.Typer)]
     commands = {command for command in own if command not in groups}
     commands |= {one.callback for group in groups for one in group.registered_commands}
