@@ -10,7 +10,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from pydantic import BaseModel, model_validator
 from pipeline.corpus import Rejection
 from pipeline.corpus.documents import has_made_form, id_hash
 from pipeline.errors import ShardError
-from pipeline.lineage import MANIFEST_NAME, PLAN_NAME
+from pipeline.lineage import MANIFEST_NAME, PLAN_NAME, identity_digest
 from pipeline.output_files import RECORD_NAME, half_written, is_of_job
 from pipeline.shards.format import OWN_IDS_LIKE_MADE, REJECTED
 from pipeline.shards.manifest import PROGRESS, Identity, Manifest, ShardRecord
@@ -37,6 +37,8 @@ class _Progress(BaseModel, extra="forbid"):
 
     shards: tuple[ShardRecord, ...]
     rejections: tuple[Rejection, ...]
+    digest: str
+    """Of both: what is missing in a damaged file would be missing in the shards, and nobody would see it."""
 
     @model_validator(mode="after")
     def _names_each_shard_once(self) -> Self:
@@ -56,15 +58,22 @@ class FinishedWorkUnit:
 
     def to_json(self) -> bytes:
         """The content of its file in the progress folder."""
-        shards = [shard.model_dump() for shard in self.shards]
-        rejections = [dataclasses.asdict(rejection) for rejection in self.rejections]
-        return json.dumps({"shards": shards, "rejections": rejections}).encode()
+        return json.dumps({**self._tree(), "digest": identity_digest(self._tree())}).encode()
 
     @classmethod
     def from_json(cls, text: bytes) -> "FinishedWorkUnit":
         """The inverse of `to_json`, without the hashes. Raises `ValueError` for anything else."""
         read = _Progress.model_validate_json(text)
-        return cls(read.shards, read.rejections)
+        found = cls(read.shards, read.rejections)
+        if identity_digest(found._tree()) != read.digest:
+            raise ValueError("its content is not that of its digest")
+        return found
+
+    def _tree(self) -> dict[str, Any]:
+        return {
+            "shards": [shard.model_dump(mode="json") for shard in self.shards],
+            "rejections": [dataclasses.asdict(rejection) for rejection in self.rejections],
+        }
 
 
 FinishedWorkUnits = dict[int, FinishedWorkUnit]

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,9 +80,10 @@ def test_damaged_progress_is_refused(output: ShardOutput, text: str) -> None:
     assert output.open(IDENTITY, 2, overwrite=True) == {}
 
 
-def test_progress_that_names_a_shard_twice_is_refused(output: ShardOutput) -> None:
+@pytest.mark.parametrize("damage", [lambda shards: shards * 2, lambda shards: shards[:-1]])
+def test_progress_that_lists_more_or_fewer_shards_is_refused(output: ShardOutput, damage: Any) -> None:
     tree = json.loads(output.store.read(f"{PROGRESS}/00000.json") or b"")
-    tree["shards"] *= 2
+    tree["shards"] = damage(tree["shards"])
     output.store.write(f"{PROGRESS}/00000.json", json.dumps(tree).encode())
     with pytest.raises(ShardError, match="cannot be continued"):
         output.open(IDENTITY, 2, overwrite=False)
