@@ -57,15 +57,7 @@ def read_config(path: str, trust_remote_code: bool = False) -> PreTrainedConfig:
         raise ModelError(f"there is no model at {path}: the folder has no {file.name}")
     if file.is_absolute():  # as no hub name is
         check_folder(path)
-    if file.is_file():
-        try:
-            tree = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{file} is damaged: {error}; get the model again") from error
-        if not isinstance(tree, dict):
-            raise ModelError(f"{file} is damaged: it holds no JSON object; get the model again")
-        check_weights(path)
-        _check_layers(path)
+    _check_files(path)
     try:
         return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     except Exception as error:  # of transformers, which raises any kind for a value that it does not expect
@@ -79,8 +71,7 @@ def load_model(loader: Any, path: str, what: str, **options: Any) -> PreTrainedM
 
     Raises `ModelError` where there is none, a file is damaged, or its weights are not those of its configuration.
     """
-    check_weights(path)
-    _check_layers(path)
+    _check_files(path)
     options.setdefault("trust_remote_code", False)  # None would ask on the terminal
     try:
         with _quiet():
@@ -109,17 +100,38 @@ def _check_code(path: str, error: Exception) -> None:
         ) from error
 
 
-def check_weights(path: str) -> None:
-    """Open each safetensors file of a folder, which reads no weights. Raises `ModelError` for a damaged one, and for an
-    index that names a file outside of the folder."""
+def _check_files(path: str) -> None:
+    """Look at the files of a folder without reading weights. Raises `ModelError` for a damaged one, for an index that
+    names a file outside of the folder, and where the configuration has more layers than the weights have tensors:
+    building it could take hours."""
+    file, tree = Path(path) / "config.json", {}
+    if file.is_file():
+        try:
+            tree = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{file} is damaged: {error}; get the model again") from error
+        if not isinstance(tree, dict):
+            raise ModelError(f"{file} is damaged: it holds no JSON object; get the model again")
+    num_tensors = _num_tensors(path)
+    for key, layers in _numbers_of_layers(tree):
+        if num_tensors and layers > num_tensors:
+            raise ModelError(
+                f"{file} is damaged: {key} is {layers}, the weights have {num_tensors} tensors; get the model again"
+            )
+
+
+def _num_tensors(path: str) -> int:
+    """Tensors in the safetensors files of a folder, by their headers; 0 where there are no such files."""
     for index in sorted(Path(path).glob("*.index*.json")):
         _check_index(index)
+    num_tensors = 0
     for file in sorted(Path(path).glob("*.safetensors")):
         try:
-            with safe_open(file, framework="pt"):
-                pass
+            with safe_open(file, framework="pt") as weights:
+                num_tensors += len(weights.keys())
         except (OSError, SafetensorError) as error:
             raise ModelError(f"{file} is damaged: {reason(error)}; get the model again") from error
+    return num_tensors
 
 
 def _check_index(index: Path) -> None:
@@ -132,24 +144,6 @@ def _check_index(index: Path) -> None:
         raise ModelError(
             f"{index} names the file {outside!r}, which is not in the folder: do not use this model, or get it again"
         )
-
-
-def _check_layers(path: str) -> None:
-    """Raise `ModelError` where a configuration has more layers than its weights have tensors: building it could take
-    hours."""
-    files = sorted(Path(path).glob("*.safetensors")) if Path(path, "config.json").is_file() else []
-    if not files:
-        return
-    num_tensors = 0
-    for file in files:
-        with safe_open(file, framework="pt") as weights:
-            num_tensors += len(weights.keys())
-    for key, layers in _numbers_of_layers(json.loads((Path(path) / "config.json").read_bytes())):
-        if layers > num_tensors:
-            raise ModelError(
-                f"{path}/config.json is damaged: {key} is {layers}, the weights have {num_tensors} tensors; get the "
-                "model again"
-            )
 
 
 def _numbers_of_layers(tree: Mapping[str, Any]) -> Iterator[tuple[str, int]]:

@@ -1,37 +1,7 @@
 import pytest
 
 from segmenters.learned.structure import Structure, recognise, regions
-
-PYTHON = '''"""Doc. Two sentences.
-
-More: of it.
-"""
-import os
-
-
-# A comment. Of two sentences.
-def f(a,
-      b=(1,
-         2)):
-    # inside
-    text = "a; b # c"  # after
-    return [
-        # in brackets
-        a + \\
-        b,
-    ]
-'''
-
-RUST = """// Adds. And more.
-use std::fmt;
-
-fn add(a: i32,
-       b: i32) -> i32 {
-    let c = 'x'; /* a
-    block */
-    a + b
-}
-"""
+from tests.segmenters.learned.structured_texts import PYTHON, RUST, TABLE
 
 YAML = """name: build
 on:
@@ -68,7 +38,6 @@ MINIFIED = "!function(e,t){var n=e.a;if(!n){return t(n,[1,2]);}for(var i=0;i<9;i
 
 CHAT = "anna: are you there? I waited.\nben: yes. sorry!\nanna: come then; we go now.\n"
 
-TABLE = 'id,said\n1,"Hello.\nYou, there. ""Ok""\n"\n2,"Bye, now"\n3,x\n'
 
 PROSE = 'He said: "It is so." Then he left; nobody knew (yet).\nIt was late, too.\nFrom: the office\n'
 
