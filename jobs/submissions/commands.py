@@ -5,10 +5,9 @@ import datetime
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -17,7 +16,9 @@ from infra.jobs_api.client import address_or_default, client_of, explained
 from infra.jobs_api.submissions import Submission
 from infra.submission import follow
 from jobs.runner.console import INTERRUPTED, say
-from pipeline.redaction import redacted
+from jobs.runner.printable_console import PrintableConsole
+from pipeline.printable import printable
+from pipeline.redaction import redacted, redacted_tree
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -110,7 +111,7 @@ def _cluster(address: str | None) -> Iterator["JobSubmissionClient"]:
 
 def _print_all(found: list[Submission], as_json: bool) -> None:
     if as_json:
-        print(json.dumps([dataclasses.asdict(one) for one in found], indent=2, ensure_ascii=False))
+        _print_json([_tree(one) for one in found])
         return
     console = _console()
     if not found:
@@ -121,13 +122,13 @@ def _print_all(found: list[Submission], as_json: bool) -> None:
         table.add_column(name, no_wrap=name == "id", overflow="fold")
     for one in found:
         values = (one.id, one.verb, one.output, one.status, _local(one.submitted), _by(one))
-        table.add_row(*(Text(_printable(value or "")) for value in values))
+        table.add_row(*(_cell(value or "") for value in values))
     console.print(table)
 
 
 def _print_one(submission: Submission, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(dataclasses.asdict(submission), indent=2, ensure_ascii=False))
+        _print_json(_tree(submission))
         return
     rows = {
         "id": submission.id,
@@ -144,12 +145,12 @@ def _print_one(submission: Submission, as_json: bool) -> None:
     table = Table(show_header=False, box=None)
     for name, value in rows.items():
         if value:
-            table.add_row(name, Text(_printable(value), overflow="fold"))
+            table.add_row(name, _cell(value))
     _console().print(table)
 
 
-def _console() -> Console:
-    console = Console(highlight=False)
+def _console() -> PrintableConsole:
+    console = PrintableConsole(highlight=False)
     if not console.is_terminal:
         console.width = UNWRAPPED
     return console
@@ -166,6 +167,14 @@ def _by(submission: Submission) -> str:
     return "@".join(part for part in (submission.user, submission.host) if part)
 
 
-def _printable(text: str) -> str:
-    """Without control characters: whoever reaches the cluster writes the metadata."""
-    return "".join(char if char.isprintable() else "\ufffd" for char in redacted(text))
+def _cell(value: str) -> Text:
+    """Whoever reaches the cluster writes the metadata: no markup, secrets or control characters of it are shown."""
+    return Text(printable(redacted(value)), overflow="fold")
+
+
+def _tree(submission: Submission) -> dict[str, Any]:
+    return redacted_tree(dataclasses.asdict(submission))
+
+
+def _print_json(value: object) -> None:
+    print(printable(json.dumps(value, indent=2, ensure_ascii=False)))
