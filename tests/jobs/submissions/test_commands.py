@@ -100,6 +100,18 @@ def test_json_is_for_machines():
     assert json.loads(sllm("status", FAILED, "--json").stdout) == listed[1]
 
 
+@pytest.mark.parametrize(
+    "options", [("list",), ("list", "--json"), ("status", THEIRS, "--json"), ("status", THEIRS)]
+)
+def test_what_others_wrote_shows_no_secret_and_no_control_character(client, options):
+    metadata = {"sllm.verb": "prepare", "sllm.output": "s3://me:hunter2@host/d\x9b31m\u202e"}
+    client.jobs[THEIRS] = details(THEIRS, "SUCCEEDED", metadata, 1)
+    result = sllm(*options)
+    assert result.exit_code == 0, result.output
+    assert "host/d" in result.stdout
+    assert not any(part in result.stdout for part in ("hunter2", "\x9b", "\u202e"))
+
+
 @pytest.mark.usefixtures("client")
 def test_status_shows_what_has_not_ended_or_one():
     assert RUNNING in sllm("status").stdout and FAILED not in sllm("status").stdout
