@@ -1,4 +1,4 @@
-"""The workers of `sllm prepare`: in this process, in several processes of this machine, or on Ray (`ray_tasks`)."""
+"""The workers of `sllm prepare`: in this process, in several processes of this machine, or on Ray (`cluster.tasks`)."""
 
 import itertools
 import multiprocessing
@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Generic, TypeVar
 
-from infra.ray_cluster import is_cluster_given
+from infra.cluster.connection import is_cluster_given
 from pipeline.config import Config
 from pipeline.errors import SllmError
 from pipeline.shards.prepare import Workers
@@ -97,8 +97,8 @@ def start_workers(config: Config, here: Worker, elsewhere: Callable[[], Worker])
     `here`: the worker of this process; `elsewhere`: makes a worker in another process.
     """
     if config.launcher == "ray" or (config.launcher == "auto" and is_cluster_given(config.ray)):
-        from infra.ray_cluster import connect
-        from infra.ray_tasks import RayWorkers
+        from infra.cluster.connection import connect
+        from infra.cluster.tasks import RayWorkers
 
         connect(config.ray)
         return RayWorkers(elsewhere, config.prepare.num_workers)

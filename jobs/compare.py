@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from infra.mlflow_run import ActiveRun
+from infra.tracking.run import ActiveRun
 from jobs.reports.comparison import markdown, plot
 from jobs.runner.console import say
 from jobs.runner.execution import run_job

@@ -1,6 +1,6 @@
 """`sllm evaluate`: the same dev documents under every model, in bits per byte."""
 
-from infra.mlflow_run import ActiveRun
+from infra.tracking.run import ActiveRun
 from jobs.reports.evaluation import print_report, read_report, write_report
 from jobs.runner.console import say
 from jobs.runner.execution import run_job

@@ -7,7 +7,7 @@ from typing import Annotated, Any, cast, get_args
 import typer
 from pydantic import ValidationError
 
-from infra.mlflow_run import ActiveRun
+from infra.tracking.run import ActiveRun
 from jobs.runner.arguments import AsJson, Force, Overrides, loaded
 from jobs.runner.console import only_result_on_stdout
 from jobs.runner.execution import run_job

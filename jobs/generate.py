@@ -5,7 +5,7 @@ import json
 import time
 from pathlib import Path
 
-from infra.mlflow_run import ActiveRun
+from infra.tracking.run import ActiveRun
 from jobs.runner.execution import run_job
 from jobs.runner.output_folder import output_folder
 from jobs.runner.training import model_artifact

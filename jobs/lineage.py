@@ -10,9 +10,9 @@ import typer
 from rich.markup import escape
 from rich.tree import Tree
 
-from infra.mlflow_search import RunSearch
-from infra.mlflow_store import resolve_uri
 from infra.storage import Folder, StorageError
+from infra.tracking.search import RunSearch
+from infra.tracking.store import resolve_uri
 from jobs.runner.output_folder import artifact_at, record_at
 from jobs.runner.printable_console import PrintableConsole
 from pipeline.config.paths import PATH, is_url, resolved_tracking_uri

@@ -14,8 +14,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from infra.mlflow_store import check_server
 from infra.storage import Folder
+from infra.tracking.store import check_server
 from infra.workers import start_workers
 from jobs.reports import corpus_summary
 from jobs.runner.output_folder import check_new

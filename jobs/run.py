@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from infra.mlflow_store import resolve_uri
+from infra.tracking.store import resolve_uri
 from jobs.reports import corpus_summary
 from jobs.reports.evaluation import lossy_documents, notes_of, read_report
 from jobs.runner.output_folder import check_new, output_folder

@@ -20,7 +20,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
 
     The folder has the weights, for `--option weights=...` of `learned_v1`, and a model card.
     """
-    from infra.mlflow_run import ActiveRun
+    from infra.tracking.run import ActiveRun
     from jobs.runner.execution import run_job
     from jobs.runner.output_folder import output_folder
 

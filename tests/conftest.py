@@ -41,7 +41,7 @@ def ray_cluster() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow store without runs; making its tables takes seconds, copying it none."""
-    from infra.mlflow_store import client_of
+    from infra.tracking.store import client_of
 
     file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     client_of(f"sqlite:///{file}").search_experiments()

@@ -114,7 +114,7 @@ def _run(verb: Verb, config_path: str | None, overrides: list[str], options: _Op
             _show_submitted_files()
         return
     if options.submit is not None:
-        from infra.submission import submit
+        from infra.submission.submit import submit
 
         flags = [name for name, wanted in (("--force", options.force), ("--json", options.as_json)) if wanted]
         arguments = [*overrides, *flags]
@@ -153,7 +153,7 @@ def _show_config(config: Config) -> None:
 
 def _show_submitted_files() -> None:
     """The files of the working folder that `--submit` would send, as comments below the configuration."""
-    from infra.submitted_files import submitted_files
+    from infra.submission.submitted_files import submitted_files
     from pipeline.printable import printable
 
     files = submitted_files(Path.cwd())

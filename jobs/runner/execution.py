@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from infra.mlflow_run import ActiveRun, start_run
-from infra.mlflow_store import check_store, resolve_uri
 from infra.provenance import code_versions
+from infra.tracking.run import ActiveRun, start_run
+from infra.tracking.store import check_store, resolve_uri
 from jobs.runner.console import say
 from jobs.runner.identity import digests_of, has_grown, part_of, refusal, with_current_options
 from jobs.runner.output_folder import absolute, open_output

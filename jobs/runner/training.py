@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from infra.mlflow_run import ActiveRun
+from infra.tracking.run import ActiveRun
 from jobs.runner.execution import run_job
 from jobs.runner.output_folder import output_folder, record_at
 from jobs.runner.progress import TrainingProgress
@@ -156,7 +156,7 @@ def _train(
 
         checkpoints = output / CHECKPOINTS_NAME
         if config.launcher != "local":
-            from infra.ray_training import train_on_cluster
+            from infra.cluster.training import train_on_cluster
 
             train_on_cluster(job, config, checkpoints, output, report)
         else:

@@ -11,10 +11,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from infra.jobs_api import submissions
-from infra.jobs_api.client import address_or_default, client_of, explained
-from infra.jobs_api.submissions import Submission
-from infra.submission import follow
+from infra.submission import submissions
+from infra.submission.client import address_or_default, client_of, explained
+from infra.submission.submissions import Submission
+from infra.submission.submit import follow
 from jobs.runner.console import INTERRUPTED, say
 from jobs.runner.printable_console import PrintableConsole
 from pipeline.printable import printable

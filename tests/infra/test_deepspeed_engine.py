@@ -19,7 +19,7 @@ from pipeline.training.checkpoint import AVERAGE, WEIGHT, Checkpoint
 from pipeline.training.engine import PlainEngine
 from pipeline.training.loop import train
 from pipeline.training.task import recompute_activations
-from tests.infra import small_task
+from tests.infra.cluster import small_task
 
 ZERO = {
     "0": DeepSpeedConfig(zero_stage=0),

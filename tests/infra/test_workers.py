@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from infra.ray_cluster import is_cluster_given
+from infra.cluster.connection import is_cluster_given
 from infra.workers import LocalWorkers, ProcessLostError, ProcessWorkers, start_workers
 from pipeline.config import load_config
 from pipeline.errors import CorpusError

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from infra.mlflow_store import client_of
+from infra.tracking.store import client_of
 from jobs import prepare, train_lm
 from jobs.cli import app
 from pipeline.config import load_config

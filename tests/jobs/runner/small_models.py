@@ -1,6 +1,6 @@
 """Configuration and text of the small models that tests of the runner share."""
 
-from infra.mlflow_store import client_of
+from infra.tracking.store import client_of
 from pipeline.config import load_config
 
 TRAIN = "{steps: 2, micro_batch_tokens: 256, micro_batches_per_step: 1}"

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from infra.mlflow_store import client_of
 from infra.storage import StorageError
+from infra.tracking.store import client_of
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.lineage import artifact_of, read_record
 

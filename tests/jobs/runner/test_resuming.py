@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from infra.mlflow_store import client_of
+from infra.tracking.store import client_of
 from jobs import lineage, prepare, train_lm, train_sllm, train_vae
 from jobs import run as whole_path
 from pipeline.config import load_config

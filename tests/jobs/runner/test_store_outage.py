@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from infra import mlflow_metrics
+from infra.tracking import metrics as mlflow_metrics
 from jobs.cli import app
 from jobs.runner.execution import run_job
 from pipeline.config import load_config

@@ -7,7 +7,7 @@ from ray.dashboard.modules.job.pydantic_models import JobDetails
 from ray.job_submission import JobStatus
 from typer.testing import CliRunner
 
-from infra import submission
+from infra.submission import submit as submission
 from jobs import cli
 from jobs.submissions import commands
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from infra.cluster.training import train_on_cluster
 from infra.local_training import train_locally
-from infra.ray_training import train_on_cluster
 from jobs.prepare import prepare
 from pipeline.config import load_config
 from pipeline.errors import TrainingError

@@ -10,8 +10,8 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from infra.jobs_api.client import SubmissionError
 from infra.provenance import git_commit
+from infra.submission.client import SubmissionError
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.lineage import identity_digest

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from infra.mlflow_metrics import MetricsLogger
-from infra.mlflow_params import flatten
-from infra.mlflow_store import client_of, experiment_id_of, resolve_uri, usable_store
+from infra.tracking.metrics import MetricsLogger
+from infra.tracking.params import flatten
+from infra.tracking.store import client_of, experiment_id_of, resolve_uri, usable_store
 from pipeline.config import TrackingConfig
 from pipeline.errors import first_line
 from pipeline.lineage import Artifact

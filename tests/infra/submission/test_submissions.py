@@ -5,11 +5,11 @@ import time
 import pytest
 from ray.dashboard.modules.job.pydantic_models import JobDetails
 
-from infra import submission
-from infra.jobs_api import client as connection
-from infra.jobs_api import submissions
-from infra.jobs_api.client import SubmissionError, address_or_default, client_of, explained
-from infra.jobs_api.submissions import all_submissions, base_id, find, metadata_of, running_or_new_id, stop
+from infra.submission import client as connection
+from infra.submission import submissions
+from infra.submission import submit as submission
+from infra.submission.client import SubmissionError, address_or_default, client_of, explained
+from infra.submission.submissions import all_submissions, base_id, find, metadata_of, running_or_new_id, stop
 from pipeline.config import load_config
 from pipeline.errors import ConfigError
 

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.mlflow_params import flatten, unflatten
+from infra.tracking.params import flatten, unflatten
 from pipeline.config import Config
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from infra import submission
-from infra.submission import SubmissionError, submit
+from infra.submission import submit as submission
+from infra.submission.submit import SubmissionError, submit
 from jobs.runner.console import say
 from pipeline.config import load_config
 from pipeline.errors import ConfigError

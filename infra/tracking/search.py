@@ -4,9 +4,9 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from infra.mlflow_params import unflatten
-from infra.mlflow_run import DIGEST_CHARACTERS, OUTPUT_CONTEXT
-from infra.mlflow_store import client_of, resolve_uri, sqlite_path
+from infra.tracking.params import unflatten
+from infra.tracking.run import DIGEST_CHARACTERS, OUTPUT_CONTEXT
+from infra.tracking.store import client_of, resolve_uri, sqlite_path
 from pipeline.errors import ConfigError, first_line
 from pipeline.lineage import Artifact, JobRecord
 from pipeline.redaction import redacted

@@ -1,7 +1,7 @@
 """Which files of the working folder are sent."""
 
-from infra import submission
-from infra.submitted_files import submitted_files
+from infra.submission import submit as submission
+from infra.submission.submitted_files import submitted_files
 
 SECRET_FILES = [
     *(

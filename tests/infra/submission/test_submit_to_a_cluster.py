@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from infra.mlflow_store import client_of
+from infra.tracking.store import client_of
 from pipeline.lineage import read_record
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 
 ENDLESS_JOB = '''

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.ray_tasks import RayWorkers, WorkerLostError
+from infra.cluster.tasks import RayWorkers, WorkerLostError
 from pipeline.errors import CorpusError
 
 

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from infra import mlflow_metrics
-from infra.mlflow_metrics import MetricsLogger
-from infra.mlflow_run import attach, start_run
-from infra.mlflow_store import check_server, check_store, client_of, resolve_experiment, resolve_uri
+from infra.tracking import metrics as mlflow_metrics
+from infra.tracking.metrics import MetricsLogger
+from infra.tracking.run import attach, start_run
+from infra.tracking.store import check_server, check_store, client_of, resolve_experiment, resolve_uri
 from pipeline.config import TrackingConfig
 from pipeline.errors import ConfigError
 from pipeline.lineage import Artifact

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.jobs_api.client import SubmissionError, client_of, explained
-from infra.jobs_api.submissions import base_id, metadata_of, running_or_new_id
-from infra.mlflow_store import DEFAULT_URI, sqlite_path
 from infra.provenance import git_commit
-from infra.submitted_files import config_in_folder, excludes_of, largest_in
+from infra.submission.client import SubmissionError, client_of, explained
+from infra.submission.submissions import base_id, metadata_of, running_or_new_id
+from infra.submission.submitted_files import config_in_folder, excludes_of, largest_in
+from infra.tracking.store import DEFAULT_URI, sqlite_path
 from pipeline.config import Config
 from pipeline.errors import ConfigError, first_line
 from pipeline.printable import printable

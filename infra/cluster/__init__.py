@@ -1,0 +1,1 @@
+"""Ray: the connection, workers of `sllm prepare`, and training."""
