@@ -91,12 +91,17 @@ def _call(work: Callable[[Any, T], R], item: T) -> R:
     return work(_worker, item)
 
 
+def runs_on_ray(config: Config) -> bool:
+    """Whether work that is not training runs on Ray: if `launcher` says so, or it is `auto` and a cluster is given."""
+    return config.launcher == "ray" or (config.launcher == "auto" and is_cluster_given(config.ray))
+
+
 def start_workers(config: Config, here: Worker, elsewhere: Callable[[], Worker]) -> Workers:
     """`prepare.num_workers` workers of this `launcher`; `auto` is Ray only if a cluster is given.
 
     `here`: the worker of this process; `elsewhere`: makes a worker in another process.
     """
-    if config.launcher == "ray" or (config.launcher == "auto" and is_cluster_given(config.ray)):
+    if runs_on_ray(config):
         from infra.cluster.connection import connect
         from infra.cluster.tasks import RayWorkers
 

@@ -3,11 +3,13 @@
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
+from pipeline.config import RayConfig
 from pipeline.errors import SllmError
 
 W = TypeVar("W")
@@ -22,9 +24,26 @@ class WorkerLostError(SllmError):
     """An item at which workers died `WORK_ATTEMPTS` times, or workers that do not start."""
 
 
+@dataclass(frozen=True)
+class Resources:
+    """What each worker reserves on its node."""
+
+    num_cpus: float = 1
+    num_gpus: float = 0
+
+    @classmethod
+    def of_models(cls, config: RayConfig) -> "Resources":
+        """Resources of a worker that trains, evaluates or generates."""
+        return cls(config.cpus_per_worker, 1 if config.use_gpu else 0)
+
+    def options(self) -> dict[str, Any]:
+        """Options of a Ray task or actor."""
+        return {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus}
+
+
 class _Actor:
     def __init__(self, make_worker: Callable[[], Any]) -> None:
-        # A worker has one core, so the tokenizer must not start threads.
+        # A worker has few cores, so the tokenizer must not start threads.
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         self._worker = make_worker()
 
@@ -36,10 +55,17 @@ class _Actor:
 
 
 class RayWorkers(Generic[W]):
-    """Actors with one core each, until `close`; an actor that dies is replaced and its item is repeated."""
+    """Actors until `close`; an actor that dies is replaced and its item is repeated."""
 
-    def __init__(self, make_worker: Callable[[], W], num_workers: int) -> None:
-        self._make_worker = make_worker
+    def __init__(
+        self,
+        make_worker: Callable[[], W],
+        num_workers: int,
+        resources: Resources = Resources(),
+        remedy: str = "make prepare.work_unit_bytes smaller or give workers more memory",
+    ) -> None:
+        """`remedy`: what the user can do when workers die at the same item."""
+        self._make_worker, self._resources, self._remedy = make_worker, resources, remedy
         self._starting: dict[Any, Any] = {}
         self._idle: list[Any] = []
         self._busy: dict[Any, tuple[Any, Any, int]] = {}
@@ -47,7 +73,7 @@ class RayWorkers(Generic[W]):
             self._start_actor()
 
     def _start_actor(self) -> None:
-        actor: Any = ray.remote(num_cpus=1)(_Actor).remote(self._make_worker)
+        actor: Any = ray.remote(**self._resources.options())(_Actor).remote(self._make_worker)
         # It gets work only after it answers: on a full cluster it may have to wait for a free core.
         self._starting[actor.ready.remote()] = actor
 
@@ -86,7 +112,7 @@ class RayWorkers(Generic[W]):
                 if attempt >= WORK_ATTEMPTS:
                     raise WorkerLostError(
                         f"{attempt} workers died one after the other at the same work unit (out of "
-                        f"memory?): {error}; make prepare.work_unit_bytes smaller or give workers more memory"
+                        f"memory?): {error}; {self._remedy}"
                     ) from error
                 waiting.appendleft((item, attempt + 1))
                 self._start_actor()

@@ -14,6 +14,7 @@ from ray.train.v2.torch.torch_trainer import TorchTrainer
 
 from infra.cluster.connection import connect
 from infra.cluster.training_worker import train_in_worker
+from infra.cluster.worker_paths import with_absolute_paths
 from infra.local_training import ReportMetrics, log
 from pipeline.config import Config
 from pipeline.errors import TrainingError
@@ -93,25 +94,6 @@ def train_on_cluster(
     if finished is None:
         raise TrainingError("training ended without a checkpoint; see the logs of the Ray workers")
     keep_model(finished, output)
-
-
-def with_absolute_paths(config: Config) -> Config:
-    """The configuration with absolute paths of the folders that a job reads, since workers have other working folders.
-
-    Hub names and URLs are unchanged.
-    """
-
-    def absolute(path: str | None) -> str | None:
-        return str(Path(path).absolute()) if path is not None and Path(path).exists() else path
-
-    models = {name: absolute(path) for name, path in config.models}
-    return config.model_copy(
-        update={
-            "shards": tuple(str(absolute(folder)) for folder in config.shard_folders) or None,
-            "models": config.models.model_copy(update=models),
-            "trunk": config.trunk.model_copy(update={"path": absolute(config.trunk.path)}),
-        }
-    )
 
 
 @contextmanager
