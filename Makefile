@@ -21,7 +21,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $(INSTALLED)
 
 demo: install ## run the whole path on this machine: corpus, shards, three models, evaluation, text
-	$(BIN)/sllm run jobs/presets/demo.yaml
+	$(BIN)/sllm run demo
 
 test: install ## run the tests
 	$(BIN)/python -m pytest

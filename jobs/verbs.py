@@ -89,8 +89,8 @@ _TABLE = (
         "files or URLs",
         writes="Arrow shards, `manifest.json`, tokenizer, `rejected.jsonl`",
         examples=(
-            """sllm prepare jobs/presets/prepare.yaml data.inputs='["books/*.jsonl.gz"]' output=runs/shards""",
-            "sllm prepare jobs/presets/prepare.yaml segmenter.name=spacy_v1 tokenizer.path=gpt2 --dry-run",
+            """sllm prepare prepare data.inputs='["books/*.jsonl.gz"]' output=runs/shards""",
+            "sllm prepare prepare segmenter.name=spacy_v1 tokenizer.path=gpt2 --dry-run",
         ),
         step=RunStep("shards", "shards"),
     ),
@@ -99,7 +99,7 @@ _TABLE = (
         "Train the learned segmenter on gold sentence boundaries.",
         reads="texts with known boundaries: JSONL, CoNLL-U",
         writes="weights of the segmenter `learned_v1`, a model card",
-        examples=("sllm train-segmenter jobs/presets/train-segmenter.yaml output=runs/segmenter",),
+        examples=("sllm train-segmenter train-segmenter output=runs/segmenter",),
     ),
     Verb(
         "train-lm",
@@ -154,9 +154,7 @@ _TABLE = (
         "Train designs on the same tokens; one table and plot of bits per byte, speed, FLOPs, memory.",
         reads="shards, a list of designs",
         writes="all of them trained on the same tokens; one table, one plot",
-        examples=(
-            "sllm compare jobs/presets/compare.yaml shards=runs/compare/shards output=runs/compare/comparison",
-        ),
+        examples=("sllm compare compare shards=runs/compare/shards output=runs/compare/comparison",),
         step=RunStep("comparison", "report", by_default=False, record_folder=REPORT_FOLDER),
     ),
     Verb(
@@ -166,9 +164,8 @@ _TABLE = (
         writes="what the jobs in `run.jobs` write, one after the other: by default prepare, the three models, "
         "evaluate, generate",
         examples=(
-            "sllm run jobs/presets/demo.yaml",
-            "sllm run jobs/presets/demo.yaml lm.train.steps=50 vae.train.steps=50 sllm.train.steps=50 "
-            "output=runs/quick",
+            "sllm run demo",
+            "sllm run demo lm.train.steps=50 vae.train.steps=50 sllm.train.steps=50 output=runs/quick",
         ),
     ),
     Verb(
@@ -216,8 +213,8 @@ _TABLE = (
         reads="a configuration",
         writes="parameters, memory, FLOPs and days, on the terminal",
         examples=(
-            "sllm plan jobs/presets/paper/opt-1.3b-h2.yaml --gpus 8",
-            "sllm plan jobs/presets/demo.yaml sllm.train_trunk=ends --device a100 --json",
+            "sllm plan paper/opt-1.3b-h2 --gpus 8",
+            "sllm plan demo sllm.train_trunk=ends --device a100 --json",
         ),
         group="Look",
         has_own_arguments=True,

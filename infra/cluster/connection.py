@@ -3,6 +3,7 @@
 import logging
 import os
 
+from infra.cluster.code_path import job_config
 from pipeline.config import RayConfig
 
 
@@ -26,6 +27,7 @@ def connect(config: RayConfig) -> None:
     address = config.address or ("auto" if "RAY_ADDRESS" in os.environ else None)
     ray.init(
         address=address,
+        job_config=job_config(),
         include_dashboard=False if address is None else None,
         logging_level=logging.ERROR,
         log_to_driver=os.environ.get("SLLM_DEBUG", "") not in ("", "0"),

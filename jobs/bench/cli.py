@@ -98,8 +98,8 @@ def train(
 
     \b
     Examples:
-      sllm bench train jobs/presets/demo.yaml
-      sllm bench train jobs/presets/demo.yaml shards=runs/demo/shards precision=bf16 --json
+      sllm bench train demo
+      sllm bench train demo shards=runs/demo/shards precision=bf16 --json
     """
     from jobs.bench.train import show
 

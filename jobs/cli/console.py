@@ -37,7 +37,7 @@ def about(
     """Text corpora to sentence shards on Ray; language models that predict the next sentence, on DeepSpeed; lineage in
     MLflow.
 
-    [bold]sllm run jobs/presets/demo.yaml[/bold] runs the whole path on this machine.
+    [bold]sllm run demo[/bold] runs the whole path on this machine.
     """
     if debug:
         os.environ["SLLM_DEBUG"] = "1"

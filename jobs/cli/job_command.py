@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from jobs.runner import presets
 from jobs.runner.arguments import AsJson, ConfigPath, Force, Overrides, config_and_overrides, loaded
 from jobs.runner.console import only_result_on_stdout, say
 from jobs.verbs import TextOption, Verb, steps_of
@@ -88,7 +89,11 @@ def _start(verb: Verb, first: str, rest: list[str] | None, text: str | None, opt
         if folder.is_dir():
             overrides = [f"{verb.model_key}={_quoted(config_path)}", *overrides]
             config_path = None
-        elif not folder.exists() and folder.suffix not in (".yaml", ".yml"):
+        elif (
+            not folder.exists()
+            and folder.suffix not in (".yaml", ".yml")
+            and config_path not in presets.names()
+        ):
             raise ModelError(
                 f"there is no model at {config_path}: name the folder of a model, or a YAML file, or begin with "
                 f"{verb.model_key}=FOLDER"

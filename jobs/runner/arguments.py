@@ -8,13 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
+from jobs.runner.presets import preset_or_file
 from pipeline.config import Config, load_config, undone
 from pipeline.config.paths import PATH, resolved_path
 from pipeline.errors import ConfigError
 from pipeline.printable import printable
 
 ConfigPath = Annotated[
-    str, typer.Argument(metavar="CONFIG", help="YAML file (see jobs/presets), or the first KEY=VALUE.")
+    str,
+    typer.Argument(
+        metavar="CONFIG", help="YAML file, the name of a preset (such as demo), or the first KEY=VALUE."
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -44,10 +48,10 @@ def _resolved(value: Any) -> Any:
 
 
 def loaded(path: str | None, overrides: list[str]) -> Config:
-    """The configuration; overrides that a later one replaces are named on stderr."""
+    """The configuration of a file or preset; overrides that a later one replaces are named on stderr."""
     for line in undone(overrides):
         print(printable(f"note: {line}"), file=sys.stderr, flush=True)
-    return load_config(path, overrides)
+    return load_config(None if path is None else preset_or_file(path), overrides)
 
 
 def config_and_overrides(config: str, overrides: list[str] | None) -> tuple[str | None, list[str]]:

@@ -151,7 +151,7 @@ def test_interrupt_exits_130_with_one_line(invoke):
     [
         (["prepare", "nowhere.yaml"], "cannot read the configuration nowhere.yaml"),
         (["prepare", "vae.num_layer=1"], "nearest known is 'vae.num_layers'"),
-        (["prepare", "output"], "cannot read the configuration output"),
+        (["prepare", "output"], "there is no file and no preset 'output'"),
     ],
 )
 def test_a_bad_configuration_exits_2(invoke, arguments, message):
