@@ -2,12 +2,9 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from infra.own_packages import ROOT, shadowing
-
-if TYPE_CHECKING:
-    from ray.job_config import JobConfig
 
 
 class _OursFirst(list[str]):
@@ -17,11 +14,11 @@ class _OursFirst(list[str]):
         super().extend([*folders, str(ROOT)])
 
 
-def job_config() -> "JobConfig | None":
+def code_path_options() -> dict[str, Any]:
     """Options of `ray.init` with which workers import our packages although folders of the same names lie in the
-    working folder, which Ray makes them search first; None where there are no such folders."""
+    working folder, which Ray makes them search first; none where there are no such folders."""
     if not shadowing(Path.cwd()):
-        return None
+        return {}
     from ray.job_config import JobConfig
 
-    return JobConfig(_py_driver_sys_path=_OursFirst([str(ROOT)]))
+    return {"job_config": JobConfig(_py_driver_sys_path=_OursFirst([str(ROOT)]))}

@@ -3,7 +3,7 @@
 import logging
 import os
 
-from infra.cluster.code_path import job_config
+from infra.cluster.code_path import code_path_options
 from pipeline.config import RayConfig
 
 
@@ -27,7 +27,7 @@ def connect(config: RayConfig) -> None:
     address = config.address or ("auto" if "RAY_ADDRESS" in os.environ else None)
     ray.init(
         address=address,
-        job_config=job_config(),
+        **code_path_options(),
         include_dashboard=False if address is None else None,
         logging_level=logging.ERROR,
         log_to_driver=os.environ.get("SLLM_DEBUG", "") not in ("", "0"),

@@ -71,7 +71,7 @@ def prepared(folder: Path, program: list[str], tracking_uri: str, *options: str)
         env=environment,
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=500,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     record = read_record(folder / "out")
