@@ -2,16 +2,16 @@
 
 import contextlib
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import fsspec
-
 from pipeline.config.paths import is_url, resolved_path
-from pipeline.errors import SllmError
 from pipeline.lineage import digest_file
-from pipeline.output_files import remove_written, write_whole
+from pipeline.output_files import remove_written, to_disk, write_whole, written_aside
+from pipeline.remote import StorageError, explained, file_system
 
 _WITH_FOLDERS = frozenset(
     ("arrow_hdfs", "file", "ftp", "hdfs", "local", "memory", "sftp", "smb", "ssh", "webdav", "webhdfs")
@@ -20,8 +20,7 @@ _WITH_FOLDERS = frozenset(
 one would create a mistyped bucket."""
 
 
-class StorageError(SllmError):
-    """A file cannot be read or written: no space, no permission, no connection."""
+_MISSING = (FileNotFoundError, NotADirectoryError)
 
 
 class Folder:
@@ -33,10 +32,7 @@ class Folder:
         """Absolute, so that it is the same in every process."""
         self._remote: Any = None
         if self._local is None:
-            try:
-                self._remote, root = fsspec.core.url_to_fs(url)
-            except (OSError, ValueError, ImportError) as error:
-                raise StorageError(f"output {url!r} cannot be used: {error}") from error
+            self._remote, root = file_system(url)
             self._root = root.rstrip("/")
             protocol = self._remote.protocol
             self._has_folders = bool(
@@ -47,72 +43,85 @@ class Folder:
         return Folder, (self.url,)  # a connection is not pickled: each process makes its own
 
     def check_bucket(self) -> None:
-        """Raise `StorageError` where the bucket of an object store does not exist; buckets are never created."""
+        """Raise `StorageError` where nothing can be written: on a web server, or where the bucket of an object store
+        does not exist, since buckets are never created."""
+        if self.url.lower().startswith(("http://", "https://")):
+            raise StorageError(
+                f"{self.url!r} is on a web server, which is not written to: name a folder, or a URL of a store"
+            )
         if self._local is not None or self._has_folders:
             return
         bucket = self._root.lstrip("/").partition("/")[0]
         try:
-            is_there = self._remote.exists(bucket)
+            if self._remote.exists(bucket):
+                return
+            self._remote.ls(bucket)  # since s3fs answers "no" for any reason, this one tells the reason
+        except FileNotFoundError as error:
+            raise StorageError(
+                f"{self.url!r}: there is no bucket {bucket!r}; correct the name, or make it first"
+            ) from error
         except PermissionError:  # who may write there need not be allowed to list
             return
         except Exception as error:  # each file system has errors of its own
-            raise StorageError(f"{self.url!r} cannot be reached: {error}") from error
-        if not is_there:
-            raise StorageError(
-                f"{self.url!r}: there is no bucket {bucket!r}; correct the name, or make it first"
-            )
+            raise StorageError(f"{self.url!r} cannot be reached: {explained(error, self.url)}") from error
 
     def write(self, name: str, data: Any) -> None:
         """Write all of `data` (bytes or a buffer) or nothing; an older file of this name is replaced.
 
         Locally: temporary file, fsync, rename. Object stores show an object when it is complete.
         """
-        try:
+        with self._explained(f"{name} cannot be written to", FileNotFoundError):
             if self._local is None:
-                path = f"{self._root}/{name}"
-                if self._has_folders:
-                    self._remote.makedirs(path.rpartition("/")[0], exist_ok=True)
-                self._remote.pipe_file(path, bytes(data))
-                return
-            write_whole(self._local / name, data)
-        except OSError as error:
-            raise StorageError(f"{name} cannot be written to {self.url!r}: {error}") from error
+                self._remote.pipe_file(self._path(name, for_writing=True), bytes(data))
+            else:
+                write_whole(self._local / name, data)
+
+    def put(self, name: str, file: Path) -> None:
+        """As `write`, with the content of a local file, which may be larger than memory."""
+        with self._explained(f"{name} cannot be written to", FileNotFoundError):
+            if self._local is None:
+                self._remote.put_file(str(file), self._path(name, for_writing=True))
+            else:
+                (self._local / name).parent.mkdir(parents=True, exist_ok=True)
+                with written_aside(self._local / name) as aside:
+                    shutil.copyfile(file, aside)
+                    to_disk(aside)
+
+    def get(self, name: str, path: Path) -> None:
+        """Copy a file from here to a local one, whose folder must exist. Raises `StorageError`, `FileNotFoundError`."""
+        with self._explained(f"{name} cannot be read from"):
+            if self._local is None:
+                self._remote.get_file(self._path(name), str(path))
+            else:
+                shutil.copyfile(self._local / name, path)
 
     def read(self, name: str) -> bytes | None:
         """The file's bytes; None where there is none."""
-        try:
+        with self._explained(f"{name} cannot be read from"), contextlib.suppress(*_MISSING):
             if self._local is not None:
                 return (self._local / name).read_bytes()
-            return self._remote.cat_file(f"{self._root}/{name}")
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StorageError(f"{name} cannot be read from {self.url!r}: {error}") from error
+            found: bytes = self._remote.cat_file(self._path(name))
+            return found
+        return None
 
     def sha256(self, name: str) -> str | None:
         """SHA-256 (hex) of the file; None where there is none."""
-        try:
-            with self._open(name) as file:
-                return digest_file(file)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StorageError(f"{name} cannot be read from {self.url!r}: {error}") from error
+        with (
+            self._explained(f"{name} cannot be read from"),
+            contextlib.suppress(*_MISSING),
+            self._open(name) as file,
+        ):
+            return digest_file(file)
+        return None
 
     def lines(self, name: str) -> Iterator[bytes]:
         """The file's lines with their ends; no lines where there is no such file."""
-        try:
-            with self._open(name) as file:
-                yield from file
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise StorageError(f"{name} cannot be read from {self.url!r}: {error}") from error
-
-    def _open(self, name: str) -> Any:
-        if self._local is not None:
-            return (self._local / name).open("rb")
-        return self._remote.open(f"{self._root}/{name}", "rb")
+        with (
+            self._explained(f"{name} cannot be read from"),
+            contextlib.suppress(*_MISSING),
+            self._open(name) as file,
+        ):
+            yield from file
 
     def names(self) -> list[str]:
         """Names of all files below, sorted, without links; none where the folder does not exist."""
@@ -120,32 +129,69 @@ class Folder:
             files = (Path(folder, name) for folder, _, names in os.walk(self._local) for name in names)
             own = (file for file in files if file.is_file() and not file.is_symlink())
             return sorted(file.relative_to(self._local).as_posix() for file in own)
-        self._remote.invalidate_cache()
-        if not self._remote.exists(self._root):
-            return []
-        return sorted(path.removeprefix(self._root).lstrip("/") for path in self._remote.find(self._root))
+        return sorted(self._found())
 
     def sizes(self) -> dict[str, int]:
         """Bytes of each file below, by its name."""
         if self._local is not None:
             return {name: (self._local / name).stat().st_size for name in self.names()}
-        self._remote.invalidate_cache()
-        if not self._remote.exists(self._root):
-            return {}
-        found = self._remote.find(self._root, detail=True)
-        return {
-            path.removeprefix(self._root).lstrip("/"): int(info["size"] or 0)
-            for path, info in sorted(found.items())
-        }
+        return {name: int(info["size"] or 0) for name, info in sorted(self._found().items())}
 
     def remove(self, names: list[str]) -> None:
         """Delete those of these files that exist, and local folders that become empty; links are not followed."""
-        try:
+        with self._explained("no file can be removed from"):
             for name in names:
                 if self._local is None:
                     with contextlib.suppress(FileNotFoundError):
-                        self._remote.rm_file(f"{self._root}/{name}")
-                    continue
-                remove_written(self._local, [name])
-        except OSError as error:
-            raise StorageError(f"{self.url!r} cannot be cleared: {error}") from error
+                        self._remote.rm_file(self._path(name))
+                else:
+                    remove_written(self._local, [name])
+
+    def _found(self) -> dict[str, dict[str, Any]]:
+        with self._explained("the files cannot be listed of"):
+            self._remote.invalidate_cache()
+            if not self._remote.exists(self._root):
+                return {}
+            found = self._remote.find(self._root, detail=True)
+            return {path.removeprefix(self._root).lstrip("/"): info for path, info in found.items()}
+        raise AssertionError
+
+    def _open(self, name: str) -> Any:
+        if self._local is not None:
+            return (self._local / name).open("rb")
+        self._remote.invalidate_cache()  # the present file, not one that fsspec has listed before
+        return self._remote.open(self._path(name), "rb")
+
+    def _path(self, name: str, for_writing: bool = False) -> str:
+        path = f"{self._root}/{name}"
+        if for_writing and self._has_folders:
+            self._remote.makedirs(path.rpartition("/")[0], exist_ok=True)
+        return path
+
+    @contextlib.contextmanager
+    def _explained(self, what: str, *also: type[OSError]) -> Iterator[None]:
+        """A context in which errors of the file system become `StorageError`; a missing file only where it is in
+        `also`."""
+        try:
+            yield
+        except StorageError:
+            raise
+        except Exception as error:  # each file system has errors of its own
+            is_other = isinstance(error, _MISSING) and not isinstance(error, also)
+            if is_other or (self._local is not None and not isinstance(error, OSError)):
+                raise
+            raise StorageError(f"{what} {self.url!r}: {explained(error, self.url)}") from error
+
+
+@contextlib.contextmanager
+def filled_at_end(output: str) -> Iterator[Path]:
+    """A local folder to write to: `output` itself, or for a URL a temporary one, whose files are stored there at the
+    end. Raises `StorageError`."""
+    if not is_url(output):
+        yield Path(output)
+        return
+    folder = Folder(output)
+    with tempfile.TemporaryDirectory(prefix="sllm-output-") as made:
+        yield Path(made)
+        for file in sorted(path for path in Path(made).rglob("*") if path.is_file()):
+            folder.put(file.relative_to(made).as_posix(), file)

@@ -10,14 +10,16 @@ from pathlib import Path
 
 import torch
 
+from infra.storage import Folder
 from infra.tracking.run import ActiveRun
 from jobs.reports.comparison import markdown, plot
 from jobs.runner.console import say
 from jobs.runner.execution import run_job
-from jobs.runner.output_folder import check_new, output_folder
+from jobs.runner.output_folder import artifact_at, check_new, output_folder
 from jobs.runner.training import shards_artifact
 from jobs.verbs import VERBS
 from pipeline.config import Config, override
+from pipeline.config.paths import joined
 from pipeline.errors import ConfigError
 from pipeline.evaluation.comparison import measure_designs, steps_for
 from pipeline.evaluation.designs import (
@@ -29,7 +31,7 @@ from pipeline.evaluation.designs import (
     model_of,
 )
 from pipeline.evaluation.likelihood import covering_edges, select_documents
-from pipeline.lineage import JobRecord, artifact_of
+from pipeline.lineage import JobRecord
 from pipeline.output_files import REPORT_FOLDER
 from pipeline.printable import printable
 from pipeline.shards.reading import Shards, open_shards
@@ -53,8 +55,8 @@ def run(config: Config, force: bool = False) -> JobRecord:
     baseline = baseline_of(config, variants)
     for name, variant in variants.items():
         for verb in variant.stages:
-            check_new(str(Path(config.output, name, model_of(verb))), "model", (), force)
-    check_new(str(Path(config.output, REPORT_FOLDER)), "report", (), force)
+            check_new(joined(config.output, name, model_of(verb)), "model", (), force)
+    check_new(joined(config.output, REPORT_FOLDER), "report", (), force)
     shards = open_shards(config.shards, config.stream)
     if shards.documents("dev").num_documents == 0:
         raise ConfigError(
@@ -63,10 +65,10 @@ def run(config: Config, force: bool = False) -> JobRecord:
     for name in variants:
         check_design(config, name, DESIGN_PRESETS)
     designs = [_train(name, config, force) for name in variants]
-    output = str(Path(config.output, REPORT_FOLDER))
+    output = joined(config.output, REPORT_FOLDER)
 
     def body(run: ActiveRun) -> dict[str, float]:
-        return _report(config, shards, designs, baseline, Path(run.output))
+        return _report(config, shards, designs, baseline, run.output)
 
     record = run_job(
         "compare",
@@ -74,7 +76,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
         sections=["compare", "evaluate", "lm.context_tokens", "sllm.context_sentences"],
         inputs=[
             shards_artifact(config.shards, config.stream),
-            *(artifact_of(each.folder) for each in designs),
+            *(artifact_at(each.folder) for each in designs),
         ],
         output=output,
         output_kind="report",
@@ -83,7 +85,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
         force=force,
         replace_other=True,
     )
-    print(printable(Path(output, MARKDOWN_FILE).read_text()))
+    print(printable((Folder(output).read(MARKDOWN_FILE) or b"").decode()))
     return record
 
 
@@ -97,13 +99,13 @@ def _train(name: str, config: Config, force: bool) -> TrainedDesign:
         tokens = config.compare.tokens * share / total
         steps = steps_for(corpora(verb, own, "train"), train_config(verb, own), config.stream, tokens)
         own = override(own, {f"{model_of(verb)}.train.steps": steps})
-        own = own.model_copy(update={"output": str(Path(str(config.output), name, model_of(verb)))})
+        own = own.model_copy(update={"output": joined(str(config.output), name, model_of(verb))})
         records[verb] = VERBS[verb].load().run(own, force=force)
     return TrainedDesign(name, variant, design_config(config, name, DESIGN_PRESETS, records), records)
 
 
 def _report(
-    config: Config, shards: Shards, designs: Sequence[TrainedDesign], baseline: str, folder: Path
+    config: Config, shards: Shards, designs: Sequence[TrainedDesign], baseline: str, output: str
 ) -> dict[str, float]:
     documents = select_documents(shards.documents("dev"), config.evaluate.max_documents)
     edges = covering_edges(documents, config.compare.position_edges)
@@ -124,8 +126,9 @@ def _report(
         "lossy_documents": shards.manifest.totals["dev"].lossy_documents,
     }
     tree = {"setting": setting, "variants": {each.name: each.as_dict() for each in figures}}
-    (folder / JSON_FILE).write_text(json.dumps(tree, indent=2) + "\n")
-    (folder / MARKDOWN_FILE).write_text(markdown(figures, setting))
+    folder = Folder(output)
+    folder.write(JSON_FILE, f"{json.dumps(tree, indent=2)}\n".encode())
+    folder.write(MARKDOWN_FILE, markdown(figures, setting).encode())
     for name in PLOT_FILES:
-        plot(figures, setting, folder / name)
+        folder.write(name, plot(figures, setting, name.rpartition(".")[2]))
     return {f"{each.name}/bits_per_byte": each.bits_per_byte for each in figures}

@@ -7,13 +7,14 @@ from typing import Annotated, Any, cast, get_args
 import typer
 from pydantic import ValidationError
 
+from infra.storage import filled_at_end
 from infra.tracking.run import ActiveRun
 from jobs.runner.arguments import AsJson, Force, Overrides, loaded
 from jobs.runner.console import only_result_on_stdout
 from jobs.runner.execution import run_job
 from jobs.runner.output_folder import output_folder
 from pipeline.config import Config
-from pipeline.config.paths import PATH, local_path
+from pipeline.config.paths import PATH, PathError, is_url
 from pipeline.config.renamed import tree_with_current_names
 from pipeline.errors import ConfigError, ModelError
 from pipeline.lineage import CHECKPOINTS_NAME, Artifact, JobRecord, describe_output, read_record
@@ -45,7 +46,9 @@ def run(path: str, overrides: list[str], force: bool = False) -> JobRecord:
     """
     chosen = loaded(None, overrides)
     output = output_folder(chosen.output, "export needs output=FOLDER for the model")
-    folder, record = _find(Path(local_path(path)))
+    if is_url(path):
+        raise PathError(f"{path!r} is a URL: name a folder")
+    folder, record = _find(Path(path))
     try:
         config = Config.model_validate(tree_with_current_names(record.config)).model_copy(
             update={"output": output}
@@ -61,7 +64,8 @@ def run(path: str, overrides: list[str], force: bool = False) -> JobRecord:
     def body(run: ActiveRun) -> dict[str, float]:
         checkpoint = Checkpoint(folder)
         task = build_task(cast(TrainingJob, record.job), config)
-        task.save(Path(run.output), weights_in(checkpoint, task.module))
+        with filled_at_end(run.output) as made:
+            task.save(made, weights_in(checkpoint, task.module))
         return {"train/tokens": checkpoint.state["tokens"], "train/step": checkpoint.state["step"]}
 
     return run_job(

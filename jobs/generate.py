@@ -3,14 +3,15 @@
 import hashlib
 import json
 import time
-from pathlib import Path
 
+from infra.storage import Folder
 from infra.tracking.run import ActiveRun
 from jobs.runner.execution import run_job
 from jobs.runner.output_folder import output_folder
 from jobs.runner.training import model_artifact
 from pipeline.config import Config
 from pipeline.errors import ConfigError
+from pipeline.fetched import local_model
 from pipeline.generation.text import check_generates, encode_prompt, generate_text
 from pipeline.lineage import JobRecord
 from pipeline.models.saved import saved_model
@@ -33,7 +34,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
     def body(run: ActiveRun) -> dict[str, float]:
         nonlocal streamed
         streamed = True
-        return stream(config, path, Path(run.output))
+        return stream(config, local_model(path, config.stream.cache), run.output)
 
     record = run_job(
         "generate",
@@ -44,16 +45,16 @@ def run(config: Config, force: bool = False) -> JobRecord:
         output_kind="report",
         body=body,
         beside=["models"],
-        check=lambda: check_generates(path),
+        check=lambda: check_generates(local_model(path, config.stream.cache)),
         force=force,
     )
     if not streamed:
-        kept = json.loads(Path(output, TEXT_FILE).read_text())
+        kept = json.loads(Folder(output).read(TEXT_FILE) or "{}")
         print(printable(kept["prompt"] + "".join(kept["sentences"])))
     return record
 
 
-def stream(config: Config, path: str, output: Path) -> dict[str, float]:
+def stream(config: Config, path: str, output: str) -> dict[str, float]:
     """Print the text during generation, and write it to a file -> tokens, sentences, tokens/s."""
     model, tokenizer = saved_model(path, Sllm, "sllm"), Tokenizer.load(path)
     prompt = config.generate.prompt
@@ -68,7 +69,7 @@ def stream(config: Config, path: str, output: Path) -> dict[str, float]:
     print(flush=True)
     seconds = time.perf_counter() - start
     kept = json.dumps({"prompt": prompt, "sentences": sentences}, ensure_ascii=False, indent=2)
-    (output / TEXT_FILE).write_text(kept + "\n")
+    Folder(output).write(TEXT_FILE, f"{kept}\n".encode())
     return {"sentences": len(sentences), "tokens": tokens, "tokens_per_second": tokens / seconds}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.runner.output_file import output_file
+from jobs.runner.output_file import opened_output
 from jobs.runner.printable_console import PrintableConsole
 from pipeline.config.paths import PATH
 from pipeline.errors import ConfigError, ShardError
@@ -190,7 +191,8 @@ def _plot(shards: Shards, file: str) -> None:
     for axis in axes:
         axis.legend()
     try:
-        figure.savefig(output_file(file))
+        with opened_output(file) as drawn:
+            figure.savefig(drawn, format=PurePosixPath(file).suffix[1:] or "png")
     except (ValueError, OSError) as error:
         raise ConfigError(f"the histograms cannot be written to {file!r}: {error}") from error
     finally:

@@ -166,8 +166,8 @@ def _record_of(
     artifact: Artifact, tracking: str | None, asked_by: JobRecord | None
 ) -> tuple[JobRecord | None, str | None]:
     path = Path(artifact.path)
-    # At URLs only shards have a record: corpus files are not read.
-    asked = not is_url(artifact.path) or artifact.kind == "shards"
+    # No job wrote these, and asking for the record of each file of a corpus at a URL takes long.
+    asked = not is_url(artifact.path) or artifact.kind not in ("corpus", "segmenter", "tokenizer")
     try:
         record = record_at(artifact.path) if asked else None
     except StorageError:

@@ -1,7 +1,5 @@
 """`sllm run`: jobs one after the other; each reads the outputs of the previous ones."""
 
-from pathlib import Path
-
 from rich.table import Table
 
 from infra.tracking.store import resolve_uri
@@ -11,6 +9,7 @@ from jobs.runner.output_folder import check_new, output_folder
 from jobs.runner.printable_console import PrintableConsole
 from jobs.verbs import STEPS, VERBS, steps_of
 from pipeline.config import Config
+from pipeline.config.paths import joined
 from pipeline.lineage import JobRecord
 from pipeline.redaction import redacted
 
@@ -23,8 +22,8 @@ def run(config: Config, force: bool = False) -> JobRecord:
     output_folder(config.output, "run needs output=FOLDER; each job writes to a folder below it")
     steps = steps_of(config.run.jobs)
     for name, step in steps.items():
-        folder = Path(str(wire(config, name).output), step.record_folder)
-        check_new(str(folder), step.kind, (*config.data.inputs, *config.data.dev_inputs), force)
+        folder = joined(str(wire(config, name).output), step.record_folder)
+        check_new(folder, step.kind, (*config.data.inputs, *config.data.dev_inputs), force)
     records: dict[str, JobRecord] = {}
     for name in steps:
         records[name] = VERBS[name].load().run(wire(config, name), force=force)
@@ -34,18 +33,18 @@ def run(config: Config, force: bool = False) -> JobRecord:
 
 def wire(config: Config, job: str) -> Config:
     """The configuration of one job of the run: its output folder, and the folders that it reads."""
-    root = Path(str(config.output))
+    root = str(config.output)
     steps = steps_of(config.run.jobs)
     made: dict[str, dict[str, str]] = {"shards": {}, "model": {}, "report": {}}
     for step in steps.values():
-        made[step.kind][step.folder] = str(root / step.folder)
+        made[step.kind][step.folder] = joined(root, step.folder)
     own = STEPS[job].folder
     models = dict(made["model"])
     if STEPS[job].kind == "model":
         models.pop(own, None)  # training starts from the named model, not from its own output
     return config.model_copy(
         update={
-            "output": str(root / own),
+            "output": joined(root, own),
             "shards": next(iter(made["shards"].values()), config.shards),
             "models": config.models.model_copy(update=models),
         }

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.config import Config, SegmenterTrainConfig
+from pipeline.config import Config, SegmenterTrainConfig, StreamConfig
 from pipeline.errors import ConfigError
+from pipeline.fetched import local_file
 from pipeline.lineage import Artifact, JobRecord, artifact_of
 from segmenters.learned.weights_file import SHIPPED_WEIGHTS
 
@@ -20,17 +21,19 @@ def run(config: Config, force: bool = False) -> JobRecord:
 
     The folder has the weights, for `--option weights=...` of `learned_v1`, and a model card.
     """
+    from infra.storage import filled_at_end
     from infra.tracking.run import ActiveRun
     from jobs.runner.execution import run_job
-    from jobs.runner.output_folder import output_folder
+    from jobs.runner.output_folder import artifact_at, output_folder
 
     settings = config.segmenter_training
     if config.output is None or not settings.gold:
         raise ConfigError("train-segmenter needs segmenter_training.gold=[FILE, ...] and output=FOLDER")
-    output = Path(output_folder(config.output, "train-segmenter needs output=FOLDER"))
-    inputs: list[Artifact] = [artifact_of(source.path) for source in (*settings.gold, *settings.raw)]
-    if (start := _start_path(settings.start_from)) is not None:
-        inputs.append(artifact_of(start))
+    output = output_folder(config.output, "train-segmenter needs output=FOLDER")
+    inputs: list[Artifact] = [artifact_at(source.path) for source in (*settings.gold, *settings.raw)]
+    if settings.start_from is not None:
+        shipped = settings.start_from == "shipped"
+        inputs.append(artifact_of(SHIPPED_WEIGHTS) if shipped else artifact_at(settings.start_from))
 
     def body(run: ActiveRun) -> dict[str, float]:
         def report(metrics: dict[str, float]) -> None:
@@ -40,29 +43,31 @@ def run(config: Config, force: bool = False) -> JobRecord:
             print("  ".join(f"{key} {value:.4g}" for key, value in metrics.items()), flush=True)
 
         shown = settings.model_dump(exclude=_NOT_ON_THE_CARD)
-        return training_of(settings).train(output, shown, report)
+        with filled_at_end(run.output) as folder:
+            return training_of(settings, config.stream.cache).train(folder, shown, report)
 
     return run_job(
         "train-segmenter",
         config,
         sections=["segmenter_training"],
         inputs=inputs,
-        output=config.output,
+        output=output,
         output_kind="model",
         body=body,
         force=force,
     )
 
 
-def training_of(settings: SegmenterTrainConfig) -> "SegmenterTraining":
-    """The training that these options of the configuration describe."""
+def training_of(settings: SegmenterTrainConfig, cache: str = StreamConfig().cache) -> "SegmenterTraining":
+    """The training that these options of the configuration describe; `cache`: folder of the copies of files at
+    URLs."""
     from segmenters.learned.training.punctuated import PunctuatedSettings
     from segmenters.learned.training.train import SegmenterTraining
     from segmenters.learned.training.unpunctuated import UnpunctuatedSettings
 
     return SegmenterTraining(
-        gold={source.path: source.weight for source in settings.gold},
-        raw={source.path: source.weight for source in settings.raw},
+        gold={local_file(source.path, cache): source.weight for source in settings.gold},
+        raw={local_file(source.path, cache): source.weight for source in settings.raw},
         punctuated=PunctuatedSettings(
             steps=settings.steps,
             learning_rate=settings.learning_rate,
@@ -76,7 +81,7 @@ def training_of(settings: SegmenterTrainConfig) -> "SegmenterTraining":
             learning_rate=settings.unpunctuated_learning_rate,
             seed=settings.seed,
         ),
-        start_from=_start_path(settings.start_from),
+        start_from=_start_path(settings.start_from, cache),
         held_out_fraction=settings.held_out_fraction,
         num_threads=settings.num_threads,
         seed=settings.seed,
@@ -84,5 +89,7 @@ def training_of(settings: SegmenterTrainConfig) -> "SegmenterTraining":
     )
 
 
-def _start_path(name: str | None) -> Path | None:
-    return SHIPPED_WEIGHTS if name == "shipped" else Path(name) if name is not None else None
+def _start_path(name: str | None, cache: str) -> Path | None:
+    return (
+        SHIPPED_WEIGHTS if name == "shipped" else Path(local_file(name, cache)) if name is not None else None
+    )

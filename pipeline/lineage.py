@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -171,10 +171,21 @@ def digest_folder(path: str | Path) -> str:
 
 def digest_files(path: str | Path, names: Iterable[str]) -> str:
     """SHA-256 (hex) of these names of files below `path`, and of their contents."""
+    return digest_of({name: digest_file(Path(path) / name) for name in names})
+
+
+def digest_of(digests: Mapping[str, str]) -> str:
+    """SHA-256 (hex) of names of files and of the SHA-256 of each."""
     total = hashlib.sha256()
-    for name in sorted(names, key=PurePosixPath):
-        total.update(f"{digest_file(Path(path) / name)} {name}\n".encode())
+    for name in sorted(digests, key=PurePosixPath):
+        total.update(f"{digests[name]} {name}\n".encode())
     return total.hexdigest()
+
+
+def is_content(name: str) -> bool:
+    """Whether a file of this relative name belongs to a result: record, checkpoints and hidden files do not."""
+    parts = name.split("/")
+    return name != RECORD_NAME and parts[0] != CHECKPOINTS_NAME and not any(one[:1] == "." for one in parts)
 
 
 def content_files(path: str | Path) -> dict[str, int]:
@@ -236,7 +247,12 @@ def artifact_of(path: str | Path) -> Artifact:
 
 
 def _guess_kind(path: Path) -> str:
+    return kind_of(lambda name: (path / name).is_file())
+
+
+def kind_of(holds: Callable[[str], bool]) -> str:
+    """The kind of a folder without a record, by the names of its files."""
     for name, kind in ((MANIFEST_NAME, "shards"), ("config.json", "model"), ("tokenizer.json", "tokenizer")):
-        if (path / name).is_file():
+        if holds(name):
             return kind
     return "corpus"

@@ -37,12 +37,19 @@ FILES = {
     ),
 }
 """By kind of output, patterns of the names of the files that its jobs write, except record and checkpoints."""
+MODEL_AND_TOKENIZER_FILES = (
+    *_MODEL_FILES,
+    *("special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "tokenizer.model", "vocab.json"),
+    *("vocab.txt", "merges.txt", "spiece.model", "sentencepiece.bpe.model"),
+)
+"""Patterns of the names of the files from which a model or a tokenizer of anyone is loaded."""
 
 _CHECKPOINT_FILES = (
     *("training_state.json", "state-*-of-*.safetensors"),
     *(f"model/{name}" for name in _MODEL_FILES),
     *(".metadata.json", ".validate_storage_marker"),  # of Ray
 )
+_OF_RAY = ("checkpoint_manager_snapshot.json", ".validate_storage_marker")
 _CHECKPOINT_NAMES = ("step-[0-9]*", ".step-*.partial", "checkpoint_[0-9]*")
 _NOT_FOREIGN = ("mlflow.db*", "artifacts", "mlruns", "mlartifacts", "lost+found")
 """Names of an MLflow store, and of folders that file systems make."""
@@ -98,7 +105,7 @@ def written_files(root: str | Path, kind: str) -> list[str]:
 
 def is_of_job(name: str, kind: str) -> bool:
     """Whether a job that writes this kind of output writes a file of this name."""
-    return any(_matches(name, pattern) for pattern in FILES[kind])
+    return any(matches(name, pattern) for pattern in FILES[kind])
 
 
 def in_the_way(root: str | Path, kind: str, own: Iterable[str]) -> Iterator[str]:
@@ -128,6 +135,22 @@ def other_checkpoints(root: str | Path, fresh: bool) -> Iterator[str]:
             yield f"{CHECKPOINTS_NAME}/{entry.name}"
 
 
+def other_checkpoints_among(names: Iterable[str], fresh: bool) -> Iterator[str]:
+    """As `other_checkpoints`, from the names of all files below an output."""
+    for name in names:
+        top, _, rest = name.partition("/")
+        checkpoint, _, inside = rest.partition("/")
+        if (top, inside) == (CHECKPOINTS_NAME, "training_state.json") and (
+            fresh or not _is_checkpoint_name(checkpoint)
+        ):
+            yield f"{top}/{checkpoint}"
+
+
+def is_never_foreign(name: str) -> bool:
+    """Whether a name in an output is hidden, or of an MLflow store or a file system."""
+    return name.startswith(".") or any(fnmatch.fnmatchcase(name, one) for one in _NOT_FOREIGN)
+
+
 def foreign_entries(root: str | Path, kind: str, inputs: Iterable[str]) -> Iterator[str]:
     """Names in `root` that no job of ours wrote: files, links, folders that are not empty.
 
@@ -140,7 +163,7 @@ def foreign_entries(root: str | Path, kind: str, inputs: Iterable[str]) -> Itera
     if any(path == here or here.startswith(f"{path.rstrip('/')}/") for path in read):
         return  # everything here may be an input
     for entry in sorted(_entries(root), key=lambda entry: entry.name):
-        if entry.name.startswith(".") or any(fnmatch.fnmatchcase(entry.name, one) for one in _NOT_FOREIGN):
+        if is_never_foreign(entry.name):
             continue
         if entry.name == RECORD_NAME and not entry.is_symlink():
             continue
@@ -177,12 +200,26 @@ def remove_checkpoints(root: str | Path) -> None:
     for entry in _entries(folder):
         if entry.is_dir(follow_symlinks=False) and _is_checkpoint_name(entry.name):
             remove_checkpoint(Path(entry.path))
-        elif (
-            entry.name in ("checkpoint_manager_snapshot.json", ".validate_storage_marker")
-            and not entry.is_symlink()
-        ):
+        elif entry.name in _OF_RAY and not entry.is_symlink():
             Path(entry.path).unlink()
     _remove_empty(folder, Path(root))
+
+
+def is_of_checkpoint(name: str) -> bool:
+    """Whether a job writes a file of this name, relative to the checkpoint's folder, into a checkpoint."""
+    return any(matches(name, pattern) for pattern in _CHECKPOINT_FILES)
+
+
+def is_below_checkpoints(name: str) -> bool:
+    """Whether this is the name of a file of a checkpoint below an output (`checkpoints/step-000000010/...`), or of
+    Ray's list of them."""
+    top, _, rest = name.partition("/")
+    checkpoint, _, inside = rest.partition("/")
+    if top != CHECKPOINTS_NAME:
+        return False
+    if not inside:
+        return checkpoint in _OF_RAY
+    return _is_checkpoint_name(checkpoint) and is_of_checkpoint(inside)
 
 
 def remove_checkpoint(folder: Path) -> None:
@@ -190,7 +227,7 @@ def remove_checkpoint(folder: Path) -> None:
     if folder.is_symlink():
         return
     for name in list(_files(folder, frozenset({"model"}))):
-        if any(_matches(name, pattern) for pattern in _CHECKPOINT_FILES):
+        if is_of_checkpoint(name):
             (folder / name).unlink()
             _remove_empty((folder / name).parent, folder)
     _remove_empty(folder, folder.parent)
@@ -239,7 +276,8 @@ def _is_checkpoint_name(name: str) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in _CHECKPOINT_NAMES)
 
 
-def _matches(name: str, pattern: str) -> bool:
+def matches(name: str, pattern: str) -> bool:
+    """Whether a name fits a pattern; `*` fits no `/`."""
     return name.count("/") == pattern.count("/") and fnmatch.fnmatchcase(name, pattern)
 
 

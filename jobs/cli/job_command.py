@@ -86,14 +86,11 @@ def _start(verb: Verb, first: str, rest: list[str] | None, text: str | None, opt
     config_path, overrides = config_and_overrides(first, rest)
     if verb.model_key is not None and config_path is not None:
         folder = Path(resolved_path(config_path))
-        if folder.is_dir():
+        is_yaml = folder.suffix in (".yaml", ".yml")
+        if folder.is_dir() or (is_url(config_path) and not is_yaml):
             overrides = [f"{verb.model_key}={_quoted(config_path)}", *overrides]
             config_path = None
-        elif (
-            not folder.exists()
-            and folder.suffix not in (".yaml", ".yml")
-            and config_path not in presets.names()
-        ):
+        elif not folder.exists() and not is_yaml and config_path not in presets.names():
             raise ModelError(
                 f"there is no model at {config_path}: name the folder of a model, or a YAML file, or begin with "
                 f"{verb.model_key}=FOLDER"
@@ -134,13 +131,7 @@ def _run(verb: Verb, config_path: str | None, overrides: list[str], options: _Op
 def _check(verb: Verb, config: Config) -> None:
     """Raise `ConfigError` for mistakes that can be found before anything is sent, read or written."""
     steps_of(config.run.jobs)
-    if config.output is None or not is_url(config.output):
-        return
-    if verb.step is None or verb.step.kind != "shards":
-        from jobs.runner.output_folder import not_a_folder
-
-        raise not_a_folder(config.output)
-    if config.output.startswith("memory://"):
+    if config.output is not None and config.output.startswith("memory://"):
         raise ConfigError(
             f"output={config.output} is deleted when the command ends: name a folder, or another URL"
         )

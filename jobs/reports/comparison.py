@@ -1,10 +1,10 @@
 """The table and the plot of `sllm compare`."""
 
+import io
 import itertools
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from pipeline.evaluation.comparison import DesignFigures, beyond_frontier
@@ -99,10 +99,10 @@ def markdown(designs: Sequence[DesignFigures], setting: Mapping[str, Any]) -> st
     return "\n".join(lines) + "\n"
 
 
-def plot(designs: Sequence[DesignFigures], setting: Mapping[str, Any], file: Path) -> None:
+def plot(designs: Sequence[DesignFigures], setting: Mapping[str, Any], form: str) -> bytes:
     """Bits per byte against generated tokens/s for each batch size, against training FLOPs, and by position.
 
-    Each design has a number and a colour; a line shows the frontier of token-level models.
+    Each design has a number and a colour; a line shows the frontier of token-level models. `form`: `png` or `svg`.
     """
     import matplotlib
 
@@ -139,8 +139,10 @@ def plot(designs: Sequence[DesignFigures], setting: Mapping[str, Any], file: Pat
         axis.grid(alpha=0.3)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", fontsize="small")
-    figure.savefig(file)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=form)
     pyplot.close(figure)
+    return drawn.getvalue()
 
 
 def _scatter(axis: Any, designs: Sequence[DesignFigures], x: Sequence[float]) -> None:

@@ -2,11 +2,12 @@
 
 import json
 import sys
-from pathlib import Path
 
 from rich.table import Table
 
+from infra.storage import Folder
 from jobs.runner.printable_console import PrintableConsole
+from pipeline.errors import ConfigError
 from pipeline.evaluation.evaluate import Figures
 
 REPORT_FILE = "evaluation.json"
@@ -14,12 +15,15 @@ REPORT_FILE = "evaluation.json"
 
 def write_report(figures: Figures, output: str) -> None:
     """Write the figures to the output folder of the job."""
-    Path(output, REPORT_FILE).write_text(json.dumps(figures, indent=2) + "\n")
+    Folder(output).write(REPORT_FILE, f"{json.dumps(figures, indent=2)}\n".encode())
 
 
 def read_report(output: str) -> Figures:
-    """The figures that an evaluation wrote."""
-    figures: Figures = json.loads(Path(output, REPORT_FILE).read_text())
+    """The figures that an evaluation wrote. Raises `ConfigError` where there are none."""
+    content = Folder(output).read(REPORT_FILE)
+    if content is None:
+        raise ConfigError(f"there is no {REPORT_FILE} in {output}: evaluate again with --force")
+    figures: Figures = json.loads(content)
     return figures
 
 

@@ -10,7 +10,7 @@ import typer
 
 from jobs.runner.presets import preset_or_file
 from pipeline.config import Config, load_config, undone
-from pipeline.config.paths import PATH, resolved_path
+from pipeline.config.paths import PATH, is_url, resolved_path
 from pipeline.errors import ConfigError
 from pipeline.printable import printable
 
@@ -58,7 +58,9 @@ def config_and_overrides(config: str, overrides: list[str] | None) -> tuple[str 
     """The YAML file is optional: the first argument may be an override."""
     rest = [_readable(change) for change in overrides or []]
     config = _readable(config)
-    return (None, [config, *rest]) if "=" in config and not Path(config).exists() else (config, rest)
+    key, separator, _ = config.partition("=")
+    is_file = is_url(key) or Path(config).exists()  # an `=` may be in the name of a folder
+    return (None, [config, *rest]) if separator and not is_file else (config, rest)
 
 
 def _readable(argument: str) -> str:

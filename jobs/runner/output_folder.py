@@ -1,4 +1,4 @@
-"""The output folder of a job and its record: a local folder, or for shards also a URL."""
+"""The output folder of a job and its record: a local folder or one at a URL."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,15 +9,23 @@ from jobs.runner.output_checks import OutputFolder
 from jobs.runner.remote_output import RemoteOutputFolder
 from pipeline.config.paths import is_url, resolved_path
 from pipeline.errors import ConfigError
-from pipeline.lineage import MANIFEST_NAME, Artifact, JobRecord, artifact_of, parse_record, read_record
+from pipeline.lineage import (
+    MANIFEST_NAME,
+    Artifact,
+    JobRecord,
+    artifact_of,
+    digest_of,
+    is_content,
+    kind_of,
+    parse_record,
+    read_record,
+)
 from pipeline.output_files import RECORD_NAME
 
 
 def open_output(output: str, kind: str) -> OutputFolder:
-    """The folder of this output. Raises `ConfigError` for a URL where a local folder is needed."""
+    """The folder of this output. Raises `StorageError` for a URL where nothing can be written."""
     if is_url(output):
-        if kind != "shards":
-            raise not_a_folder(output)
         return RemoteOutputFolder(output, kind)
     return LocalOutputFolder(resolved_path(output), kind)
 
@@ -30,17 +38,10 @@ def check_new(output: str, kind: str, inputs: Iterable[str], force: bool) -> Non
 
 
 def output_folder(output: str | None, needs: str) -> str:
-    """`output`, which must be a local folder. Raises `ConfigError`, with the text `needs`, for none and for a URL."""
+    """`output`, a folder or URL. Raises `ConfigError`, with the text `needs`, for none."""
     if output is None:
         raise ConfigError(needs)
-    if is_url(output):
-        raise not_a_folder(output)
     return resolved_path(output)
-
-
-def not_a_folder(output: str) -> ConfigError:
-    """The error for an output at a URL, which only `sllm prepare` can write."""
-    return ConfigError(f"output={output} must be a folder that every node reaches, not a URL: mount it")
 
 
 def record_at(path: str) -> JobRecord | None:
@@ -52,7 +53,8 @@ def record_at(path: str) -> JobRecord | None:
 
 
 def artifact_at(path: str) -> Artifact:
-    """As `artifact_of`, for a URL too: shards that a job wrote, other shards, or a file (which is read for its digest).
+    """As `artifact_of`, for a URL too: what a job wrote, a folder of shards, of a model or of a tokenizer, or a file
+    (which is read for its digest).
 
     Raises `ConfigError` where there is nothing, or only the unfinished output of a job.
     """
@@ -65,13 +67,19 @@ def artifact_at(path: str) -> Artifact:
         raise ConfigError(
             f"{path} is the unfinished output of {record.job} (run {record.run_id}): run that again"
         )
-    if digest := Folder(path).sha256(MANIFEST_NAME):
-        return Artifact("shards", path, digest)
+    folder = Folder(path)
+    is_web = path.lower().startswith(("http://", "https://"))  # where listing means reading pages
+    names = [] if is_web else [name for name in folder.names() if name and is_content(name)]
+    kind = kind_of(names.__contains__)
+    if kind == "shards":
+        return Artifact(kind, path, folder.sha256(MANIFEST_NAME) or "")
+    if kind != "corpus":
+        return Artifact(kind, path, digest_of({name: folder.sha256(name) or "" for name in names}))
     parent, _, name = path.rstrip("/").rpartition("/")
     if digest := Folder(parent).sha256(name):
         return Artifact("corpus", path, digest)
     raise ConfigError(
-        f"there is nothing at {path}: correct the URL, or name a file (not a folder) of the corpus"
+        f"there is nothing at {path}: run the job that makes it first, or correct the URL (of a corpus, name a file)"
     )
 
 

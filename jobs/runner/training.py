@@ -7,10 +7,11 @@ from pathlib import Path
 
 from infra.tracking.run import ActiveRun
 from jobs.runner.execution import run_job
-from jobs.runner.output_folder import output_folder, record_at
+from jobs.runner.output_folder import artifact_at, output_folder, record_at
 from jobs.runner.progress import TrainingProgress
 from pipeline.config import Config, StreamConfig
-from pipeline.errors import ConfigError
+from pipeline.config.paths import is_url
+from pipeline.errors import ConfigError, ModelError
 from pipeline.lineage import CHECKPOINTS_NAME, MANIFEST_NAME, Artifact, JobRecord, artifact_of, read_record
 from pipeline.models.model_folder import check_folder
 from pipeline.shards.cache import ShardCache
@@ -36,6 +37,8 @@ def run_training(
     if not config.shard_folders or folder is None:
         raise ConfigError(f"{job} needs shards=FOLDER (written by `sllm prepare`) and output=FOLDER")
     output_folder(folder, f"{job} needs output=FOLDER")
+    if is_url(folder):
+        raise ConfigError(f"{job}: output={folder} is a URL, to which checkpoints are not written yet")
     start = goes_on_from(job, config)
     config = _with_start(job, config, start)
     inputs = [shards_artifact(folder, config.stream) for folder in config.shard_folders]
@@ -86,9 +89,13 @@ def goes_on_from(job: TrainingJob, config: Config) -> str | None:
     The output folder of the job is its result, not its start.
     """
     named: str | None = getattr(config.models, _section(job))
-    if named is None or config.output is None or Path(named).absolute() == Path(config.output).absolute():
+    if named is None or config.output is None or _absolute(named) == _absolute(config.output):
         return None
     return named
+
+
+def _absolute(path: str) -> str:
+    return path.rstrip("/") if is_url(path) else str(Path(path).absolute())
 
 
 def _section(job: TrainingJob) -> str:
@@ -127,7 +134,7 @@ def _check_grown(job: TrainingJob, config: Config, output: Path) -> None:
 
 def shards_artifact(folder: str, options: StreamConfig) -> Artifact:
     """The shards in a folder or at a URL, with the digest of their manifest."""
-    if "://" not in folder:
+    if not is_url(folder):
         return artifact_of(folder)
     manifest = ShardCache(folder, options).read(MANIFEST_NAME)
     digest = hashlib.sha256(manifest).hexdigest()
@@ -138,8 +145,12 @@ def shards_artifact(folder: str, options: StreamConfig) -> Artifact:
 
 def model_artifact(path: str) -> Artifact:
     """The model in a folder. Raises `ModelError` where there is none, `ConfigError` where a job has not finished it."""
-    check_folder(path)
-    return artifact_of(path)
+    if not is_url(path):
+        check_folder(path)
+    found = artifact_at(path)
+    if is_url(path) and found.kind != "model":
+        raise ModelError(f"there is no model at {path}: it holds {found.kind}")
+    return found
 
 
 def _train(

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from pipeline.config.paths import LocalPathString
+from pipeline.config.paths import PathString
 from pipeline.config.section import Bytes, Count, CountOrZero, Section, Share
 
 TrainingVerb = Literal["train-lm", "train-vae", "train-sllm"]
@@ -18,7 +18,7 @@ class Variant(Section):
     """Its label in tables and plots. It describes the design by itself, not relative to another."""
     stages: dict[TrainingVerb, Share] = Field(min_length=1)
     """What is trained, one after the other, and the share of the token budget that each stage gets."""
-    preset: LocalPathString | None = None
+    preset: PathString | None = None
     """YAML file whose sections `trunk`, `lm`, `vae` and `sllm` it takes, or the name of a file in
     `jobs/presets/designs`. None: it takes these sections from the comparison itself."""
     overrides: dict[str, object] = Field(default={})

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from pipeline.config.paths import InputString, LocalPathString, PathOptions
+from pipeline.config.paths import InputString, ModelPathString, PathOptions
 from pipeline.config.section import Bytes, Count, Section
 
 
@@ -86,7 +86,7 @@ class SegmenterConfig(Section):
 class TokenizerConfig(Section):
     """Which tokenizer, or how to train one."""
 
-    path: LocalPathString | None = None
+    path: ModelPathString | None = None
     """Folder or hub name of a Hugging Face fast tokenizer; none: a byte-level BPE is trained on the corpus."""
     bos_token: str | None = None
     """Token of its vocabulary that begins a text (BOS); none: the BOS that the tokenizer names, else its EOS."""

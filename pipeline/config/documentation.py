@@ -26,7 +26,7 @@ _NO_BOUND = 1e9
 """Upper bounds from here on only keep a number in its machine type, and are not shown."""
 _PATHS = {
     paths.resolved_path: "path or URL",
-    paths.local_path: "path, or name on the Hugging Face hub",
+    paths.model_path: "path or URL, or name on the Hugging Face hub",
     paths.machine_path: "path on each machine",
     paths.resolved_input: "path, glob, URL or `datasets:NAME`",
     paths.resolved_tracking_uri: "URL, or `sqlite:///FILE`",

@@ -2,18 +2,18 @@
 
 from pydantic import Field, field_validator
 
-from pipeline.config.paths import LocalPathString
+from pipeline.config.paths import PathString
 from pipeline.config.section import Count, Section, Seed
 
 
 class ModelsConfig(Section):
     """Folders of trained models that a job reads."""
 
-    lm: LocalPathString | None = None
+    lm: PathString | None = None
     """The token-level model."""
-    vae: LocalPathString | None = None
+    vae: PathString | None = None
     """The SentenceVAE."""
-    sllm: LocalPathString | None = None
+    sllm: PathString | None = None
     """The sentence-level model."""
 
 

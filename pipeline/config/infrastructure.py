@@ -1,12 +1,12 @@
 """Where jobs run, and where their runs are recorded."""
 
-from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.config.paths import MachinePathString, PathError, PathOptions, TrackingUri, local_path
+from pipeline.config.paths import MachinePathString, PathError, PathOptions, TrackingUri, resolved_path
 from pipeline.config.section import Count, CountOrZero, Section
+from pipeline.remote import StorageError, text_at
 from pipeline.unique_keys import read_json
 
 
@@ -37,7 +37,7 @@ class DeepSpeedConfig(Section):
     nvme_path: MachinePathString | None = None
     """Folder on each node's NVMe, for what is offloaded there."""
     config: PathOptions = Field(default={})
-    """Raw DeepSpeed configuration, or the path of a JSON file with one, merged over ours."""
+    """Raw DeepSpeed configuration, or the path or URL of a JSON file with one, merged over ours."""
 
     @property
     def uses_nvme(self) -> bool:
@@ -50,9 +50,11 @@ class DeepSpeedConfig(Section):
         if not isinstance(value, str):
             return value
         try:
-            return read_json(Path(local_path(value)).read_text(encoding="utf-8"), value)
+            return read_json(text_at(resolved_path(value)), value)
         except PathError:
             raise
+        except StorageError as error:
+            raise ValueError(str(error)) from error
         except OSError as error:
             raise ValueError(f"cannot read the file: {value}: {error.strerror}") from error
         except ValueError as error:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, with_config
 
-from pipeline.config.paths import LocalPathString
+from pipeline.config.paths import ModelPathString
 from pipeline.config.section import DOCUMENTED, Count, CountOrZero, Section, Seed
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -80,7 +80,7 @@ SMALL_LLAMA: dict[str, Any] = {
 class TrunkConfig(Section):
     """The decoder-only transformer: the token-level model, and the trunk of the SLLM."""
 
-    path: LocalPathString | None = None
+    path: ModelPathString | None = None
     """Folder or hub name of a pretrained causal language model; none: built from `config`."""
     config: dict[str, Any] = Field(default=SMALL_LLAMA)
     """Hugging Face configuration with `model_type`; without `model_type`, these values replace those of the default.

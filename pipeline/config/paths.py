@@ -103,6 +103,18 @@ def resolved_path(given: str, relative_to: str | None = None) -> str:
     return path if relative_to is None else str(Path(relative_to, path))
 
 
+def joined(folder: str, *names: str) -> str:
+    """The path or URL of what is below a folder."""
+    if is_url(folder):
+        return "/".join((folder.rstrip("/"), *filter(None, names)))
+    return str(Path(folder, *names))
+
+
+def model_path(given: str) -> str:
+    """As `resolved_path`, for a model or tokenizer, which may also be a name on the Hugging Face hub."""
+    return resolved_path(given)
+
+
 def fixed_part(path: str) -> str:
     """A path up to its first part with a wildcard: the folder that a glob searches."""
     if is_url(path):
@@ -111,17 +123,12 @@ def fixed_part(path: str) -> str:
     return str(Path(*itertools.takewhile(lambda part: not set("*?[") & set(part), parts)))
 
 
-def local_path(given: str) -> str:
-    """As `resolved_path`, for a folder or file of this machine, or a hub name. Raises `PathError` for a URL."""
+def machine_path(given: str) -> str:
+    """As `resolved_path`, for a folder of its own on each machine: `~` is resolved there. Raises `PathError` for a
+    URL."""
     path = resolved_path(given)
     if is_url(path):
-        raise PathError(f"{given!r} is a URL: name a folder or file that every machine reaches (mount it)")
-    return path
-
-
-def machine_path(given: str) -> str:
-    """As `local_path`, for a folder of its own on each machine: `~` is resolved there."""
-    path = local_path(given)
+        raise PathError(f"{given!r} is a URL: name a folder of each machine")
     return given if given.startswith("~") else path
 
 
@@ -156,8 +163,8 @@ PATH = AfterValidator(resolved_path)
 """Annotation of an argument or field that is a path."""
 PathString = Annotated[str, PATH]
 """A path or fsspec URL."""
-LocalPathString = Annotated[str, AfterValidator(local_path)]
-"""A folder or file, or a hub name where one is allowed; no URL."""
+ModelPathString = Annotated[str, AfterValidator(model_path)]
+"""The folder or fsspec URL of a model or tokenizer, or its name on the hub where one is allowed."""
 MachinePathString = Annotated[str, AfterValidator(machine_path)]
 """A folder of its own on each machine; its user calls `resolved_path` there."""
 InputString = Annotated[str, AfterValidator(resolved_input)]

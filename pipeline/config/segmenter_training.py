@@ -2,14 +2,14 @@
 
 from pydantic import Field
 
-from pipeline.config.paths import LocalPathString
+from pipeline.config.paths import PathString
 from pipeline.config.section import Count, Section, Seed
 
 
 class SegmenterSource(Section):
     """A file that `learned_v1` is trained on."""
 
-    path: LocalPathString
+    path: PathString
     """The file, gzip or plain."""
     weight: float = Field(default=1.0, gt=0, le=1e12)
     """How often each text is used: 2 means twice, 0.5 means half of the texts, chosen by the seed."""
@@ -23,7 +23,7 @@ class SegmenterTrainConfig(Section):
     raw: tuple[SegmenterSource, ...] = ()
     """JSONL files with `text`, for self-supervision: boundaries are those of the rule `punctuation_v1`, and the
     punctuation is then removed."""
-    start_from: LocalPathString | None = None
+    start_from: PathString | None = None
     """Weights to adapt: a file, or `shipped`; none: from scratch."""
     held_out_fraction: float = Field(default=0.06, gt=0, lt=1)
     """Share of the texts of each gold file that is held out for scoring."""

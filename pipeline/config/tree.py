@@ -13,11 +13,12 @@ from pipeline.config.explanation import explained, plain_kind
 from pipeline.config.inference import EvaluateConfig, GenerateConfig, ModelsConfig
 from pipeline.config.infrastructure import DeepSpeedConfig, RayConfig, RunConfig, TrackingConfig
 from pipeline.config.models import LmConfig, Precision, SllmConfig, TrunkConfig, VaeConfig
-from pipeline.config.paths import PathString, resolved_path
+from pipeline.config.paths import PathString, is_url, resolved_path
 from pipeline.config.section import Section, alternatives, is_section
 from pipeline.config.segmenter_training import SegmenterTrainConfig
 from pipeline.config.stream import StreamConfig
 from pipeline.errors import ConfigError
+from pipeline.remote import StorageError, text_at
 from pipeline.unique_keys import line_of, read_value, read_yaml
 
 
@@ -103,13 +104,15 @@ def override(config: Config, values: Mapping[str, object]) -> Config:
 
 def _text_of(path: str) -> str:
     file = Path(path)
-    if file.is_dir():
+    if not is_url(path) and file.is_dir():
         inside = ", ".join(sorted(name.name for name in file.glob("*.y*ml"))[:3])
         raise ConfigError(
             f"the configuration {path} is a folder; name a YAML file{f' in it: {inside}' if inside else ''}"
         )
     try:
-        return file.read_text(encoding="utf-8-sig")
+        return text_at(path)
+    except StorageError as error:
+        raise ConfigError(f"cannot read the configuration: {error}") from error
     except FileNotFoundError as error:
         raise ConfigError(
             f"cannot read the configuration {path}: there is no such file; without a file, begin with "

@@ -29,6 +29,7 @@ from pipeline.evaluation.likelihood import (
     sllm_nll_by_token,
     token_lm_nll_by_token,
 )
+from pipeline.fetched import local_model
 from pipeline.models.saved import saved_model
 from pipeline.models.sllm import Sllm
 from pipeline.models.token_lm import TokenLm, learned_positions, load_causal_lm
@@ -143,10 +144,11 @@ def measure_designs(
 def load_design(design: TrainedDesign) -> torch.nn.Module:
     """The `TokenLm` or `Sllm` that is compared, from its folder, without gradients."""
     model: torch.nn.Module
+    folder = local_model(design.folder, design.config.stream.cache)
     if design.is_token_level:
-        model = TokenLm(load_causal_lm(design.folder, design.config.trunk))
+        model = TokenLm(load_causal_lm(folder, design.config.trunk))
     else:
-        model = saved_model(design.folder, Sllm, "sllm")
+        model = saved_model(folder, Sllm, "sllm")
     return model.requires_grad_(False)  # PyTorch's counter of FLOPs fails on inference tensors otherwise
 
 

@@ -16,6 +16,7 @@ from pipeline.evaluation.flops import (
 from pipeline.evaluation.gpu_memory import STAGES, activation_bytes, training_memory
 from pipeline.evaluation.workload import Workload
 from pipeline.models.build import build_lm, build_sllm, build_vae, untrained
+from pipeline.models.model_folder import with_local_models
 from pipeline.models.sentence_vae import SentenceVae
 from pipeline.models.token_lm import TokenLm
 from pipeline.shards.reading import open_shards
@@ -60,7 +61,7 @@ def costs(config: Config, on: Machine, tokens_per_sentence: float) -> dict[str, 
     `tokens_per_sentence`: mean. Raises `ModelError`, `ShardError` where the models do not fit the shards.
     """
     shards = open_shards(config.shard_folders[0], config.stream) if config.shard_folders else None
-    fresh = untrained(config)
+    fresh = with_local_models(untrained(config))
     models: dict[str, tuple[Model, TrainConfig]] = {
         "lm": (build_lm(fresh, shards, read_weights=False), config.lm.train),
         "vae": (build_vae(fresh, shards, read_weights=False), config.vae.train),

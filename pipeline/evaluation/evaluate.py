@@ -21,6 +21,7 @@ from pipeline.evaluation.likelihood import (
     token_lm_nll,
     unigram_nll,
 )
+from pipeline.models.model_folder import with_local_models
 from pipeline.models.saved import saved_model, sentence_limit
 from pipeline.models.sentence_vae import SentenceVae, check_longest
 from pipeline.models.sllm import Sllm
@@ -40,6 +41,7 @@ def evaluate(config: Config, shards: Shards, say: Callable[[str], None]) -> Figu
     Raises, before any evaluation, `ConfigError` without a dev split and `ModelError` where a sentence is too long for a
     model.
     """
+    config = with_local_models(config)
     whole = shards.documents("dev")
     if whole.num_documents == 0:
         raise ConfigError(

@@ -12,7 +12,9 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from pipeline.config import Config
 from pipeline.errors import ModelError
+from pipeline.fetched import local_model
 from pipeline.names_in_folder import first_outside
 
 _LAYER = re.compile(r"(?:^|\.)(?:h|layers?|blocks?|encoder|decoder)\.(\d+)\.")
@@ -26,6 +28,22 @@ _LAYER_COUNTS = (
     "num_decoder_layers",
 )
 Pretrained = TypeVar("Pretrained", bound=PreTrainedModel)
+
+
+def with_local_models(config: Config) -> Config:
+    """The configuration with local copies, below `stream.cache`, of the models that it names by a URL.
+
+    Raises as `pipeline.fetched.local_model`.
+    """
+    cache = config.stream.cache
+    models = {name: path and local_model(path, cache) for name, path in config.models}
+    trunk = config.trunk.path and local_model(config.trunk.path, cache)
+    return config.model_copy(
+        update={
+            "models": config.models.model_copy(update=models),
+            "trunk": config.trunk.model_copy(update={"path": trunk}),
+        }
+    )
 
 
 def is_folder(path: str) -> bool:

@@ -13,6 +13,7 @@ from pipeline.models.model_folder import (
     load_model,
     on_device,
     read_config,
+    with_local_models,
 )
 from pipeline.models.sentence_vae import SentenceVae
 from pipeline.models.sllm import Sllm, SllmModelConfig
@@ -58,7 +59,7 @@ def check_saved_models(config: Config, shards: Shards) -> None:
 
     Reads configurations, tokenizers and the headers of weights files, but no weights.
     """
-    models = config.models
+    models = with_local_models(config).models
     if models.lm is not None:
         check_folder(models.lm)
         found = read_config(models.lm, config.trunk.trust_remote_code)

@@ -11,6 +11,7 @@ from pipeline.corpus import PYTHON_DOCS, Survey, find_sources, python_docs, surv
 from pipeline.corpus.filters import build_filters
 from pipeline.corpus.work_units import choose_work_unit_bytes
 from pipeline.errors import ConfigError, CorpusError
+from pipeline.fetched import local_model
 from pipeline.lineage import Artifact, identity_digest
 from pipeline.output_files import PYTHON_DOCS_NAME, RECORD_NAME
 from pipeline.redaction import redacted
@@ -82,7 +83,7 @@ def gather(config: Config, store: ShardStore) -> Materials:
     """
     build_filters(config.data.filters)  # raises for wrong ones
     segmenter = segmenters.load(config.segmenter.name, **config.segmenter.options)
-    tokenizer = _given_tokenizer(config.tokenizer)
+    tokenizer = _given_tokenizer(config.tokenizer, config.stream.cache)
     data = config.data
     if PYTHON_DOCS in (*data.inputs, *data.dev_inputs):
         docs = _write_python_docs(store, data.max_bytes)
@@ -115,11 +116,13 @@ def reading_options(data: DataConfig) -> dict[str, Any]:
     return {key: value for key, value in options.items() if key not in added or value != added[key]}
 
 
-def _given_tokenizer(config: TokenizerConfig) -> Tokenizer | None:
+def _given_tokenizer(config: TokenizerConfig, cache: str) -> Tokenizer | None:
     """The tokenizer that the configuration names, with BOS and EOS; None where one is to be trained."""
     if config.path is not None:
         try:
-            return Tokenizer.load(config.path).with_bos_eos(config.bos_token, config.eos_token)
+            return Tokenizer.load(local_model(config.path, cache)).with_bos_eos(
+                config.bos_token, config.eos_token
+            )
         except ConfigError as error:
             raise ConfigError(
                 f"tokenizer.path={config.path}: {error}" if config.path not in str(error) else str(error)

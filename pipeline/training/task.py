@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from pipeline.config import Config, StreamConfig, TrainConfig
 from pipeline.errors import ConfigError, ModelError, ShardError
 from pipeline.models.build import build_lm, build_sllm, build_vae
+from pipeline.models.model_folder import with_local_models
 from pipeline.models.sentence_vae import SentenceVae
 from pipeline.models.sllm import Sllm
 from pipeline.models.token_lm import TokenLm
@@ -63,6 +64,7 @@ def build_task(job: TrainingJob, config: Config, read_weights: bool = True) -> T
 
     Without `read_weights` its model is on the meta device: it is checked, and cannot be trained.
     """
+    config = with_local_models(config)
     shards = _open(job, config)[0]
     torch.manual_seed(train_config(job, config).seed)
     builders: dict[TrainingJob, Callable[[Config, Shards, bool], TokenLm | SentenceVae | Sllm]] = {

@@ -61,7 +61,7 @@ class Learned(Segmenter):
     max_sentence_tokens: int | None = None
     """A longer sentence is cut at its most probable boundary; none: no maximum."""
     weights: str | None = None
-    """Weights file from `sllm train-segmenter`; none: the shipped weights."""
+    """Weights file or URL from `sllm train-segmenter`; none: the shipped weights."""
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
@@ -77,8 +77,8 @@ class Learned(Segmenter):
         load_weights(self._path)
 
     @property
-    def _path(self) -> Path:
-        return Path(self.weights) if self.weights else SHIPPED_WEIGHTS
+    def _path(self) -> str | Path:
+        return self.weights or SHIPPED_WEIGHTS
 
     @property
     def weights_digest(self) -> str:

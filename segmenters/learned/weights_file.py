@@ -64,15 +64,16 @@ class Weights:
 
 
 @functools.lru_cache(maxsize=4)
-def load_weights(path: Path) -> Weights:
-    """Weights from a file. Raises `SegmenterError` for one that is missing, damaged or of another version."""
+def load_weights(path: str | Path) -> Weights:
+    """Weights from a file or URL. Raises `SegmenterError` for one that is missing, damaged or of another version."""
     from safetensors import SafetensorError, deserialize
 
     remedy = "make it with `sllm train-segmenter`, or leave the option out for the weights shipped with sllm"
     try:
-        data = path.read_bytes()
+        data = _bytes_at(str(path))
     except OSError as error:
-        raise SegmenterError(f"cannot read the weights {path}: {error.strerror}; {remedy}") from error
+        reason = error.strerror or error
+        raise SegmenterError(f"cannot read the weights {path}: {reason}; {remedy}") from error
     try:
         tensors = {name: _array(tensor) for name, tensor in deserialize(data)}
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
@@ -88,6 +89,19 @@ def load_weights(path: Path) -> Weights:
         return _weights(_Tensors(tensors), metadata, hashlib.sha256(data).hexdigest())
     except (KeyError, ValueError) as error:
         raise SegmenterError(f"the weights {path} are incomplete: {error}; {remedy}") from error
+
+
+def _bytes_at(path: str) -> bytes:
+    if "://" not in path:
+        return Path(path).read_bytes()
+    import fsspec  # only for URLs
+
+    try:
+        system, inside = fsspec.core.url_to_fs(path)
+        found: bytes = system.cat_file(inside)
+        return found
+    except Exception as error:  # each file system has errors of its own
+        raise OSError(f"{error}") from error
 
 
 def _array(tensor: dict[str, Any]) -> NDArray[Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from infra.storage import Folder, StorageError
 from jobs import segment
 from jobs.reports import segmenter_differences
 from pipeline.errors import ConfigError, CorpusError
@@ -159,20 +160,21 @@ def test_what_is_no_json_lines_is_named(tmp_path: Path, content: bytes, says: st
     assert "data." not in str(raised.value) and not (tmp_path / "out.jsonl").exists()
 
 
-def test_only_a_regular_file_of_this_machine_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_a_regular_file_or_url_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     source = write(tmp_path / "in.jsonl", {"id": 1, "text": "A."})
     os.mkfifo(tmp_path / "pipe")
     for output, says in (
-        ("s3://bucket/out.jsonl", "it is a URL"),
+        ("https://127.0.0.1:9/out.jsonl", "on a web server, which is not written to"),
+        ("memory://segments/", "it is a folder"),
         ("pipe", "it is no regular file"),
         (".", "it is a folder"),
         ("out.jsonl.zst", "zstd, as its name says, is not written"),
     ):
-        with pytest.raises(ConfigError, match=says):
+        with pytest.raises((ConfigError, StorageError), match=says):
             segment.segment_file("punctuation_v1", [], source, output)
+    segment.segment_file("punctuation_v1", [], source, "memory://segments/ends.jsonl")
+    assert json.loads(Folder("memory://segments").read("ends.jsonl") or b"") == {"id": 1, "ends": [2]}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "pipe"]
 
 

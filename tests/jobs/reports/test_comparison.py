@@ -49,7 +49,7 @@ def test_the_legend_of_the_plot_has_whole_titles(tmp_path):
     long = dataclasses.replace(
         DESIGNS[2], title="a title of so many words that one line of the legend cannot hold it"
     )
-    plot([*DESIGNS[:2], long], SETTING, tmp_path / "plot.svg")
+    (tmp_path / "plot.svg").write_bytes(plot([*DESIGNS[:2], long], SETTING, "svg"))
     drawn = (tmp_path / "plot.svg").read_text()
     assert "<!-- 1: title of small -->" in drawn
     assert "one line of the" in drawn and "cannot hold it" in drawn

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from jobs.runner.execution import run_job
-from pipeline.config import load_config
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.lineage import artifact_of, write_record
 
@@ -24,19 +22,6 @@ def test_force_replaces_what_the_job_wrote_and_nothing_else(job):
     second = job("lm.train.steps=5", force=True, body=look)
     assert sorted(seen) == [".lock", "job.json", "mine.txt"]
     assert second.run_id != first.run_id
-
-
-def test_a_url_is_no_output(tracking_uri):
-    with pytest.raises(ConfigError, match="folder"):
-        run_job(
-            "x",
-            load_config(None),
-            sections=[],
-            inputs=[],
-            output="s3://b/x",
-            output_kind="model",
-            body=lambda _: {},
-        )
 
 
 def test_an_input_inside_the_output_is_no_part_of_it(job):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jobs.cli.job_command import job_command
 from jobs.verbs import VERBS
 from pipeline.config import Config, Section, load_config, override
-from pipeline.config.paths import PATH, PathError, local_path, resolved_path
+from pipeline.config.paths import PATH, PathError, machine_path, resolved_path
 from pipeline.config.section import alternatives
 from pipeline.errors import ConfigError
 
@@ -73,10 +73,10 @@ def test_a_file_with_a_dollar_in_its_name_can_be_named():
     assert resolved_path("price$UNSET.txt") == "price$UNSET.txt"
 
 
-def test_a_url_is_no_local_path():
+def test_a_url_is_no_folder_of_each_machine():
     with pytest.raises(PathError, match="is a URL"):
-        local_path("s3://bucket/model")
-    for key in ("models.lm", "trunk.path", "tokenizer.path", "stream.cache", "deepspeed.nvme_path"):
+        machine_path("s3://bucket/model")
+    for key in ("stream.cache", "deepspeed.nvme_path"):
         with pytest.raises(ConfigError, match=f"{key}.*is a URL"):
             load_config(None, [f"{key}=s3://bucket/x"])
 
