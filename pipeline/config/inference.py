@@ -7,7 +7,7 @@ from pipeline.config.section import Count, Section, Seed
 
 
 class ModelsConfig(Section):
-    """Folders of trained models that a job reads."""
+    """Folders or fsspec URLs of trained models that a job reads."""
 
     lm: PathString | None = None
     """The token-level model."""

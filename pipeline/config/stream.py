@@ -22,6 +22,6 @@ class StreamConfig(Section):
     stall_seconds: float = Field(default=600.0, gt=0, le=1e9)
     """Seconds without a batch after which training ends with an error."""
     cache: MachinePathString = "~/.cache/sllm/shards"
-    """Folder on each machine for copies of remote shards (`shards` is an fsspec URL)."""
+    """Folder on each machine for copies of shards and models at URLs."""
     cache_bytes: Bytes = 32 * 2**30
     """Largest number of bytes of remote shards kept there; the least recently used are removed first."""

@@ -26,10 +26,10 @@ class Config(Section):
     """The whole tree."""
 
     output: PathString | None = None
-    """Folder that the job writes to."""
+    """Folder or fsspec URL that the job writes to."""
     shards: PathString | tuple[PathString, ...] | None = None
-    """Folder of sentence shards that a training or evaluation job reads. Training also takes an fsspec URL, and a list
-    of several, mixed by `stream.weights`."""
+    """Folder or fsspec URL of sentence shards that a training or evaluation job reads. Training also takes a list of
+    several, mixed by `stream.weights`."""
     launcher: Literal["auto", "ray", "local"] = "auto"
     """`ray`: on a Ray cluster, or one started here; training uses DeepSpeed. `local`: on this machine without Ray;
     training runs in one process. `auto`: `ray` for training; for preparation `ray` if a cluster is given

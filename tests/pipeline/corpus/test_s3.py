@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +21,10 @@ OVERRIDES = ("prepare.num_workers=1", "tokenizer.vocab_size=300", "prepare.work_
 
 
 @pytest.fixture(scope="module")
-def bucket() -> Iterator[Any]:
-    """A file system with an empty bucket `corpus`, on a server that ends with the tests here."""
-    import fsspec
-    import s3fs
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        system = fsspec.filesystem("s3", skip_instance_cache=True)
-        system.mkdir("corpus")
-        yield system
-        s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
+def bucket(s3: Any) -> Any:
+    """A file system with an empty bucket `corpus`."""
+    s3.mkdir("corpus")
+    return s3
 
 
 def test_a_corpus_and_its_shards_in_a_bucket(bucket: Any, tmp_path: Path) -> None:
