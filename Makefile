@@ -31,10 +31,13 @@ soak: install ## run the long tests: 50 kills of prepare at random moments, 1000
 	SLLM_SOAK_STOPS=1000 $(BIN)/python -m pytest tests/pipeline/stream/test_order.py -k stop
 	SLLM_SOAK_FUZZ=1000000 $(BIN)/python -m pytest tests/fuzz
 
+faults: install ## strike real jobs on a real local Ray cluster at random moments, and judge what they wrote: MOMENTS=20 SEED=1
+	$(BIN)/python -m tests.faults --moments $(or $(MOMENTS),3) $(if $(SEED),--seed $(SEED))
+
 check: install ## check formatting, lint, types, direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-.PHONY: help install demo test soak check
+.PHONY: help install demo test soak faults check

@@ -1,0 +1,123 @@
+"""A Ray cluster of three nodes on this machine: a head without CPUs, and two nodes with one CPU each.
+
+Each node is a `ray start --block` of its own, at its own loopback address, so that it can be killed as a machine can.
+"""
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.faults.processes import descendants, kill_all, title, wait_for
+
+NODES = (0, 1)
+_LAST_TO_START = "ray::RuntimeEnvAgent"
+_STARTS = 4
+"""On a busy machine Ray gives up a node whose parts do not start within its limits."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback interface that nobody uses now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def is_open(port: int) -> bool:
+    """Whether somebody listens at this port of the loopback interface."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+class Cluster:
+    """The cluster; `folder` must have a short path, as Unix sockets are below it."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder, self.environment = folder, environment
+        self.port, *self._other_ports = free_ports(5)
+        self._head: subprocess.Popen[bytes] | None = None
+        self._nodes: dict[int, subprocess.Popen[bytes]] = {}
+
+    @property
+    def address(self) -> str:
+        """For `ray.address`."""
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start all nodes that do not run."""
+        if self._head is None:
+            names = (
+                "dashboard-port",
+                "dashboard-agent-listen-port",
+                "dashboard-agent-grpc-port",
+                "ray-client-server-port",
+            )
+            ports = [f"--{name}={port}" for name, port in zip(names, self._other_ports, strict=True)]
+            self._head = self._ray(
+                *("--head", f"--port={self.port}", "--num-cpus=0", "--include-dashboard=false"),
+                *(f"--temp-dir={self.folder / 'ray'}", *ports),
+            )
+            if not wait_for(lambda: is_open(self.port), 120, 0.2):
+                raise RuntimeError(f"the head does not start; see {self.folder / 'nodes.log'}")
+        for node in NODES:
+            # One after the other: nodes that start at the same time choose the same names of sockets.
+            for _ in range(_STARTS):
+                if node in self._nodes or self._start_node(node):
+                    break
+            else:
+                raise RuntimeError(f"a node does not start; see {self.folder / 'nodes.log'}")
+
+    def _start_node(self, node: int) -> bool:
+        before = len(self.processes(_LAST_TO_START))
+        process = self._ray(
+            f"--address={self.address}", "--num-cpus=1", f"--node-ip-address=127.0.0.{node + 2}"
+        )
+        self._nodes[node] = process
+        wait_for(lambda: len(self.processes(_LAST_TO_START)) > before or process.poll() is not None, 120, 0.2)
+        if len(self.processes(_LAST_TO_START)) > before:
+            return True
+        self.kill_node(node)
+        return False
+
+    def processes(self, *titles: str) -> list[int]:
+        """Processes of the nodes whose titles begin so, such as `ray::TrainController`."""
+        running = [process for process in (self._head, *self._nodes.values()) if process is not None]
+        return [
+            pid for process in running for pid in descendants(process.pid) if title(pid).startswith(titles)
+        ]
+
+    def kill_node(self, node: int) -> None:
+        """SIGKILL for the raylet of a node, and what is left of the node after it."""
+        process = self._nodes.pop(node)
+        below = descendants(process.pid)
+        for pid in below:
+            if "/raylet/raylet" in title(pid).partition(" ")[0]:
+                kill_all(pid)
+        kill_all(process.pid)
+        process.wait()
+
+    def kill(self) -> None:
+        """SIGKILL for all that runs on all nodes, the head's first."""
+        running = [process for process in (self._head, *self._nodes.values()) if process is not None]
+        for process in running:
+            kill_all(process.pid)
+        for process in running:
+            process.wait()
+        self._head, self._nodes = None, {}
+
+    def _ray(self, *options: str) -> subprocess.Popen[bytes]:
+        ray = Path(sys.executable).parent / "ray"
+        with (self.folder / "nodes.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, str(ray), "start", "--block", "--object-store-memory=80000000", *options],
+                cwd=self.folder,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
