@@ -3,6 +3,8 @@
 Each node is a `ray start --block` of its own, at its own loopback address, so that it can be killed as a machine can.
 """
 
+import ctypes
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from tests.faults.processes import descendants, kill_all, title, wait_for
 
 NODES = (0, 1)
 _LAST_TO_START = "ray::RuntimeEnvAgent"
+_PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 _STARTS = 4
 """On a busy machine Ray gives up a node whose parts do not start within its limits."""
 
@@ -120,4 +123,9 @@ class Cluster:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=_ends_with_its_parent,
             )
+
+
+def _ends_with_its_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.faults.__main__ import run
 from tests.faults.cases import CASES
 
-SHORT = ("prepare-worker", "prepare-driver", "shard-bit-unfinished")
+SHORT = ("prepare-worker", "shard-bit-unfinished")
 
 
 def test_prepare_through_faults() -> None:
