@@ -11,8 +11,9 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from tests.faults.attempts import Outcome, attempt
 from tests.faults.cases import CASES
-from tests.faults.tries import Case, Outcome, attempt
+from tests.faults.tries import Case
 from tests.faults.world import World
 
 TITLES = ("case", "tries", "survived", "lost", "twice", "curve", "seconds lost")

@@ -1,4 +1,7 @@
-"""A segmenter that takes its time, so that there is a moment to strike. Sleeping leaves the cores to others."""
+"""A segmenter that takes its time, so that there is a moment to strike, and memory, so that it can lack.
+
+Sleeping leaves the cores to others, and memory that is not written to takes no room.
+"""
 
 import dataclasses
 import time
@@ -6,7 +9,7 @@ import time
 from segmenters.contract import Ends
 from segmenters.punctuation import Punctuation
 
-SECONDS = 0.2
+SECONDS, BYTES = 0.2, 64 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,4 +21,5 @@ class Slow(Punctuation):
     def split(self, texts: list[str]) -> list[Ends]:
         """See `Segmenter.split`."""
         time.sleep(SECONDS)
+        bytearray(BYTES)
         return super().split(texts)

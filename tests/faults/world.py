@@ -1,5 +1,6 @@
 """What all tries share: the cluster, the servers behind proxies, the corpus, and the undisturbed runs."""
 
+import logging
 import subprocess
 import sys
 import time
@@ -60,6 +61,7 @@ class World:
         """The URL of the bucket, without the proxy; the server is moto's, in threads of this process."""
         from moto.server import ThreadedMotoServer
 
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
         server = ThreadedMotoServer(ip_address="127.0.0.1", port=self.store_port, verbose=False)
         server.start()
         self._closing.append(server.stop)
