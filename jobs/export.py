@@ -1,24 +1,27 @@
 """`sllm export`: the model in a checkpoint, as a plain Hugging Face folder."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args
+from typing import Annotated, cast, get_args
 
 import typer
 from pydantic import ValidationError
 
-from infra.storage import filled_at_end
+from infra.checkpoints.folder import CheckpointFolder
+from infra.storage import Folder, filled_at_end
 from infra.tracking.run import ActiveRun
 from jobs.runner.arguments import AsJson, Force, Overrides, loaded
 from jobs.runner.console import only_result_on_stdout
 from jobs.runner.execution import run_job
-from jobs.runner.output_folder import output_folder
+from jobs.runner.output_folder import output_folder, record_at
 from pipeline.config import Config
-from pipeline.config.paths import PATH, PathError, is_url
+from pipeline.config.paths import PATH, resolved_path
 from pipeline.config.renamed import tree_with_current_names
-from pipeline.errors import ConfigError, ModelError
-from pipeline.lineage import CHECKPOINTS_NAME, Artifact, JobRecord, describe_output, read_record
-from pipeline.training.checkpoint import STATE_FILE, Checkpoint, newest
+from pipeline.errors import ConfigError, ModelError, TrainingError
+from pipeline.lineage import CHECKPOINTS_NAME, Artifact, JobRecord, describe_output
+from pipeline.training.checkpoint import STATE_FILE, Checkpoint
 from pipeline.training.engine import weights_in
 from pipeline.training.task import TrainingJob, build_task
 
@@ -46,9 +49,15 @@ def run(path: str, overrides: list[str], force: bool = False) -> JobRecord:
     """
     chosen = loaded(None, overrides)
     output = output_folder(chosen.output, "export needs output=FOLDER for the model")
-    if is_url(path):
-        raise PathError(f"{path!r} is a URL: name a folder")
-    folder, record = _find(Path(path))
+    with _found(resolved_path(path)) as (folder, name):
+        return _export(folder, name, chosen, output, overrides, force)
+
+
+def _export(
+    folder: Path, name: str, chosen: Config, output: str, overrides: list[str], force: bool
+) -> JobRecord:
+    """Export the checkpoint with this path or URL, of which `folder` is a local copy or itself."""
+    record = _record_above(name)
     try:
         config = Config.model_validate(tree_with_current_names(record.config)).model_copy(
             update={"output": output}
@@ -72,7 +81,7 @@ def run(path: str, overrides: list[str], force: bool = False) -> JobRecord:
         "export",
         config,
         sections=[],
-        inputs=[Artifact(found.kind, found.path, found.digest, record.run_id)],
+        inputs=[Artifact(found.kind, name, found.digest, record.run_id)],
         output=output,
         output_kind="model",
         body=body,
@@ -80,15 +89,35 @@ def run(path: str, overrides: list[str], force: bool = False) -> JobRecord:
     )
 
 
-def _find(path: Path) -> tuple[Path, JobRecord]:
-    """The checkpoint's folder, and the record of the job that wrote it."""
-    folder: Any = path if (path / STATE_FILE).is_file() else newest(path / CHECKPOINTS_NAME) or newest(path)
-    if folder is None:
-        raise ModelError(
-            f"there is no checkpoint at {path}: name its folder, or the output of a training job"
-        )
-    for parent in folder.absolute().parents:
-        record = read_record(parent)
+@contextlib.contextmanager
+def _found(path: str) -> Iterator[tuple[Path, str]]:
+    """The checkpoint at a path or URL, or the newest one of a job's output: a local folder, and its path or URL.
+
+    Raises `TrainingError` where it is damaged, `ModelError` where there is none.
+    """
+    if Folder(path).read(STATE_FILE) is not None:
+        parent, _, name = Folder(path).url.rstrip("/").rpartition("/")
+        with CheckpointFolder(parent).opened(name) as folder:
+            if isinstance(folder, str):
+                raise TrainingError(folder)
+            yield folder, f"{parent}/{name}"
+        return
+    for below in (f"{path}/{CHECKPOINTS_NAME}", path):
+        checkpoints = CheckpointFolder(below)
+        with checkpoints.newest() as newest:
+            if newest is not None:
+                yield newest, f"{checkpoints.url}/{newest.name}"
+                return
+    raise ModelError(f"there is no checkpoint at {path}: name its folder, or the output of a training job")
+
+
+def _record_above(checkpoint: str) -> JobRecord:
+    parent = checkpoint.rpartition("/")[0]
+    while parent and not parent.endswith(":/"):
+        record = record_at(parent)
         if record is not None and record.job in get_args(TrainingJob):
-            return folder, record
-    raise ModelError(f"no job.json of a training job above {folder}: leave checkpoints in the job's output")
+            return record
+        parent = parent.rpartition("/")[0]
+    raise ModelError(
+        f"no job.json of a training job above {checkpoint}: leave checkpoints in the job's output"
+    )

@@ -8,7 +8,7 @@ import fnmatch
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -45,7 +45,7 @@ MODEL_AND_TOKENIZER_FILES = (
 """Patterns of the names of the files from which a model or a tokenizer of anyone is loaded."""
 
 _CHECKPOINT_FILES = (
-    *("training_state.json", "state-*-of-*.safetensors"),
+    *("training_state.json", "checksums.sha256", "state-*-of-*.safetensors"),
     *(f"model/{name}" for name in _MODEL_FILES),
     *(".metadata.json", ".validate_storage_marker"),  # of Ray
 )
@@ -222,14 +222,15 @@ def is_below_checkpoints(name: str) -> bool:
     return _is_checkpoint_name(checkpoint) and is_of_checkpoint(inside)
 
 
-def remove_checkpoint(folder: Path) -> None:
-    """Remove one checkpoint, whole or unfinished: the files that a job wrote, and the folders that become empty."""
+def remove_checkpoint(folder: Path, keep: Collection[str] = ()) -> None:
+    """Remove one checkpoint, whole or unfinished: the files that a job wrote, except `keep`, and the folders that
+    become empty."""
     if folder.is_symlink():
         return
     for name in list(_files(folder, frozenset({"model"}))):
-        if is_of_checkpoint(name):
+        if is_of_checkpoint(name) and name not in keep:
             (folder / name).unlink()
-            _remove_empty((folder / name).parent, folder)
+    _remove_empty(folder / "model", folder)
     _remove_empty(folder, folder.parent)
 
 

@@ -1,25 +1,25 @@
 """Training on a cluster: Ray Train starts the workers, DeepSpeed trains, and checkpoints are written to storage."""
 
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import ray
 import ray.train
-from ray.train.v2.api.config import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 
+from infra.checkpoints.folder import CheckpointFolder
 from infra.cluster.connection import connect
 from infra.cluster.training_worker import train_in_worker
 from infra.cluster.worker_paths import with_absolute_paths
 from infra.local_training import ReportMetrics, log
 from pipeline.config import Config
 from pipeline.errors import TrainingError
-from pipeline.training.checkpoint import keep_model, newest
-from pipeline.training.task import TrainingJob, train_config
+from pipeline.training.task import TrainingJob
 
 REPORT_POLL_SECONDS = 0.5
 
@@ -57,43 +57,44 @@ class ReportQueue:
 
 
 def train_on_cluster(
-    job: TrainingJob, config: Config, checkpoints: Path, output: Path, report: ReportMetrics
+    job: TrainingJob, config: Config, checkpoints: str, output: str, report: ReportMetrics
 ) -> None:
-    """Train to the end, with restarts after failures, and write the model to the folder `output`."""
+    """Train to the end, with restarts after failures, and write the model to `output`.
+
+    `checkpoints` and `output` are paths or fsspec URLs that all nodes reach.
+    """
     connect(config.ray)
     reports: Any = ReportQueue.remote()  # type: ignore[attr-defined]
-    options = train_config(job, config)
-    trainer = TorchTrainer(
-        train_in_worker,
-        train_loop_config={
-            "job": job,
-            "config": with_absolute_paths(config).model_dump(),
-            "reports": reports,
-            "checkpoints": str(checkpoints.absolute()),
-        },
-        scaling_config=ScalingConfig(
-            num_workers=config.ray.num_workers,
-            use_gpu=config.ray.use_gpu,
-            resources_per_worker={"CPU": config.ray.cpus_per_worker},
-        ),
-        run_config=RunConfig(
-            name=checkpoints.name,
-            storage_path=str(checkpoints.parent.absolute()),
-            failure_config=FailureConfig(max_failures=config.ray.max_failures),
-            checkpoint_config=CheckpointConfig(num_to_keep=options.keep_checkpoints),
-            logging_config=LoggingConfig(log_level="ERROR"),
-        ),
-    )
-    with _forwarded(reports, report):
-        try:
-            trainer.fit()
-        except TrainingFailedError as error:
-            known = ray.get(reports.failure.remote())
-            raise TrainingError(known or f"training failed on the cluster: {error}") from error
-    finished = newest(checkpoints)
-    if finished is None:
-        raise TrainingError("training ended without a checkpoint; see the logs of the Ray workers")
-    keep_model(finished, output)
+    folder = CheckpointFolder(checkpoints)
+    # Ray's own storage holds markers of Ray Train alone: see infra/checkpoints/__init__.py.
+    with tempfile.TemporaryDirectory(prefix="sllm-ray-train-") as ray_storage:
+        trainer = TorchTrainer(
+            train_in_worker,
+            train_loop_config={
+                "job": job,
+                "config": with_absolute_paths(config).model_dump(),
+                "reports": reports,
+                "checkpoints": folder.url,
+            },
+            scaling_config=ScalingConfig(
+                num_workers=config.ray.num_workers,
+                use_gpu=config.ray.use_gpu,
+                resources_per_worker={"CPU": config.ray.cpus_per_worker},
+            ),
+            run_config=RunConfig(
+                name=job,
+                storage_path=ray_storage,
+                failure_config=FailureConfig(max_failures=config.ray.max_failures),
+                logging_config=LoggingConfig(log_level="ERROR"),
+            ),
+        )
+        with _forwarded(reports, report):
+            try:
+                trainer.fit()
+            except TrainingFailedError as error:
+                known = ray.get(reports.failure.remote())
+                raise TrainingError(known or f"training failed on the cluster: {error}") from error
+    folder.keep_model(output)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from infra.checkpoints.folder import CheckpointFolder
 from infra.tracking.run import ActiveRun
 from jobs.runner.execution import run_job
 from jobs.runner.output_folder import artifact_at, output_folder, record_at
@@ -15,7 +16,7 @@ from pipeline.errors import ConfigError, ModelError
 from pipeline.lineage import CHECKPOINTS_NAME, MANIFEST_NAME, Artifact, JobRecord, artifact_of, read_record
 from pipeline.models.model_folder import check_folder
 from pipeline.shards.cache import ShardCache
-from pipeline.training.checkpoint import Checkpoint, newest
+from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.task import Task, TrainingJob, build_task, train_config
 
 NOT_LEARNED = (
@@ -116,10 +117,11 @@ def _check_grown(job: TrainingJob, config: Config, output: Path) -> None:
     steps = train_config(job, config).steps
     if before >= steps:
         return
-    last = newest(output / CHECKPOINTS_NAME)
+    with CheckpointFolder(f"{output}/{CHECKPOINTS_NAME}").newest() as folder:
+        last = None if folder is None else Checkpoint(folder).state["step"]
     if last is not None:
         print(
-            f"{job}: {before} steps become {steps}; it continues from step {Checkpoint(last).state['step']} with the "
+            f"{job}: {before} steps become {steps}; it continues from step {last} with the "
             f"learning rate of a cosine over {steps} steps, so the result is not that of a "
             f"run planned with {steps}",
             file=sys.stderr,
@@ -165,13 +167,13 @@ def _train(
             step = int(metrics["step"])
             run.log_metrics({key: value for key, value in metrics.items() if key != "step"}, step=step)
 
-        checkpoints = output / CHECKPOINTS_NAME
+        checkpoints = f"{output}/{CHECKPOINTS_NAME}"
         if config.launcher != "local":
             from infra.cluster.training import train_on_cluster
 
-            train_on_cluster(job, config, checkpoints, output, report)
+            train_on_cluster(job, config, checkpoints, str(output), report)
         else:
             from infra.local_training import train_locally
 
-            train_locally(job, config, checkpoints, output, report, task)
+            train_locally(job, config, checkpoints, str(output), report, task)
     return last

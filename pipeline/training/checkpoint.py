@@ -5,13 +5,14 @@ moments, and the average of the weights if there is one. A reader takes the elem
 files. So world size, ZeRO stage, offload and engine may change between writing and reading, without a conversion. An
 element that no file has is an error.
 
+`checksums.sha256` has the SHA-256 of every file, as `sha256sum` writes it. `training_state.json` is written last: a
+folder without it is no checkpoint. Checkpoints of earlier versions have no checksums; they are read as they are.
+
 Frozen weights are not in a checkpoint: they come from the models that the job reads.
 """
 
 import contextlib
 import json
-import logging
-import re
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,12 +27,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.errors import TrainingError
+from pipeline.lineage import digest_file
 from pipeline.output_files import to_disk
 
-log = logging.getLogger("sllm")
-
 MAX_WORKERS = 2**20
-STATE_FILE = "training_state.json"
+DIGEST_THREADS = 4
+CHECKSUMS = "checksums"
+"""Key of the state that names the file of checksums."""
+STATE_FILE, CHECKSUMS_FILE = "training_state.json", "checksums.sha256"
 MODEL_FOLDER = "model"
 WEIGHT, AVERAGE, BUFFER = "weight", "average", "buffer"
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -82,12 +85,63 @@ def write_state(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any],
     save_file(tensors, path, metadata={"format": "pt"})
     to_disk(path)
     if rank == 0:
-        (folder / STATE_FILE).write_text(json.dumps(state))
+        (folder / STATE_FILE).write_text(json.dumps(state | {CHECKSUMS: CHECKSUMS_FILE}))
         to_disk(folder / STATE_FILE)
 
 
-STEP_NAME = re.compile(r"step-\d{9,}")
-"""Name of a checkpoint that one process wrote; other names are not ours."""
+def files_in(folder: Path) -> list[str]:
+    """Names of all files below a folder, sorted, `/` between parts."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(path.relative_to(folder).as_posix() for path in files)
+
+
+def digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """SHA-256 (hex) of these files in a folder, in several threads. Raises `OSError`."""
+    names = list(names)
+    with ThreadPoolExecutor(min(DIGEST_THREADS, len(names) or 1)) as threads:
+        return dict(zip(names, threads.map(digest_file, (folder / name for name in names)), strict=True))
+
+
+def checksums_text(digests: Mapping[str, str]) -> str:
+    """The content of `checksums.sha256`."""
+    return "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
+
+
+def parse_checksums(text: str) -> dict[str, str]:
+    """The SHA-256 of each file. Raises `ValueError` for other text."""
+    lines = (line.partition("  ") for line in text.splitlines())
+    found = {name: digest for digest, _, name in lines}
+    if checksums_text(found) != text:
+        raise ValueError(f"{CHECKSUMS_FILE} is no list of checksums")
+    return found
+
+
+def verify(folder: Path, below: str = "", share: tuple[int, int] = (0, 1)) -> None:
+    """Raise `TrainingError` where a file of the checkpoint in `folder` is not the one that was written.
+
+    `below`: the beginning of the names of the files that are read; `share` (i, n): every n-th of them from the i-th.
+    """
+    try:
+        # The state tells whether there are checksums, so that their loss is noticed.
+        if not (folder / CHECKSUMS_FILE).exists() and CHECKSUMS not in _read_state(folder):
+            return
+        listed = parse_checksums((folder / CHECKSUMS_FILE).read_text())
+        world_size = _read_state(folder)["world_size"]
+        expected = {STATE_FILE, *(_file_name(rank, world_size) for rank in range(world_size)), *listed}
+        mine = sorted(name for name in expected if name.startswith(below))[share[0] :: share[1]]
+        for name, digest in digests(folder, mine).items():
+            if listed.get(name) != digest:
+                raise ValueError(f"{name} has not the checksum with which it was written")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise damaged(folder, error) from error
+
+
+def damaged(folder: object, reason: object) -> TrainingError:
+    """The error for a checkpoint that cannot be used."""
+    return TrainingError(
+        f"the checkpoint in {folder} is damaged, or of an earlier version ({reason}): remove that "
+        "folder to go on from the one before, or start anew with --force"
+    )
 
 
 class Checkpoint:
@@ -97,10 +151,8 @@ class Checkpoint:
         """Raises `TrainingError` where a file is missing or damaged."""
         self.folder = folder
         try:
-            self.state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text())
-            world_size, step = self.state["world_size"], self.state["step"]
-            if not (type(world_size) is type(step) is int and 0 < world_size <= MAX_WORKERS and step >= 0):
-                raise ValueError(f"world_size {world_size!r} and step {step!r} in {STATE_FILE}")
+            self.state = _read_state(folder)
+            world_size = self.state["world_size"]
             files = [
                 safe_open(folder / _file_name(rank, world_size), framework="pt") for rank in range(world_size)
             ]
@@ -110,10 +162,7 @@ class Checkpoint:
                     kind, start, name = key.split("|", 2)
                     self._runs[kind, name].append((int(start), file.get_slice(key)))
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise TrainingError(
-                f"the checkpoint in {folder} is damaged, or of an earlier version ({error}): remove that "
-                "folder to go on from the one before, or start anew with --force"
-            ) from error
+            raise damaged(folder, error) from error
 
     @property
     def has_average(self) -> bool:
@@ -137,30 +186,6 @@ class Checkpoint:
         return torch.cat(pieces)
 
 
-def newest(folder: Path) -> Path | None:
-    """The checkpoint with the most steps in a folder, from any launcher; None where there is none.
-
-    A damaged one is skipped, with a warning. Raises `TrainingError` where all are damaged: training starts anew only
-    with --force.
-    """
-    found: list[tuple[int, Path]] = []
-    damaged: list[TrainingError] = []
-    for path in sorted(folder.glob("*")):
-        # A checkpoint of Ray is incomplete for a moment; one of ours gets its name when it is complete.
-        of_ray = path.name.startswith("checkpoint_") and (path / STATE_FILE).is_file()
-        if path.is_symlink() or not (of_ray or STEP_NAME.fullmatch(path.name)):
-            continue
-        try:
-            found.append((Checkpoint(path).state["step"], path))
-        except TrainingError as error:
-            damaged.append(error)
-    if damaged and not found and any(STEP_NAME.fullmatch(path.name) for path in folder.glob("step-*")):
-        raise damaged[-1]
-    for passed in damaged:
-        log.warning(f"warning: passed over: {passed}")
-    return max(found)[1] if found else None
-
-
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """A context in which errors of writing become a `TrainingError` that names folder and free space."""
@@ -174,12 +199,6 @@ def writing(folder: Path) -> Iterator[None]:
             f"{folder} could not be written: {reason} ({free / 2**20:,.0f} MiB are free there); make room and run the "
             "same command again, it goes on from the last whole checkpoint"
         ) from error
-
-
-def keep_model(checkpoint: Path, output: Path) -> None:
-    """Copy the model in the last checkpoint to `output`. Raises `TrainingError` where there is no room for it."""
-    with writing(output):
-        shutil.copytree(checkpoint / MODEL_FOLDER, output, dirs_exist_ok=True)
 
 
 def finish(writing: Future[None] | None) -> None:
@@ -204,10 +223,24 @@ class BackgroundWriter:
         self.wait()
         self._running = self._thread.submit(job)
 
+    def check(self) -> None:
+        """Raise the error of what was written, without waiting."""
+        if self._running is not None and self._running.done():
+            self.wait()
+
     def wait(self) -> None:
         """Wait until nothing is being written. Raises `TrainingError` where writing failed."""
         running, self._running = self._running, None
         finish(running)
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    """The state of a checkpoint. Raises `OSError`, `ValueError`, `KeyError` or `TypeError` where it is damaged."""
+    state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text())
+    world_size, step = state["world_size"], state["step"]
+    if not (type(world_size) is type(step) is int and 0 < world_size <= MAX_WORKERS and step >= 0):
+        raise ValueError(f"world_size {world_size!r} and step {step!r} in {STATE_FILE}")
+    return state
 
 
 def _key(kind: str, start: int, name: str) -> str:

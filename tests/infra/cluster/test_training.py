@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from infra.checkpoints.folder import CheckpointFolder
 from infra.cluster.training import train_on_cluster
 from infra.local_training import train_locally
 from jobs.prepare import prepare
 from pipeline.config import load_config
 from pipeline.errors import TrainingError
 from pipeline.models.sentence_vae import SentenceVae
-from pipeline.training.checkpoint import Checkpoint
 
 TRAIN = (
     "{steps: 4, micro_batch_tokens: 200, micro_batches_per_step: 2, eval_every: 2, log_every: 1, "
@@ -41,23 +41,22 @@ def test_the_cluster_and_one_process_agree(config, ray_cluster, tmp_path, monkey
     config = config.model_copy(update={"shards": "shards"})  # workers have another working folder
     curves: list[list[dict[str, float]]] = [[], []]
     on_cluster, locally = tmp_path / "on-cluster", tmp_path / "locally"
-    train_on_cluster("train-vae", config, tmp_path / "ray" / "checkpoints", on_cluster, curves[0].append)
-    train_locally("train-vae", config, tmp_path / "local" / "checkpoints", locally, curves[1].append)
+    checkpoints = str(tmp_path / "ray" / "checkpoints")
+    train_on_cluster("train-vae", config, checkpoints, str(on_cluster), curves[0].append)
+    train_locally(
+        "train-vae", config, str(tmp_path / "local" / "checkpoints"), str(locally), curves[1].append
+    )
     assert [metrics["step"] for metrics in curves[0]] == [1, 2, 3, 4]
     for mine, theirs in zip(*curves, strict=True):
         assert mine.keys() == theirs.keys()
         for name in mine.keys() - {"train/tokens_per_second", "train/data_wait_fraction"}:
             assert mine[name] == pytest.approx(theirs[name], rel=1e-3), (name, mine["step"])
-    # Written in the background, and whole; what Ray keeps are the newest two.
-    kept = [
-        Checkpoint(path).state["step"]
-        for path in (tmp_path / "ray" / "checkpoints").glob("checkpoint_*")
-        if path.is_dir()
-    ]
-    assert sorted(kept) == [3, 4]
+    # Written in the background, and whole; the newest two are kept.
+    assert [path.name for path in sorted(Path(checkpoints).iterdir())] == ["step-000000003", "step-000000004"]
+    assert CheckpointFolder(checkpoints).newest_step() == 4
     # The run resumes under the other launcher: here there is nothing left to do but to copy the model.
     again: list[dict[str, float]] = []
-    train_locally("train-vae", config, tmp_path / "ray" / "checkpoints", tmp_path / "again", again.append)
+    train_locally("train-vae", config, checkpoints, str(tmp_path / "again"), again.append)
     assert again == [] and (tmp_path / "again" / "model.safetensors").is_file()
     shapes = [
         [(name, p.shape) for name, p in SentenceVae.from_pretrained(path).named_parameters()]
@@ -70,5 +69,5 @@ def test_an_error_in_a_worker_reaches_the_driver_as_one_line(config, ray_cluster
     missing = config.model_copy(update={"shards": str(tmp_path / "nothing")})
     with pytest.raises(TrainingError, match="nothing"):
         train_on_cluster(
-            "train-vae", missing, tmp_path / "checkpoints", tmp_path / "model", lambda metrics: None
+            "train-vae", missing, str(tmp_path / "checkpoints"), str(tmp_path / "model"), lambda metrics: None
         )

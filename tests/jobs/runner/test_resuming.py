@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from infra.checkpoints.folder import CheckpointFolder
 from infra.tracking.store import client_of
 from jobs import lineage, prepare, train_lm, train_sllm, train_vae
 from jobs import run as whole_path
@@ -76,12 +77,10 @@ def test_steps_may_grow_and_the_schedule_is_printed(root, capfd):
 
 
 def test_an_interrupted_run_may_get_more_steps_too(root, capfd, monkeypatch):
-    import infra.local_training
-
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(infra.local_training, "keep_model", killed)
+    monkeypatch.setattr(CheckpointFolder, "keep_model", killed)
     with pytest.raises(KeyboardInterrupt):
         train_lm.run(config(root, "interrupted"))
     monkeypatch.undo()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from infra.checkpoints.folder import CheckpointFolder
 from infra.local_training import LocalRuntime
 from pipeline.config import TrainConfig
 from pipeline.errors import TrainingError
@@ -53,7 +54,7 @@ def run(task, config, folder, interrupt_at=None):
         if metrics["step"] == interrupt_at:
             raise KeyboardInterrupt
 
-    runtime = LocalRuntime(folder, config.keep_checkpoints, report)
+    runtime = LocalRuntime(CheckpointFolder(str(folder)), config.keep_checkpoints, report)
     with contextlib.suppress(KeyboardInterrupt):
         train(task, config, PlainEngine(task.module, config), runtime)
     return curve, runtime
@@ -63,8 +64,8 @@ def test_it_learns_and_leaves_a_model(task, tmp_path):
     curve, runtime = run(task(), CONFIG, tmp_path)
     assert curve[12]["train/nll_per_token"] < curve[1]["train/nll_per_token"] - 0.3
     assert {"dev/nll_per_token", "dev/token_accuracy"} <= curve[6].keys()
-    assert [folder.name for folder in runtime.found()] == ["step-000000010", "step-000000012"]
-    assert (runtime.found()[-1] / "model" / "model.safetensors").is_file()
+    assert runtime.checkpoints.names() == ["step-000000012", "step-000000010"]
+    assert (tmp_path / "step-000000012" / "model" / "model.safetensors").is_file()
 
 
 def test_an_interrupted_run_has_the_curve_of_an_uninterrupted_one(task, tmp_path):
@@ -129,7 +130,7 @@ def test_fp16_scales_the_loss_and_resumes(task, tmp_path):
             if metrics["step"] == options.get("interrupt_at"):
                 raise KeyboardInterrupt
 
-        built, runtime = task(), LocalRuntime(folder, 2, report)
+        built, runtime = task(), LocalRuntime(CheckpointFolder(str(folder)), 2, report)
         engine = PlainEngine(built.module, CONFIG, precision="fp16")
         with contextlib.suppress(KeyboardInterrupt):
             train(built, CONFIG, engine, runtime)
@@ -154,7 +155,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_training(task, tmp_path, monke
     config = CONFIG.model_copy(update={"checkpoint_async": in_background})
     with pytest.raises(TrainingError, match="No space left"):
         run(task(), config, tmp_path)
-    assert LocalRuntime(tmp_path, 1, print).found() == []
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_bad_step_between_two_logs_is_not_in_a_checkpoint(task, tmp_path):
@@ -171,10 +172,10 @@ def test_a_bad_step_between_two_logs_is_not_in_a_checkpoint(task, tmp_path):
         return norm
 
     engine.step = step
-    runtime = LocalRuntime(tmp_path, 5, print)
+    runtime = LocalRuntime(CheckpointFolder(str(tmp_path)), 5, print)
     with pytest.raises(TrainingError, match="loss is nan at step 5"):
         train(built, config, engine, runtime)
-    assert [folder.name for folder in runtime.found()] == ["step-000000003"]
+    assert runtime.checkpoints.names() == ["step-000000003"]
 
 
 @pytest.mark.parametrize("trunk", ["llama", "opt"])
