@@ -22,6 +22,7 @@ from pipeline.config import Config
 from pipeline.errors import ConfigError, first_line
 from pipeline.printable import printable
 from pipeline.redaction import is_secret, redacted
+from pipeline.remote import text_at
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -123,7 +124,7 @@ def _refuse_secrets(config_path: str | None, arguments: Sequence[str]) -> None:
     for argument in arguments:
         if is_secret(argument):
             raise ConfigError(f"{redacted(argument)}: a secret is not sent with a submitted job: {remedy}")
-    if config_path is not None and is_secret(Path(config_path).read_text(encoding="utf-8")):
+    if config_path is not None and is_secret(text_at(config_path)):
         raise ConfigError(f"{config_path} holds a secret, which is not sent with a submitted job: {remedy}")
 
 

@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+from pipeline.config.paths import is_url
 from pipeline.errors import ConfigError
 
 _KEYS = [
@@ -93,8 +94,10 @@ def largest_in(folder: Path) -> str:
 def config_in_folder(config_path: str, folder: Path) -> str:
     """The path of the configuration file in the job, relative to the working folder that is sent.
 
-    Raises `ConfigError` where it is outside.
+    A URL stays as it is. Raises `ConfigError` where it is outside.
     """
+    if is_url(config_path):
+        return config_path
     path = Path(config_path).absolute()
     if not path.is_relative_to(folder):
         raise ConfigError(

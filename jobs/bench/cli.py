@@ -7,12 +7,14 @@ import typer
 
 from jobs.runner.arguments import ConfigPath, Overrides, config_and_overrides, loaded
 from jobs.runner.console import answering_errors
-from pipeline.config.paths import PATH
+from pipeline.config.paths import LOCAL_PATH
 
 
 def prepare(
-    source: Annotated[str, typer.Argument(metavar="FILE", help="Text to prepare: JSONL, Parquet, ..."), PATH],
-    tokenizer: Annotated[str, typer.Argument(help="Folder or hub name of a fast tokenizer."), PATH],
+    source: Annotated[
+        str, typer.Argument(metavar="FILE", help="Text to prepare: JSONL, Parquet, ..."), LOCAL_PATH
+    ],
+    tokenizer: Annotated[str, typer.Argument(help="Folder or hub name of a fast tokenizer."), LOCAL_PATH],
     num_workers: Annotated[int, typer.Option("--num-workers", help="Workers of each contender.")] = 2,
     segmenter: Annotated[str, typer.Option("--segmenter", metavar="NAME", help="Segmenter of sllm.")] = (
         "punctuation_v1"
@@ -31,7 +33,9 @@ def prepare(
 
 
 def stream(
-    shards: Annotated[str, typer.Argument(metavar="SHARDS", help="Folder written by `sllm prepare`."), PATH],
+    shards: Annotated[
+        str, typer.Argument(metavar="SHARDS", help="Folder written by `sllm prepare`."), LOCAL_PATH
+    ],
     micro_batch_tokens: Annotated[
         int, typer.Option("--tokens", help="Largest number of tokens per micro-batch.")
     ] = 16384,
@@ -57,7 +61,9 @@ def stream(
 
 
 def segmenters(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Folder with segmentation/ and text/."), PATH],
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="Folder with segmentation/ and text/."), LOCAL_PATH
+    ],
     names: Annotated[
         str | None,
         typer.Option("--segmenters", metavar="NAME,NAME,...", help="Segmenter of sllm; none: all."),
@@ -69,7 +75,7 @@ def segmenters(
     gold: Annotated[
         list[str] | None,
         typer.Option("--gold", metavar="FILE", help="Another file with boundaries: JSONL or CoNLL-U."),
-        PATH,
+        LOCAL_PATH,
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and not a Markdown table.")] = False,
 ) -> None:

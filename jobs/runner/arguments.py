@@ -10,7 +10,7 @@ import typer
 
 from jobs.runner.presets import preset_or_file
 from pipeline.config import Config, load_config, undone
-from pipeline.config.paths import PATH, is_url, resolved_path
+from pipeline.config.paths import LOCAL_PATH, PATH, is_url, local_path, resolved_path
 from pipeline.errors import ConfigError
 from pipeline.printable import printable
 
@@ -31,20 +31,23 @@ AsJson = Annotated[
 
 
 def with_paths(command: Callable[..., None], options: dict[str, Any]) -> dict[str, Any]:
-    """The values of a command's parameters; those annotated with `PATH` are resolved. Raises `ConfigError` for a bad
-    path."""
+    """The values of a command's parameters; those annotated with `PATH` or `LOCAL_PATH` are resolved. Raises
+    `ConfigError` for a bad path."""
     hints = typing.get_type_hints(command, include_extras=True)
-    return {name: _resolved(value) if _is_path(hints.get(name)) else value for name, value in options.items()}
+    return {name: _resolved(value, hints.get(name)) for name, value in options.items()}
 
 
-def _is_path(hint: Any) -> bool:
-    return PATH in getattr(hint, "__metadata__", ())
+def _resolved(value: Any, hint: Any) -> Any:
+    annotations = getattr(hint, "__metadata__", ())
+    resolve = next(
+        (resolved_path if one is PATH else local_path for one in annotations if one in _PATHS), None
+    )
+    if resolve is None or value is None:
+        return value
+    return [resolve(one) for one in value] if isinstance(value, list) else resolve(value)
 
 
-def _resolved(value: Any) -> Any:
-    if isinstance(value, list):
-        return [resolved_path(one) for one in value]
-    return None if value is None else resolved_path(value)
+_PATHS = (PATH, LOCAL_PATH)
 
 
 def loaded(path: str | None, overrides: list[str]) -> Config:

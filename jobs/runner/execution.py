@@ -114,7 +114,7 @@ def run_job(
             run.close()
             made = folder.describe(run.run_id, inputs)
             with _warned(run, output):
-                run.log_output(dataclasses.replace(made, path=absolute(output)), metrics)
+                run.log_output(dataclasses.replace(made, path=redacted(absolute(output))), metrics)
             record = dataclasses.replace(
                 record,
                 output=made,

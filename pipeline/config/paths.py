@@ -123,12 +123,17 @@ def fixed_part(path: str) -> str:
     return str(Path(*itertools.takewhile(lambda part: not set("*?[") & set(part), parts)))
 
 
-def machine_path(given: str) -> str:
-    """As `resolved_path`, for a folder of its own on each machine: `~` is resolved there. Raises `PathError` for a
-    URL."""
+def local_path(given: str) -> str:
+    """As `resolved_path`, for what must be on this machine. Raises `PathError` for a URL."""
     path = resolved_path(given)
     if is_url(path):
-        raise PathError(f"{given!r} is a URL: name a folder of each machine")
+        raise PathError(f"{given!r} is a URL: name a folder or file of this machine")
+    return path
+
+
+def machine_path(given: str) -> str:
+    """As `local_path`, for a folder of its own on each machine: `~` is resolved there."""
+    path = local_path(given)
     return given if given.startswith("~") else path
 
 
@@ -160,7 +165,9 @@ def resolved_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 PATH = AfterValidator(resolved_path)
-"""Annotation of an argument or field that is a path."""
+"""Annotation of an argument or field that is a path or URL."""
+LOCAL_PATH = AfterValidator(local_path)
+"""Annotation of an argument that is a path on this machine."""
 PathString = Annotated[str, PATH]
 """A path or fsspec URL."""
 ModelPathString = Annotated[str, AfterValidator(model_path)]

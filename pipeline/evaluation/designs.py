@@ -111,11 +111,11 @@ def baseline_of(config: Config, variants: Mapping[str, Variant]) -> str:
 
 def _with_models_of(config: Config, preset: str, presets: Path) -> Config:
     is_name = not preset.endswith((".yaml", ".yml")) and "/" not in preset
-    file = presets / f"{preset}.yaml" if is_name else Path(preset)
+    file = presets / f"{preset}.yaml"
     if is_name and not file.is_file():
         names = ", ".join(sorted(path.stem for path in presets.glob("*.yaml")))
         raise ConfigError(f"there is no preset {preset}; name a YAML file, or one of {names}")
-    models = load_config(str(file))
+    models = load_config(str(file) if is_name else preset)
     return config.model_copy(update={section: getattr(models, section) for section in MODEL_SECTIONS})
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jobs.cli.job_command import job_command
 from jobs.verbs import VERBS
 from pipeline.config import Config, Section, load_config, override
-from pipeline.config.paths import PATH, PathError, machine_path, resolved_path
+from pipeline.config.paths import LOCAL_PATH, PATH, PathError, machine_path, resolved_path
 from pipeline.config.section import alternatives
 from pipeline.errors import ConfigError
 
@@ -182,8 +182,9 @@ def test_each_argument_of_the_console_that_looks_like_a_path_is_one():
             )
             if name in ("config", "overrides", "segmenter", "key", "return") or not looks.search(message):
                 continue
-            seen += PATH in annotations
-            assert PATH in annotations or hint.__origin__ is bool or name in ("compare", "samples"), (
+            is_path = PATH in annotations or LOCAL_PATH in annotations
+            seen += is_path
+            assert is_path or hint.__origin__ is bool or name in ("compare", "samples"), (
                 command,
                 name,
             )
