@@ -30,12 +30,14 @@ def code_versions() -> dict[str, str]:
     return versions
 
 
-def git_commit() -> str | None:
-    """The git commit, with `+changes` if files differ from it. A submitted job reads it from `SLLM_GIT_COMMIT`, since
-    it is sent without `.git`."""
+def git_commit(folder: Path | None = None) -> str | None:
+    """The git commit of our code, or of the checkout `folder`, with `+changes` if files differ from it.
+
+    A submitted job, which is sent without `.git`, and an image have it in `SLLM_GIT_COMMIT`.
+    """
     if given := os.environ.get("SLLM_GIT_COMMIT"):
         return given
-    folder = Path(__file__).resolve().parent.parent
+    folder = folder or Path(__file__).resolve().parent.parent
     if not (folder / ".git").exists():
         return None
     try:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from infra.provenance import git_commit
 from infra.submission.client import SubmissionError
 from pipeline.config import Config
 from pipeline.errors import ConfigError
@@ -35,6 +34,8 @@ class Submission:
     """`PENDING`, `RUNNING`, `SUCCEEDED`, `FAILED` or `STOPPED`."""
     verb: str | None
     output: str | None
+    identity: str | None
+    """SHA-256 of verb and configuration, hex."""
     submitted: str | None
     """ISO 8601, UTC; so is `ended`."""
     ended: str | None
@@ -52,18 +53,23 @@ class Submission:
         return self.status in _ENDED
 
 
+def identity_of(verb: str, config: Config) -> str:
+    """SHA-256 (hex) of a verb and its configuration without secrets: the same for the same job."""
+    return identity_digest([verb, redacted_tree(config.model_dump(mode="json"))])
+
+
 def base_id(verb: str, config: Config) -> str:
-    """The submission id of a job: its verb, and 12 hex digits of its configuration without secrets."""
-    tree = redacted_tree(config.model_dump(mode="json"))
-    return f"{verb}-{identity_digest([verb, tree])[:_DIGITS]}"
+    """The submission id of a job: its verb, and the first 12 digits of its identity."""
+    return f"{verb}-{identity_of(verb, config)[:_DIGITS]}"
 
 
-def metadata_of(verb: str, config: Config) -> dict[str, str]:
-    """What the dashboard shows of a submission: `sllm.` and verb, output, code version, host and user."""
+def metadata_of(verb: str, config: Config, code_version: str | None) -> dict[str, str]:
+    """What the dashboard shows of a submission: `sllm.` and verb, output, identity, code version, host and user."""
     known = {
         "verb": verb,
         "output": config.output,
-        "code_version": git_commit(),
+        "identity": identity_of(verb, config),
+        "code_version": code_version,
         "host": socket.gethostname(),
     }
     with contextlib.suppress(OSError, KeyError, ImportError):  # a user without a name, as in containers
@@ -121,7 +127,8 @@ def stop(client: "JobSubmissionClient", submission_id: str) -> Submission:
 def _submission(job: "JobDetails") -> Submission:
     metadata: Mapping[str, str] = job.metadata or {}
     known = {
-        name: metadata.get(f"sllm.{name}") for name in ("verb", "output", "code_version", "host", "user")
+        name: metadata.get(f"sllm.{name}")
+        for name in ("verb", "output", "identity", "code_version", "host", "user")
     }
     return Submission(
         id=str(job.submission_id),

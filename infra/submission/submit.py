@@ -8,17 +8,22 @@ import contextlib
 import os
 import shlex
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from infra.own_packages import is_checkout, shadowing
 from infra.provenance import git_commit
 from infra.submission.client import SubmissionError, client_of, explained
+from infra.submission.package import write_package
+from infra.submission.sent_config import NAME, sent_config
 from infra.submission.submissions import base_id, metadata_of, running_or_new_id
-from infra.submission.submitted_files import config_in_folder, excludes_of, largest_in
+from infra.submission.submitted_files import largest_in
 from infra.tracking.store import DEFAULT_URI, sqlite_path
 from pipeline.config import Config
+from pipeline.config.paths import resolved_path
 from pipeline.errors import ConfigError, first_line
 from pipeline.printable import printable
 from pipeline.redaction import is_secret, redacted
@@ -29,39 +34,51 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 _TRIES, _RETRY_SECONDS = 10, 3.0
+_AGENT_SECONDS = 60.0
 
 
 def submit(
     address: str,
     verb: str,
     config_path: str | None,
-    arguments: Sequence[str],
+    overrides: Sequence[str],
     config: Config,
     say: Callable[[str], object],
+    flags: Sequence[str] = (),
     folder: Path | None = None,
     detach: bool = False,
 ) -> int:
-    """Run `python -m jobs VERB CONFIG ARGUMENTS` as a Ray job, follow its log on stdout; its exit code.
+    """Run the verb with `config` as a Ray job, follow its log on stdout; its exit code.
 
-    The same job, if it was submitted before and has not ended, is followed and not started again. With `detach` only
-    the submission id is printed on stdout, and the exit code is 0.
+    `config` is that of the file `config_path` with `overrides`; the job gets it as it is resolved here. The same job,
+    if it was submitted before and has not ended, is followed and not started again. With `detach` only the submission
+    id is printed on stdout, and the exit code is 0.
 
-    The working folder (`folder`, by default the current one) is sent, less `submitted_files.EXCLUDES`. `say` takes
-    lines for a person. Ctrl-C stops a job that was started here; a second one leaves it to the cluster.
+    The working folder (`folder`, by default the current one) is sent, less `submitted_files.excludes_of`. If it is a
+    checkout the job runs its code, else the code that the cluster has. `say` takes lines for a person. Ctrl-C stops a
+    job that was started here; a second one leaves it to the cluster.
 
-    Raises `ConfigError` for a path that no other machine has, and for `--force` where the job is running;
+    Raises `ConfigError` for a path that no other machine has, for a secret, and for `--force` where the job is running;
     `SubmissionError` for trouble with the cluster.
     """
     folder = (folder or Path.cwd()).absolute()
-    config_argument = [config_in_folder(config_path, folder)] if config_path else []
     _refuse_local_paths(config, folder)
-    _refuse_secrets(config_path, arguments)
-    entrypoint = shlex.join(["python", "-m", "jobs", verb, *config_argument, *arguments])
+    _refuse_secrets(config_path, overrides)
+    sent = sent_config(config, config_path, overrides)
+    entrypoint = shlex.join(["python", "-m", "jobs", verb, NAME, *flags])
+    code_version = git_commit(folder) if is_checkout(folder) else None
     with explained(address, "submit to"):
         client = client_of(address)
-        job, is_new = _started(client, verb, config, entrypoint, folder, say, "--force" in arguments)
+        names = base_id(verb, config), metadata_of(verb, config, code_version)
+        job, is_new = _started(client, names, entrypoint, folder, sent, say, "--force" in flags)
     if is_new:
         say(f"submitted {job} to {address}: {entrypoint}")
+        if not is_checkout(folder):
+            left_out = ", ".join(shadowing(folder))
+            without = f" (without {left_out}, which would hide our packages)" if left_out else ""
+            say(
+                f"{folder}{without} is sent; it is no checkout of sllm, so the job runs the code that the cluster has"
+            )
     if detach:
         print(job, flush=True)
         for command in ("status {}", "logs {} -f", "stop {}"):
@@ -83,15 +100,16 @@ def submit(
 
 def _started(
     client: "JobSubmissionClient",
-    verb: str,
-    config: Config,
+    names: tuple[str, dict[str, str]],
     entrypoint: str,
     folder: Path,
+    sent: str,
     say: Callable[[str], object],
     force: bool,
 ) -> tuple[str, bool]:
     """The submission id of this job, and whether it was started now: one that has not ended is used again."""
-    base, metadata = base_id(verb, config), metadata_of(verb, config)
+    base, metadata = names
+    code, waited = metadata.get("sllm.code_version"), 0.0
     while True:
         running, new = running_or_new_id(client, base)
         if running is not None:
@@ -101,42 +119,51 @@ def _started(
                     f"`sllm stop {running.id}`"
                 )
             say(f"{running.id} is this job and has not ended: it is not started again")
-            code = metadata.get("sllm.code_version")
-            if running.code_version != code:
+            if code and running.code_version != code:
                 say(f"note: {running.id} runs code version {running.code_version}; here is {code}")
             return running.id, False
         try:
-            with _size_explained(folder):
-                runtime_env = _runtime_env(folder)
+            with _size_explained(folder), tempfile.TemporaryDirectory() as scratch:
+                package = Path(scratch, "package.zip")
+                write_package(folder, sent, package)
+                runtime_env = {"working_dir": str(package), "env_vars": _environment(code)}
                 client.submit_job(
                     entrypoint=entrypoint, runtime_env=runtime_env, submission_id=new, metadata=metadata
                 )
             return new, True
         except RuntimeError as error:
-            if "already exists" not in str(error):  # submitted by another in the meantime
+            if (
+                "No available agent" in str(error) and waited < _AGENT_SECONDS
+            ):  # the cluster has just been started
+                if not waited:
+                    say(f"the cluster takes no jobs yet; trying again for {_AGENT_SECONDS:.0f} s")
+                waited += _RETRY_SECONDS
+                time.sleep(_RETRY_SECONDS)
+            elif "already exists" not in str(error):  # submitted by another in the meantime
                 raise
 
 
 def _refuse_secrets(config_path: str | None, arguments: Sequence[str]) -> None:
-    """Raise `ConfigError` for a secret in the arguments, which the dashboard shows, or in the configuration file, which
-    is sent."""
+    """Raise `ConfigError` for a secret in the arguments or in the configuration file, which may be sent with its
+    folder."""
     remedy = "write ${VARIABLE} instead, and set that variable here and on the cluster"
     for argument in arguments:
         if is_secret(argument):
             raise ConfigError(f"{redacted(argument)}: a secret is not sent with a submitted job: {remedy}")
-    if config_path is not None and is_secret(text_at(config_path)):
+    if config_path is not None and is_secret(text_at(resolved_path(config_path))):
         raise ConfigError(f"{config_path} holds a secret, which is not sent with a submitted job: {remedy}")
 
 
-def _runtime_env(folder: Path) -> dict[str, object]:
+def _environment(code_version: str | None) -> dict[str, str]:
+    """Variables of the job. Ray keeps them in its records and shows them, so none holds a secret."""
     environment = {"RAY_JOB_STOP_SIGNAL": "SIGINT"}  # so that a stopped job can end its MLflow run
-    if commit := git_commit():
-        environment["SLLM_GIT_COMMIT"] = commit
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+    if code_version:
+        environment["SLLM_GIT_COMMIT"] = code_version
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"):
         value = os.environ.get(name, "")
-        if value and not is_secret(value):  # the dashboard shows it
+        if value and not is_secret(value):
             environment[name] = value
-    return {"working_dir": str(folder), "excludes": excludes_of(folder), "env_vars": environment}
+    return environment
 
 
 def follow(client: "JobSubmissionClient", job: str, say: Callable[[str], object]) -> int:

@@ -4,8 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from pipeline.config.paths import is_url
-from pipeline.errors import ConfigError
+from infra.own_packages import shadowing
 
 _KEYS = [
     *(
@@ -70,13 +69,14 @@ def submitted_files(folder: Path) -> dict[str, int]:
 
 
 def excludes_of(folder: Path) -> list[str]:
-    """`EXCLUDES`, and each link: its target lies outside the folder, or is sent under its own name."""
+    """`EXCLUDES`, each link (its target lies outside the folder, or is sent under its own name), and what would hide
+    our packages from the job."""
     links = []
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if name not in (".git", ".venv")]
         links += [Path(parent, name) for name in (*folders, *files) if Path(parent, name).is_symlink()]
     escaped = [re.sub(r"([\\*?\[\]!# ])", r"\\\1", link.relative_to(folder).as_posix()) for link in links]
-    return [*EXCLUDES, *(f"/{name}" for name in escaped)]
+    return [*EXCLUDES, *(f"/{name}" for name in (*escaped, *shadowing(folder)))]
 
 
 def largest_in(folder: Path) -> str:
@@ -89,18 +89,3 @@ def largest_in(folder: Path) -> str:
     }
     first = sorted(sizes.items(), key=lambda item: -item[1])[:_LARGEST_SHOWN]
     return ", ".join(f"{name} {size / 2**20:.0f} MiB" for name, size in first)
-
-
-def config_in_folder(config_path: str, folder: Path) -> str:
-    """The path of the configuration file in the job, relative to the working folder that is sent.
-
-    A URL stays as it is. Raises `ConfigError` where it is outside.
-    """
-    if is_url(config_path):
-        return config_path
-    path = Path(config_path).absolute()
-    if not path.is_relative_to(folder):
-        raise ConfigError(
-            f"{config_path} lies outside {folder}, which is what is sent to the cluster: copy it there"
-        )
-    return path.relative_to(folder).as_posix()

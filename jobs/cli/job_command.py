@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -23,9 +25,9 @@ Submit = Annotated[
     typer.Option(
         "--submit",
         metavar="ADDRESS",
-        help="Run as a Ray job on this cluster (its dashboard's URL) and follow its log; the same job, if it has not "
-        "ended, is followed and not started again. Ctrl-C stops what was started here; to leave it running, add "
-        "--detach or close the terminal.",
+        help="Run as a Ray job on this cluster (its dashboard's URL; auto: what RAY_API_SERVER_ADDRESS, else "
+        "RAY_ADDRESS names) and follow its log; the same job, if it has not ended, is followed and not started again. "
+        "Ctrl-C stops what was started here; to leave it running, add --detach or close the terminal.",
     ),
 ]
 Detach = Annotated[
@@ -116,13 +118,16 @@ def _run(verb: Verb, config_path: str | None, overrides: list[str], options: _Op
             _show_submitted_files()
         return
     if options.submit is not None:
+        from infra.submission.client import address_or_default
         from infra.submission.submit import submit
 
+        address = address_or_default(options.submit, say)
+        file = None if config_path is None else presets.preset_or_file(config_path)
         flags = [name for name, wanted in (("--force", options.force), ("--json", options.as_json)) if wanted]
-        arguments = [*overrides, *flags]
         raise typer.Exit(
-            submit(options.submit, verb.name, config_path, arguments, config, say, detach=options.detach)
+            submit(address, verb.name, file, overrides, config, say, flags, detach=options.detach)
         )
+    _check_environment(config)
     with only_result_on_stdout(options.as_json) as show:
         record: JobRecord = verb.load().run(config, force=options.force)
         show(dataclasses.asdict(record))
@@ -134,6 +139,15 @@ def _check(verb: Verb, config: Config) -> None:
     if config.output is not None and config.output.startswith("memory://"):
         raise ConfigError(
             f"output={config.output} is deleted when the command ends: name a folder, or another URL"
+        )
+
+
+def _check_environment(config: Config) -> None:
+    """Raise `ConfigError` for a variable that the configuration names and this process lacks."""
+    if missing := [name for name in config.ray.environment if not os.environ.get(name)]:
+        raise ConfigError(
+            f"ray.environment: {', '.join(missing)} not set on {socket.gethostname()}: set it there; on a cluster, in "
+            "the environment in which each node starts Ray (on Kubernetes from a secret)"
         )
 
 
@@ -158,3 +172,4 @@ def _show_submitted_files() -> None:
     )
     for name, size in files.items():
         print(printable(f"# {size:>12,}  {name}"))
+    print("# and the configuration above, with ${NAME} in place of secrets")

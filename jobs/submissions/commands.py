@@ -104,7 +104,7 @@ def stop(submission_id: Id, address: Address = None, as_json: AsJson = False) ->
 
 @contextmanager
 def _cluster(address: str | None) -> Iterator["JobSubmissionClient"]:
-    address = address_or_default(address)
+    address = address_or_default(address, say)
     with explained(address, "ask"):
         yield client_of(address)
 
@@ -138,6 +138,7 @@ def _print_one(submission: Submission, as_json: bool) -> None:
         "submitted": _local(submission.submitted),
         "ended": _local(submission.ended),
         "by": _by(submission),
+        "identity": submission.identity,
         "code version": submission.code_version,
         "command": submission.entrypoint,
         "message": (submission.message or "")[:_MESSAGE_CHARACTERS],

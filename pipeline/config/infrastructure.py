@@ -1,6 +1,6 @@
 """Where jobs run, and where their runs are recorded."""
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -8,6 +8,9 @@ from pipeline.config.paths import MachinePathString, PathError, PathOptions, Tra
 from pipeline.config.section import Count, CountOrZero, Section
 from pipeline.remote import StorageError, text_at
 from pipeline.unique_keys import read_json
+
+EnvironmentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+"""The name of an environment variable, not its value."""
 
 
 class RayConfig(Section):
@@ -23,6 +26,10 @@ class RayConfig(Section):
     """CPU cores for each training worker."""
     max_failures: CountOrZero = 1
     """How often a training run restarts from its last checkpoint after a failure."""
+    environment: tuple[EnvironmentName, ...] = ()
+    """Names of environment variables that the job needs, such as `HF_TOKEN`; it fails at its start where one is not
+    set. `--submit` sends names only, since Ray stores and shows values: a cluster has them from its own environment
+    (on Kubernetes from a secret)."""
 
 
 class DeepSpeedConfig(Section):

@@ -1,5 +1,6 @@
 """Names of submissions, and what is known of them, with a job server of the test's own."""
 
+import socket
 import time
 
 import pytest
@@ -9,7 +10,15 @@ from infra.submission import client as connection
 from infra.submission import submissions
 from infra.submission import submit as submission
 from infra.submission.client import SubmissionError, address_or_default, client_of, explained
-from infra.submission.submissions import all_submissions, base_id, find, metadata_of, running_or_new_id, stop
+from infra.submission.submissions import (
+    all_submissions,
+    base_id,
+    find,
+    identity_of,
+    metadata_of,
+    running_or_new_id,
+    stop,
+)
 from pipeline.config import load_config
 from pipeline.errors import ConfigError
 
@@ -57,7 +66,6 @@ def config(*changes):
 def server(monkeypatch):
     server = JobServer()
     monkeypatch.setattr(submission, "client_of", lambda _address: server)
-    monkeypatch.setattr(submission, "_runtime_env", lambda _folder: {})
     return server
 
 
@@ -66,9 +74,10 @@ def submit(tmp_path, lines, arguments=(), changes=(), verb="train-lm"):
         "http://127.0.0.1:1",
         verb,
         None,
-        arguments,
+        changes,
         config(*changes),
         lines.append,
+        arguments,
         folder=tmp_path,
         detach=True,
     )
@@ -128,6 +137,7 @@ def test_force_does_not_run_beside_the_job_that_it_would_replace(server, tmp_pat
 
 
 def test_another_code_version_of_the_running_job_is_named(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(submission, "is_checkout", lambda _folder: True)
     monkeypatch.setenv("SLLM_GIT_COMMIT", "c0ffee")
     submit(tmp_path, [])
     monkeypatch.setenv("SLLM_GIT_COMMIT", "decaf")
@@ -137,19 +147,20 @@ def test_another_code_version_of_the_running_job_is_named(server, tmp_path, monk
 
 
 def test_metadata_says_what_and_who_and_no_secret(monkeypatch):
-    monkeypatch.setenv("SLLM_GIT_COMMIT", "c0ffee")
     monkeypatch.setattr(submissions.getpass, "getuser", lambda: "ann")
     monkeypatch.setattr(submissions.socket, "gethostname", lambda: "laptop")
-    metadata = metadata_of("prepare", config("output=https://me:hunter2@host/a?sig=hunter2"))
+    secret = config("output=https://me:hunter2@host/a?sig=hunter2")
+    metadata = metadata_of("prepare", secret, "c0ffee")
     assert metadata == {
         "sllm.verb": "prepare",
+        "sllm.identity": identity_of("prepare", secret),
         "sllm.output": "https://***@host/a?***",
         "sllm.code_version": "c0ffee",
         "sllm.host": "laptop",
         "sllm.user": "ann",
     }
     monkeypatch.setattr(submissions.getpass, "getuser", lambda: {}["no such uid"])
-    assert "sllm.user" not in metadata_of("prepare", config())
+    assert "sllm.user" not in metadata_of("prepare", config(), None)
 
 
 def test_what_is_known_is_read_back_and_the_newest_is_first(server, tmp_path):
@@ -159,6 +170,7 @@ def test_what_is_known_is_read_back_and_the_newest_is_first(server, tmp_path):
     assert (theirs.id, theirs.verb, theirs.output, theirs.user) == ("other", None, None, None)
     assert "hunter2" not in theirs.entrypoint
     assert (ours.verb, ours.output, ours.status) == ("train-lm", "/shared/x", "PENDING")
+    assert ours.identity == identity_of("train-lm", config()) and ours.id == f"train-lm-{ours.identity[:12]}"
     assert ours.submitted == "2023-11-14T22:13:20+00:00" and ours.ended is None and not ours.has_ended
 
 
@@ -204,13 +216,19 @@ def test_the_address_given_counts_before_the_environment(monkeypatch):
     monkeypatch.setattr(ray.job_submission, "JobSubmissionClient", Client)
     for name in connection.ADDRESS_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(ConfigError, match="--address"):
-        address_or_default(None)
+    lines: list[str] = []
+    with pytest.raises(ConfigError, match="or set it as RAY_API_SERVER_ADDRESS or RAY_ADDRESS"):
+        address_or_default(None, lines.append)
     monkeypatch.setenv("RAY_AUTH_MODE", "token")  # set by `client_of`, and taken back after this test
     monkeypatch.setenv("RAY_ADDRESS", "http://b:1")
-    assert address_or_default(None) == "http://b:1"
+    assert address_or_default("auto", lines.append) == "http://b:1"
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://c:1")
-    assert (address_or_default(None), address_or_default("http://a:1")) == ("http://c:1", "http://a:1")
+    assert address_or_default(None, lines.append) == "http://c:1"
+    assert address_or_default("http://a:1", lines.append) == "http://a:1"
+    assert lines == [
+        "cluster http://b:1, which RAY_ADDRESS names",
+        "cluster http://c:1, which RAY_API_SERVER_ADDRESS names",
+    ]
     client_of("http://a:1")
     assert seen == [("http://a:1", [])]
     assert connection.os.environ["RAY_ADDRESS"] == "http://b:1"
@@ -222,3 +240,27 @@ def test_trouble_with_the_cluster_is_one_line():
         raise RuntimeError("oh\nTraceback")
     with pytest.raises(ConfigError, match="ours"), explained("http://h", "ask"):
         raise ConfigError("ours")
+
+
+def test_a_server_that_does_not_answer_or_refuses_is_told_in_time(monkeypatch):
+    """One that accepts connections and never answers, and one that nobody listens at."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setattr(connection, "_ANSWER_SECONDS", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        dead = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        began = time.monotonic()
+        with pytest.raises(SubmissionError, match=f"^cannot ask {dead}: .*timed out"), explained(dead, "ask"):
+            client_of(dead)
+    with (
+        pytest.raises(SubmissionError, match=f"^cannot ask {dead}: Failed to connect"),
+        explained(dead, "ask"),
+    ):
+        client_of(dead)
+    assert time.monotonic() - began < 30
+
+
+def test_an_address_that_ray_looks_up_for_ever_is_told_in_time():
+    with pytest.raises(TimeoutError, match="nothing answers in 0 s"):
+        connection._within(0.1, lambda: time.sleep(5))
+    with pytest.raises(KeyError):
+        connection._within(5, lambda: {}["no such"])

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import requests
 
 from infra.tracking.store import client_of
 from pipeline.lineage import read_record
+from tests.jobs.cli.test_import_path import CONSOLE_SCRIPT, SEGMENTER
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -48,11 +50,14 @@ class TestCluster:
 
     __test__ = False
 
-    def sllm(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    private: Path
+    """Another working folder, with a segmenter of one's own and folders named as our packages."""
+
+    def sllm(self, *arguments: str, folder: Path | None = None, **environment: str) -> subprocess.Popen[str]:
         """Start `sllm ARGUMENTS` in the folder."""
         return subprocess.Popen(
-            [sys.executable, "-m", "jobs", *arguments],
-            cwd=self.folder,
+            [sys.executable, "-P", self.private.parent / "sllm", *arguments],
+            cwd=folder or self.folder,
             env={**self.environment, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -70,6 +75,13 @@ def cluster() -> Iterator[TestCluster]:
     for package in ("segmenters", "pipeline", "infra", "jobs"):
         shutil.copytree(REPOSITORY / package, folder / "code" / package)
     (folder / "code" / "jobs" / "generate.py").write_text(ENDLESS_JOB)
+    (folder / "sllm").write_text(CONSOLE_SCRIPT)
+    for name in ("jobs", "infra"):
+        (folder / "private" / name).mkdir(parents=True)
+        (folder / "private" / name / "__init__.py").write_text(
+            "raise SystemExit('the user's was imported')\n"
+        )
+    (folder / "private" / "my_module.py").write_text(SEGMENTER)
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "SLLM_"))}
     environment = {
         **kept,
@@ -78,8 +90,8 @@ def cluster() -> Iterator[TestCluster]:
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USAGE_STATS_ENABLED": "0",
         "SLLM_GIT_COMMIT": "c0ffee",
+        "PYTHONPATH": str(REPOSITORY),  # what is installed, here and on the cluster
     }
-    environment.pop("PYTHONPATH", None)
     ports = free_ports(5)
     names = (
         *("port", "dashboard-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port"),
@@ -98,8 +110,8 @@ def cluster() -> Iterator[TestCluster]:
         start_new_session=True,
     )
     try:
-        wait_for(lambda: answers(ports[1]), seconds=180)
-        yield TestCluster(f"http://127.0.0.1:{ports[1]}", environment, folder / "code")
+        wait_for(lambda: answers(ports[1]), seconds=300)
+        yield TestCluster(f"http://127.0.0.1:{ports[1]}", environment, folder / "code", folder / "private")
     finally:
         head.terminate()  # it ends the processes it started, and no other cluster's
         try:
@@ -133,26 +145,45 @@ def wait_for(condition, seconds: float) -> None:
         time.sleep(0.2)
 
 
-def test_a_job_runs_on_the_cluster_and_its_log_and_result_come_back(cluster, tracking_uri, tmp_path):
+def test_a_private_folder_is_submitted_and_log_and_result_come_back(cluster, tracking_uri, tmp_path):
+    """Its segmenter is found by the job, its folders `jobs/` and `infra/` hide nothing, and a variable that only the
+    submitter has is resolved; the cluster is the one that RAY_ADDRESS names."""
     corpus = tmp_path / "a b.jsonl"
-    corpus.write_text("".join(f'{{"id": {n}, "text": "Sentence {n}. Another one."}}\n' for n in range(50)))
+    corpus.write_text(
+        "".join(f'{{"id": {n}, "text": "Sentence {n}. Same\\nAnother one."}}\n' for n in range(50))
+    )
     output = tmp_path / "shards"
-    arguments = ["prepare", f"output={output}", f"tracking.uri={tracking_uri}", f"data.inputs=['{corpus}']"]
-    arguments += ["prepare.num_workers=1", "tokenizer.vocab_size=300"]
-    job = cluster.sllm(*arguments, "--submit", cluster.address)
+    arguments = [
+        "prepare",
+        f"output={output}",
+        f"tracking.uri={tracking_uri}",
+        "data.inputs=['${MINE}/a b.jsonl']",
+    ]
+    arguments += ["prepare.num_workers=1", "tokenizer.vocab_size=300", "segmenter.name=my_module:Lines"]
+    mine = {"RAY_ADDRESS": cluster.address, "MINE": str(tmp_path), "HF_TOKEN": "hunter2hunter2"}
+    job = cluster.sllm(*arguments, "--submit", "auto", folder=cluster.private, **mine)
     stdout, stderr = job.communicate(timeout=300)
     assert job.returncode == 0, stdout + stderr
     assert stdout.count("starts as MLflow run") == 1
-    submitted, _, ended = stderr.splitlines()  # nothing of Ray's own chatter
+    named, *_, submitted, sent, _, ended = stderr.splitlines()  # nothing of Ray's own chatter
+    assert named == f"cluster {cluster.address}, which RAY_ADDRESS names"
     assert submitted.startswith("submitted prepare-") and ended.endswith(" succeeded")
+    assert "(without infra, jobs, which would hide our packages)" in sent
     record = read_record(output)
     assert record is not None and record.output_is_whole
     assert (record.metrics["train/documents"], record.metrics["train/sentences"]) == (50, 100)
     made_from = [(artifact.kind, artifact.path) for artifact in record.inputs]
-    assert made_from == [("corpus", str(corpus)), ("segmenter", "punctuation_v1")]
+    assert made_from == [("corpus", str(corpus)), ("segmenter", "my_module:Lines")]
     tags = client_of(tracking_uri).get_run(record.run_id).data.tags
     assert tags["ray.submission_id"].startswith("prepare-") and tags["ray.submission_id"] in stderr
-    assert tags["version.git"] == "c0ffee"
+    # The whole record that Ray keeps and shows.
+    shown = requests.get(f"{cluster.address}/api/jobs/", headers=authorization(cluster), timeout=60).text
+    assert tags["ray.submission_id"] in shown and "sllm.identity" in shown and "hunter2" not in shown
+
+
+def authorization(cluster) -> dict[str, str]:
+    token = Path(cluster.environment["RAY_AUTH_TOKEN_PATH"]).read_text().strip()
+    return {"Authorization": f"Bearer {token}"}
 
 
 def test_the_exit_code_is_the_jobs(cluster, tracking_uri, tmp_path):
@@ -168,7 +199,7 @@ def test_the_exit_code_is_the_jobs(cluster, tracking_uri, tmp_path):
     stdout, stderr = job.communicate(timeout=300)
     assert job.returncode == 2, stdout + stderr
     assert "/missing.txt" in stdout and "Traceback" not in stdout
-    name = stderr.split()[1]
+    name = next(line for line in stderr.splitlines() if line.startswith("submitted ")).split()[1]
     follower = cluster.sllm("logs", name, "-f", "--address", cluster.address)
     assert follower.communicate(timeout=180)[0] == stdout and follower.returncode == 2
 

@@ -1,6 +1,8 @@
 """Which files of the working folder are sent."""
 
-from infra.submission import submit as submission
+import zipfile
+
+from infra.submission.package import write_package
 from infra.submission.submitted_files import submitted_files
 
 SECRET_FILES = [
@@ -29,14 +31,13 @@ SECRET_FILES = [
 PLAIN_FILES = [
     *("my_segmenter.py", "sub/rules.py", "config.yaml", "tokenizer.json", "secret_sentences.py", "words.txt"),
     *("patterns.jsonl", "keyboard.py", "tokens.py", "segmenters/learned/weights/learned_v1.safetensors"),
+    # A checkout of sllm, whose packages are sent.
+    *("segmenters/__init__.py", "pipeline/__init__.py", "pipeline/lineage.py", "infra/__init__.py"),
+    *("jobs/__init__.py", "jobs/verbs.py"),
 ]
 
 
 def test_hidden_files_keys_and_credentials_are_never_sent(tmp_path):
-    import zipfile
-
-    from ray._private.runtime_env.packaging import _zip_files
-
     folder = tmp_path / "work"
     for name in (*SECRET_FILES, *PLAIN_FILES):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -48,8 +49,6 @@ def test_hidden_files_keys_and_credentials_are_never_sent(tmp_path):
     (folder / "link").symlink_to("../outside")
     (folder / "a link [1]").symlink_to("../outside/private.py")
     assert list(submitted_files(folder)) == sorted(PLAIN_FILES)
-    sent = submission._runtime_env(folder)
-    _zip_files(str(folder), sent["excludes"], str(tmp_path / "p.zip"), include_gitignore=True)
+    write_package(folder, "output: /x\n", tmp_path / "p.zip")
     with zipfile.ZipFile(tmp_path / "p.zip") as package:
-        names = {name for name in package.namelist() if not name.endswith("/")}
-    assert names == set(PLAIN_FILES)
+        assert set(package.namelist()) == {*PLAIN_FILES, "sllm-submitted.yaml"}
