@@ -141,7 +141,7 @@ class Try:
             shards = self.world.undisturbed("prepare").shards
             assert shards is not None
             return sum(name.endswith(".arrow") for name in names(place)) / len(shards.digests)
-        self.job.seen |= {path.name for path in checkpoints(place)}
+        self.job.seen |= checkpoint_names(place)
         return len(self.job.seen) / (STEPS // CHECKPOINT_EVERY)
 
     # Faults.
