@@ -230,13 +230,19 @@ class Try:
             subprocess.run(["umount", "--lazy", self.disk], check=False)
 
 
+def checkpoint_names(place: str) -> set[str]:
+    """Names of the checkpoints in a folder or bucket, whole or not."""
+    if place.startswith("http"):
+        parts = (name.split("/") for name in names(place))
+        found = {part[1] for part in parts if part[0] == "checkpoints" and len(part) > 2}
+    else:
+        found = {path.name for path in Path(place, "checkpoints").glob("*")}
+    return {name for name in found if name.startswith(("step-", "checkpoint_"))}
+
+
 def checkpoints(place: str) -> list[Path]:
     """Folders of checkpoints, the oldest first."""
-    found = [
-        path
-        for path in Path(place, "checkpoints").glob("*")
-        if path.name.startswith(("step-", "checkpoint_"))
-    ]
+    found = [Path(place, "checkpoints", name) for name in checkpoint_names(place)]
     times: dict[Path, int] = {}
     for path in found:
         with suppress(OSError):
