@@ -13,7 +13,7 @@ from tests.faults.processes import kill_all
 
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENTS = 240
-STEPS, CHECKPOINT_EVERY = 40, 5
+STEPS, CHECKPOINT_EVERY = 30, 5
 CONFIG = f"""
 data: {{dev_fraction: 0.1}}
 segmenter: {{name: "tests.faults.slow:Slow"}}
@@ -24,8 +24,8 @@ trunk: {{config: {{model_type: llama, hidden_size: 32, intermediate_size: 64, nu
   num_attention_heads: 4, num_key_value_heads: 2, tie_word_embeddings: true}}}}
 lm:
   context_tokens: 64
-  train: {{steps: {STEPS}, micro_batch_tokens: 256, micro_batches_per_step: 16, learning_rate: 3.0e-3, warmup_steps: 4,
-    eval_every: 20, eval_micro_batches: 2, checkpoint_every: {CHECKPOINT_EVERY}, log_every: 1}}
+  train: {{steps: {STEPS}, micro_batch_tokens: 256, micro_batches_per_step: 8, learning_rate: 3.0e-3, warmup_steps: 4,
+    eval_every: 15, eval_micro_batches: 2, checkpoint_every: {CHECKPOINT_EVERY}, log_every: 1}}
 """
 SENTENCES = (
     "The lazy dog sleeps. ",
