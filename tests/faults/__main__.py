@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tests.faults.attempts import Outcome, attempt
@@ -19,20 +19,18 @@ from tests.faults.world import World
 TITLES = ("case", "tries", "survived", "lost", "twice", "curve", "seconds lost")
 
 
-def run(cases: Sequence[Case], seed: int, moments: int, root: Path) -> list[Outcome]:
+def run(cases: Sequence[Case], seed: int, moments: int, root: Path) -> Iterator[Outcome]:
     """Try each case at so many moments. A try's moment follows from seed, case and number alone."""
-    outcomes = []
     world = World(root)
     try:
         for number in range(moments):
             for case in cases:
                 start = time.monotonic()
                 outcome = attempt(world, case, number, random.Random(f"{seed} {case.name} {number}"))
-                outcomes.append(outcome)
                 print(_line(outcome, time.monotonic() - start), file=sys.stderr, flush=True)
+                yield outcome
     finally:
         world.close()
-    return outcomes
 
 
 def _line(outcome: Outcome, seconds: float) -> str:
@@ -70,6 +68,18 @@ def table(made: list[dict[str, object]]) -> str:
     )
 
 
+def _print(outcomes: list[Outcome], seed: int, as_json: bool, root: Path) -> None:
+    made = rows(outcomes)
+    if as_json:
+        tries = [outcome.as_dict() for outcome in outcomes]
+        print(json.dumps({"seed": seed, "rows": made, "tries": tries}, indent=1))
+        return
+    held = sum(not outcome.wrong for outcome in outcomes)
+    print(table(made))
+    print(f"seed {seed}: {held} of {len(outcomes)} tries held", end="")
+    print(f"; logs of the others are in {root}" if held < len(outcomes) else "")
+
+
 def main() -> int:
     """Exit code 0 only where every try held."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
@@ -89,16 +99,13 @@ def main() -> int:
     seed = given.seed if given.seed is not None else random.SystemRandom().randrange(10**6)
     print(f"seed {seed}", file=sys.stderr, flush=True)
     root = Path(tempfile.mkdtemp(prefix="sllm-faults-", dir="/tmp"))
-    outcomes = run([known[name] for name in chosen] or CASES, seed, given.moments, root)
-    made = rows(outcomes)
-    failed = [outcome for outcome in outcomes if outcome.wrong]
-    if given.json:
-        tries = [outcome.as_dict() for outcome in outcomes]
-        print(json.dumps({"seed": seed, "moments": given.moments, "rows": made, "tries": tries}, indent=1))
-    else:
-        print(table(made))
-        held = f"{len(outcomes) - len(failed)} of {len(outcomes)} tries held"
-        print(f"seed {seed}: {held}{f'; logs of the others are in {root}' if failed else ''}")
+    outcomes: list[Outcome] = []
+    try:
+        for outcome in run([known[name] for name in chosen] or CASES, seed, given.moments, root):
+            outcomes.append(outcome)
+    finally:
+        _print(outcomes, seed, given.json, root)
+    failed = any(outcome.wrong for outcome in outcomes)
     if not failed:
         shutil.rmtree(root, ignore_errors=True)
     return 1 if failed else 0

@@ -15,7 +15,7 @@ def test_prepare_through_faults() -> None:
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")
     root = Path(tempfile.mkdtemp(prefix="sllm-faults-", dir="/tmp"))  # Unix sockets need a short path
-    outcomes = run([case for case in CASES if case.name in SHORT], seed, 1, root)
+    outcomes = list(run([case for case in CASES if case.name in SHORT], seed, 1, root))
     wrong = {outcome.case: outcome.wrong for outcome in outcomes if outcome.wrong}
     assert not wrong, f"python -m tests.faults --seed {seed} --cases {','.join(wrong)}: {wrong}"
     shutil.rmtree(root)

@@ -151,7 +151,7 @@ class Try:
         found: list[int] = []
 
         def look() -> bool:
-            running = self.world.cluster.processes("ray::" if titles is None else titles)
+            running = self.world.cluster.processes(*(titles or ("ray::",)))
             found[:] = [pid for pid in running if titles is not None or not title(pid).startswith(OF_RAY)]
             return bool(found) or not self.job.is_running()
 
