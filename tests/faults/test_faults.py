@@ -2,8 +2,11 @@
 
 import random
 import shutil
+import sys
 import tempfile
 from pathlib import Path
+
+import pytest
 
 from tests.faults.__main__ import run
 from tests.faults.cases import CASES
@@ -11,6 +14,7 @@ from tests.faults.cases import CASES
 SHORT = ("prepare-worker", "shard-bit-unfinished")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 def test_prepare_through_faults() -> None:
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")
