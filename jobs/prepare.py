@@ -46,7 +46,8 @@ def run(config: Config, force: bool = False) -> JobRecord:
     store = Folder(output)
     _check_output(config, store, output)
     check_server(config.tracking)
-    materials = gather(config, store)
+    with _progress_bar() as progress:
+        materials = gather(config, store, partial(start_workers, config), progress)
     if materials.tokenizer is not None and not config.prepare.overwrite:
         check_bos_eos(store, materials.tokenizer)
 
@@ -91,11 +92,10 @@ def prepare(config: Config, output: str, materials: Materials | None = None) -> 
     The errors are those of `pipeline.shards.prepare.prepare` and, without `materials`, of
     `pipeline.shards.materials.gather`.
     """
-    store = Folder(output)
+    store, start = Folder(output), partial(start_workers, config)
     with _progress_bar() as progress:
-        return prepare_shards(
-            config, materials or gather(config, store), store, partial(start_workers, config), progress
-        )
+        materials = materials or gather(config, store, start, progress)
+        return prepare_shards(config, materials, store, start, progress)
 
 
 @contextlib.contextmanager

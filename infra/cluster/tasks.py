@@ -1,27 +1,19 @@
-"""Work in Ray actors, which get one item at a time, so that the number of unfinished items is bounded."""
+"""Work in Ray actors."""
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
+from infra.dispatch import PREPARE_REMEDY, Dispatcher, WorkerDiedError
 from pipeline.config import RayConfig
-from pipeline.errors import SllmError
 
 W = TypeVar("W")
 T = TypeVar("T")
 R = TypeVar("R")
-
-WORK_ATTEMPTS = 3
-"""Attempts per item when its worker dies; an error of the work itself is final."""
-
-
-class WorkerLostError(SllmError):
-    """An item at which workers died `WORK_ATTEMPTS` times, or workers that do not start."""
 
 
 @dataclass(frozen=True)
@@ -42,86 +34,79 @@ class Resources:
 
 
 class _Actor:
-    def __init__(self, make_worker: Callable[[], Any]) -> None:
+    def start(self, make_worker: Callable[[], Any]) -> str:
+        """Make the worker -> where it runs."""
         # A worker has few cores, so the tokenizer must not start threads.
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         self._worker = make_worker()
+        return f"node {ray.util.get_node_ip_address()} (process {os.getpid()})"
 
     def call(self, work: Callable[[Any, Any], Any], item: Any) -> Any:
         return work(self._worker, item)
 
-    def ready(self) -> None:
-        pass
+
+class _Started:
+    """An actor, and the reference of what it does now."""
+
+    def __init__(self, actor: Any, ref: Any) -> None:
+        self.actor, self.ref = actor, ref
+        self.where = ""
 
 
-class RayWorkers(Generic[W]):
-    """Actors until `close`; an actor that dies is replaced and its item is repeated."""
+class RayWorkers(Dispatcher[W]):
+    """Actors, until `close`. Those for which the cluster has no core wait, and the others work."""
 
     def __init__(
         self,
         make_worker: Callable[[], W],
         num_workers: int,
         resources: Resources = Resources(),
-        remedy: str = "make prepare.work_unit_bytes smaller or give workers more memory",
+        remedy: str = PREPARE_REMEDY,
+        **time_limits: Any,
     ) -> None:
-        """`remedy`: what the user can do when workers die at the same item."""
-        self._make_worker, self._resources, self._remedy = make_worker, resources, remedy
-        self._starting: dict[Any, Any] = {}
-        self._idle: list[Any] = []
-        self._busy: dict[Any, tuple[Any, Any, int]] = {}
-        for _ in range(num_workers):
-            self._start_actor()
+        """`remedy` and `time_limits`: as of `Dispatcher`."""
+        super().__init__(num_workers, remedy, **time_limits)
+        self._make_worker, self._reserved = make_worker, resources
 
-    def _start_actor(self) -> None:
-        actor: Any = ray.remote(**self._resources.options())(_Actor).remote(self._make_worker)
-        # It gets work only after it answers: on a full cluster it may have to wait for a free core.
-        self._starting[actor.ready.remote()] = actor
+    def _start(self) -> _Started:
+        actor: Any = ray.remote(**self._reserved.options())(_Actor).remote()
+        return _Started(actor, actor.start.remote(self._make_worker))
 
-    def map(self, work: Callable[[W, T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
-        """Call `work(worker, item)` for each item; yields (item, result) in the order of completion.
+    def _send(self, worker: _Started, work: Callable[[W, T], R], item: T) -> None:
+        worker.ref = worker.actor.call.remote(work, item)
 
-        Raises the errors of the work, and `WorkerLostError` where workers die at the same item each time.
-        """
-        waiting = deque((item, 1) for item in items)
-        busy = self._busy
-        failures = 0
-        while waiting or busy:
-            while waiting and self._idle:
-                actor = self._idle.pop()
-                item, attempt = waiting.popleft()
-                busy[actor.call.remote(work, item)] = (actor, item, attempt)
-            done, _ = ray.wait([*busy, *self._starting], num_returns=1)
-            ref = done[0]
-            if ref in self._starting:
-                actor = self._starting.pop(ref)
-                try:
-                    ray.get(ref)
-                    self._idle.append(actor)
-                except RayActorError as error:
-                    failures += 1
-                    if failures >= WORK_ATTEMPTS:
-                        raise WorkerLostError(f"workers do not start: {error}") from error
-                    self._start_actor()
-                continue
-            actor, item, attempt = busy.pop(ref)
-            try:
-                result = ray.get(ref)
-            except RayTaskError as error:
-                raise error.cause from None
-            except RayActorError as error:
-                if attempt >= WORK_ATTEMPTS:
-                    raise WorkerLostError(
-                        f"{attempt} workers died one after the other at the same work unit (out of "
-                        f"memory?): {error}; {self._remedy}"
-                    ) from error
-                waiting.appendleft((item, attempt + 1))
-                self._start_actor()
-                continue
-            self._idle.append(actor)
-            yield item, result
+    def _first_done(self, workers: list[_Started], seconds: float) -> _Started | None:
+        by_ref = {worker.ref: worker for worker in workers}
+        done, _ = ray.wait(list(by_ref), num_returns=1, timeout=seconds)
+        return by_ref[done[0]] if done else None
 
-    def close(self) -> None:
-        """Stop the actors; results of their current items are lost."""
-        for actor in [*self._idle, *self._starting.values(), *(actor for actor, _, _ in self._busy.values())]:
-            ray.kill(actor)
-        self._idle, self._starting, self._busy = [], {}, {}
+    def _receive(self, worker: _Started) -> Any:
+        try:
+            result = ray.get(worker.ref)
+        except RayTaskError as error:
+            raise error.cause from None
+        except RayActorError as error:
+            raise WorkerDiedError(f"{worker.where or 'an actor'} died: {error}") from error
+        if not worker.where:
+            worker.where = result
+        return result
+
+    def _kill(self, worker: _Started) -> None:
+        ray.kill(worker.actor)
+
+    def _where(self, worker: _Started) -> str:
+        return worker.where
+
+    def _resources(self) -> str:
+        have, free = ray.cluster_resources(), ray.available_resources()
+        wanted = {"CPU": self._reserved.num_cpus, "GPU": self._reserved.num_gpus}
+        return "; ".join(
+            f"each needs {number:g} {name}, the cluster has {have.get(name, 0):g} and {free.get(name, 0):g} free"
+            for name, number in wanted.items()
+            if number
+        )
+
+
+def num_cluster_cores() -> int:
+    """CPUs of all nodes that the cluster has now; at least 1."""
+    return max(1, int(ray.cluster_resources().get("CPU", 0)))

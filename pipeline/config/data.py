@@ -101,8 +101,13 @@ class TokenizerConfig(Section):
 class PrepareConfig(Section):
     """How text becomes shards."""
 
-    num_workers: Count = 2
-    """Workers that read, segment, tokenize and write: Ray actors or processes, as `launcher` says."""
+    num_workers: Count | None = None
+    """Workers that survey, read, segment, tokenize and write, each with one core: Ray actors or processes, as
+    `launcher` says. None: one for each CPU that the Ray cluster has at the start, or each core that this process may
+    use."""
+    work_unit_timeout_seconds: float = Field(default=3600.0, gt=0, le=1e9)
+    """Seconds that a worker may take for a work unit (for the survey of a file: per GiB); then it is killed and
+    replaced, and the work unit is done again, three times at most. One worker without Ray has no limit."""
     work_unit_bytes: Bytes | None = None
     """Bytes of uncompressed text per work unit; a work unit makes one shard. None: a 64th of the corpus, but between 2
     and 64 MiB."""

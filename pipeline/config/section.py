@@ -1,7 +1,7 @@
 """The base class of all sections of the configuration, and the types of its numbers."""
 
 import dataclasses
-from typing import Annotated, Any, TypeGuard, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeGuard, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
@@ -33,7 +33,11 @@ class Section(BaseModel):
             if value is None and kinds and type(None) not in kinds and all(map(_is_collection, kinds)):
                 continue
             is_list = bool(kinds) and all(get_origin(kind) is tuple or kind is type(None) for kind in kinds)
-            tree[key] = (value,) if is_list and not isinstance(value, list | tuple | set | None) else value
+            if is_list and not isinstance(value, list | tuple | set | None):
+                value = (value,)
+            if is_list and isinstance(value, list | tuple):
+                value = [_no_number(one, get_args(kinds[0])[:1]) for one in value]
+            tree[key] = _no_number(value, kinds)
         return tree
 
 
@@ -64,6 +68,13 @@ def alternatives(annotation: Any) -> tuple[Any, ...]:
 def is_section(kind: Any) -> TypeGuard[type[Section]]:
     """Whether a type is a subclass of `Section`."""
     return isinstance(kind, type) and issubclass(kind, Section)
+
+
+def _no_number(value: Any, kinds: tuple[Any, ...]) -> Any:
+    """`true` where a number is expected, as a text: so it is refused, and not taken for 1."""
+    wanted = {one for kind in kinds for one in alternatives(kind)}
+    is_number = bool({int, float} & wanted) or any(get_origin(kind) is Literal for kind in wanted)
+    return str(value).lower() if isinstance(value, bool) and is_number and bool not in wanted else value
 
 
 def _is_collection(kind: Any) -> bool:

@@ -1,5 +1,7 @@
 """The bytes of a file: local or at an fsspec URL, plain or compressed, all or a range of them."""
 
+import stat
+import time
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, cast
 
@@ -10,6 +12,10 @@ from pipeline.corpus.compression import CHUNK_BYTES, Compression, decompressed
 from pipeline.corpus.encodings import UTF8, transcoded
 from pipeline.corpus.file_names import path_on_disk
 from pipeline.errors import CorpusError
+
+SETTLED_NS = 2 * 10**9
+"""Nanoseconds after which a change of a file has another time: no file system has longer steps."""
+_VERSION_KEYS = ("ETag", "etag", "generation", "VersionId", "version_id", "md5Hash", "content_md5")
 
 
 def open_binary(path: str, in_order: bool = False) -> BinaryIO:
@@ -83,7 +89,31 @@ def stamp(path: str) -> str:
         info = file_system.info(key)
     except (OSError, ValueError, ImportError) as error:
         raise CorpusError(f"input {path!r} cannot be read: {error}") from error
-    return " ".join(str(info.get(key)) for key in ("size", "mtime", "ETag", "LastModified"))
+    return " ".join(
+        str(info.get(key)) for key in ("size", "mtime", "ETag", "LastModified", "etag", "last_modified")
+    )
+
+
+def version(path: str) -> str | None:
+    """A string that no other content of the file has had or will have; None where nothing shows that.
+
+    Of a local file: size and times of the last change of content and of its entry (which no program can set back),
+    if they are older than the clock's steps: a file that was just written may change again at the same time. Of a URL:
+    size and ETag, generation or version.
+    """
+    try:
+        if not is_url(path):
+            status = path_on_disk(path).stat()
+            changed = max(status.st_mtime_ns, status.st_ctime_ns)
+            is_settled = stat.S_ISREG(status.st_mode) and changed < time.time_ns() - SETTLED_NS
+            return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}" if is_settled else None
+        file_system, key = fsspec.core.url_to_fs(path)
+        info = file_system.info(key)
+    except Exception:  # of file systems, web clients, object stores; the survey says what is wrong
+        return None
+    tags = [f"{name}={info[name]}" for name in _VERSION_KEYS if info.get(name)]
+    is_weak = any("=W/" in tag for tag in tags)  # an ETag that other bytes may have too
+    return f"{info.get('size')} {' '.join(tags)}" if tags and not is_weak else None
 
 
 def stored_bytes(path: str) -> int:

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import segmenters
 from pipeline.config import Config, DataConfig, TokenizerConfig
-from pipeline.corpus import PYTHON_DOCS, Survey, find_sources, python_docs, survey_all
+from pipeline.corpus import PYTHON_DOCS, Survey, find_sources, python_docs
 from pipeline.corpus.filters import build_filters
 from pipeline.corpus.work_units import choose_work_unit_bytes
 from pipeline.errors import ConfigError, CorpusError
@@ -17,6 +18,8 @@ from pipeline.output_files import PYTHON_DOCS_NAME, RECORD_NAME
 from pipeline.redaction import redacted
 from pipeline.shards.manifest import SHARD_FORMAT_VERSION, Identity, InputFile
 from pipeline.shards.store import ShardStore
+from pipeline.shards.surveys import survey_corpus
+from pipeline.shards.workers import ShowProgress, StartWorkers
 from pipeline.tokenization.tokenizer import Tokenizer
 from segmenters import Segmenter
 
@@ -76,8 +79,17 @@ class Materials:
         )
 
 
-def gather(config: Config, store: ShardStore) -> Materials:
-    """Load segmenter and tokenizer, and survey all files of the corpus.
+def _silent(title: str, num_bytes: int) -> Callable[[int], object]:
+    return lambda done: None
+
+
+def gather(
+    config: Config,
+    store: ShardStore,
+    start_workers: StartWorkers | None = None,
+    progress: ShowProgress = _silent,
+) -> Materials:
+    """Load segmenter and tokenizer, and survey all files of the corpus, by workers if they can be started.
 
     Raises `SegmenterError`, `ConfigError` or `CorpusError` where one is missing or damaged.
     """
@@ -94,7 +106,7 @@ def gather(config: Config, store: ShardStore) -> Materials:
         data = data.model_copy(update=named)
     sources = find_sources(data)
     work_unit_bytes = config.prepare.work_unit_bytes or choose_work_unit_bytes(sources)
-    surveys = survey_all(sources, data, work_unit_bytes)
+    surveys = survey_corpus(config, data, sources, work_unit_bytes, store, start_workers, progress)
     if not any(survey.pieces and survey.source.has_rows for survey in surveys):
         raise no_document(config.data)
     return Materials(segmenter, surveys, work_unit_bytes, tokenizer)

@@ -4,11 +4,11 @@ The shards are a pure function of corpus and configuration: the bytes do not dep
 of their results, or interruptions.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from pipeline.config import Config
 from pipeline.corpus import Document, WorkUnit, WorkUnitReader, plan_work_units
@@ -21,27 +21,10 @@ from pipeline.shards.output import FinishedWorkUnits, ShardOutput
 from pipeline.shards.rejections import check_rejected
 from pipeline.shards.store import ShardStore, stored_tokenizer
 from pipeline.shards.worker import Worker, WorkUnitTask
+from pipeline.shards.workers import ShowProgress, StartWorkers, Workers
 from pipeline.tokenization.tokenizer import Tokenizer
 
 R = TypeVar("R")
-
-
-class Workers(Protocol):
-    """Several `Worker`s in this process, in others, or on a cluster."""
-
-    def map(
-        self, work: Callable[[Worker, WorkUnitTask], R], tasks: Iterable[WorkUnitTask]
-    ) -> Iterator[tuple[WorkUnitTask, R]]:
-        """Call `work` (a method of `Worker`) for each task; yields (task, result) in any order."""
-
-    def close(self) -> None:
-        """Stop them."""
-
-
-StartWorkers = Callable[[Worker, Callable[[], Worker]], Workers]
-"""Takes a worker for this process, and a function that makes one in another process."""
-ShowProgress = Callable[[str, int], Callable[[int], object]]
-"""Takes the title of a pass and its bytes of text; returns a function to call with the bytes done."""
 
 
 def prepare(
@@ -95,7 +78,7 @@ def prepare(
 
 
 def _results(
-    workers: Workers,
+    workers: Workers[Worker],
     work: Callable[[Worker, WorkUnitTask], R],
     tasks: list[WorkUnitTask],
     progress: ShowProgress,

@@ -42,6 +42,9 @@ class WorkUnitTask:
     duplicates: Mapping[str, frozenset[int]] = field(default_factory=dict)
     """Numbers of the documents to drop, in reading order, by deduplicator."""
 
+    def __str__(self) -> str:
+        return f"work unit {self.work_unit.index}"
+
 
 class Worker:
     """Reads, segments and tokenizes work units with one segmenter and one tokenizer, and stores their shards."""

@@ -83,3 +83,10 @@ def test_an_override_of_one_key_of_the_trunk_keeps_the_others():
     config = load_config(None, ["trunk.config.hidden_size=64"]).trunk.config
     assert (config["model_type"], config["hidden_size"], config["num_hidden_layers"]) == ("llama", 64, 2)
     assert load_config(None, ["trunk.config={model_type: opt}"]).trunk.config == {"model_type": "opt"}
+
+
+@pytest.mark.parametrize("value", ["true", "false"])
+def test_true_is_no_number(value):
+    for key in NUMBERS:
+        with pytest.raises(ConfigError, match=f"{key}.* must be .*'{value}'"):
+            load_config(None, [f"{key}={value}"])
