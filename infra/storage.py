@@ -20,6 +20,7 @@ _WITH_FOLDERS = frozenset(
 one would create a mistyped bucket."""
 
 
+MODEL_IS_WHOLE = "config.json"
 _MISSING = (FileNotFoundError, NotADirectoryError)
 
 
@@ -193,5 +194,13 @@ def filled_at_end(output: str) -> Iterator[Path]:
     folder = Folder(output)
     with tempfile.TemporaryDirectory(prefix="sllm-output-") as made:
         yield Path(made)
-        for file in sorted(path for path in Path(made).rglob("*") if path.is_file()):
-            folder.put(file.relative_to(made).as_posix(), file)
+        put_model(Path(made), folder)
+
+
+def put_model(made: Path, folder: Folder) -> None:
+    """Copy the files of a model, or of another output, to a folder. `config.json` comes last, and an older one is
+    removed first: a folder without it is no model."""
+    names = sorted(path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file())
+    folder.remove([MODEL_IS_WHOLE])
+    for name in sorted(names, key=lambda name: name == MODEL_IS_WHOLE):
+        folder.put(name, made / name)

@@ -10,15 +10,12 @@ from pathlib import Path
 from infra.checkpoints.local_store import STEP_NAME, LocalStore, Written
 from infra.checkpoints.ranks import Alone, Ranks, of_rank_0
 from infra.checkpoints.url_store import UrlStore
-from infra.storage import Folder
+from infra.storage import Folder, put_model
 from pipeline.config.paths import is_url
 from pipeline.errors import SllmError, TrainingError
-from pipeline.training.checkpoint import MODEL_FOLDER, Checkpoint, checksums_text, files_in, verify, writing
+from pipeline.training.checkpoint import MODEL_FOLDER, Checkpoint, checksums_text, verify, writing
 
 log = logging.getLogger("sllm")
-
-MODEL_IS_WHOLE = "config.json"
-"""The file of a model folder that is written last: without it, it is no model."""
 
 
 class CheckpointFolder:
@@ -167,7 +164,7 @@ class CheckpointFolder:
         self._remove_unfinished()
 
     def keep_model(self, output: str) -> None:
-        """Copy the model in the newest checkpoint to `output`, a path or URL: see `write_model`.
+        """Copy the model in the newest checkpoint to `output`, a path or URL.
 
         Raises `TrainingError` where there is no checkpoint, or its model is damaged.
         """
@@ -183,20 +180,9 @@ class CheckpointFolder:
             verify(folder, f"{MODEL_FOLDER}/")
             if not (folder / MODEL_FOLDER).is_dir():
                 raise TrainingError(f"{self.url}/{name} has no model: run the same command again")
-            write_model(folder / MODEL_FOLDER, output)
+            with contextlib.nullcontext() if is_url(output) else writing(Path(output)):
+                put_model(folder / MODEL_FOLDER, Folder(output))
 
     def _remove_unfinished(self) -> None:
         for name in self._store.unfinished():
             self._store.remove(name)
-
-
-def write_model(folder: Path, output: str) -> None:
-    """Copy the files of a model to `output`, a path or URL. `config.json` comes last: a folder without it is no model.
-
-    Raises `TrainingError` where there is no room, `StorageError` where a store does not take it.
-    """
-    target = Folder(output)
-    with contextlib.nullcontext() if is_url(output) else writing(Path(output)):
-        target.remove([MODEL_IS_WHOLE])
-        for file in sorted(files_in(folder), key=lambda file: file == MODEL_IS_WHOLE):
-            target.put(file, folder / file)

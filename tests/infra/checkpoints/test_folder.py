@@ -3,13 +3,12 @@
 import shutil
 import threading
 import uuid
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.checkpoints.folder import CheckpointFolder, write_model
+from infra.checkpoints.folder import CheckpointFolder
 from infra.storage import Folder
 from pipeline.errors import TrainingError
 from pipeline.remote import StorageError
@@ -258,12 +257,12 @@ def test_copies_from_a_url_are_removed(tmp_path, monkeypatch):
 
 
 def test_a_full_disk_where_the_model_goes_is_said(tmp_path, monkeypatch):
+    saved(str(tmp_path), 1, model="weights")
+
     def full(_descriptor):
         raise OSError("No space left on device")
 
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text("{}")
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises((TrainingError, StorageError), match=r"No space left"):
-        write_model(Path(tmp_path / "model"), str(tmp_path / "out"))
+        CheckpointFolder(str(tmp_path)).keep_model(str(tmp_path / "out"))
     assert not list((tmp_path / "out").iterdir())

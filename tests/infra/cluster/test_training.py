@@ -1,6 +1,9 @@
 """Ray Train and DeepSpeed, started as the jobs start them, have the curve of the plain loop and leave its model."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,3 +74,59 @@ def test_an_error_in_a_worker_reaches_the_driver_as_one_line(config, ray_cluster
         train_on_cluster(
             "train-vae", missing, str(tmp_path / "checkpoints"), str(tmp_path / "model"), lambda metrics: None
         )
+
+
+def test_a_run_in_an_object_store_resumes_from_the_last_whole_checkpoint(config, ray_cluster, s3, tmp_path):
+    s3.mkdir("runs")
+    whole, first = {}, {}
+    train_locally(
+        "train-vae",
+        config,
+        str(tmp_path / "checkpoints"),
+        str(tmp_path / "model"),
+        lambda metrics: whole.update({metrics["step"]: metrics}),
+    )
+
+    def stop(metrics):
+        first[metrics["step"]] = metrics
+        if metrics["step"] == 4:
+            raise KeyboardInterrupt
+
+    checkpoints, output = "s3://runs/first/checkpoints", "s3://runs/first"
+    with pytest.raises(KeyboardInterrupt):
+        train_locally("train-vae", config, checkpoints, output, stop)
+    assert CheckpointFolder(checkpoints).names() == ["step-000000003", "step-000000002"]
+    # A flipped bit in the newest, and what a killed upload left.
+    file = "runs/first/checkpoints/step-000000003/state-00000-of-00001.safetensors"
+    content = bytearray(s3.cat_file(file))
+    content[-1] ^= 1
+    s3.pipe_file(file, bytes(content))
+    s3.pipe_file(file.replace("3/state", "4/state"), bytes(content))
+    two_workers = config.model_copy(update={"ray": config.ray.model_copy(update={"num_workers": 2})})
+    done = subprocess.run(
+        [
+            *(sys.executable, Path(__file__).with_name("train_apart.py"), ray_cluster),
+            *(two_workers.model_dump_json(), checkpoints, output),
+        ],
+        env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (
+        "passed over: the checkpoint in s3://runs/first/checkpoints/step-000000003 is damaged" in done.stderr
+    )
+    resumed = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [metrics["step"] for metrics in resumed] == [3, 4]
+    for metrics in resumed:
+        for name in ("train/nll_per_token", "train/tokens"):
+            assert metrics[name] == pytest.approx(whole[metrics["step"]][name], rel=1e-3)
+    s3.invalidate_cache()
+    left = {path.split("/")[3] for path in s3.find(checkpoints)}
+    assert left == {"step-000000003", "step-000000004"}
+    assert {path.rpartition("/")[2] for path in s3.find(output, maxdepth=1)} >= {
+        "config.json",
+        "model.safetensors",
+    }
