@@ -48,6 +48,10 @@ class LocalRuntime:
         """Wait until the last checkpoint is written."""
         self._writer.wait()
 
+    def wants_checkpoint(self, step: int) -> bool:
+        """Nobody asks for one."""
+        return False
+
     def latest(self) -> AbstractContextManager[Path | None]:
         """A folder with the newest whole checkpoint of any launcher, or None."""
         return self.checkpoints.newest(self.ranks, self.warn)

@@ -18,18 +18,42 @@ class RayConfig(Section):
 
     address: str | None = None
     """Address of a running cluster; none: the one this job runs in, else one on this machine."""
-    num_workers: Count = 2
-    """Training workers: the world size."""
+    num_workers: Count | tuple[Count, Count] = 2
+    """Training workers: the world size. `[MIN, MAX]`: as many as the cluster has room for; a lost node is done without,
+    and one that joins is used, from the last checkpoint on."""
     use_gpu: bool = False
     """One GPU for each training worker."""
     cpus_per_worker: float = Field(default=1, gt=0, le=1e12)
     """CPU cores for each training worker."""
-    max_failures: CountOrZero = 1
-    """How often a training run restarts from its last checkpoint after a failure."""
+    placement: Literal["PACK", "SPREAD"] = "PACK"
+    """Training workers on as few nodes as possible, or spread over the nodes."""
+    node_labels: dict[str, str] = Field(default={})
+    """Labels of the nodes that training workers may run on, such as `{ray.io/accelerator-type: H100}`."""
+    resize_seconds: float = Field(default=60, gt=0, le=1e9)
+    """With `[MIN, MAX]`: how often it is looked whether nodes have joined. A change of the world size starts again from
+    the last checkpoint."""
+    max_failures: CountOrZero = 3
+    """How often training restarts from its last checkpoint after failures, counted anew after each newer checkpoint."""
+    step_timeout_seconds: float = Field(default=1800, gt=0, le=1e9)
+    """Longest time that a training worker may need for a micro-batch (for its start: 600 s at least); then it is taken
+    for stuck, and training restarts from the last checkpoint."""
     environment: tuple[EnvironmentName, ...] = ()
     """Names of environment variables that the job needs, such as `HF_TOKEN`; it fails at its start where one is not
     set. `--submit` sends names only, since Ray stores and shows values: a cluster has them from its own environment
     (on Kubernetes from a secret)."""
+
+    @property
+    def worker_range(self) -> tuple[int, int]:
+        """The smallest and the largest world size."""
+        given = self.num_workers
+        return given if isinstance(given, tuple) else (given, given)
+
+    @field_validator("num_workers")
+    @classmethod
+    def _in_order(cls, value: int | tuple[int, int]) -> int | tuple[int, int]:
+        if isinstance(value, tuple) and value[0] > value[1]:
+            raise ValueError(f"[MIN, MAX]: {value[0]} is more than {value[1]}")
+        return value
 
 
 class DeepSpeedConfig(Section):

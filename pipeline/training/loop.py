@@ -48,6 +48,9 @@ class Runtime(Protocol):
     def wait(self) -> None:
         """Wait until the last checkpoint is written. Raises its error."""
 
+    def wants_checkpoint(self, step: int) -> bool:
+        """Whether to save a checkpoint after this step, whatever `checkpoint_every` says; the same on all ranks."""
+
     def latest(self) -> AbstractContextManager[Path | None]:
         """Folder of the newest checkpoint, or None."""
 
@@ -125,7 +128,8 @@ def _train(
         progress = Progress(done, progress.tokens + loaded.tokens, loaded.state.as_dict())
         last = done == config.steps
         evaluates = task.dev is not None and (done % config.eval_every == 0 or last)
-        saves = done % config.checkpoint_every == 0 or last
+        wanted = not last and runtime.wants_checkpoint(done)
+        saves = done % config.checkpoint_every == 0 or last or wanted
         logs = done % config.log_every == 0 or evaluates or last
         checked = monitor.check() if logs or saves else {}  # so that no failed step is in a checkpoint
         if logs:

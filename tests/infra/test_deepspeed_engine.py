@@ -85,6 +85,9 @@ class FolderRuntime:
     def wait(self):
         pass
 
+    def wants_checkpoint(self, step):
+        return False
+
     @contextlib.contextmanager
     def latest(self):
         yield self.resume_from
