@@ -241,6 +241,8 @@ CASES = (
         overrides=("ray.step_timeout_seconds=30",),
     ),
     Case("train-disk", "a full disk", "train-lm", full_disk, place="disk"),
+    Case("train-store-away", "the object store refuses for seconds", "train-lm", store_away, place="bucket"),
+    Case("train-store-gone", "the object store refuses for good", "train-lm", store_gone, place="bucket"),
     Case("train-clock", "the clock jumps back", "train-lm", clock_jumps_back),
     Case("checkpoint-bit", "a flipped bit in the newest checkpoint", "train-lm", bit_in_checkpoint),
     Case("mlflow-away", "MLflow is away for seconds", "train-lm", mlflow_away, on_server=True),
