@@ -19,7 +19,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 WORK_ATTEMPTS = 3
-"""Attempts per item when its worker dies or exceeds the time limit; an error of the work itself is final."""
+"""Attempts per item when its worker dies, lacks memory or exceeds the time limit; another error of the work is
+final."""
 START_ATTEMPTS = 3
 """Workers that may die one after the other while they start, without any progress in between."""
 PREPARE_REMEDY = (
@@ -101,11 +102,12 @@ class Dispatcher(ABC, Generic[W]):
                     continue
                 try:
                     result = self._receive(worker)
-                except WorkerDiedError as error:
+                except (WorkerDiedError, MemoryError) as error:
                     if worker in self._busy:
-                        self._lose(worker, str(error), waiting)
+                        self._lose(worker, str(error) or "out of memory", waiting)
                         continue
                     self._starting.remove(worker)
+                    self._kill(worker)
                     failed_starts += 1
                     if failed_starts >= START_ATTEMPTS:
                         raise WorkerLostError(f"workers do not start: {error}") from error

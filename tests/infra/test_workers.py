@@ -35,6 +35,12 @@ class Worker:
             os.kill(os.getpid(), signal.SIGKILL)
         return marker
 
+    def lack_memory_once(self, marker: Path) -> Path:
+        if not marker.exists():
+            marker.touch()
+            raise MemoryError
+        return marker
+
     def stop_once(self, marker: Path) -> Path:
         if not marker.exists():
             marker.touch()
@@ -93,6 +99,14 @@ def test_a_killed_process_is_replaced_and_its_item_done_again(
     said = capfd.readouterr().err
     assert said.count("warning: a worker is replaced (worker process ") == 2
     assert f"died, killed by SIGKILL); {markers[0]} is done again" in said
+
+
+def test_a_process_without_memory_is_replaced_and_its_item_done_again(
+    workers: ProcessWorkers, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    marker = tmp_path / "0"
+    assert list(workers.map(Worker.lack_memory_once, [marker])) == [(marker, marker)]
+    assert "warning: a worker is replaced (out of memory)" in capfd.readouterr().err
 
 
 def test_work_that_kills_every_worker_is_given_up(workers: ProcessWorkers) -> None:
