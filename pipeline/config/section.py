@@ -1,7 +1,8 @@
 """The base class of all sections of the configuration, and the types of its numbers."""
 
 import dataclasses
-from typing import Annotated, Any, Literal, TypeGuard, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
@@ -60,7 +61,7 @@ def alternatives(annotation: Any) -> tuple[Any, ...]:
     itself."""
     if get_origin(annotation) is Annotated:
         return alternatives(get_args(annotation)[0])
-    if type(None) in get_args(annotation) or "|" in str(annotation).partition("[")[0]:
+    if get_origin(annotation) in (Union, UnionType):
         return tuple(kind for part in get_args(annotation) for kind in alternatives(part))
     return (annotation,)
 
