@@ -6,10 +6,11 @@ plot are a job in `output`/report, which runs again for other variants or measur
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import torch
-
+from infra.cluster.worker_paths import with_absolute_paths
+from infra.model_workers import on_one_worker
 from infra.storage import Folder
 from infra.tracking.run import ActiveRun
 from jobs.reports.comparison import markdown, plot
@@ -21,7 +22,7 @@ from jobs.verbs import VERBS
 from pipeline.config import Config, override
 from pipeline.config.paths import joined
 from pipeline.errors import ConfigError
-from pipeline.evaluation.comparison import measure_designs, steps_for
+from pipeline.evaluation.comparison import Measured, measure_designs, steps_for
 from pipeline.evaluation.designs import (
     TrainedDesign,
     baseline_of,
@@ -32,6 +33,7 @@ from pipeline.evaluation.designs import (
 )
 from pipeline.evaluation.likelihood import covering_edges, select_documents
 from pipeline.lineage import JobRecord
+from pipeline.models.device import CPU, NO_CUDA
 from pipeline.output_files import REPORT_FOLDER
 from pipeline.printable import printable
 from pipeline.shards.reading import Shards, open_shards
@@ -81,7 +83,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
         output=output,
         output_kind="report",
         body=body,
-        beside=["shards"],
+        beside=["shards", "launcher", "ray"],
         force=force,
         replace_other=True,
     )
@@ -109,15 +111,24 @@ def _report(
 ) -> dict[str, float]:
     documents = select_documents(shards.documents("dev"), config.evaluate.max_documents)
     edges = covering_edges(documents, config.compare.position_edges)
-    figures = measure_designs(
-        config, shards, documents, edges, designs, lambda line: say(f"compare: {line} ...")
-    )
+    # A worker has another working folder.
+    designs = [replace(each, config=with_absolute_paths(each.config)) for each in designs]
+    measured: Measured | None = None
+    for item in on_one_worker(config, measure_designs, edges, designs):
+        if isinstance(item, Measured):
+            measured = item
+        else:
+            say(f"compare: {item} ...")
+    assert measured is not None, "it is the last item"
+    if config.ray.use_gpu and measured.device == CPU:
+        say(f"compare: {NO_CUDA}")
+    figures = measured.figures
     setting = {
         "tokens": config.compare.tokens,
         "baseline": baseline,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
+        "device": measured.device,
+        "threads": measured.threads,
+        "torch": measured.torch,
         "shards": shards.manifest.digest,
         "position_edges": edges,
         "generated_tokens": config.compare.generated_tokens,

@@ -1,10 +1,14 @@
 """`sllm evaluate`: the same dev documents under every model, in bits per byte."""
 
+from functools import partial
+
+from infra.model_workers import start_evaluators
 from infra.tracking.run import ActiveRun
 from jobs.reports.evaluation import print_report, read_report, write_report
 from jobs.runner.console import say
 from jobs.runner.execution import run_job
 from jobs.runner.output_folder import output_folder
+from jobs.runner.progress import PartsProgress
 from jobs.runner.training import model_artifact, shards_artifact
 from pipeline.config import Config
 from pipeline.errors import ConfigError
@@ -32,9 +36,15 @@ def run(config: Config, force: bool = False) -> JobRecord:
         check_saved_models(config, open_shards(folder, config.stream))
 
     def body(run: ActiveRun) -> dict[str, float]:
-        figures = evaluate(
-            config, open_shards(folder, config.stream), lambda model: say(f"evaluate: {model} ...")
-        )
+        shards = open_shards(folder, config.stream)
+        with PartsProgress("evaluate") as progress:
+            figures = evaluate(
+                config,
+                shards,
+                partial(start_evaluators, config, shards),
+                lambda line: say(f"evaluate: {line} ..."),
+                progress.begin,
+            )
         write_report(figures, run.output)
         return {
             f"{model}/{name}": value
@@ -51,7 +61,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
         output=config.output,
         output_kind="report",
         body=body,
-        beside=["shards", "models"],
+        beside=["shards", "models", "launcher", "ray"],
         check=check,
         force=force,
     )

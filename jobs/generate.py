@@ -4,20 +4,20 @@ import hashlib
 import json
 import time
 
+from infra.model_workers import on_one_worker
 from infra.storage import Folder
 from infra.tracking.run import ActiveRun
+from jobs.runner.console import say
 from jobs.runner.execution import run_job
 from jobs.runner.output_folder import output_folder
 from jobs.runner.training import model_artifact
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.fetched import local_model
-from pipeline.generation.text import check_generates, encode_prompt, generate_text
+from pipeline.generation.text import check_generates, continued
 from pipeline.lineage import JobRecord
-from pipeline.models.saved import saved_model
-from pipeline.models.sllm import Sllm
+from pipeline.models.device import CPU, NO_CUDA
 from pipeline.printable import printable
-from pipeline.tokenization.tokenizer import Tokenizer
 
 TEXT_FILE = "generated.json"
 
@@ -34,7 +34,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
     def body(run: ActiveRun) -> dict[str, float]:
         nonlocal streamed
         streamed = True
-        return stream(config, local_model(path, config.stream.cache), run.output)
+        return stream(config, run.output)
 
     record = run_job(
         "generate",
@@ -44,7 +44,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
         output=output,
         output_kind="report",
         body=body,
-        beside=["models"],
+        beside=["models", "launcher", "ray"],
         check=lambda: check_generates(local_model(path, config.stream.cache)),
         force=force,
     )
@@ -54,18 +54,21 @@ def run(config: Config, force: bool = False) -> JobRecord:
     return record
 
 
-def stream(config: Config, path: str, output: str) -> dict[str, float]:
+def stream(config: Config, output: str) -> dict[str, float]:
     """Print the text during generation, and write it to a file -> tokens, sentences, tokens/s."""
-    model, tokenizer = saved_model(path, Sllm, "sllm"), Tokenizer.load(path)
     prompt = config.generate.prompt
     sentences, tokens = [], 0
-    encoded = encode_prompt(model, tokenizer, prompt)
     start = time.perf_counter()
-    print(printable(prompt), end="", flush=True)
-    for text, length in generate_text(model, tokenizer, encoded, config.generate):
-        print(printable(text), end="", flush=True)
-        sentences.append(text)
-        tokens += length
+    for item in on_one_worker(config, continued):
+        if isinstance(item, str):  # the model is loaded
+            if config.ray.use_gpu and item == CPU:
+                say(f"generate: {NO_CUDA}")
+            start = time.perf_counter()
+            print(printable(prompt), end="", flush=True)
+            continue
+        print(printable(item.text), end="", flush=True)
+        sentences.append(item.text)
+        tokens += item.tokens
     print(flush=True)
     seconds = time.perf_counter() - start
     kept = json.dumps({"prompt": prompt, "sentences": sentences}, ensure_ascii=False, indent=2)

@@ -1,8 +1,8 @@
 """Work in Ray actors."""
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import ray
@@ -22,15 +22,20 @@ class Resources:
 
     num_cpus: float = 1
     num_gpus: float = 0
+    node_labels: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of_models(cls, config: RayConfig) -> "Resources":
         """Resources of a worker that trains, evaluates or generates."""
-        return cls(config.cpus_per_worker, 1 if config.use_gpu else 0)
+        return cls(config.cpus_per_worker, 1 if config.use_gpu else 0, config.node_labels)
 
     def options(self) -> dict[str, Any]:
         """Options of a Ray task or actor."""
-        return {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus}
+        return {
+            "num_cpus": self.num_cpus,
+            "num_gpus": self.num_gpus,
+            "label_selector": dict(self.node_labels) or None,
+        }
 
 
 class _Actor:
@@ -104,6 +109,10 @@ class RayWorkers(Dispatcher[W]):
             f"each needs {number:g} {name}, the cluster has {have.get(name, 0):g} and {free.get(name, 0):g} free"
             for name, number in wanted.items()
             if number
+        ) + (
+            f"; on nodes with the labels {dict(self._reserved.node_labels)}"
+            if self._reserved.node_labels
+            else ""
         )
 
 

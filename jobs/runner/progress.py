@@ -1,11 +1,21 @@
-"""The progress of a training run: a bar in a terminal, or a line every 10 s in a log."""
+"""The progress of training and evaluation: a bar in a terminal, or a line every 10 s in a log."""
 
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Self
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from jobs.runner.printable_console import PrintableConsole
 
@@ -56,6 +66,43 @@ class TrainingProgress:
         ):
             self._logged_at = time.monotonic()
             print(f"{self.title}: step {step}/{self.steps}, {figures}", file=sys.stderr, flush=True)
+
+
+class PartsProgress:
+    """Draws how many tokens are scored on stderr: a bar for each pass in a terminal, or a line every 10 s in a log."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        console = PrintableConsole(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=console) if console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def begin(self, name: str, tokens: int) -> Callable[[int], None]:
+        """Start a pass over so many tokens; returns a function to call with the number of tokens just done."""
+        if self._bar is not None:
+            return partial(self._bar.advance, self._bar.add_task(name, total=tokens))
+        done, logged_at = 0, time.monotonic()
+
+        def advance(more: int) -> None:
+            nonlocal done, logged_at
+            done += more
+            if time.monotonic() - logged_at > LOG_SECONDS:
+                logged_at = time.monotonic()
+                line = f"{self._title}: {name}, {done:,} of {tokens:,} tokens"
+                print(line, file=sys.stderr, flush=True)
+
+        return advance
 
 
 def figures_line(metrics: dict[str, float]) -> str:

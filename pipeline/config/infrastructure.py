@@ -20,15 +20,16 @@ class RayConfig(Section):
     """Address of a running cluster; none: the one this job runs in, else one on this machine."""
     num_workers: Count | tuple[Count, Count] = 2
     """Training workers: the world size. `[MIN, MAX]`: as many as the cluster has room for; a lost node is done without,
-    and one that joins is used, from the last checkpoint on."""
+    and one that joins is used, from the last checkpoint on. `evaluate` has as many workers, and the same figures for any
+    number."""
     use_gpu: bool = False
-    """One GPU for each training worker."""
+    """One GPU for each worker that trains, evaluates or generates. On a cluster without it, models are on the CPU."""
     cpus_per_worker: float = Field(default=1, gt=0, le=1e12)
-    """CPU cores for each training worker."""
+    """CPU cores for each worker that trains, evaluates or generates."""
     placement: Literal["PACK", "SPREAD"] = "PACK"
     """Training workers on as few nodes as possible, or spread over the nodes."""
     node_labels: dict[str, str] = Field(default={})
-    """Labels of the nodes that training workers may run on, such as `{ray.io/accelerator-type: H100}`."""
+    """Labels of the nodes that these workers may run on, such as `{ray.io/accelerator-type: H100}`."""
     resize_seconds: float = Field(default=60, gt=0, le=1e9)
     """With `[MIN, MAX]`: how often it is looked whether nodes have joined. A change of the world size starts again from
     the last checkpoint."""
@@ -36,7 +37,8 @@ class RayConfig(Section):
     """How often training restarts from its last checkpoint after failures, counted anew after each newer checkpoint."""
     step_timeout_seconds: float = Field(default=1800, gt=0, le=1e9)
     """Longest time that a training worker may need for a micro-batch (for its start: 600 s at least); then it is taken
-    for stuck, and training restarts from the last checkpoint."""
+    for stuck, and training restarts from the last checkpoint. Also the longest time for 16 micro-batches of `evaluate`;
+    then another worker does them."""
     environment: tuple[EnvironmentName, ...] = ()
     """Names of environment variables that the job needs, such as `HF_TOKEN`; it fails at its start where one is not
     set. `--submit` sends names only, since Ray stores and shows values: a cluster has them from its own environment

@@ -32,8 +32,8 @@ class Config(Section):
     several, mixed by `stream.weights`."""
     launcher: Literal["auto", "ray", "local"] = "auto"
     """`ray`: on a Ray cluster, or one started here; training uses DeepSpeed. `local`: on this machine without Ray;
-    training runs in one process. `auto`: `ray` for training; for preparation `ray` if a cluster is given
-    (`ray.address`, RAY_ADDRESS, a submitted job), else `local`."""
+    training runs in one process. `auto`: `ray` for training; for preparation, evaluation, generation and what `compare`
+    measures `ray` if a cluster is given (`ray.address`, RAY_ADDRESS, a submitted job), else `local`."""
     precision: Precision = "fp32"
     """Arithmetic of training. Weights and moments stay in fp32, and so do sums of gradients except at ZeRO stages 0 and
     1. fp16 scales the loss."""

@@ -4,7 +4,7 @@ Bits per byte are exact likelihoods of the same documents, speed is measured, an
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any, cast
@@ -23,17 +23,19 @@ from pipeline.evaluation.generation_speed import (
     token_generator,
 )
 from pipeline.evaluation.likelihood import (
-    Float64,
     bits_per_byte_by_position,
     likelihood_of_tokens,
+    select_documents,
     sllm_nll_by_token,
     token_lm_nll_by_token,
 )
+from pipeline.evaluation.scoring import Float64
 from pipeline.fetched import local_model
+from pipeline.models.device import device_for, device_name
 from pipeline.models.saved import saved_model
 from pipeline.models.sllm import Sllm
 from pipeline.models.token_lm import TokenLm, learned_positions, load_causal_lm
-from pipeline.shards.reading import Shards
+from pipeline.shards.reading import open_shards
 from pipeline.stream.order import Corpus, Stream, StreamState
 from pipeline.stream.windows import DocumentSource, SentenceWindows, TokenWindows
 from pipeline.training.task import Task, TrainingJob, build_task, train_config
@@ -84,16 +86,26 @@ def steps_for(corpora: Sequence[Corpus], options: TrainConfig, stream: StreamCon
     return steps
 
 
+@dataclass(frozen=True)
+class Measured:
+    """The figures of all designs, and what they were measured on."""
+
+    figures: list[DesignFigures]
+    device: str
+    """Name of the GPU, or `CPU`."""
+    threads: int
+    torch: str
+
+
 def measure_designs(
-    config: Config,
-    shards: Shards,
-    documents: DocumentSource,
-    position_edges: Sequence[int],
-    designs: Sequence[TrainedDesign],
-    report: Callable[[str], None],
-) -> list[DesignFigures]:
-    """Measure all designs; `report` is called with the name of each measurement."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    config: Config, position_edges: Sequence[int], designs: Sequence[TrainedDesign], may_use_gpu: bool
+) -> Iterator[str | Measured]:
+    """Measure all designs on the dev documents of `config.shards` -> the name of each measurement before it begins, and
+    at the end their figures."""
+    (folder,) = config.shard_folders
+    shards = open_shards(folder, config.stream)
+    documents = select_documents(shards.documents("dev"), config.evaluate.max_documents)
+    device = device_for(may_use_gpu)
     models = {each.name: load_design(each).to(device).eval() for each in designs}
     tokenizer = shards.tokenizer()
     num_tokens = config.compare.generated_tokens
@@ -105,12 +117,12 @@ def measure_designs(
         else sentence_generator(cast(Sllm, model), num_tokens)
         for each in designs
     }
-    report("speed of generation")
+    yield "speed of generation"
     speeds = measure_speeds(generators, config.compare.batch_sizes, config.compare.repeats)
     totals = shards.manifest.totals["train"]
     figures = []
     for each in designs:
-        report(f"{each.variant.title}: bits per byte, FLOPs")
+        yield f"{each.variant.title}: bits per byte, FLOPs"
         model = cast(TokenLm | Sllm, models[each.name])
         scores = dict(_nll_by_ablation(each, config, documents, (tokenizer.bos_id, tokenizer.eos_id), model))
         bits = {kind: likelihood_of_tokens(documents, nll_T).bits_per_byte for kind, nll_T in scores.items()}
@@ -138,7 +150,7 @@ def measure_designs(
                 slides=not isinstance(model, TokenLm) or learned_positions(model.model) is None,
             )
         )
-    return figures
+    yield Measured(figures, device_name(device), torch.get_num_threads(), str(torch.__version__))
 
 
 def load_design(design: TrainedDesign) -> torch.nn.Module:

@@ -33,7 +33,7 @@ class TrainedDesign:
     @property
     def folder(self) -> str:
         """Folder of the model that is compared."""
-        return list(self.records.values())[-1].output.path
+        return str(getattr(self.config.models, model_of(list(self.records)[-1])))
 
 
 def model_of(verb: str) -> str:

@@ -8,24 +8,27 @@ counted once, with context unless it is at the start of its document.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from pipeline.errors import ModelError
-from pipeline.evaluation.ablations import Ablation, OtherDocuments, score
+from pipeline.evaluation.ablations import Ablation, OtherDocuments
+from pipeline.evaluation.scoring import (
+    Float64,
+    Reconstructed,
+    TokenScores,
+    reconstruct,
+    score_sentences,
+    score_tokens,
+)
 from pipeline.models.sentence_vae import SentenceVae
 from pipeline.models.sllm import Sllm
 from pipeline.models.token_lm import TokenLm
-from pipeline.stream.batches import SentenceBatch, TokenBatch
-from pipeline.stream.order import MicroBatch, in_order
-from pipeline.stream.windows import DocumentSource, Int64, SentenceWindows, TokenWindows, WindowSource
-
-Float64 = NDArray[np.float64]
+from pipeline.stream.order import in_order
+from pipeline.stream.windows import DocumentSource, Int64, SentenceWindows, TokenWindows
 
 
 def bits_per_byte(nll: float, num_bytes: float) -> float:
@@ -102,7 +105,7 @@ def likelihood(documents: DocumentSource, nll_N: Float64) -> Likelihood:
 
 def likelihood_of_tokens(documents: DocumentSource, nll_T: Float64) -> Likelihood:
     """The likelihood from the NLL of each token (`token_lm_nll_by_token`, `sllm_nll_by_token`)."""
-    return likelihood(documents, _by_document(documents, nll_T))
+    return likelihood(documents, nll_by_document(documents, nll_T))
 
 
 def covering_edges(documents: DocumentSource, edges: Sequence[int]) -> list[int]:
@@ -132,7 +135,7 @@ def bits_per_byte_by_position(
 
 def token_lm_nll(model: TokenLm, source: TokenWindows, micro_batch_tokens: int) -> Float64:
     """NLL (nats) of each document under a token-level model [N]."""
-    return _by_document(source.documents, token_lm_nll_by_token(model, source, micro_batch_tokens))
+    return nll_by_document(source.documents, token_lm_nll_by_token(model, source, micro_batch_tokens))
 
 
 def sllm_nll(
@@ -143,27 +146,14 @@ def sllm_nll(
 ) -> Float64:
     """NLL (nats) of each document under a sentence-level model [N]."""
     nll_T = sllm_nll_by_token(model, source, micro_batch_tokens, ablation)
-    return _by_document(source.documents, nll_T)
+    return nll_by_document(source.documents, nll_T)
 
 
-@torch.inference_mode()
 def token_lm_nll_by_token(model: TokenLm, source: TokenWindows, micro_batch_tokens: int) -> Float64:
     """NLL (nats) of each document token [T], document after document; the last one includes the EOS."""
-    nll_T = _no_nll(source.documents)
-    first = source.documents.token_starts_N1[0]
-    for plan, batch in _batches(model, source, micro_batch_tokens):
-        assert isinstance(batch, TokenBatch)
-        nll_DL = model.score(batch).double().cpu().numpy()
-        for window, row_L in zip(plan.windows, nll_DL, strict=True):
-            start, end = source.windows.start_W[window] - first, source.windows.end_W[window] - first
-            context = source.windows.context_W[window]
-            nll_T[start + context : end] = row_L[context : end - start]
-            if source.windows.ends_document_W[window]:
-                nll_T[end - 1] += row_L[end - start]
-    return nll_T
+    return nll_by_token(source.documents, score_tokens(model, source, in_order(source, micro_batch_tokens)))
 
 
-@torch.inference_mode()
 def sllm_nll_by_token(
     model: Sllm,
     source: SentenceWindows,
@@ -172,58 +162,59 @@ def sllm_nll_by_token(
 ) -> Float64:
     """NLL (nats) of each document token [T], document after document; the last one of a sentence includes
     its EOS and the decision to go on or to stop."""
-    nll_T = _no_nll(source.documents)
-    first = source.documents.token_starts_N1[0]
-    units = 0
     others = OtherDocuments(source) if ablation == "shuffled" else None
-    for plan, batch in _batches(model, source, micro_batch_tokens):
-        assert isinstance(batch, SentenceBatch)
-        other = None if others is None else others.batch(plan.windows).to(batch.tokens_T.device)
-        nll_R, stop_nll_S, _ = score(model, batch, ablation, other)
-        decoded = batch.decoded
-        paid_R, in_loss_S = nll_R.double().cpu().numpy(), decoded.in_loss_S.cpu().numpy()
-        ends_S = np.cumsum(decoded.positions.lengths_S.cpu().numpy()) - 1
-        own_T = np.delete(paid_R, ends_S)
-        last_S = ends_S - 1 - np.arange(len(ends_S))
-        own_T[last_S] += paid_R[ends_S] + stop_nll_S.double().cpu().numpy()
-        ends_W = source.token_end_W[plan.windows] - first
-        spans = zip(ends_W - source.tokens_W[plan.windows], ends_W, strict=True)
-        scored_T = in_loss_S[decoded.sentences.sequence_T.cpu().numpy()]
-        units += int(scored_T.sum() + in_loss_S.sum())
-        nll_T[np.concatenate([np.arange(*span) for span in spans])] = own_T[scored_T]
-    sentences = source.documents.sentence_starts_N1[-1] - source.documents.sentence_starts_N1[0]
-    assert units == len(nll_T) + sentences, "each token and each EOS is counted once"
+    micro_batches = in_order(source, micro_batch_tokens)
+    return nll_by_token(source.documents, score_sentences(model, source, micro_batches, ablation, others))
+
+
+def nll_by_token(documents: DocumentSource, scores: Iterable[TokenScores]) -> Float64:
+    """The NLL of all tokens of the documents [T] from those of all micro-batches, in any order."""
+    nll_T = np.full(documents.token_starts_N1[-1] - documents.token_starts_N1[0], np.nan)
+    tokens = 0
+    for of_micro_batch in scores:
+        nll_T[of_micro_batch.token_T] = of_micro_batch.nll_T
+        tokens += len(of_micro_batch.token_T)
+    assert tokens == len(nll_T), "each token is counted once"
     return nll_T
 
 
-@torch.inference_mode()
 def reconstruction(model: SentenceVae, source: SentenceWindows, micro_batch_tokens: int) -> Reconstruction:
     """How well the model reconstructs the sentences of `source`."""
-    hits = positions = exact = sentences = tokens_seen = 0
+    return reconstruction_of(reconstruct(model, in_order(source, micro_batch_tokens)))
+
+
+def reconstruction_of(parts: Iterable[Reconstructed]) -> Reconstruction:
+    """The figures of all micro-batches, in their order."""
+    positions = hits = sentences = exact = tokens = 0
     nll = 0.0
-    for plan, batch in _batches(model, source, micro_batch_tokens):
-        assert isinstance(batch, SentenceBatch)
-        nll_R, hit_R = model.token_nll(model.encode(batch), batch)
-        misses_S = torch.zeros(len(batch.decoded.stop_S), device=hit_R.device)
-        misses_S.index_add_(0, batch.decoded.positions.sequence_T, (~hit_R).float())
-        hits, positions = hits + int(hit_R.sum()), positions + len(hit_R)
-        exact, sentences = exact + int((misses_S == 0).sum()), sentences + len(misses_S)
-        nll, tokens_seen = nll + float(nll_R.double().sum()), tokens_seen + plan.tokens
+    for part in parts:
+        positions, hits = positions + part.positions, hits + part.hits
+        sentences, exact = sentences + part.sentences, exact + part.exact
+        nll, tokens = nll + part.nll, tokens + part.tokens
     return Reconstruction(
         token_accuracy=hits / positions,
         exact_sentences=exact / sentences,
-        perplexity=math.exp(min(nll / tokens_seen, 700.0)),
+        perplexity=math.exp(min(nll / tokens, 700.0)),
         sentences=sentences,
     )
 
 
-def unigram_nll(train: DocumentSource, dev: DocumentSource, vocab_size: int) -> Float64:
-    """NLL (nats) of each dev document under token frequencies of the train split, plus one each; with EOS."""
-    counts_V = np.ones(vocab_size)
-    for document in range(len(train.num_bytes_N)):
-        counts_V += np.bincount(_tokens(train, document), minlength=vocab_size)
-    num_documents = max(len(train.num_bytes_N), 1)
-    total = counts_V.sum() + num_documents
+def token_counts(documents: DocumentSource, vocab_size: int) -> Int64:
+    """How often each token occurs in the documents [V]."""
+    counts_V = np.zeros(vocab_size, np.int64)
+    for document in range(len(documents.num_bytes_N)):
+        counts_V += np.bincount(_tokens(documents, document), minlength=vocab_size)
+    return counts_V
+
+
+def unigram_nll(counts_V: Int64, num_documents: int, dev: DocumentSource) -> Float64:
+    """NLL (nats) of each dev document under token frequencies of the train split, plus one each; with EOS.
+
+    `counts_V`: `token_counts` of the `num_documents` train documents.
+    """
+    num_documents = max(num_documents, 1)
+    counts_V = counts_V + 1
+    total = float(counts_V.sum() + num_documents)
     nll_V = -np.log(counts_V / total)
     end_nll = -math.log(num_documents / total)
     return np.array([nll_V[_tokens(dev, i)].sum() + end_nll for i in range(len(dev.num_bytes_N))])
@@ -234,23 +225,8 @@ def _tokens(documents: DocumentSource, document: int) -> NDArray[np.int32]:
     return documents.tokens(int(starts[document]), int(starts[document + 1]))
 
 
-def _batches(
-    model: nn.Module, source: WindowSource, micro_batch_tokens: int
-) -> Iterator[tuple[MicroBatch, TokenBatch | SentenceBatch]]:
-    device = next(model.parameters()).device
-    model.eval()
-    for micro_batch in in_order(source, micro_batch_tokens):
-        batch = micro_batch.batch().to(device)
-        assert isinstance(batch, TokenBatch | SentenceBatch)
-        yield micro_batch, batch
-
-
-def _no_nll(documents: DocumentSource) -> Float64:
-    """An array of NaN, so that a token in no window is detected."""
-    return np.full(documents.token_starts_N1[-1] - documents.token_starts_N1[0], np.nan)
-
-
-def _by_document(documents: DocumentSource, nll_T: Float64) -> Float64:
+def nll_by_document(documents: DocumentSource, nll_T: Float64) -> Float64:
+    """NLL of each document [N] from those of its tokens."""
     starts_N1 = documents.token_starts_N1
     document_T = np.repeat(np.arange(len(starts_N1) - 1), np.diff(starts_N1))
     sums_N: Float64 = np.bincount(document_T, nll_T, minlength=len(starts_N1) - 1).astype(np.float64)

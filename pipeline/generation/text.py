@@ -2,12 +2,17 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 import segmenters
-from pipeline.config import GenerateConfig
+from pipeline.config import Config, GenerateConfig
 from pipeline.errors import ModelError
+from pipeline.fetched import local_model
 from pipeline.generation.generate import generate
+from pipeline.models.device import device_for, device_name
 from pipeline.models.saved import saved_model
 from pipeline.models.sllm import Sllm
 from pipeline.models.tokenizer_agreement import check_own_tokenizer, tokenizer_beside
@@ -15,6 +20,26 @@ from pipeline.tokenization.sentences import encode_documents
 from pipeline.tokenization.tokenizer import Tokenizer
 
 log = logging.getLogger("sllm")
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What one more sentence adds to the text."""
+
+    text: str
+    tokens: int
+
+
+def continued(config: Config, may_use_gpu: bool) -> Iterator[str | Generated]:
+    """The text that `config.models.sllm` generates after the prompt; first, when it is about to begin, the name of its
+    device."""
+    path = local_model(str(config.models.sllm), config.stream.cache)
+    model, tokenizer = saved_model(path, Sllm, "sllm"), Tokenizer.load(path)
+    device = device_for(may_use_gpu)
+    torch.nn.Module.to(model, device)
+    encoded = encode_prompt(model, tokenizer, config.generate.prompt)
+    yield device_name(device)
+    yield from generate_text(model, tokenizer, encoded, config.generate)
 
 
 def check_generates(path: str) -> None:
@@ -29,15 +54,15 @@ def check_generates(path: str) -> None:
 
 def generate_text(
     model: Sllm, tokenizer: Tokenizer, prompt: list[list[int]], config: GenerateConfig
-) -> Iterator[tuple[str, int]]:
-    """The text that each sentence adds after a prompt of `encode_prompt`, and its number of tokens."""
+) -> Iterator[Generated]:
+    """The text after a prompt of `encode_prompt`, sentence by sentence."""
     # A character may span several tokens, so all ids are decoded together.
     ids = [token for sentence in prompt for token in sentence]
     shown = len(tokenizer.decode(ids))
     for sentence in generate(model, prompt, config):
         ids += sentence.token_ids
         text = tokenizer.decode(ids)
-        yield text[shown:], len(sentence.token_ids)
+        yield Generated(text[shown:], len(sentence.token_ids))
         shown = len(text)
 
 

@@ -13,6 +13,7 @@ from pipeline.evaluation.likelihood import (
     reconstruction,
     select_documents,
     sllm_nll,
+    token_counts,
     token_lm_nll,
     unigram_nll,
 )
@@ -91,7 +92,7 @@ def test_reconstruction_counts_what_greedy_decoding_gets_back(sllm, random_docum
 
 def test_unigram_is_a_distribution_over_tokens_and_the_end(random_documents):
     train, dev = random_documents(5, seed=1), random_documents(3, seed=2)
-    nll_N = unigram_nll(train, dev, vocab_size=50)
+    nll_N = unigram_nll(token_counts(train, 50), 5, dev)
     counts = np.bincount(train.flat, minlength=50) + 1.0
     total = counts.sum() + 5
     assert (counts.sum() + 5) / total == 1
