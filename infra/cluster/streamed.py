@@ -10,7 +10,8 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from infra.cluster.connection import connect
-from infra.cluster.tasks import WORK_ATTEMPTS, Resources, WorkerLostError
+from infra.cluster.tasks import Resources
+from infra.dispatch import WORK_ATTEMPTS, WorkerLostError
 from pipeline.config import RayConfig
 
 T = TypeVar("T")

@@ -40,6 +40,9 @@ class Part:
     end: int
     ablation: Ablation = "none"
 
+    def __str__(self) -> str:
+        return f"micro-batches {self.start} to {self.end - 1} under {self.model}"
+
 
 @dataclass(frozen=True)
 class Description:

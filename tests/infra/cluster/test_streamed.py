@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from infra.cluster.streamed import streamed
-from infra.cluster.tasks import WorkerLostError
+from infra.dispatch import WorkerLostError
 from pipeline.config import RayConfig
 from pipeline.errors import ModelError
 
