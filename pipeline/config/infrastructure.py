@@ -20,8 +20,8 @@ class RayConfig(Section):
     """Address of a running cluster; none: the one this job runs in, else one on this machine."""
     num_workers: Count | tuple[Count, Count] = 2
     """Training workers: the world size. `[MIN, MAX]`: as many as the cluster has room for; a lost node is done without,
-    and one that joins is used, from the last checkpoint on. `evaluate` has as many workers, and the same figures for any
-    number."""
+    and one that joins is used, from the last checkpoint on. `evaluate` has as many workers, and the same figures for
+    any number."""
     use_gpu: bool = False
     """One GPU for each worker that trains, evaluates or generates. On a cluster without it, models are on the CPU."""
     cpus_per_worker: float = Field(default=1, gt=0, le=1e12)
