@@ -28,6 +28,10 @@ class TrainingError(SllmError):
     """A training run that cannot continue: it diverged, or a checkpoint does not fit."""
 
 
+class TrackingError(SllmError):
+    """MLflow does not take a job that requires it."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message; its type if there is no message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

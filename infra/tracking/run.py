@@ -1,200 +1,190 @@
 """MLflow: one run per job, with its inputs, configuration, metrics and output.
 
-`mlflow` itself is imported where it is needed, never at the top: it takes seconds.
+No call here waits for the store, except where it says so: a thread sends what a job has to tell, and what could not be
+sent stays in a file beside the output until the same command runs again.
 """
 
-import json
-import re
+import contextlib
+import contextvars
+import dataclasses
+import os
+import signal
+import threading
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from infra.tracking.metrics import MetricsLogger
+from infra.tracking.journal import Journal
 from infra.tracking.params import flatten
-from infra.tracking.store import client_of, experiment_id_of, resolve_uri, usable_store
+from infra.tracking.sending import Sender
+from infra.tracking.store import resolve_experiment
 from pipeline.config import TrackingConfig
 from pipeline.errors import first_line
-from pipeline.lineage import Artifact
+from pipeline.lineage import Artifact, JobRecord
 from pipeline.redaction import redacted, redacted_tree
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-DIGEST_CHARACTERS = 36
-"""MLflow rejects a longer digest of a dataset; the full one is in the profile and in our tags."""
-OUTPUT_CONTEXT = "output"
-"""Context of a dataset that a run wrote: MLflow has outputs only for models, so shards are logged as inputs."""
-
-_PARAMS_A_BATCH = 100
-_INPUTS_A_BATCH = 100
+RUN_ID_VARIABLE = "MLFLOW_RUN_ID"
+START_SECONDS = 15.0
+"""Longest wait for the run's id at the start of a job."""
+_several_jobs = contextvars.ContextVar("several_jobs", default=False)
 
 
-def attach(tracking_uri: str, run_id: str) -> MetricsLogger:
-    """Metrics of a run that another process started, for rank 0 in a training worker; close it at the end."""
-    return MetricsLogger(lambda: client_of(tracking_uri), run_id)
+@contextlib.contextmanager
+def several_jobs() -> Iterator[None]:
+    """A context with jobs of one command: each has a run below the run of MLFLOW_RUN_ID, not that run."""
+    token = _several_jobs.set(True)
+    try:
+        yield
+    finally:
+        _several_jobs.reset(token)
 
 
 class ActiveRun:
-    """The MLflow run of the running job. It is pickled as (tracking_uri, run_id, output)."""
+    """The MLflow run of the running job."""
 
-    def __init__(self, tracking_uri: str, run_id: str, output: str) -> None:
-        self.tracking_uri = tracking_uri
-        self.run_id = run_id
+    def __init__(self, sender: Sender, key: str, output: str) -> None:
         self.output = output
-        self._metrics: MetricsLogger | None = None
+        self.after_step = 0
+        """Points up to this step are left out: an earlier run has them."""
+        self._sender, self._key = sender, key
 
-    def __reduce__(self) -> tuple[type["ActiveRun"], tuple[str, str, str]]:
-        return ActiveRun, (self.tracking_uri, self.run_id, self.output)
+    @property
+    def tracking_uri(self) -> str:
+        """Address of the store."""
+        return self._sender.uri
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Queue metrics; they are sent in batches and are all stored when the job ends."""
-        if self._metrics is None:
-            self._metrics = attach(self.tracking_uri, self.run_id)
-        self._metrics.log_metrics(metrics, step)
+    @property
+    def run_id(self) -> str:
+        """MLflow's id of the run; empty while MLflow has not answered."""
+        return self._sender.run_of(self._key)
 
-    def close(self) -> None:
-        """Send the queued metrics."""
-        if self._metrics is not None:
-            self._metrics.close()
-            self._metrics = None
+    @property
+    def failure(self) -> str | None:
+        """Why the job may not go on (`tracking.required`)."""
+        return self._sender.failure
+
+    @property
+    def kept_in(self) -> str:
+        """The file with what MLflow has not got."""
+        return self._sender.journal.place
+
+    def log_metrics(
+        self, metrics: Mapping[str, float], step: int | None = None, seconds: float | None = None
+    ) -> None:
+        """Metrics at an optimizer step; at `seconds` (Unix time), or now. A step that the run has is left out."""
+        if step is not None and step <= self.after_step:
+            return
+        values = {key: float(value) for key, value in metrics.items()}
+        self._sender.add({"do": "metrics", "step": step, "ms": _milliseconds(seconds), "values": values})
 
     def log_start(
         self, config: Mapping[str, Any], inputs: Sequence[Artifact], tags: Mapping[str, str]
     ) -> None:
-        """Store the configuration (flattened, secrets masked), the inputs with their digests, and tags.
+        """The configuration (flattened, secrets masked), the inputs with their digests, and tags.
 
         Parameters of a run cannot change: where a resumed run differs, the new value is in a tag.
-
-        Raises `ConfigError` where the store cannot be used.
         """
-        from mlflow.entities import LoggedModelInput, Param, RunTag
-
-        with usable_store(self.tracking_uri):
-            client = client_of(self.tracking_uri)
-            run = client.get_run(self.run_id)
-            params = {**flatten(redacted_tree(config))}
-            known = run.data.params
-            changed = {
-                f"resumed.{key}": value
-                for key, value in params.items()
-                if key in known and known[key] != value
+        self._sender.add(
+            {
+                "do": "start",
+                "params": flatten(redacted_tree(config)),
+                "inputs": [dataclasses.asdict(artifact) for artifact in inputs],
+                "tags": dict(tags),
             }
-            new = [Param(key, value) for key, value in params.items() if key not in known]
-            for start in range(0, len(new), _PARAMS_A_BATCH):
-                client.log_batch(self.run_id, params=new[start : start + _PARAMS_A_BATCH], synchronous=True)
-            client.log_batch(
-                self.run_id,
-                tags=[RunTag(key, value) for key, value in {**tags, **changed}.items()],
-                synchronous=True,
-            )
-            for start in range(0, len(inputs), _INPUTS_A_BATCH):
-                batch = inputs[start : start + _INPUTS_A_BATCH]
-                models = [self._model_id(client, artifact) for artifact in batch]
-                client.log_inputs(
-                    self.run_id,
-                    datasets=[_dataset(artifact, context=artifact.kind) for artifact in batch],
-                    models=[LoggedModelInput(model_id) for model_id in models if model_id],
-                )
+        )
 
     def log_output(self, output: Artifact, metrics: Mapping[str, float]) -> None:
-        """Store the final metrics and the output: as tags, and as a dataset or a LoggedModel for the web interface."""
-        from mlflow.entities import LoggedModelOutput, Metric, RunTag
-
-        client = client_of(self.tracking_uri)
-        tags = {
-            "sllm.output.kind": output.kind,
-            "sllm.output.path": output.path,
-            "sllm.output.digest": output.digest,
-        }
-        if output.kind == "model":
-            model = client.create_logged_model(
-                client.get_run(self.run_id).info.experiment_id,
-                name=re.sub(r"[^\w-]+", "-", Path(output.path).name) or "model",
-                source_run_id=self.run_id,
-                tags={**tags, "mlflow.model.isExternal": "true"},
-            )
-            client.finalize_logged_model(model.model_id, "READY")
-            client.log_outputs(self.run_id, [LoggedModelOutput(model.model_id, step=0)])
-            tags["sllm.output.model_id"] = model.model_id
-        else:
-            client.log_inputs(self.run_id, datasets=[_dataset(output, context=OUTPUT_CONTEXT)])
-        now = int(time.time() * 1000)
-        curves = client.get_run(self.run_id).data.metrics  # their last values are stored already, with steps
-        client.log_batch(
-            self.run_id,
-            metrics=[
-                Metric(key, float(value), now, 0) for key, value in metrics.items() if key not in curves
-            ],
-            tags=[RunTag(key, value) for key, value in tags.items()],
-            synchronous=True,
+        """The final metrics and the output: as tags, and as a dataset or a LoggedModel for the web interface."""
+        self._sender.add(
+            {
+                "do": "output",
+                "artifact": dataclasses.asdict(output),
+                "metrics": {key: float(value) for key, value in metrics.items()},
+                "ms": _milliseconds(),
+            }
         )
 
     def end(self, status: str, error: BaseException | None = None) -> None:
-        """End the run as FINISHED, FAILED or KILLED, with the first line of the error."""
-        client = client_of(self.tracking_uri)
-        if error is not None:
-            client.set_tag(
-                self.run_id, "sllm.error", f"{type(error).__name__}: {redacted(first_line(error))}"[:5000]
-            )
-        client.set_terminated(self.run_id, status)
+        """The run is FINISHED, FAILED or KILLED, with the first line of the error."""
+        line = f"{type(error).__name__}: {redacted(first_line(error))}"[:5000] if error is not None else None
+        self._sender.add({"do": "end", "status": status, "error": line, "ms": _milliseconds()})
 
-    @staticmethod
-    def _model_id(client: "MlflowClient", artifact: Artifact) -> str | None:
-        """The LoggedModel that a model artifact was logged as, where this store holds its run."""
-        from mlflow.exceptions import MlflowException
+    def close(self) -> bool:
+        """Send what waits -> whether MLflow has all of it; if not, the rest is in the file.
 
-        if artifact.kind != "model" or artifact.run_id is None:
-            return None
-        try:
-            return client.get_run(artifact.run_id).data.tags.get("sllm.output.model_id")
-        except MlflowException:
-            return None
+        It waits for the store as `Sender.close` says.
+        """
+        return self._sender.close()
 
 
-def start_run(tracking: TrackingConfig, name: str, output: str, resume: str | None = None) -> ActiveRun:
-    """A new run in the experiment, or the run `resume`, reopened.
+def start_run(
+    tracking: TrackingConfig,
+    name: str,
+    output: str,
+    resume: JobRecord | None = None,
+    identity: str = "",
+    trouble: str | None = None,
+) -> ActiveRun:
+    """A new run in the experiment, the run of the interrupted job `resume`, or that of MLFLOW_RUN_ID.
 
-    Raises `ConfigError` where the store cannot be used.
+    It waits up to `START_SECONDS` for the run's id, and not at all if the store is known to be away (`trouble`). Raises
+    `ConfigError` where the store refuses.
     """
-    uri = resolve_uri(tracking.uri)
-    experiment_id = experiment_id_of(tracking)
-    with usable_store(uri):
-        client = client_of(uri)
-        if resume is not None and (run_id := _resumed(client, resume)):
-            return ActiveRun(uri, run_id, output)
-        return ActiveRun(uri, client.create_run(experiment_id, run_name=name).info.run_id, output)
-
-
-def _resumed(client: "MlflowClient", run_id: str) -> str | None:
-    from mlflow.exceptions import MlflowException
-
+    journal = Journal(output)
+    given = os.environ.get(RUN_ID_VARIABLE) or None
+    direct = given if given and not _several_jobs.get() else None
+    left = journal.last_run()
+    goes_on = resume is not None and left and left[0]["identity"] == resume.identity
+    key = left[0]["key"] if goes_on else uuid.uuid4().hex
+    create = {
+        "do": "create",
+        "key": key,
+        "identity": identity,
+        "name": name,
+        "experiment": resolve_experiment(tracking.experiment),
+        "ms": _milliseconds(),
+        "run_id": direct or (resume.run_id if resume is not None else None),
+        "must_exist": direct is not None,
+        "parent": given if direct is None else None,
+    }
+    journal.append(create)
+    sender = Sender(tracking, journal, trouble, _interrupt(threading.current_thread()))
     try:
-        client.update_run(run_id, status="RUNNING")
-    except MlflowException:  # another store, or deleted: the job gets a new run
-        return None
-    return run_id
+        sender.wait_for_run(key, START_SECONDS)
+    except BaseException:
+        sender.close()
+        raise
+    return ActiveRun(sender, key, output)
 
 
-def _dataset(artifact: Artifact, context: str) -> Any:
-    from mlflow.entities import Dataset, DatasetInput, InputTag
+def send_unsent(tracking: TrackingConfig, output: str, finished_seconds: float) -> tuple[str, bool]:
+    """Send what the finished job that wrote to `output` could not -> its run, empty if not known, and whether all is
+    sent.
 
-    scheme = urlsplit(artifact.path).scheme
-    return DatasetInput(
-        Dataset(
-            name=_name_of(artifact),
-            digest=artifact.digest[:DIGEST_CHARACTERS],
-            source_type=scheme or "local",
-            source=json.dumps({"uri": redacted(artifact.path)}),
-            profile=json.dumps({"sha256": artifact.digest, "kind": artifact.kind, "run_id": artifact.run_id}),
-        ),
-        [InputTag("mlflow.data.context", context)],
-    )
+    It waits for the store as `ActiveRun.close` does.
+    """
+    journal = Journal(output)
+    left = journal.last_run()
+    if not left:
+        journal.close(all_sent=True)
+        return "", True
+    if left[-1]["do"] != "end":
+        journal.append({"do": "end", "status": "FINISHED", "ms": _milliseconds(finished_seconds)})
+    sender = Sender(tracking, journal, None)
+    all_sent = sender.close()
+    return sender.run_of(left[0]["key"]), all_sent
 
 
-def _name_of(artifact: Artifact) -> str:
-    """The last part of its path, without the query of a URL."""
-    path = redacted(artifact.path)
-    path = path.partition("?")[0] if "://" in path else path
-    return path.rstrip("/").rsplit("/", 1)[-1][:500] or artifact.kind
+def _interrupt(thread: threading.Thread) -> Any:
+    """A function that ends the job in `thread` as Ctrl-C does; only the main thread can be ended."""
+
+    def interrupt() -> None:
+        if thread is threading.main_thread():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return interrupt
+
+
+def _milliseconds(seconds: float | None = None) -> int:
+    return int((time.time() if seconds is None else seconds) * 1000)

@@ -4,8 +4,8 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from infra.tracking.operations import DIGEST_CHARACTERS, OUTPUT_CONTEXT
 from infra.tracking.params import unflatten
-from infra.tracking.run import DIGEST_CHARACTERS, OUTPUT_CONTEXT
 from infra.tracking.store import client_of, resolve_uri, sqlite_path
 from pipeline.errors import ConfigError, first_line
 from pipeline.lineage import Artifact, JobRecord

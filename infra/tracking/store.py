@@ -6,9 +6,11 @@
 import contextlib
 import logging
 import os
+import re
 import socket
 import sqlite3
-from collections.abc import Iterator
+import threading
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -24,6 +26,8 @@ DEFAULT_URI, DEFAULT_EXPERIMENT = "sqlite:///runs/mlflow.db", "sllm"
 _SQLITE = "sqlite:///"
 _DATABASE_PORTS = {"postgresql": 5432, "postgres": 5432, "mysql": 3306}
 _CONNECT_SECONDS = 5.0
+CHECK_SECONDS = 15.0
+"""Longest wait for a store before a job starts."""
 
 
 def resolve_uri(uri: str | None) -> str:
@@ -51,7 +55,8 @@ def client_of(uri: str) -> "MlflowClient":
     """A client of the store. The store is created or migrated here, before any other process opens it."""
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     # By default MLflow retries for four minutes if a server refuses, and waits two minutes for each hanging request.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    # `Sender` retries instead.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
@@ -60,36 +65,69 @@ def client_of(uri: str) -> "MlflowClient":
     if (file := sqlite_path(uri)) is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
     from mlflow import MlflowClient
+    from mlflow.store.db import utils as database
 
+    database.MAX_RETRY_COUNT = 1  # of a connection; by default MLflow tries for 100 seconds
     return MlflowClient(tracking_uri=uri)
 
 
-def check_server(tracking: TrackingConfig) -> None:
+def check_server(tracking: TrackingConfig) -> str | None:
     """As `check_store`, for a store on a server: it makes nothing on this machine."""
-    if urlsplit(resolve_uri(tracking.uri)).hostname is not None:
-        check_store(tracking)
+    return check_store(tracking) if urlsplit(resolve_uri(tracking.uri)).hostname is not None else None
 
 
-def check_store(tracking: TrackingConfig) -> None:
-    """Open the store before the job writes anything. Raises `ConfigError` where it cannot be used."""
-    experiment_id_of(tracking)
+def check_store(tracking: TrackingConfig) -> str | None:
+    """Open the store before the job writes anything, within `CHECK_SECONDS` -> why it does not answer; None if it does.
+
+    Raises `ConfigError` where it cannot be used, and with `tracking.required` where it does not answer.
+    """
+    uri = resolve_uri(tracking.uri)
+    tried: Future[str] = Future()
+
+    def open_store() -> None:
+        try:
+            tried.set_result(experiment_id_of(tracking))
+        except BaseException as error:
+            tried.set_exception(error)
+
+    threading.Thread(target=open_store, name="check-store", daemon=True).start()
+    try:
+        tried.result(CHECK_SECONDS)
+    except TimeoutError as error:
+        if not tracking.required and not sqlite_path(uri):
+            return f"no answer within {CHECK_SECONDS:g} s" if not tried.done() else reason(error)
+        raise unusable(uri, error) from error
+    except ConfigError:
+        raise
+    except Exception as error:
+        if not tracking.required and is_away(error, uri):
+            return reason(error)
+        raise unusable(uri, error) from error
+    return None
 
 
 def experiment_id_of(tracking: TrackingConfig) -> str:
     """The experiment, created if it is missing; the artifacts of an SQLite store are beside its file.
 
-    Raises `ConfigError` where the store cannot be used, or the experiment is deleted.
+    Raises the store's errors, and `ConfigError` where the experiment is deleted.
     """
+    from mlflow.exceptions import MlflowException
+
     uri, name = resolve_uri(tracking.uri), resolve_experiment(tracking.experiment)
-    with usable_store(uri):
-        _check_reachable(uri)
-        client = client_of(uri)
-        found = client.get_experiment_by_name(name)
-        file = sqlite_path(uri)
-        beside = None if file is None else (file.parent / "artifacts").as_uri()
-        if found is None:
+    check_reachable(uri)
+    client = client_of(uri)
+    found = client.get_experiment_by_name(name)
+    file = sqlite_path(uri)
+    beside = None if file is None else (file.parent / "artifacts").as_uri()
+    if found is None:
+        try:
             made: str = client.create_experiment(name, artifact_location=beside)
             return made
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        found = client.get_experiment_by_name(name)  # another job has made it meanwhile
+        assert found is not None
     if found.lifecycle_stage != "active":
         raise ConfigError(
             f"the MLflow experiment {name!r} is deleted: bring it back with `mlflow experiments restore "
@@ -99,7 +137,7 @@ def experiment_id_of(tracking: TrackingConfig) -> str:
     return found_id
 
 
-def _check_reachable(uri: str) -> None:
+def check_reachable(uri: str) -> None:
     """Raise where no server listens at a database's port, or a file is not a database: MLflow would retry for
     minutes."""
     if (file := sqlite_path(uri)) is not None and file.exists():
@@ -125,13 +163,37 @@ def _check_reachable(uri: str) -> None:
     socket.create_connection(address, timeout=_CONNECT_SECONDS).close()
 
 
-@contextlib.contextmanager
-def usable_store(uri: str) -> Iterator[None]:
-    """A context in which errors of the store become a `ConfigError` that names the store."""
-    try:
-        yield
-    except Exception as error:
-        raise ConfigError(
-            f"the MLflow store {redacted(uri)} (tracking.uri or MLFLOW_TRACKING_URI) cannot be used: "
-            f"{redacted(first_line(error))}"
-        ) from error
+def is_away(error: BaseException, uri: str = "") -> bool:
+    """Whether this error may pass: a server that does not answer or cannot now, a database that is locked."""
+    from mlflow.exceptions import InvalidUrlException, MlflowException
+
+    if isinstance(error, MlflowException) and not isinstance(error, InvalidUrlException):
+        status = error.get_http_status_code()
+        return status in (408, 429) or status >= 500
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return sqlite_path(uri) is None and bool(names & {"OSError", "OperationalError", "InterfaceError"})
+
+
+def is_denied(error: BaseException) -> bool:
+    """Whether the store does not know who asks, or does not allow it: a token that has expired."""
+    from mlflow.exceptions import MlflowException
+
+    return isinstance(error, MlflowException) and error.get_http_status_code() in (401, 403)
+
+
+def reason(error: BaseException) -> str:
+    """One line, without secrets. Of a connection that failed only why: MLflow's message is long."""
+    line = first_line(error)
+    for short in ("Connection refused", "timed out", "Name or service not known", "Connection reset"):
+        if short in line:
+            return short
+    cause = re.search(r"Caused by \w+\(['\"]?(.+?)['\"]?\)\)?$", line)
+    return redacted(cause[1] if cause else line)
+
+
+def unusable(uri: str, error: BaseException) -> ConfigError:
+    """The error for a store that cannot be used; it names the store."""
+    return ConfigError(
+        f"the MLflow store {redacted(uri)} (tracking.uri or MLFLOW_TRACKING_URI) cannot be used: "
+        f"{redacted(first_line(error))}"
+    )

@@ -1,23 +1,26 @@
 """The execution of one job: finished work is reused, other work in the folder is refused, the rest runs as one MLflow
 run."""
 
+import contextlib
 import dataclasses
 import datetime
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 from infra.provenance import code_versions
-from infra.tracking.run import ActiveRun, start_run
-from infra.tracking.store import check_store, resolve_uri
+from infra.tracking.journal import Journal
+from infra.tracking.run import RUN_ID_VARIABLE, ActiveRun, send_unsent, start_run
+from infra.tracking.store import check_store, resolve_experiment, resolve_uri
 from jobs.runner.console import say
-from jobs.runner.identity import digests_of, has_grown, part_of, refusal, with_current_options
+from jobs.runner.identity import digests_of, has_grown, part_of, refusal, value_at, with_current_options
+from jobs.runner.output_checks import OutputFolder
 from jobs.runner.output_folder import absolute, open_output
 from jobs.runner.run_parameters import run_parameters, run_tags
 from pipeline.config import Config
-from pipeline.errors import ConfigError, first_line
+from pipeline.errors import ConfigError, TrackingError
 from pipeline.lineage import Artifact, JobRecord, identity
 from pipeline.redaction import redacted, redacted_tree
 
@@ -74,10 +77,10 @@ def run_job(
                 earlier = None
         elif folder.is_whole(earlier):
             say(f"reuse {output}: {job} run {earlier.run_id}, finished {earlier.finished}")
-            return earlier
+            return _with_all_sent(earlier, config, output, folder)
     folder.check(earlier, [artifact.path for artifact in inputs], force)
     check()
-    check_store(config.tracking)
+    trouble = check_store(config.tracking)
     with folder.held():
         replaced = earlier if force else None
         unfinished = earlier if not force and earlier is not None and earlier.finished is None else None
@@ -85,14 +88,18 @@ def run_job(
             config.tracking,
             name=f"{job} {Path(output).name}",
             output=output,
-            resume=unfinished.run_id if unfinished else None,
+            resume=unfinished,
+            identity=this,
+            trouble=trouble,
         )
+        if grown is not None and unfinished is None and grows is not None:
+            run.after_step = int(value_at(grown.config, grows))
         record = JobRecord(
             job=job,
             identity=this,
             config=tree,
             inputs=tuple(inputs),
-            output=Artifact(output_kind, output, digest="", run_id=run.run_id),
+            output=Artifact(output_kind, output, digest="", run_id=run.run_id or None),
             run_id=run.run_id,
             metrics={},
             versions=code_versions(),
@@ -100,21 +107,17 @@ def run_job(
             finished=None,
             files=grown.files if grown is not None else {},
         )
-        went_on = "continues" if unfinished and unfinished.run_id == run.run_id else "starts as"
-        say(f"{job} -> {output}: {went_on} MLflow run {run.run_id}")
-        with _ended(run), _interruptible():
+        say(f"{job} -> {output}: {_beginning(run.run_id, unfinished, config)}")
+        with _ended(run, config.tracking.required), _interruptible():
             if replaced is not None:
                 folder.remove(replaced, inputs)
             folder.write(record)
-            continued = {"sllm.continues": grown.run_id} if grown and grown.run_id != run.run_id else {}
-            run.log_start(
-                run_parameters(tree, [*sections, *beside], inputs), inputs, {**run_tags(record), **continued}
-            )
+            continues = grown.run_id if grown is not None and unfinished is None else ""
+            tags = run_tags(record) | ({"sllm.continues": continues} if continues else {})
+            run.log_start(run_parameters(tree, [*sections, *beside], inputs), inputs, tags)
             metrics = body(run)
-            run.close()
             made = folder.describe(run.run_id, inputs)
-            with _warned(run, output):
-                run.log_output(dataclasses.replace(made, path=redacted(absolute(output))), metrics)
+            run.log_output(dataclasses.replace(made, path=redacted(absolute(output))), metrics)
             record = dataclasses.replace(
                 record,
                 output=made,
@@ -123,43 +126,75 @@ def run_job(
                 files=folder.written(inputs),
             )
             folder.write(record)
+        return _with_run_id(record, run.run_id, folder)
+
+
+def _beginning(run_id: str, unfinished: JobRecord | None, config: Config) -> str:
+    """What is said of the run when a job starts."""
+    experiment, uri = resolve_experiment(config.tracking.experiment), resolve_uri(config.tracking.uri)
+    if not run_id:
+        return f"starts; its MLflow run, of the experiment {experiment} at {uri}, has no id yet"
+    went_on = "continues" if unfinished is not None and unfinished.run_id == run_id else "starts as"
+    if given := os.environ.get(RUN_ID_VARIABLE):
+        went_on = "logs into" if given == run_id else f"below the run {given} ({RUN_ID_VARIABLE}), {went_on}"
+        experiment = f"{experiment}, or that of {RUN_ID_VARIABLE}" if given == run_id else experiment
+    return f"{went_on} MLflow run {run_id} of the experiment {experiment} at {uri}"
+
+
+def _with_run_id(record: JobRecord, run_id: str, folder: OutputFolder) -> JobRecord:
+    """The record with the run's id, which may come to be known late."""
+    if run_id in ("", record.run_id):
+        return record
+    output = dataclasses.replace(record.output, run_id=run_id)
+    record = dataclasses.replace(record, run_id=run_id, output=output)
+    folder.write(record)
     return record
 
 
-@contextmanager
-def _ended(run: ActiveRun) -> Iterator[None]:
-    """End the run with its status; an error of the store never hides the job's own error."""
+def _with_all_sent(record: JobRecord, config: Config, output: str, folder: OutputFolder) -> JobRecord:
+    """Send to MLflow what the finished job could not -> its record, with the run's id."""
+    if not Journal.exists(output):
+        return record
+    with contextlib.suppress(ConfigError), folder.held():  # held by another job, or it cannot be written
+        finished = datetime.datetime.fromisoformat(str(record.finished)).timestamp()
+        run_id, all_sent = send_unsent(config.tracking, output, finished)
+        if all_sent:
+            say(f"{output}: MLflow now has all of run {run_id or record.run_id}")
+        return _with_run_id(record, run_id, folder)
+    return record
+
+
+@contextlib.contextmanager
+def _ended(run: ActiveRun, required: bool) -> Iterator[None]:
+    """End the run with its status. The result of a job does not depend on MLflow, unless `tracking.required` is set."""
     try:
         yield
     except BaseException as error:
-        status = "KILLED" if isinstance(error, KeyboardInterrupt | SystemExit) else "FAILED"
-        try:
-            run.close()
-            run.end(status, error)
-        except Exception as trouble:
-            error.add_note(
-                f"and its MLflow run {run.run_id} could not be ended as {status}: {redacted(str(trouble))}"
-            )
+        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+        run.end("KILLED" if stopped and run.failure is None else "FAILED", error)
+        _close(run)
+        if run.failure is not None:
+            raise TrackingError(run.failure) from error
         raise
-    with _warned(run, run.output):
-        run.end("FINISHED")
+    run.end("FINISHED")
+    missing = _close(run)
+    if required and (missing or run.failure):
+        raise TrackingError(f"tracking.required is set: {missing or run.failure}; {run.output} is whole")
 
 
-@contextmanager
-def _warned(run: ActiveRun, output: str) -> Iterator[None]:
-    """A context in which errors of the store are warnings, after the job is done: the result is whole without the
-    store."""
-    try:
-        yield
-    except Exception as error:
-        line = first_line(error)
-        say(
-            f"warning: MLflow run {run.run_id} could not be completed ({redacted(line)}); "
-            f"{output} and its record are whole"
-        )
+def _close(run: ActiveRun) -> str | None:
+    """Send what waits; print and return a line if the store does not take all of it."""
+    if run.close():
+        return None
+    missing = (
+        f"MLflow has not got all of this job; {run.kept_in} keeps the rest, and the same command, started again, "
+        "sends it"
+    )
+    say(f"warning: {missing}")
+    return missing
 
 
-@contextmanager
+@contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
     """A context in which SIGTERM, which schedulers send first, ends the job as Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():

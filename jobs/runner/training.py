@@ -162,10 +162,11 @@ def _train(
     with TrainingProgress(job, train_config(job, config).steps) as progress:
 
         def report(metrics: dict[str, float]) -> None:
-            progress.show(metrics)
-            last.update(metrics)
-            step = int(metrics["step"])
-            run.log_metrics({key: value for key, value in metrics.items() if key != "step"}, step=step)
+            values = {key: value for key, value in metrics.items() if key not in ("step", "time", "again")}
+            if "again" not in metrics:
+                progress.show(metrics)
+            last.update(values, step=metrics["step"])
+            run.log_metrics(values, step=int(metrics["step"]), seconds=metrics["time"])
 
         checkpoints = f"{output}/{CHECKPOINTS_NAME}"
         if config.launcher != "local":

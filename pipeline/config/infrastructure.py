@@ -141,6 +141,12 @@ class TrackingConfig(Section):
     `sqlite:///runs/mlflow.db`."""
     experiment: str | None = None
     """Experiment that the runs belong to; none: MLFLOW_EXPERIMENT_NAME of the environment, else `sllm`."""
+    required: bool = False
+    """Whether a job fails where MLflow does not answer; else it goes on, and what MLflow has not got is kept beside the
+    output and sent later."""
+    retry_seconds: float = Field(default=20, gt=0, le=1e6)
+    """Seconds without an answer of MLflow until a job that has ended waits no longer for it, and until a job with
+    `required` fails."""
 
 
 class RunConfig(Section):

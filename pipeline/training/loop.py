@@ -7,6 +7,7 @@ world size or on the sizes of micro-batches. Nor does dropout, which is seeded b
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -28,12 +29,18 @@ from pipeline.training.engine import Engine, load_checkpoint
 from pipeline.training.loss_monitor import LossMonitor, RunningLoss
 from pipeline.training.task import Task
 
+REPORTED_KEPT = 500
+"""Number of reported points in a checkpoint."""
+
 
 class Runtime(Protocol):
     """What a launcher provides: storage of checkpoints, and a receiver of metrics and warnings."""
 
     def report(self, metrics: dict[str, float]) -> None:
-        """Metrics of a step (rank 0 only): `step`, `train/...`, `dev/...`."""
+        """Metrics of a step (rank 0 only): `step`, `train/...`, `dev/...`, and `time` (Unix, seconds).
+
+        `again` is 1 for a point that a process before this one reported too: it may have been lost on the way.
+        """
 
     def warn(self, message: str) -> None:
         """Show a message that does not end the job; any thread may call it."""
@@ -95,13 +102,16 @@ def train(task: Task, config: TrainConfig, engine: Engine, runtime: Runtime) -> 
     Raises `TrainingError` when the loss is no longer finite, or a checkpoint does not fit or cannot be written.
     """
     average = WeightAverage(engine, config.ema_decay) if config.ema_decay is not None else None
-    progress, running = _resume(engine, average, runtime)
+    progress, running, reported = _resume(engine, average, runtime)
+    if engine.rank == 0:
+        for point in reported:
+            runtime.report({**point, "again": 1.0})
     monitor = LossMonitor(config, engine, runtime.warn if engine.rank == 0 else lambda message: None, running)
     todo = config.steps - progress.step
     ahead = islice(_load(task, config, engine, StreamState.from_dict(progress.stream)), todo)
     try:
         with closing(prefetch(ahead, task.stream.prefetch_steps, task.stream.stall_seconds)) as steps:
-            return _train(task, config, engine, runtime, average, monitor, progress, steps)
+            return _train(task, config, engine, runtime, average, monitor, progress, reported, steps)
     finally:
         runtime.wait()
 
@@ -114,6 +124,7 @@ def _train(
     average: WeightAverage | None,
     monitor: LossMonitor,
     progress: Progress,
+    reported: deque[dict[str, float]],
     steps: Iterator[GlobalBatch],
 ) -> dict[str, float]:
     meter = _Meter(engine)
@@ -139,10 +150,11 @@ def _train(
                 with average.in_place() if average is not None else nullcontext():
                     metrics |= evaluate_stream(task, config, engine)
             if engine.rank == 0:
-                runtime.report(metrics)
+                reported.append({**metrics, "time": time.time()})
+                runtime.report(reported[-1])
             meter.start()
         if saves:
-            write = _checkpoint(task, engine, average, progress, monitor.running, last)
+            write = _checkpoint(task, engine, average, progress, monitor.running, reported, last)
             runtime.save(done, write, config.checkpoint_async and not last)
             meter.start()
     return metrics
@@ -192,15 +204,19 @@ def _step(
     return nll, engine.step(rate)
 
 
-def _resume(engine: Engine, average: WeightAverage | None, runtime: Runtime) -> tuple[Progress, RunningLoss]:
+def _resume(
+    engine: Engine, average: WeightAverage | None, runtime: Runtime
+) -> tuple[Progress, RunningLoss, deque[dict[str, float]]]:
+    reported: deque[dict[str, float]] = deque(maxlen=REPORTED_KEPT)
     with runtime.latest() as folder:
         if folder is None:
-            return Progress(), RunningLoss()
+            return Progress(), RunningLoss(), reported
         checkpoint = Checkpoint(folder)
         try:
             fields = Progress.__dataclass_fields__
             progress = Progress(**{name: checkpoint.state[name] for name in fields})
             running = RunningLoss(**checkpoint.state["running_loss"])
+            reported.extend({**point} for point in checkpoint.state.get("reported", []))
             StreamState.from_dict(progress.stream)
             load_checkpoint(engine, checkpoint)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -216,7 +232,7 @@ def _resume(engine: Engine, average: WeightAverage | None, runtime: Runtime) -> 
                 f"the checkpoint of step {state['step']} was written by {state['world_size']} workers; "
                 f"training goes on with {engine.world_size}"
             )
-        return progress, running
+        return progress, running, reported
 
 
 def _checkpoint(
@@ -225,6 +241,7 @@ def _checkpoint(
     average: WeightAverage | None,
     progress: Progress,
     running: RunningLoss,
+    reported: deque[dict[str, float]],
     last: bool,
 ) -> Callable[[Path], None]:
     """Copy the state -> a function that writes the copy, and after the last step the model, into a folder."""
@@ -234,6 +251,7 @@ def _checkpoint(
         "world_size": engine.world_size,
         "engine": engine.counters(),
         "running_loss": asdict(running),
+        "reported": list(reported),
     }
     weights: dict[str, Tensor] = {}
     if last:

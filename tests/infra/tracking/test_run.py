@@ -1,23 +1,30 @@
-import contextlib
-import pickle
 import socket
 import sqlite3
 import time
 
 import pytest
 
-from infra.tracking import metrics as mlflow_metrics
-from infra.tracking.metrics import MetricsLogger
-from infra.tracking.run import attach, start_run
+from infra.tracking.run import start_run
 from infra.tracking.store import check_server, check_store, client_of, resolve_experiment, resolve_uri
 from pipeline.config import TrackingConfig
 from pipeline.errors import ConfigError
-from pipeline.lineage import Artifact
+from pipeline.lineage import Artifact, JobRecord
 
 
 @pytest.fixture
 def run(tracking_uri, tmp_path):
     return start_run(TrackingConfig(uri=tracking_uri), name="job", output=str(tmp_path / "out"))
+
+
+@pytest.fixture
+def interrupted(run):
+    """The record of the job of `run`, which was killed."""
+    return record_of(run.run_id)
+
+
+def record_of(run_id):
+    output = Artifact("model", "out", "", run_id)
+    return JobRecord("train-lm", "identity", {}, (), output, run_id, {}, {}, "", None)
 
 
 def steps_of(run, key):
@@ -45,85 +52,45 @@ def test_metrics_are_all_stored_when_the_run_closes(run):
     assert len(steps_of(run, "rate")) == 2500
 
 
-def test_a_resumed_run_logs_no_step_twice(run):
-    with attach(run.tracking_uri, run.run_id) as first:
-        for step in (1, 2, 3):
-            first.log_metrics({"loss": float(step)}, step)
-    with attach(run.tracking_uri, run.run_id) as second:
-        for step in (2, 3, 4):
-            second.log_metrics({"loss": float(step), "new": 0.0}, step)
-    assert [step for step, _ in steps_of(run, "loss")] == [1, 2, 3, 4]
-    assert [step for step, _ in steps_of(run, "new")] == [2, 3, 4]
+def test_a_resumed_run_has_no_step_twice_and_no_gap(run, tracking_uri, interrupted, tmp_path):
+    for step in (1, 2, 4):  # 3 was lost on its way
+        run.log_metrics({"loss": float(step)}, step, seconds=1000.0 + step)
+    run.close()
+    again = start_run(TrackingConfig(uri=tracking_uri), "job", str(tmp_path / "out"), resume=interrupted)
+    for step in (2, 3, 4, 5, 5):
+        again.log_metrics({"loss": -float(step), "new": 0.0}, step)
+    again.close()
+    assert again.run_id == run.run_id
+    assert sorted(steps_of(run, "loss")) == [(1, 1.0), (2, 2.0), (3, -3.0), (4, 4.0), (5, -5.0)]
+    assert [step for step, _ in steps_of(run, "new")] == [2, 3, 4, 5]
+    first = client_of(tracking_uri).get_metric_history(run.run_id, "loss")[0]
+    assert first.timestamp == 1_001_000
 
 
-def test_metrics_outlive_a_store_that_is_away_for_a_while(run, monkeypatch, caplog):
-    client = client_of(run.tracking_uri)
-    real, failures = client.log_batch, iter([True, True])
-
-    def flaky(*arguments, **options):
-        if next(failures, False):
-            raise ConnectionError("away")
-        return real(*arguments, **options)
-
-    monkeypatch.setattr(client, "log_batch", flaky)
-    monkeypatch.setattr(mlflow_metrics.time, "sleep", lambda _seconds: None)
-    logger = MetricsLogger(lambda: client, run.run_id)
-    logger.log_metrics({"loss": 1.0}, 1)
-    logger.close()
-    assert steps_of(run, "loss") == [(1, 1.0)]
-    assert caplog.text.count("metrics are kept until it can") == 1
-
-
-def test_what_waits_for_a_store_is_bounded(monkeypatch, caplog):
-    monkeypatch.setattr(mlflow_metrics, "MAX_WAITING", 10)
-    monkeypatch.setattr(mlflow_metrics, "CLOSE_SECONDS", 0.5)
-
-    def away():
-        raise ConnectionError("away")
-
-    logger = MetricsLogger(away, "run")
-    for step in range(100):
-        logger.log_metrics({"loss": 1.0}, step)
-    assert len(logger._waiting) == 10
-    logger.close()
-    assert "100 metric values of run run could not be stored" in caplog.text
-
-
-@pytest.mark.parametrize("answers", ["refused", "never"])
-def test_a_store_that_is_gone_costs_training_no_time(answers, monkeypatch, caplog):
-    """Neither the port of a server that has gone nor one that takes connections and never answers."""
-    monkeypatch.setattr(mlflow_metrics, "CLOSE_SECONDS", 1.0)
-    monkeypatch.setattr(mlflow_metrics, "_FLUSH_SECONDS", 0.01)
-    listener = socket.create_server(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
-    if answers == "refused":
-        listener.close()
-    with contextlib.closing(listener):
-        logger = attach(f"http://127.0.0.1:{port}", "run")
-        start = time.monotonic()
-        for step in range(1000):
-            logger.log_metrics({"train/loss": 1.0, f"dev/{step}": 2.0}, step)
-        assert time.monotonic() - start < 30.0  # a call to the store takes seconds, and there would be 1,000
-        logger.close()
-        assert time.monotonic() - start < 60.0
-    assert "2000 metric values" in caplog.text
+def test_points_of_an_earlier_run_are_left_out(run):
+    run.after_step = 3
+    for step in (2, 3, 4):
+        run.log_metrics({"loss": 1.0}, step)
+    run.close()
+    assert steps_of(run, "loss") == [(4, 1.0)]
 
 
 def test_a_server_that_refuses_is_an_error_of_one_line():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(ConfigError, match="cannot be used") as caught:
-        check_server(TrackingConfig(uri=f"http://127.0.0.1:{port}"))
+        check_server(TrackingConfig(uri=f"http://127.0.0.1:{port}", required=True))
     assert len(str(caught.value).splitlines()) == 1
+    assert check_server(TrackingConfig(uri=f"http://127.0.0.1:{port}")) == "Connection refused"
 
 
-def test_a_deleted_experiment_names_the_way_out(tracking_uri):
+def test_a_deleted_experiment_names_the_way_out(tracking_uri, tmp_path):
     config = TrackingConfig(uri=tracking_uri, experiment="mine")
-    start_run(config, name="x", output="out")
+    start_run(config, name="x", output=str(tmp_path)).close()
     client = client_of(tracking_uri)
     client.delete_experiment(client.get_experiment_by_name("mine").experiment_id)
     with pytest.raises(ConfigError, match=r"deleted: .*mlflow experiments restore.*tracking\.experiment"):
-        start_run(config, name="x", output="out")
+        start_run(config, name="x", output=str(tmp_path))
 
 
 def test_the_environment_counts_where_the_configuration_names_none(tmp_path, monkeypatch):
@@ -136,20 +103,11 @@ def test_the_environment_counts_where_the_configuration_names_none(tmp_path, mon
     assert resolve_uri(None).endswith("runs/mlflow.db") and resolve_experiment(None) == "sllm"
 
 
-def test_an_active_run_pickles_into_a_worker(run):
-    run.log_metrics({"loss": 1.0}, 1)  # the thread that sends must not travel
-    copy = pickle.loads(pickle.dumps(run))  # noqa: S301 - what Ray does to it
-    copy.log_metrics({"other": 2.0}, 1)
-    copy.close()
-    run.close()
-    assert (copy.run_id, copy.output) == (run.run_id, run.output)
-    assert steps_of(run, "loss") == [(1, 1.0)] and steps_of(run, "other") == [(1, 2.0)]
-
-
 def test_config_inputs_and_tags_are_stored(run):
     config = {"lm": {"steps": 3}, "tracking": {"uri": "https://me:pass@host/x"}, "notes": "é" * 13000}
     corpus = Artifact("corpus", "/data/a.jsonl", "ab" * 32)
     run.log_start(config, [corpus], {"sllm.job": "prepare"})
+    run.close()
     stored = client_of(run.tracking_uri).get_run(run.run_id)
     assert stored.data.params["lm.steps"] == "3"
     assert stored.data.params["tracking.uri"] == "https://***@host/x"
@@ -161,11 +119,13 @@ def test_config_inputs_and_tags_are_stored(run):
     assert {tag.key: tag.value for tag in dataset.tags} == {"mlflow.data.context": "corpus"}
 
 
-def test_a_changed_parameter_of_a_resumed_run_is_in_a_tag(tracking_uri, run):
+def test_a_changed_parameter_of_a_resumed_run_is_in_a_tag(tracking_uri, run, interrupted):
     run.log_start({"ray": {"num_workers": 2}, "same": 1}, [], {})
     run.end("KILLED")
-    again = start_run(TrackingConfig(uri=tracking_uri), name="job", output="out", resume=run.run_id)
+    run.close()
+    again = start_run(TrackingConfig(uri=tracking_uri), "job", run.output, resume=interrupted)
     again.log_start({"ray": {"num_workers": 4}, "same": 1}, [], {})
+    again.close()
     stored = client_of(tracking_uri).get_run(run.run_id)
     assert again.run_id == run.run_id and stored.info.status == "RUNNING"
     assert stored.data.params["ray.num_workers"] == "2"
@@ -173,17 +133,20 @@ def test_a_changed_parameter_of_a_resumed_run_is_in_a_tag(tracking_uri, run):
     assert resumed == {"resumed.ray.num_workers": "4"}
 
 
-def test_a_run_that_is_gone_is_replaced(tracking_uri):
-    run = start_run(TrackingConfig(uri=tracking_uri), name="job", output="out", resume="0" * 32)
-    assert run.run_id != "0" * 32
+def test_a_run_that_is_gone_is_replaced(tracking_uri, tmp_path):
+    run = start_run(TrackingConfig(uri=tracking_uri), "job", str(tmp_path), resume=record_of("0" * 32))
+    run.close()
+    assert run.run_id and run.run_id != "0" * 32
 
 
 def test_models_are_linked_from_run_to_run(tracking_uri, tmp_path, run):
     model = Artifact("model", str(tmp_path / "lm"), "cd" * 32, run_id=run.run_id)
     run.log_output(model, {"loss": 1.0})
     run.end("FINISHED")
-    child = start_run(TrackingConfig(uri=tracking_uri), name="child", output="out")
+    run.close()
+    child = start_run(TrackingConfig(uri=tracking_uri), name="child", output=str(tmp_path / "child"))
     child.log_start({}, [model], {})
+    child.close()
     (made,) = client_of(tracking_uri).get_run(run.run_id).outputs.model_outputs
     (read,) = client_of(tracking_uri).get_run(child.run_id).inputs.model_inputs
     assert made.model_id == read.model_id
@@ -192,6 +155,7 @@ def test_models_are_linked_from_run_to_run(tracking_uri, tmp_path, run):
 
 def test_shards_are_an_output_dataset(tracking_uri, run):
     run.log_output(Artifact("shards", "/data/shards", "ef" * 32, run_id=run.run_id), {})
+    run.close()
     stored = client_of(tracking_uri).get_run(run.run_id)
     (dataset,) = stored.inputs.dataset_inputs
     assert [tag.value for tag in dataset.tags] == ["output"]
@@ -201,9 +165,9 @@ def test_shards_are_an_output_dataset(tracking_uri, run):
 def test_a_store_that_cannot_be_used_is_named_without_its_password(tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(ConfigError, match=r"tracking\.uri"):
-        start_run(TrackingConfig(uri=f"sqlite:///{tmp_path}/file/m.db"), name="x", output="out")
+        start_run(TrackingConfig(uri=f"sqlite:///{tmp_path}/file/m.db"), name="x", output=str(tmp_path))
     with pytest.raises(ConfigError) as caught:
-        start_run(TrackingConfig(uri="nosuch://me:hunter2@host/db"), name="x", output="out")
+        start_run(TrackingConfig(uri="nosuch://me:hunter2@host/db"), name="x", output=str(tmp_path))
     assert "hunter2" not in str(caught.value)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import json
 import math
 import resource
 
@@ -50,7 +51,8 @@ def run(task, config, folder, interrupt_at=None):
     curve = {}
 
     def report(metrics):
-        curve[metrics["step"]] = metrics
+        if "again" not in metrics:
+            curve[metrics["step"]] = metrics
         if metrics["step"] == interrupt_at:
             raise KeyboardInterrupt
 
@@ -79,6 +81,35 @@ def test_an_interrupted_run_has_the_curve_of_an_uninterrupted_one(task, tmp_path
             for name in ("train/nll_per_token", "train/gradient_norm", "train/learning_rate", "train/tokens"):
                 assert part[name] == whole[step][name], (step, name)
     assert after[12]["dev/nll_per_token"] == whole[12]["dev/nll_per_token"]
+
+
+def test_points_before_the_checkpoint_are_reported_again_as_they_were(task, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.training.loop.REPORTED_KEPT", 4)
+    reported = []
+
+    def receive(metrics):
+        reported.append(dict(metrics))
+        if metrics["step"] == 8 and "again" not in metrics:
+            raise KeyboardInterrupt
+
+    for _ in range(2):  # the second is stopped at the same step
+        built = task()
+        with contextlib.suppress(KeyboardInterrupt):
+            train(built, CONFIG, PlainEngine(built.module, CONFIG), LocalRuntime(tmp_path, 2, receive))
+    again = [point for point in reported if point.pop("again", None)]
+    first = {point["step"]: point for point in reversed(reported)}
+    assert [point["step"] for point in again] == [2, 3, 4, 5]
+    assert again == [first[step] for step in (2, 3, 4, 5)]
+
+
+def test_a_checkpoint_without_reported_points_loads(task, tmp_path):
+    run(task(), CONFIG, tmp_path, interrupt_at=8)
+    (state,) = tmp_path.glob("step-*/training_state.json")
+    tree = json.loads(state.read_text())
+    del tree["reported"]
+    state.write_text(json.dumps(tree))
+    after, _ = run(task(), CONFIG, tmp_path)
+    assert set(after) == set(range(6, 13))
 
 
 def test_the_loss_is_per_token_of_the_whole_global_batch(task, tmp_path):
@@ -113,9 +144,8 @@ def test_average_and_background_checkpoints_resume_on_the_same_curve(task, tmp_p
     after, _ = run(task(), config, tmp_path / "halves")
     assert min(after) == 6
     for step, figures in after.items():  # dev figures are those of the average
-        assert {k: v for k, v in figures.items() if "wait" not in k and "per_second" not in k} == {
-            k: whole[step][k] for k in figures if "wait" not in k and "per_second" not in k
-        }
+        timeless = [k for k in figures if k != "time" and "wait" not in k and "per_second" not in k]
+        assert {k: figures[k] for k in timeless} == {k: whole[step][k] for k in timeless}
     plain, _ = run(task(), CONFIG, tmp_path / "plain")
     assert plain[12]["train/nll_per_token"] == whole[12]["train/nll_per_token"]
     assert plain[12]["dev/nll_per_token"] != whole[12]["dev/nll_per_token"]

@@ -1,0 +1,274 @@
+"""Operations on an MLflow run. Each may be applied again after a failure that left it half done."""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from infra.tracking.journal import Operation
+from infra.tracking.store import client_of, experiment_id_of, is_away
+from pipeline.config import TrackingConfig
+from pipeline.errors import ConfigError, SllmError
+from pipeline.lineage import Artifact, read_record
+from pipeline.redaction import redacted
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+DIGEST_CHARACTERS = 36
+"""MLflow rejects a longer digest of a dataset; the full one is in the profile and in our tags."""
+OUTPUT_CONTEXT = "output"
+"""Context of a dataset that a run wrote: MLflow has outputs only for models, so shards are logged as inputs."""
+KEY_TAG = "sllm.run_key"
+"""Tag with our own name of a run, by which a run is found whose creation was not answered."""
+_PARENT_TAG = "mlflow.parentRunId"
+_PARAMS_A_BATCH = _INPUTS_A_BATCH = 100
+_METRICS_A_BATCH = 1000
+"""MLflow's limit."""
+
+
+class _Calls:
+    """A client that tells of each call and of each answer."""
+
+    def __init__(self, client: "MlflowClient", before: Callable[[], None], after: Callable[[], None]) -> None:
+        self._client, self._before, self._after = client, before, after
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            self._before()
+            answer = method(*arguments, **options)
+            self._after()
+            return answer
+
+        return call
+
+
+class RunWriter:
+    """Applies operations to the store, one run after the other."""
+
+    def __init__(
+        self, tracking: TrackingConfig, uri: str, before: Callable[[], None], after: Callable[[], None]
+    ) -> None:
+        """`before` is called before each call to the store, and may raise; `after` when it has answered."""
+        self._tracking, self._uri, self._before, self._after = tracking, uri, before, after
+        self.run_id = ""
+        """The run of the last `create`."""
+        self.runs: dict[str, str] = {}
+        """Known runs by the keys of their `create`."""
+        self._is_ours_alone = False
+        self._stored: dict[str, set[int]] = {}
+
+    def doubt(self) -> None:
+        """Forget what is stored, after a call whose effect is not known: the store is asked again."""
+        self._is_ours_alone = False
+        self._stored.clear()
+
+    def apply(self, operations: Sequence[Operation]) -> None:
+        """One operation, or several of metrics. Raises the store's errors."""
+        client: Any = _Calls(client_of(self._uri), self._before, self._after)
+        kind, first = operations[0]["do"], operations[0]
+        if kind == "create":
+            self.run_id = ""
+            self._create(client, first)
+        elif not self.run_id:
+            return  # its run was refused
+        elif kind == "metrics":
+            self._metrics(client, operations)
+        elif kind == "start":
+            self._start(client, first)
+        elif kind == "output":
+            self._output(client, first)
+        elif kind == "end":
+            if first.get("error"):
+                client.set_tag(self.run_id, "sllm.error", first["error"])
+            client.set_terminated(self.run_id, first["status"], end_time=first["ms"])
+            self._delete_copies(client)
+
+    def _create(self, client: "MlflowClient", operation: Operation) -> None:
+        key, experiment = operation["key"], operation["experiment"]
+        self.doubt()
+        must_exist = operation["must_exist"]
+        known = operation["run_id"] if must_exist else self.runs.get(key) or operation["run_id"]
+        if known and _reopened(client, known, must_exist):
+            self.run_id = self.runs[key] = known
+            return
+        tracking = self._tracking.model_copy(update={"experiment": experiment})
+        experiment_id = experiment_id_of(tracking)
+        found = client.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
+        if found and _reopened(client, found[0].info.run_id):
+            self.run_id = self.runs[key] = found[0].info.run_id
+            return
+        tags = {KEY_TAG: key, _PARENT_TAG: operation.get("parent")}
+        made = client.create_run(
+            experiment_id,
+            start_time=operation["ms"],
+            tags={name: value for name, value in tags.items() if value},
+            run_name=operation["name"],
+        )
+        self.run_id = self.runs[key] = made.info.run_id
+        self._is_ours_alone = True
+
+    def _delete_copies(self, client: "MlflowClient") -> None:
+        """Delete runs that a stalled server made when it went on, after this one had been made again."""
+        run = client.get_run(self.run_id)
+        if key := run.data.tags.get(KEY_TAG):
+            for copy in client.search_runs([run.info.experiment_id], f"tags.`{KEY_TAG}` = '{key}'"):
+                if copy.info.run_id != self.run_id:
+                    client.delete_run(copy.info.run_id)
+
+    def _metrics(self, client: "MlflowClient", operations: Sequence[Operation]) -> None:
+        """Points whose step the store has are left out: a job that goes on reports some of them again."""
+        from mlflow.entities import Metric
+
+        new: list[Any] = []
+        for operation in operations:
+            step = operation["step"]
+            for key, value in operation["values"].items():
+                if step is not None:
+                    stored = self._steps(client, key)
+                    if step in stored:
+                        continue
+                    stored.add(step)
+                new.append(Metric(key, value, operation["ms"], step or 0))
+        for start in range(0, len(new), _METRICS_A_BATCH):
+            client.log_batch(self.run_id, metrics=new[start : start + _METRICS_A_BATCH], synchronous=True)
+
+    def _steps(self, client: "MlflowClient", key: str) -> set[int]:
+        if key not in self._stored:
+            history = [] if self._is_ours_alone else client.get_metric_history(self.run_id, key)
+            self._stored[key] = {metric.step for metric in history}
+        return self._stored[key]
+
+    def _start(self, client: "MlflowClient", operation: Operation) -> None:
+        from mlflow.entities import LoggedModelInput, Param, RunTag
+
+        params, inputs = operation["params"], [_known(Artifact(**given)) for given in operation["inputs"]]
+        known = client.get_run(self.run_id).data.params
+        changed = {
+            f"resumed.{key}": value for key, value in params.items() if key in known and known[key] != value
+        }
+        new = [Param(key, value) for key, value in params.items() if key not in known]
+        tags = [RunTag(key, value) for key, value in {**operation["tags"], **changed}.items()]
+        for start in range(0, max(len(new), 1), _PARAMS_A_BATCH):
+            batch = new[start : start + _PARAMS_A_BATCH]
+            client.log_batch(self.run_id, params=batch, tags=[] if start else tags, synchronous=True)
+        for start in range(0, len(inputs), _INPUTS_A_BATCH):
+            some = inputs[start : start + _INPUTS_A_BATCH]
+            models = [_model_id(client, artifact) for artifact in some]
+            client.log_inputs(
+                self.run_id,
+                datasets=[_dataset(artifact, context=artifact.kind) for artifact in some],
+                models=[LoggedModelInput(model_id) for model_id in models if model_id],
+            )
+
+    def _output(self, client: "MlflowClient", operation: Operation) -> None:
+        from mlflow.entities import LoggedModelOutput, Metric, RunTag
+
+        output = Artifact(**operation["artifact"])
+        run = client.get_run(self.run_id)
+        tags = {
+            "sllm.output.kind": output.kind,
+            "sllm.output.path": output.path,
+            "sllm.output.digest": output.digest,
+        }
+        if tags.items() <= run.data.tags.items():
+            return  # these tags are stored last
+        if output.kind == "model":
+            experiment = run.info.experiment_id
+            made = client.search_logged_models([experiment], f"source_run_id = '{self.run_id}'")
+            model = next((one for one in made if tags.items() <= one.tags.items()), None)
+            model = model or client.create_logged_model(
+                experiment,
+                name=re.sub(r"[^\w-]+", "-", Path(output.path).name) or "model",
+                source_run_id=self.run_id,
+                tags={**tags, "mlflow.model.isExternal": "true"},
+            )
+            client.finalize_logged_model(model.model_id, "READY")
+            if model.model_id not in {
+                one.model_id for one in (run.outputs.model_outputs if run.outputs else ())
+            }:
+                client.log_outputs(self.run_id, [LoggedModelOutput(model.model_id, step=0)])
+            tags["sllm.output.model_id"] = model.model_id
+        else:
+            client.log_inputs(self.run_id, datasets=[_dataset(output, context=OUTPUT_CONTEXT)])
+        curves = run.data.metrics  # their last values are stored already, with steps
+        values = {key: value for key, value in operation["metrics"].items() if key not in curves}
+        client.log_batch(
+            self.run_id,
+            metrics=[Metric(key, value, operation["ms"], 0) for key, value in values.items()],
+            tags=[RunTag(key, value) for key, value in tags.items()],
+            synchronous=True,
+        )
+
+
+def _reopened(client: "MlflowClient", run_id: str, must_exist: bool = False) -> bool:
+    """Set a run to RUNNING -> whether the store has it.
+
+    Raises `ConfigError` where it lacks one that `must_exist`.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.update_run(run_id, status="RUNNING")
+    except MlflowException as error:
+        if is_away(error):
+            raise
+        if must_exist:
+            raise ConfigError(
+                f"MLFLOW_RUN_ID={run_id}: the store has no such run; unset the variable"
+            ) from error
+        return False  # another store, or deleted: the job gets a new run
+    return True
+
+
+def _known(artifact: Artifact) -> Artifact:
+    """The artifact with the run that made it, where that run came to be known after this job had read it."""
+    if artifact.run_id or "://" in artifact.path:
+        return artifact
+    try:
+        record = read_record(artifact.path)
+    except SllmError:
+        return artifact
+    known = record is not None and record.output.digest == artifact.digest and record.run_id
+    return Artifact(artifact.kind, artifact.path, artifact.digest, known or None)
+
+
+def _model_id(client: "MlflowClient", artifact: Artifact) -> str | None:
+    """The LoggedModel that a model artifact was logged as, where this store holds its run."""
+    from mlflow.exceptions import MlflowException
+
+    if artifact.kind != "model" or not artifact.run_id:
+        return None
+    try:
+        return client.get_run(artifact.run_id).data.tags.get("sllm.output.model_id")
+    except MlflowException as error:
+        if is_away(error):
+            raise
+        return None
+
+
+def _dataset(artifact: Artifact, context: str) -> Any:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    scheme = urlsplit(artifact.path).scheme
+    return DatasetInput(
+        Dataset(
+            name=_name_of(artifact),
+            digest=artifact.digest[:DIGEST_CHARACTERS],
+            source_type=scheme or "local",
+            source=json.dumps({"uri": redacted(artifact.path)}),
+            profile=json.dumps({"sha256": artifact.digest, "kind": artifact.kind, "run_id": artifact.run_id}),
+        ),
+        [InputTag("mlflow.data.context", context)],
+    )
+
+
+def _name_of(artifact: Artifact) -> str:
+    """The last part of its path, without the query of a URL."""
+    path = redacted(artifact.path)
+    path = path.partition("?")[0] if "://" in path else path
+    return path.rstrip("/").rsplit("/", 1)[-1][:500] or artifact.kind
