@@ -18,7 +18,7 @@ from typing import Any
 from infra.tracking.journal import Journal
 from infra.tracking.params import flatten
 from infra.tracking.sending import Sender
-from infra.tracking.store import resolve_experiment
+from infra.tracking.store import resolve_experiment, sqlite_path
 from pipeline.config import TrackingConfig
 from pipeline.errors import first_line
 from pipeline.lineage import Artifact, JobRecord
@@ -128,7 +128,7 @@ def start_run(
 ) -> ActiveRun:
     """A new run in the experiment, the run of the interrupted job `resume`, or that of MLFLOW_RUN_ID.
 
-    It waits up to `START_SECONDS` for the run's id, and not at all if the store is known to be away (`trouble`). Raises
+    It waits up to `START_SECONDS` for the run's id (for an SQLite file as long as it takes), and not at all if the store is known to be away (`trouble`). Raises
     `ConfigError` where the store refuses.
     """
     journal = Journal(output)
@@ -151,7 +151,7 @@ def start_run(
     journal.append(create)
     sender = Sender(tracking, journal, trouble, _interrupt(threading.current_thread()))
     try:
-        sender.wait_for_run(key, START_SECONDS)
+        sender.wait_for_run(key, None if sqlite_path(sender.uri) else START_SECONDS)
     except BaseException:
         sender.close()
         raise

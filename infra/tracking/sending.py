@@ -57,7 +57,7 @@ class Sender:
         """The run with this key; empty while it is not known."""
         return self._writer.runs.get(key, "")
 
-    def wait_for_run(self, key: str, seconds: float) -> None:
+    def wait_for_run(self, key: str, seconds: float | None) -> None:
         """Wait until the run is known, or the store is known to be away. Raises `ConfigError` where it refuses."""
         with self._changed:
             self._changed.wait_for(
@@ -124,7 +124,9 @@ class Sender:
                     self._note_trouble(reason(error))
                     return False
                 tries += 1
-                if batch[0]["do"] != "create" and tries < _TRIES:  # a call that was given up may still have run
+                if (
+                    batch[0]["do"] != "create" and tries < _TRIES
+                ):  # a call that was given up may still have run
                     self._given_up.wait(_LAST_PAUSE_SECONDS)
                     continue
                 self._refused(batch[0], error)

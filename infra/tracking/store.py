@@ -92,14 +92,11 @@ def check_store(tracking: TrackingConfig) -> str | None:
 
     threading.Thread(target=open_store, name="check-store", daemon=True).start()
     try:
-        tried.result(CHECK_SECONDS)
-    except TimeoutError as error:
-        if not tracking.required and not sqlite_path(uri):
-            return f"no answer within {CHECK_SECONDS:g} s" if not tried.done() else reason(error)
-        raise unusable(uri, error) from error
+        tried.result(CHECK_SECONDS if sqlite_path(uri) is None else None)
     except ConfigError:
         raise
-    except Exception as error:
+    except Exception as trouble:
+        error = trouble if tried.done() else TimeoutError(f"no answer within {CHECK_SECONDS:g} s")
         if not tracking.required and is_away(error, uri):
             return reason(error)
         raise unusable(uri, error) from error

@@ -122,7 +122,10 @@ def test_gone_for_good(trouble, when, line, job, capfd, caplog):
     assert record.finished and (job.output / "model.safetensors").read_text() == "weights"
     said = capfd.readouterr().err + caplog.text
     assert said.count("does not answer") <= 1 and "hunter2" not in said
-    assert "does not answer" in said or (trouble, when) == ("stalled", "in the middle")  # ended before a timeout
+    assert "does not answer" in said or (trouble, when) == (
+        "stalled",
+        "in the middle",
+    )  # ended before a timeout
     assert f"{JOURNAL_NAME} keeps the rest, and the same command, started again, sends it" in said
     line.up()
     record = job()  # the same command again
