@@ -128,8 +128,8 @@ def start_run(
 ) -> ActiveRun:
     """A new run in the experiment, the run of the interrupted job `resume`, or that of MLFLOW_RUN_ID.
 
-    It waits up to `START_SECONDS` for the run's id (for an SQLite file as long as it takes), and not at all if the store is known to be away (`trouble`). Raises
-    `ConfigError` where the store refuses.
+    It waits up to `START_SECONDS` for the run's id (for an SQLite file as long as it takes), and not at all if the
+    store is known to be away (`trouble`). Raises `ConfigError` where the store refuses.
     """
     journal = Journal(output)
     given = os.environ.get(RUN_ID_VARIABLE) or None
