@@ -8,12 +8,12 @@ from pathlib import Path
 from infra.checkpoints.folder import CheckpointFolder
 from infra.tracking.run import ActiveRun
 from jobs.runner.execution import run_job
-from jobs.runner.output_folder import artifact_at, output_folder, record_at
+from jobs.runner.output_folder import artifact_at, open_output, output_folder, record_at
 from jobs.runner.progress import TrainingProgress
 from pipeline.config import Config, StreamConfig
-from pipeline.config.paths import is_url
+from pipeline.config.paths import is_url, joined
 from pipeline.errors import ConfigError, ModelError
-from pipeline.lineage import CHECKPOINTS_NAME, MANIFEST_NAME, Artifact, JobRecord, artifact_of, read_record
+from pipeline.lineage import CHECKPOINTS_NAME, MANIFEST_NAME, Artifact, JobRecord, artifact_of
 from pipeline.models.model_folder import check_folder
 from pipeline.shards.cache import ShardCache
 from pipeline.training.checkpoint import Checkpoint
@@ -37,16 +37,13 @@ def run_training(
     folder = config.output
     if not config.shard_folders or folder is None:
         raise ConfigError(f"{job} needs shards=FOLDER (written by `sllm prepare`) and output=FOLDER")
-    output_folder(folder, f"{job} needs output=FOLDER")
-    if is_url(folder):
-        raise ConfigError(f"{job}: output={folder} is a URL, to which checkpoints are not written yet")
+    output = output_folder(folder, f"{job} needs output=FOLDER")
     start = goes_on_from(job, config)
     config = _with_start(job, config, start)
-    inputs = [shards_artifact(folder, config.stream) for folder in config.shard_folders]
+    inputs = [shards_artifact(one, config.stream) for one in config.shard_folders]
     inputs += [
         model_artifact(path) for path in ([start] if start is not None else models) if path is not None
     ]
-    output = Path(folder)
     built: list[Task] = []
 
     def check() -> None:
@@ -70,7 +67,7 @@ def run_training(
             *sections,
         ],
         inputs=inputs,
-        output=folder,
+        output=output,
         output_kind="model",
         without=[
             *(f"{section}.train.{option}" for option in NOT_LEARNED),
@@ -108,16 +105,16 @@ def _with_start(job: TrainingJob, config: Config, start: str | None) -> Config:
     return config.model_copy(update={"models": models})
 
 
-def _check_grown(job: TrainingJob, config: Config, output: Path) -> None:
+def _check_grown(job: TrainingJob, config: Config, output: str) -> None:
     """Print a note where a run continues to more steps. Raises `ConfigError` where it has no checkpoint left."""
-    earlier = read_record(output)
+    earlier = record_at(output)
     if earlier is None or earlier.job != job:
         return
     before = earlier.config.get(_section(job), {}).get("train", {}).get("steps", 0)
     steps = train_config(job, config).steps
     if before >= steps:
         return
-    with CheckpointFolder(f"{output}/{CHECKPOINTS_NAME}").newest() as folder:
+    with CheckpointFolder(joined(output, CHECKPOINTS_NAME)).newest() as folder:
         last = None if folder is None else Checkpoint(folder).state["step"]
     if last is not None:
         print(
@@ -126,7 +123,7 @@ def _check_grown(job: TrainingJob, config: Config, output: Path) -> None:
             f"run planned with {steps}",
             file=sys.stderr,
         )
-    elif earlier.output_is_whole:
+    elif open_output(output, "model").is_whole(earlier):
         key = f"models.{_section(job)}"
         raise ConfigError(
             f"{output} has no checkpoint left to continue from: start from its weights with {key}={output} and another "
@@ -156,7 +153,7 @@ def model_artifact(path: str) -> Artifact:
 
 
 def _train(
-    job: TrainingJob, config: Config, output: Path, run: ActiveRun, task: Task | None
+    job: TrainingJob, config: Config, output: str, run: ActiveRun, task: Task | None
 ) -> dict[str, float]:
     last: dict[str, float] = {}
     with TrainingProgress(job, train_config(job, config).steps) as progress:
@@ -168,13 +165,13 @@ def _train(
             last.update(values, step=metrics["step"])
             run.log_metrics(values, step=int(metrics["step"]), seconds=metrics["time"])
 
-        checkpoints = f"{output}/{CHECKPOINTS_NAME}"
+        checkpoints = joined(output, CHECKPOINTS_NAME)
         if config.launcher != "local":
             from infra.cluster.training import train_on_cluster
 
-            train_on_cluster(job, config, checkpoints, str(output), report)
+            train_on_cluster(job, config, checkpoints, output, report)
         else:
             from infra.local_training import train_locally
 
-            train_locally(job, config, checkpoints, str(output), report, task)
+            train_locally(job, config, checkpoints, output, report, task)
     return last

@@ -61,7 +61,7 @@ def costs(config: Config, on: Machine, tokens_per_sentence: float) -> dict[str, 
     `tokens_per_sentence`: mean. Raises `ModelError`, `ShardError` where the models do not fit the shards.
     """
     shards = open_shards(config.shard_folders[0], config.stream) if config.shard_folders else None
-    fresh = with_local_models(untrained(config))
+    fresh = with_local_models(untrained(config), ["trunk"])
     models: dict[str, tuple[Model, TrainConfig]] = {
         "lm": (build_lm(fresh, shards, read_weights=False), config.lm.train),
         "vae": (build_vae(fresh, shards, read_weights=False), config.vae.train),

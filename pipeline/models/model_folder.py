@@ -3,7 +3,7 @@
 import contextlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,18 +30,19 @@ _LAYER_COUNTS = (
 Pretrained = TypeVar("Pretrained", bound=PreTrainedModel)
 
 
-def with_local_models(config: Config) -> Config:
-    """The configuration with local copies, below `stream.cache`, of the models that it names by a URL.
+def with_local_models(config: Config, names: Collection[str] = ("lm", "vae", "sllm")) -> Config:
+    """The configuration with local copies, below `stream.cache`, of what it names by a URL: of `models` those with
+    these `names`, and the model of `trunk.path` where `names` has `trunk`.
 
     Raises as `pipeline.fetched.local_model`.
     """
     cache = config.stream.cache
-    models = {name: path and local_model(path, cache) for name, path in config.models}
-    trunk = config.trunk.path and local_model(config.trunk.path, cache)
+    models = {name: local_model(path, cache) for name, path in config.models if path and name in names}
+    trunk = {"path": local_model(config.trunk.path, cache)} if config.trunk.path and "trunk" in names else {}
     return config.model_copy(
         update={
             "models": config.models.model_copy(update=models),
-            "trunk": config.trunk.model_copy(update={"path": trunk}),
+            "trunk": config.trunk.model_copy(update=trunk),
         }
     )
 

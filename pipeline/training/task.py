@@ -64,7 +64,7 @@ def build_task(job: TrainingJob, config: Config, read_weights: bool = True) -> T
 
     Without `read_weights` its model is on the meta device: it is checked, and cannot be trained.
     """
-    config = with_local_models(config)
+    config = with_local_models(config, _models_read(job, config))
     shards = _open(job, config)[0]
     torch.manual_seed(train_config(job, config).seed)
     builders: dict[TrainingJob, Callable[[Config, Shards, bool], TokenLm | SentenceVae | Sllm]] = {
@@ -84,6 +84,16 @@ def build_task(job: TrainingJob, config: Config, read_weights: bool = True) -> T
         dev=corpora(job, config, "dev") or None,
         stream=config.stream,
     )
+
+
+def _models_read(job: TrainingJob, config: Config) -> list[str]:
+    """The models that the task of a job is built from: those of later jobs of a run are not there yet."""
+    own = job.removeprefix("train-")
+    if job != "train-vae" and getattr(config.models, own) is not None:
+        return [own]
+    is_staged = job == "train-sllm" and config.sllm.vae_from == "vae"
+    is_path_used = config.models.lm is None or (job == "train-sllm" and config.sllm.trunk_from == "path")
+    return [own, "lm", *(["vae"] if is_staged else []), *(["trunk"] if is_path_used else [])]
 
 
 def corpora(job: TrainingJob, config: Config, split: SplitName) -> list[Corpus]:

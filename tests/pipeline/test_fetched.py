@@ -113,7 +113,7 @@ def test_a_configuration_names_urls_and_is_read_from_copies(store: str, tmp_path
     config = load_config(
         None, [f"models.vae={store}", f"trunk.path={store}", f"stream.cache={tmp_path}", "models.lm=gpt2"]
     )
-    local = with_local_models(config)
+    local = with_local_models(config, ["vae", "lm", "trunk"])
     assert local.models.vae == local.trunk.path == local_model(store, str(tmp_path))
     assert (local.models.lm, local.models.sllm, config.models.vae) == ("gpt2", None, store)
 
