@@ -239,6 +239,17 @@ _TABLE = (
         file="bench.cli",
     ),
     Verb(
+        "deploy",
+        "Write the files that start jobs elsewhere: KubeRay, Ray's cluster launcher, Slurm, Compose, an image.",
+        reads="the configuration of a deployment",
+        writes="files for KubeRay, Ray's cluster launcher, Slurm and Compose; a Dockerfile",
+        examples=("sllm deploy render infra/deploy/example/deploy.yaml --output deployment",),
+        group="Look",
+        has_own_arguments=True,
+        file="deployment.commands",
+        function="app",
+    ),
+    Verb(
         "status",
         "Show one submitted job, or all that have not ended.",
         reads="a cluster's job server",

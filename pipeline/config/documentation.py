@@ -74,9 +74,9 @@ class Key:
         }
 
 
-def all_keys() -> list[Key]:
-    """Every key in the order of the classes; a section comes before its keys."""
-    return list(_keys_of(Config, Config(), ""))
+def all_keys(tree: type[Section] = Config) -> list[Key]:
+    """Every key of a tree in the order of the classes; a section comes before its keys."""
+    return list(_keys_of(tree, Config() if tree is Config else None, ""))
 
 
 def keys_at(key: str | None) -> list[Key]:
@@ -97,12 +97,15 @@ def keys_at(key: str | None) -> list[Key]:
     return [one for one in keys if one is found or one.key.startswith(f"{found.key}.")]
 
 
-def markdown() -> str:
-    """The page `docs/configuration.md`: one table per section; a class that several sections share is listed once."""
-    keys = all_keys()
-    parts = [_INTRODUCTION, _table([one for one in keys if "." not in one.key and one.section is None])]
+def markdown(keys: Sequence[Key] | None = None, introduction: str | None = None) -> str:
+    """The page `docs/configuration.md`, or one of other keys: one table per section; a class that several sections
+    share is listed once."""
+    keys = all_keys() if keys is None else keys
+    top_keys = [one for one in keys if "." not in one.key]
+    tops = [top for top in top_keys if any(one.key.startswith(f"{top.key}.") for one in keys)]
+    parts = [introduction or _INTRODUCTION, _table([one for one in top_keys if one not in tops])]
     explained: dict[type[Section], str] = {}
-    for top in (one for one in keys if "." not in one.key and one.section is not None):
+    for top in tops:
         rows = []
         skipped: str | None = None
         for one in (one for one in keys if one.key.startswith(f"{top.key}.")):

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -20,6 +20,8 @@ from pipeline.config.stream import StreamConfig
 from pipeline.errors import ConfigError
 from pipeline.remote import StorageError, text_at
 from pipeline.unique_keys import line_of, read_value, read_yaml
+
+S = TypeVar("S", bound=Section)
 
 
 class Config(Section):
@@ -63,7 +65,12 @@ class Config(Section):
 
 
 def load_config(path: str | None, overrides: list[str] | tuple[str, ...] = ()) -> Config:
-    """The tree from a YAML file (or none) with overrides `dotted.key=YAML value` on top.
+    """The tree of jobs, as `load_section` loads it."""
+    return load_section(Config, path, overrides)
+
+
+def load_section(kind: type[S], path: str | None, overrides: list[str] | tuple[str, ...] = ()) -> S:
+    """A tree of this class from a YAML file (or none) with overrides `dotted.key=YAML value` on top.
 
     If a key is overridden twice, the last override counts; `undone` names the others.
 
@@ -74,10 +81,10 @@ def load_config(path: str | None, overrides: list[str] | tuple[str, ...] = ()) -
     tree = {} if path is None else _tree_of(text, path)
     given = {}
     for override in overrides:
-        key, value = _parts(override)
+        key, value = _parts(override, kind)
         _set(tree, key, read_value(value, f"override {override!r}"))
         given[key] = override
-    return _validated(tree, given, path, text)
+    return _validated(kind, tree, given, path, text)
 
 
 def undone(overrides: Sequence[str]) -> list[str]:
@@ -99,7 +106,7 @@ def override(config: Config, values: Mapping[str, object]) -> Config:
     tree = config.model_dump(mode="json")
     for key, value in values.items():
         _set(tree, key, value)
-    return _validated(tree, {key: f"{key}={value}" for key, value in values.items()})
+    return _validated(Config, tree, {key: f"{key}={value}" for key, value in values.items()})
 
 
 def _text_of(path: str) -> str:
@@ -134,15 +141,15 @@ def _tree_of(text: str, path: str) -> dict[str, Any]:
 
 
 def _validated(
-    tree: dict[str, Any], overrides: Mapping[str, str], path: str | None = None, text: str = ""
-) -> Config:
+    kind: type[S], tree: dict[str, Any], overrides: Mapping[str, str], path: str | None = None, text: str = ""
+) -> S:
     """The configuration in `tree`. Raises `ConfigError`, which names the override of each mistake, or its line in the
     file `path` (of content `text`)."""
     try:
-        return Config.model_validate(tree)
+        return kind.model_validate(tree)
     except ValidationError as error:
-        mistakes = explained(error, Config)
-    in_file = _mistakes_in(_tree_of(text, path)) if path is not None and overrides else mistakes
+        mistakes = explained(error, kind)
+    in_file = _mistakes_in(kind, _tree_of(text, path)) if path is not None and overrides else mistakes
     said: dict[str, list[str]] = {}
     for keys, what in mistakes.items():
         blamed = _overrides_at(".".join(keys), overrides, keys in in_file)
@@ -152,11 +159,11 @@ def _validated(
     raise ConfigError("; ".join(f"{where}: {'; '.join(each)}" for where, each in said.items()))
 
 
-def _mistakes_in(tree: dict[str, Any]) -> dict[tuple[str, ...], str]:
+def _mistakes_in(kind: type[Section], tree: dict[str, Any]) -> dict[tuple[str, ...], str]:
     try:
-        Config.model_validate(tree)
+        kind.model_validate(tree)
     except ValidationError as error:
-        return explained(error, Config)
+        return explained(error, kind)
     return {}
 
 
@@ -170,13 +177,13 @@ def _overrides_at(key: str, overrides: Mapping[str, str], is_in_file: bool) -> s
     )
 
 
-def _parts(override: str) -> tuple[str, str]:
+def _parts(override: str, kind: type[Section] | None = None) -> tuple[str, str]:
     key, separator, value = override.partition("=")
     if separator and key:
         return key, value
     if override.endswith((".yaml", ".yml")):
         raise ConfigError(f"{override!r} is not the first argument: one YAML file goes first, then KEY=VALUE")
-    near = difflib.get_close_matches(override, _keys(Config), n=1)
+    near = difflib.get_close_matches(override, _keys(kind or Config), n=1)
     example = f"{near[0]}=..." if near else "section.key=value"
     raise ConfigError(f"override {override!r} must look like {example}")
 

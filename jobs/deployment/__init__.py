@@ -1,0 +1,1 @@
+"""The verb `sllm deploy`: files that start our jobs elsewhere."""
