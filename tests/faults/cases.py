@@ -185,7 +185,7 @@ def _store_answers(t: Try, status: int) -> None:
 def mlflow_away(t: Try) -> None:
     """MLflow refuses connections for some seconds."""
     t.begin()
-    t.reach(0.0)
+    t.reach()
     t.world.mlflow.refuses()
     time.sleep(t.chance.uniform(3, 15))
     t.world.mlflow.passes()
@@ -203,7 +203,7 @@ def mlflow_slow(t: Try) -> None:
 def mlflow_gone(t: Try) -> None:
     """MLflow refuses connections until the job has ended; the same command later completes the run."""
     t.begin()
-    t.reach(0.0)
+    t.reach()
     t.world.mlflow.refuses()
     t.end()
     t.world.mlflow.passes()
