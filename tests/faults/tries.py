@@ -20,7 +20,13 @@ from tests.faults.world import BUCKET, LIMITS, World
 OF_RAY = (
     *("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent", "ray::SPILL", "ray::RESTORE"),
     *("ray::TrainController", "ray::RayTrainWorker", "ray::execute", "ray::PlacementGroupCleaner"),
-    *("ray::SynchronizationActor", "ray::DatasetManager", "ray::PreemptionWatcher", "ray::StatsActor"),
+    *(
+        "ray::SynchronizationActor",
+        "ray::DatasetManager",
+        "ray::PreemptionWatcher",
+        "ray::_Autoscaling",
+        "ray::Autoscaling",
+    ),
 )
 """Titles of Ray's own processes; other actors are ours."""
 RANK, CONTROLLER = ("ray::RayTrainWorker", "ray::execute"), ("ray::TrainController",)
