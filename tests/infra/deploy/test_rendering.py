@@ -144,7 +144,9 @@ STUBS = {
     "srun": 'echo "srun $*" >> "$LOG"\nwhile [ "${1#-}" != "$1" ]; do shift; done\nexec "$@"',
     "hostname": "echo 10.0.0.7 fe80::1",
     "ray": 'echo "ray $*" >> "$LOG"\n[ "$1" = health-check ] || exec sleep 30',
-    "sllm": 'echo "sllm $* at $RAY_ADDRESS" >> "$LOG"\nls -l "$RAY_AUTH_TOKEN_PATH" >> "$LOG"\nexit "${CODE:-0}"',
+    "sllm": 'trap "sleep 1; exit 7" TERM\necho "sllm $* at $RAY_ADDRESS" >> "$LOG"\n'
+    'ls -l "$RAY_AUTH_TOKEN_PATH" >> "$LOG"\n[ -z "$WAITS" ] || { kill -TERM "$PPID"; sleep 20 & wait; }\n'
+    'exit "${CODE:-0}"',
 }
 
 
@@ -198,6 +200,10 @@ def test_the_slurm_script_starts_a_cluster_with_a_token_and_ends_with_the_jobs_c
     )
     assert "sllm run demo output=/data/it's here at 10.0.0.7:24711" in called
     assert any(line.startswith("-rw------- ") for line in called)  # the token
+    code, errors, _ = slurm(
+        config, MINE="x", WAITS="1"
+    )  # Slurm's signal reaches the job, which ends in its own time
+    assert code == 7, errors
     text = render(config)["job.sbatch"]
     assert "#SBATCH --partition=a100\n" in text and "#SBATCH --gpus-per-node=4\n" in text
 

@@ -186,19 +186,18 @@ def authorization(cluster) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def test_the_exit_code_is_the_jobs(cluster, tracking_uri, tmp_path):
-    job = cluster.sllm(
-        *(
-            "prepare",
-            f"output={tmp_path / 'out'}",
-            f"tracking.uri={tracking_uri}",
-            "data.inputs=[/missing.txt]",
-        ),
-        *("--submit", cluster.address),
-    )
+def test_the_exit_code_is_the_jobs_and_a_variable_goes_by_its_name_alone(cluster, tracking_uri, tmp_path):
+    """The submitter has the variable, the cluster does not."""
+    arguments = [
+        "prepare",
+        f"output={tmp_path / 'out'}",
+        f"tracking.uri={tracking_uri}",
+        "data.inputs=[/x.txt]",
+    ]
+    job = cluster.sllm(*arguments, "ray.environment=[MINE]", "--submit", cluster.address, MINE="hunter2")
     stdout, stderr = job.communicate(timeout=300)
     assert job.returncode == 2, stdout + stderr
-    assert "/missing.txt" in stdout and "Traceback" not in stdout
+    assert "ray.environment: MINE not set on" in stdout and "Traceback" not in stdout
     name = next(line for line in stderr.splitlines() if line.startswith("submitted ")).split()[1]
     follower = cluster.sllm("logs", name, "-f", "--address", cluster.address)
     assert follower.communicate(timeout=180)[0] == stdout and follower.returncode == 2
