@@ -79,7 +79,7 @@ def explained(error: BaseException, url: str) -> str:
         remedy = f"pip install 'sllm[{extra}]'" if extra else "install the package that it names"
         return f"the package for {scheme}:// is missing: {remedy} ({line})"
     if names & _NO_CREDENTIALS:
-        return f"there are no credentials: set those of {scheme}:// in the environment ({line})"
+        return f"no credentials were found; set those of {scheme}:// in the environment ({line})"
     if "PermissionError" in names or any(word in line for word in _DENIED):
         return f"access is denied: check the credentials in the environment, and what they allow ({line})"
     if names & _NO_CONNECTION:

@@ -6,6 +6,7 @@ import fsspec
 import pytest
 
 from infra.storage import Folder, StorageError
+from pipeline.redaction import redacted
 from pipeline.remote import EXTRAS, explained, file_system
 
 
@@ -37,7 +38,7 @@ def test_an_unknown_scheme_is_one_line() -> None:
     [
         (PermissionError("Forbidden"), "access is denied: check the credentials"),
         (OSError("An error occurred (AccessDenied) when calling PutObject"), "access is denied"),
-        (type("NoCredentialsError", (Exception,), {})("none"), "there are no credentials"),
+        (type("NoCredentialsError", (Exception,), {})("none"), "no credentials were found; set those of s3:"),
         (ConnectionRefusedError(111, "refused"), "there is no connection: check the network"),
         (type("EndpointConnectionError", (Exception,), {})("http://x"), "there is no connection"),
         (RuntimeError("first\nsecond"), "first"),
@@ -45,7 +46,7 @@ def test_an_unknown_scheme_is_one_line() -> None:
 )
 def test_errors_name_the_remedy(error: BaseException, says: str) -> None:
     line = explained(error, "s3://bucket/x")
-    assert line.startswith(says) and "\n" not in line
+    assert line.startswith(says) and "\n" not in line and redacted(line) == line
 
 
 def test_a_store_that_refuses_connections_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
