@@ -5,12 +5,13 @@ processes and runs share it. Copies of models are not counted in `stream.cache_b
 """
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -76,10 +77,31 @@ def _copy(url: str, names: list[str], stamp: str, digest: str, cache: str) -> Pa
     folder = Path(resolved_path(cache), FOLDER, *_parts_of(url), stamp[:_DIGEST_CHARACTERS])
     if (folder, stamp) in _verified and _is_there(folder, names):
         return folder
-    if _is_there(folder, names) and (not digest or digest_files(folder, names) == digest):
-        _verified.add((folder, stamp))
-        return folder
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}-{threading.get_ident()}.partial")
+    try:
+        with _alone(folder):
+            if not _is_there(folder, names) or (digest and digest_files(folder, names) != digest):
+                _replace(folder, url, names, digest)
+    except OSError as error:
+        raise StorageError(
+            f"{url} cannot be copied to {folder}: {error.strerror or error}; free some space, or set stream.cache"
+        ) from error
+    _verified.add((folder, stamp))
+    return folder
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """A context in which no other process of this machine makes the same copy."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+        with contextlib.suppress(OSError):  # a file system without locks: the copy is made twice
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _replace(folder: Path, url: str, names: list[str], digest: str) -> None:
+    """Fetch the files into a new folder, compare the digest, and give it its name."""
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         _fetch(url, names, aside)
         if digest and digest_files(aside, names) != digest:
@@ -89,18 +111,9 @@ def _copy(url: str, names: list[str], stamp: str, digest: str, cache: str) -> Pa
             )
         if folder.exists():
             shutil.rmtree(folder)  # damaged
-        with contextlib.suppress(OSError):  # another process was first
-            aside.rename(folder)
-        if not _is_there(folder, names):
-            raise StorageError(f"the copy of {url} cannot be kept in {folder}: remove what is there")
-    except OSError as error:
-        raise StorageError(
-            f"{url} cannot be copied to {folder}: {error.strerror or error}; free some space, or set stream.cache"
-        ) from error
+        aside.rename(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    _verified.add((folder, stamp))
-    return folder
 
 
 def _fetch(url: str, names: list[str], folder: Path) -> None:

@@ -72,7 +72,7 @@ def test_a_damaged_copy_is_made_anew_and_a_damaged_model_refused(store: str, tmp
     fsspec.filesystem("memory").rm_file(f"{store}/model.safetensors")
     with pytest.raises(ModelError, match=r"lacks model.safetensors"):
         local_model(store, str(tmp_path / "other"))
-    assert not [path for path in (tmp_path / "other").rglob("*") if path.is_file()]
+    assert {path.suffix for path in (tmp_path / "other").rglob("*") if path.is_file()} == {".lock"}
 
 
 def test_other_content_has_another_copy(store: str, tmp_path: Path) -> None:
@@ -130,12 +130,15 @@ def test_several_processes_make_one_copy(tmp_path: Path) -> None:
         (source / name).write_bytes(content * 1000)
     digest = digest_files(source, FILES)
     code = (
-        "from pipeline import fetched\n"
+        "from pipeline import fetched\nfetch = fetched._fetch\n"
+        f"def counted(*given): open('{tmp_path}/fetched', 'a').write('x'); fetch(*given)\n"
+        "fetched._fetch = counted\n"
         f"print(fetched._copy('local://{source}', {sorted(FILES)}, '{digest}', '{digest}', '{tmp_path}/cache'))"
     )
     started = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(3)]
     found = {process.communicate(timeout=120)[0] for process in started}
     assert len(found) == 1
     folder = Path(found.pop().decode().strip())
-    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    assert {path.name for path in folder.parent.iterdir()} == {folder.name, f".{folder.name}.lock"}
+    assert (tmp_path / "fetched").read_text() == "x", "one process fetches for all"
     assert digest_files(folder, FILES) == digest
