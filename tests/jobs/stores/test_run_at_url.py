@@ -107,6 +107,24 @@ def test_shards_are_inspected_and_a_checkpoint_exported(finished: Any) -> None:
     assert list(here.iterdir()) == []
 
 
+def test_designs_are_compared_in_the_bucket(finished: Any) -> None:
+    arguments, here, _ = finished
+    given = (
+        *("compare", *arguments, f"shards={RUN}/shards", "output=s3://stores/compare", "compare.tokens=300"),
+        "compare.variants={a: {title: A, stages: {train-lm: 1}, preset: 's3://stores/day=1/run.yaml'}}",
+        *("trunk={}", "lm.train={}", "vae.train={}", "sllm.train={}", "lm.context_tokens=512"),
+        *("sllm.context_sentences=64", f"compare.overrides={{lm.train: {TRAIN}}}", "compare.batch_sizes=[1]"),
+        *("compare.generated_tokens=4", "compare.repeats=1", "evaluate.max_documents=2"),
+    )
+    done = sllm(*given)
+    assert done.exit_code == 0, done.stderr
+    report = Folder("s3://stores/compare/report")
+    assert {"comparison.json", "comparison.md", "comparison.png", "comparison.svg"} < set(report.names())
+    again = sllm(*given)
+    assert again.stderr.count("reuse ") == 2 and "| A |" in again.stdout, again.stderr
+    assert list(here.iterdir()) == []
+
+
 def test_a_job_keeps_replaces_and_continues_as_in_a_folder(finished: Any, s3: Any) -> None:
     """After the other tests: it changes the token-level model."""
     arguments, _, _ = finished
