@@ -12,7 +12,7 @@ from pathlib import Path
 from infra.cluster.worker_paths import with_absolute_paths
 from infra.model_workers import on_one_worker
 from infra.storage import Folder
-from infra.tracking.run import ActiveRun
+from infra.tracking.run import ActiveRun, several_jobs
 from jobs.reports.comparison import markdown, plot
 from jobs.runner.console import say
 from jobs.runner.execution import run_job
@@ -66,7 +66,8 @@ def run(config: Config, force: bool = False) -> JobRecord:
         )
     for name in variants:
         check_design(config, name, DESIGN_PRESETS)
-    designs = [_train(name, config, force) for name in variants]
+    with several_jobs():
+        designs = [_train(name, config, force) for name in variants]
     output = joined(config.output, REPORT_FOLDER)
 
     def body(run: ActiveRun) -> dict[str, float]:

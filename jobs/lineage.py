@@ -174,7 +174,7 @@ def _record_of(
         return None, "cannot be reached"
     if record is not None and record.output.digest == artifact.digest:
         return record, None
-    if artifact.run_id is None:
+    if not artifact.run_id:
         note = (
             None if path.exists() or "://" in artifact.path or artifact.path[:1] != "/" else "no longer there"
         )
@@ -258,7 +258,7 @@ def _label(step: LineageNode) -> str:
         lines[0] += f" [yellow]({escape(step.note)})[/yellow]"
     if step.job is not None:
         code = f", code {step.code[:12]}{'+changes' if '+' in step.code else ''}" if step.code else ""
-        rest = escape(f", run {step.artifact.run_id}, {step.finished}{code}")
+        rest = escape(f", run {step.artifact.run_id or 'not in MLflow yet'}, {step.finished}{code}")
         lines.append(f"by [cyan]{escape(step.job)}[/cyan]{rest}")
     if step.segmenter:
         lines.append(escape(f"segmenter {step.segmenter}; tokenizer {step.tokenizer}"))

@@ -2,6 +2,7 @@
 
 from rich.table import Table
 
+from infra.tracking.run import several_jobs
 from infra.tracking.store import resolve_uri
 from jobs.reports import corpus_summary
 from jobs.reports.evaluation import lossy_documents, notes_of, read_report
@@ -25,8 +26,9 @@ def run(config: Config, force: bool = False) -> JobRecord:
         folder = joined(str(wire(config, name).output), step.record_folder)
         check_new(folder, step.kind, (*config.data.inputs, *config.data.dev_inputs), force)
     records: dict[str, JobRecord] = {}
-    for name in steps:
-        records[name] = VERBS[name].load().run(wire(config, name), force=force)
+    with several_jobs():
+        for name in steps:
+            records[name] = VERBS[name].load().run(wire(config, name), force=force)
     summarize(config, records)
     return list(records.values())[-1]
 

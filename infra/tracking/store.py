@@ -26,7 +26,15 @@ DEFAULT_URI, DEFAULT_EXPERIMENT = "sqlite:///runs/mlflow.db", "sllm"
 _SQLITE = "sqlite:///"
 _DATABASE_PORTS = {"postgresql": 5432, "postgres": 5432, "mysql": 3306}
 _CONNECT_SECONDS = 5.0
-CHECK_SECONDS = 15.0
+_REFUSALS = (
+    "does not exist",
+    "authentication failed",
+    "no pg_hba.conf entry",
+    "Access denied",
+    "Unknown database",
+)
+"""What databases say that answer and refuse."""
+CHECK_SECONDS = 60.0
 """Longest wait for a store before a job starts."""
 
 
@@ -167,6 +175,8 @@ def is_away(error: BaseException, uri: str = "") -> bool:
     if isinstance(error, MlflowException) and not isinstance(error, InvalidUrlException):
         status = error.get_http_status_code()
         return status in (408, 429) or status >= 500
+    if any(refusal in str(error) for refusal in _REFUSALS):
+        return False
     names = {kind.__name__ for kind in type(error).__mro__}
     return sqlite_path(uri) is None and bool(names & {"OSError", "OperationalError", "InterfaceError"})
 

@@ -134,11 +134,13 @@ def _beginning(run_id: str, unfinished: JobRecord | None, config: Config) -> str
     experiment, uri = resolve_experiment(config.tracking.experiment), resolve_uri(config.tracking.uri)
     if not run_id:
         return f"starts; its MLflow run, of the experiment {experiment} at {uri}, has no id yet"
+    if run_id == os.environ.get(RUN_ID_VARIABLE):
+        return f"logs into MLflow run {run_id} ({RUN_ID_VARIABLE}) at {uri}"
     went_on = "continues" if unfinished is not None and unfinished.run_id == run_id else "starts as"
-    if given := os.environ.get(RUN_ID_VARIABLE):
-        went_on = "logs into" if given == run_id else f"below the run {given} ({RUN_ID_VARIABLE}), {went_on}"
-        experiment = f"{experiment}, or that of {RUN_ID_VARIABLE}" if given == run_id else experiment
-    return f"{went_on} MLflow run {run_id} of the experiment {experiment} at {uri}"
+    below = (
+        f", below the run {given} ({RUN_ID_VARIABLE})" if (given := os.environ.get(RUN_ID_VARIABLE)) else ""
+    )
+    return f"{went_on} MLflow run {run_id} of the experiment {experiment} at {uri}{below}"
 
 
 def _with_run_id(record: JobRecord, run_id: str, folder: OutputFolder) -> JobRecord:

@@ -140,7 +140,8 @@ class TrackingConfig(Section):
     """Tracking server, or an SQLite file on one machine; none: MLFLOW_TRACKING_URI of the environment, else
     `sqlite:///runs/mlflow.db`."""
     experiment: str | None = None
-    """Experiment that the runs belong to; none: MLFLOW_EXPERIMENT_NAME of the environment, else `sllm`."""
+    """Experiment that the runs belong to; none: MLFLOW_EXPERIMENT_NAME of the environment, else `sllm`. With
+    MLFLOW_RUN_ID a job logs into that run; the jobs of `sllm run` and `sllm compare` get runs below it."""
     required: bool = False
     """Whether a job fails where MLflow does not answer; else it goes on, and what MLflow has not got is kept beside the
     output and sent later."""

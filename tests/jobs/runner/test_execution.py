@@ -150,3 +150,11 @@ def test_a_store_that_cannot_be_reached_costs_no_earlier_result(job, tmp_path):
     with pytest.raises(ConfigError):
         job("lm.train.steps=5", f"tracking.uri=sqlite:///{tmp_path}/file/mlflow.db", force=True)
     assert (job.output / "model.safetensors").exists()
+
+
+def test_the_run_of_the_environment_is_said(job, tracking_uri, monkeypatch, capfd):
+    client = client_of(tracking_uri)
+    given = client.create_run(client.create_experiment("theirs")).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", given)
+    assert job().run_id == given
+    assert f"logs into MLflow run {given} (MLFLOW_RUN_ID) at sqlite:" in capfd.readouterr().err
