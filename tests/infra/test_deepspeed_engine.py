@@ -69,7 +69,8 @@ class FolderRuntime:
         self.curve, self.warnings = {}, []
 
     def report(self, metrics):
-        self.curve[int(metrics["step"])] = {key: metrics[key] for key in COMPARED if key in metrics}
+        if "again" not in metrics:
+            self.curve[int(metrics["step"])] = {key: metrics[key] for key in COMPARED if key in metrics}
 
     def warn(self, message):
         self.warnings.append(message)
