@@ -54,6 +54,7 @@ class LocalRuntime:
 
     def latest(self) -> AbstractContextManager[Path | None]:
         """A folder with the newest whole checkpoint of any launcher, or None."""
+        self.checkpoints.remove_temporary(self.ranks)
         return self.checkpoints.newest(self.ranks, self.warn)
 
 

@@ -228,7 +228,7 @@ def remove_checkpoint(folder: Path, keep: Collection[str] = ()) -> None:
     if folder.is_symlink():
         return
     for name in list(_files(folder, frozenset({"model"}))):
-        if is_of_checkpoint(name) and name not in keep:
+        if is_of_checkpoint(half_written(name) or name) and name not in keep:
             (folder / name).unlink()
     _remove_empty(folder / "model", folder)
     _remove_empty(folder, folder.parent)

@@ -90,7 +90,7 @@ class CheckpointFolder:
             yield self._store.folder / name, (ranks.rank, ranks.world_size)
             return
         fetched: Path | SllmError | None = None
-        temporary = tempfile.mkdtemp(prefix="sllm-checkpoint-") if ranks.local_rank == 0 else None
+        temporary = tempfile.mkdtemp(prefix=self._store.temporary) if ranks.local_rank == 0 else None
         try:
             if temporary is not None:
                 fetched = Path(temporary, name)
@@ -156,6 +156,11 @@ class CheckpointFolder:
             if name not in kept:
                 self._store.remove(name)
         self._remove_unfinished()
+
+    def remove_temporary(self, ranks: Ranks) -> None:
+        """Remove what earlier attempts of this run, which were killed, left on this node: before it reads or writes."""
+        if isinstance(self._store, UrlStore) and ranks.local_rank == 0:
+            self._store.remove_temporary()
 
     def clear(self) -> None:
         """Remove all checkpoints: the files that a job wrote."""

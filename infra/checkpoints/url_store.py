@@ -10,6 +10,7 @@ from pathlib import Path
 
 from infra.checkpoints.local_store import STEP_NAME, Written, written_in
 from infra.storage import Folder
+from pipeline.lineage import identity_digest
 from pipeline.output_files import is_of_checkpoint
 from pipeline.remote import StorageError
 from pipeline.training.checkpoint import CHECKSUMS_FILE, STATE_FILE, writing
@@ -25,6 +26,13 @@ class UrlStore:
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
+        self.temporary = f"sllm-checkpoint-{identity_digest(folder.url)[:12]}-"
+        """Prefix of the temporary folders of this URL's checkpoints."""
+
+    def remove_temporary(self) -> None:
+        """Remove temporary folders on this machine that killed processes left. No process may use one."""
+        for path in Path(tempfile.gettempdir()).glob(f"{self.temporary}*"):
+            shutil.rmtree(path, ignore_errors=True)
 
     def writing(self, name: str) -> contextlib.AbstractContextManager[None]:
         """A context in which errors of writing name the temporary folder and the free space."""
@@ -57,7 +65,7 @@ class UrlStore:
         """Write this rank's files -> what was written, and the content of the state, which is not there yet."""
         if rank == 0:
             self._folder.remove([f"{name}/{STATE_FILE}"])  # of a damaged one, which was passed over
-        with tempfile.TemporaryDirectory(prefix="sllm-checkpoint-", ignore_cleanup_errors=True) as stage:
+        with tempfile.TemporaryDirectory(prefix=self.temporary, ignore_cleanup_errors=True) as stage:
             write(Path(stage))
             written, state = written_in(Path(stage))
             for file in written:

@@ -1,14 +1,19 @@
 """A checkpoint is found whole or not at all, locally and at a URL; a damaged one is never taken for whole."""
 
+import contextlib
+import itertools
+import os
 import shutil
 import threading
 import uuid
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.checkpoints.folder import CheckpointFolder
+from infra.local_training import LocalRuntime
 from infra.storage import Folder
 from pipeline.errors import TrainingError
 from pipeline.remote import StorageError
@@ -94,22 +99,40 @@ def test_it_is_read_by_other_numbers_of_ranks_and_older_ones_are_removed(url):
     assert Folder(url).names() == []
 
 
-def test_what_a_killed_run_left_is_not_found_and_removed_later(url, monkeypatch):
+def test_a_run_that_is_killed_anywhere_leaves_the_checkpoint_before_or_the_new_one(url, monkeypatch):
+    """It is killed at its first write to the disk or the store, then at its second, and so on."""
+    places = [(Folder, name) for name in ("put", "write", "remove")] if "://" in url else []
+    places += [] if places else [(os, "fsync"), (Path, "replace"), (Path, "rename"), (Path, "unlink")]
     saved(url, 1)
-    with monkeypatch.context() as patch:
-        store = type(CheckpointFolder(url)._store)
+    found = []
+    for number in itertools.count():
+        step, calls = 2 + number, itertools.count()
 
-        def killed(*_):
-            raise KeyboardInterrupt
+        def killed(call, calls=calls, number=number):
+            def counted(*arguments, **options):
+                if next(calls) >= number:  # nothing is cleaned up either
+                    raise KeyboardInterrupt
+                return call(*arguments, **options)
 
-        patch.setattr(store, "complete", killed)  # all files are there, but the last
-        with pytest.raises(KeyboardInterrupt):
-            CheckpointFolder(url).save(2, lambda folder: write_rank(folder, SIZES, [], 2, 0), 2)
-    left = {name.partition("/")[0] for name in Folder(url).names()} - {"step-000000001"}
-    assert len(left) == 1
-    assert newest(url) == (1, []) and CheckpointFolder(url).newest_step() == 1
-    saved(url, 3)
-    assert {name.partition("/")[0] for name in Folder(url).names()} == {"step-000000001", "step-000000003"}
+            return counted
+
+        try:
+            with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+                for where, name in places:
+                    patch.setattr(where, name, killed(getattr(where, name)))
+                CheckpointFolder(url).save(step, lambda folder, step=step: put(folder, step), 1)
+            found.append(newest(url))
+            assert found[-1] in ((step, []), (found[-2][0] if number else 1, []))
+        finally:
+            killed_at = number < next(calls)
+        if not killed_at:
+            break
+    assert number > 5 and len({step for step, _ in found}) < number
+    assert {name.partition("/")[0] for name in Folder(url).names()} == {f"step-{step:09d}"}
+
+
+def put(folder, step):
+    write_rank(folder, SIZES, [], step, 0)
 
 
 def test_the_error_of_one_rank_is_that_of_all_and_nothing_is_left(url):
@@ -254,6 +277,17 @@ def test_copies_from_a_url_are_removed(tmp_path, monkeypatch):
     newest(url, 3)
     CheckpointFolder(url).keep_model(f"{url}/model")
     assert not list(tmp_path.iterdir())
+    # Those of a process that was killed go when the run starts again; those of others stay.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("shutil.rmtree", lambda *_, **__: None)
+        newest(url)
+        newest(f"{url}/of-another")
+        with CheckpointFolder(url).newest():
+            pass
+    (tmp_path / "sllm-checkpoint-of-another").mkdir()
+    assert len(list(tmp_path.iterdir())) == 3
+    LocalRuntime(CheckpointFolder(url), 1, print).latest()
+    assert [path.name for path in tmp_path.iterdir()] == ["sllm-checkpoint-of-another"]
 
 
 def test_a_full_disk_where_the_model_goes_is_said(tmp_path, monkeypatch):
