@@ -23,7 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 log = logging.getLogger("sllm")
 
-Message = tuple[Literal["started", "metrics", "warning"], Any]
+Message = tuple[Literal["metrics", "warning"], Any]
 
 POLL_SECONDS = 0.5
 CALL_SECONDS = 10
@@ -120,8 +120,6 @@ class Receiver:
 
     def __init__(self, report: Callable[[dict[str, float]], None]) -> None:
         self.queue = f"sllm-reports-{uuid.uuid4().hex}"
-        self.started = threading.Event()
-        """Set when the first worker is there; cleared by whoever starts workers."""
         self._report = report
         self._node = ray.get_runtime_context().get_node_id()
         self._handle: Any = _queue(self.queue, self._node)
@@ -174,9 +172,7 @@ class Receiver:
 
     def _handle_message(self, message: Message) -> None:
         kind, content = message
-        if kind == "started":
-            self.started.set()
-        elif kind == "warning":
+        if kind == "warning":
             log.warning(content)
         elif content["step"] > self._step and self._error is None:
             # Steps before are those done again after a restart.

@@ -32,6 +32,8 @@ WAIT_NOTICE_SECONDS = 10
 """After so long without room for the workers a line says what is waited for."""
 START_SECONDS = 3600
 """How long Ray Train waits for that room before it asks anew."""
+ELASTIC_START_SECONDS = 15
+"""The same with `[MIN, MAX]` workers: then it asks for as many as there is room for now, without a node just lost."""
 MOST_SECONDS_BETWEEN_ATTEMPTS = 60
 
 
@@ -44,10 +46,9 @@ def train_on_cluster(
     `ray.max_failures` restarts brought no newer checkpoint.
     """
     connect(config.ray)
-    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_SECONDS))
-    os.environ.setdefault(
-        "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", str(min(600.0, config.ray.step_timeout_seconds))
-    )
+    start_seconds = ELASTIC_START_SECONDS if _is_elastic(config.ray) else START_SECONDS
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(start_seconds)
+    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(min(600.0, config.ray.step_timeout_seconds))
     folder = CheckpointFolder(checkpoints)
     receiver = Receiver(report)
     with receiver.receiving():
@@ -88,12 +89,13 @@ def _attempt(job: TrainingJob, config: Config, folder: CheckpointFolder, receive
             run_config=RunConfig(
                 name=job,
                 storage_path=ray_storage,
-                failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
+                failure_config=FailureConfig(
+                    max_failures=0, controller_failure_limit=3 if _is_elastic(config.ray) else 0
+                ),
                 logging_config=LoggingConfig(log_level="ERROR"),
             ),
         )
-        receiver.started.clear()
-        with _waits_are_told(config.ray, receiver.started), _interruptible():
+        with _waits_are_told(config.ray), _interruptible():
             try:
                 trainer.fit()
             except TrainingFailedError as error:
@@ -106,18 +108,23 @@ def _attempt(job: TrainingJob, config: Config, folder: CheckpointFolder, receive
     return None
 
 
+def _is_elastic(config: RayConfig) -> bool:
+    return isinstance(config.num_workers, tuple)
+
+
 @contextmanager
-def _waits_are_told(config: RayConfig, started: threading.Event) -> Iterator[None]:
-    """A context in which a line says what is waited for, where the workers do not get their resources."""
+def _waits_are_told(config: RayConfig) -> Iterator[None]:
+    """A context in which a line says what is waited for, once each time that workers do not get their resources."""
     ended = threading.Event()
 
     def watch() -> None:
-        while not ended.wait(WAIT_NOTICE_SECONDS) and not started.is_set():
+        is_told = False
+        while not ended.wait(WAIT_NOTICE_SECONDS):
             with contextlib.suppress(RayError):
                 text = waited_for(config)
-                if text is not None:
+                if text is not None and not is_told:
                     log.warning(text)
-                    return
+                is_told = text is not None
 
     thread = threading.Thread(target=watch, name="waiting-for-workers", daemon=True)
     thread.start()

@@ -103,7 +103,6 @@ def train_in_worker(arguments: dict[str, Any]) -> None:
 
     watchdog = Watchdog(config.ray.step_timeout_seconds, last_words)
     try:
-        sender.send(("started", None))
         if config.ray.use_gpu and not torch.cuda.is_available() and torch.distributed.get_rank() == 0:
             sender.send(
                 ("warning", "ray.use_gpu: PyTorch finds no CUDA in the workers, so they train on CPUs")
