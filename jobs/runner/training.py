@@ -12,9 +12,10 @@ from jobs.runner.output_folder import artifact_at, open_output, output_folder, r
 from jobs.runner.progress import TrainingProgress
 from pipeline.config import Config, StreamConfig
 from pipeline.config.paths import is_url, joined
-from pipeline.errors import ConfigError, ModelError
-from pipeline.lineage import CHECKPOINTS_NAME, MANIFEST_NAME, Artifact, JobRecord, artifact_of
+from pipeline.errors import ConfigError, ModelError, ShardError
+from pipeline.lineage import CHECKPOINTS_NAME, MANIFEST_NAME, Artifact, JobRecord, artifact_of, digest_file
 from pipeline.models.model_folder import check_folder
+from pipeline.output_files import RECORD_NAME
 from pipeline.shards.cache import ShardCache
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.task import Task, TrainingJob, build_task, train_config
@@ -132,14 +133,29 @@ def _check_grown(job: TrainingJob, config: Config, output: str) -> None:
 
 
 def shards_artifact(folder: str, options: StreamConfig) -> Artifact:
-    """The shards in a folder or at a URL, with the digest of their manifest."""
+    """The shards in a folder or at a URL, with the digest of their manifest.
+
+    Raises `ShardError` where the manifest is not the one that the finished job recorded there has written.
+    """
     if not is_url(folder):
-        return artifact_of(folder)
-    manifest = ShardCache(folder, options).read(MANIFEST_NAME)
-    digest = hashlib.sha256(manifest).hexdigest()
+        artifact = artifact_of(folder)
+        if (manifest := Path(folder, MANIFEST_NAME)).is_file():
+            _check_manifest(folder, artifact.digest, digest_file(manifest))
+        return artifact
+    digest = hashlib.sha256(ShardCache(folder, options).read(MANIFEST_NAME)).hexdigest()
     record = record_at(folder)
-    made_here = record is not None and record.output.digest == digest
-    return Artifact("shards", folder, digest, record.run_id if record is not None and made_here else None)
+    if record is None or record.finished is None:
+        return Artifact("shards", folder, digest, None)
+    _check_manifest(folder, record.output.digest, digest)
+    return Artifact("shards", folder, digest, record.run_id)
+
+
+def _check_manifest(folder: str, written: str, found: str) -> None:
+    if found != written:
+        raise ShardError(
+            f"{folder.rstrip('/')}/{MANIFEST_NAME} is damaged or changed: its checksum is not that of {RECORD_NAME}; "
+            "put back the earlier one, or make all shards anew with `sllm prepare` and --force"
+        )
 
 
 def model_artifact(path: str) -> Artifact:

@@ -125,3 +125,15 @@ def test_shards_without_training_text_are_refused(root, tmp_path):
     )
     with pytest.raises(ShardError, match="no text to train on"):
         train_lm.run(config(root, "out", f"shards={tmp_path}/dev"))
+
+
+def test_a_manifest_that_its_job_did_not_write_is_refused(refused, root, tmp_path):
+    """Also one that can be read: a flipped bit in a count would change what bits per byte are divided by."""
+    shards = tmp_path / "shards"
+    shutil.copytree(root / "shards", shards)
+    manifest = (shards / "manifest.json").read_text()
+    changed = manifest.replace('"tokens":', '"tokens": ', 1)
+    assert changed != manifest
+    (shards / "manifest.json").write_text(changed)
+    for job in (train_lm, evaluate):
+        refused(job, f"shards={shards}", f"models.lm={root}/lm", error=ShardError, match="damaged or changed")
