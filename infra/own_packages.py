@@ -15,8 +15,16 @@ def is_checkout(folder: Path) -> bool:
     )
 
 
-def shadowing(folder: Path) -> list[str]:
-    """Names of the files and folders of a working folder that Python would import in place of our packages."""
-    if is_checkout(folder):
-        return []
+def named_as_ours(folder: Path) -> list[str]:
+    """Names of the files and folders of a folder that Python would import in place of our packages."""
     return [name for package in NAMES for name in (package, f"{package}.py") if (folder / name).exists()]
+
+
+def hides_ours(folder: Path) -> bool:
+    """Whether a working folder, searched first, would hide the code that runs now; another checkout would too."""
+    return folder.resolve() != ROOT and bool(named_as_ours(folder))
+
+
+def shadowing(folder: Path) -> list[str]:
+    """What a submitted job must not get of a folder: all that is named as our packages and is not ours."""
+    return [] if is_checkout(folder) else named_as_ours(folder)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from infra.own_packages import ROOT, shadowing
+from infra.own_packages import ROOT, hides_ours
 
 
 class _OursFirst(list[str]):
@@ -17,7 +17,7 @@ class _OursFirst(list[str]):
 def code_path_options() -> dict[str, Any]:
     """Options of `ray.init` with which workers import our packages although folders of the same names lie in the
     working folder, which Ray makes them search first; none where there are no such folders."""
-    if not shadowing(Path.cwd()):
+    if not hides_ours(Path.cwd()):
         return {}
     from ray.job_config import JobConfig
 

@@ -95,7 +95,7 @@ def explained(address: str, task: str) -> Iterator[None]:
     except SllmError:
         raise
     except Exception as error:
-        line = first_line(error)
+        line = first_line(error).rstrip(".")
         if type(error).__name__ == "AuthenticationError":
             remedy = (
                 "put the cluster's token into ~/.ray/auth_token, or set RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN"

@@ -25,7 +25,7 @@ def set_import_path() -> None:
         sys.path.append(str(_ROOT))
     sys.path.append(here)
 
-    from infra.own_packages import shadowing
+    from infra.own_packages import hides_ours
 
-    if shadowing(Path(here)):
+    if hides_ours(Path(here)):
         os.environ["PYTHONSAFEPATH"] = "1"  # processes that we start would search the working folder first

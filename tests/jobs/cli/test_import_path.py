@@ -105,3 +105,22 @@ def test_a_checkout_is_searched_as_python_does(monkeypatch, tmp_path):
     set_import_path()
     assert sys.path[-1] == str(tmp_path) and sys.path.index(str(REPOSITORY)) < len(sys.path) - 1
     assert "" not in sys.path
+
+
+def test_another_checkout_hides_the_code_that_runs_but_is_sent_with_a_job(tmp_path):
+    from infra.own_packages import hides_ours, is_checkout, shadowing
+
+    assert not hides_ours(REPOSITORY) and is_checkout(REPOSITORY)
+    for name in (
+        "segmenters/__init__.py",
+        "pipeline/__init__.py",
+        "pipeline/lineage.py",
+        "infra/__init__.py",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert hides_ours(tmp_path) and shadowing(tmp_path) == ["segmenters", "pipeline", "infra"]
+    (tmp_path / "jobs").mkdir()
+    for name in ("__init__.py", "verbs.py"):
+        (tmp_path / "jobs" / name).touch()
+    assert hides_ours(tmp_path) and shadowing(tmp_path) == []
