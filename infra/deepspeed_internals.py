@@ -33,6 +33,7 @@ MEMBERS: dict[str, tuple[str, ...]] = {
         "loss_scaler",
     ),
     _STAGES_1_2: ("_hp_mapping", "update_lp_params", "loss_scaler"),
+    "deepspeed.runtime.bf16_optimizer:BF16_Optimizer": ("_hp_mapping", "update_lp_params"),
     "deepspeed.runtime.fp16.unfused_optimizer:FP16_UnfusedOptimizer": (
         "fp16_groups",
         "fp32_groups",

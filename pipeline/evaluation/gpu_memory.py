@@ -38,8 +38,11 @@ def training_memory(
     value = 4 if precision == "fp32" else 2
     trained, all_ = num_parameters(module, trained=True), num_parameters(module)
     has_master = precision != "fp32" or stage > 0
-    # DeepSpeed sums half-precision gradients in fp32 where it partitions them.
-    weights, gradients = float(value * all_), float((4 if stage >= 2 else value) * trained)
+    weights, gradients = float(value * all_), float(value * trained)
+    if (
+        precision != "fp32" and stage >= 1
+    ):  # DeepSpeed sums them in fp32; at stage 1 beside those of a micro-batch
+        gradients = float((4 if stage >= 2 else 6) * trained)
     optimizer = float((12 if has_master else 8) * trained)
     if stage >= 1:
         optimizer /= num_gpus

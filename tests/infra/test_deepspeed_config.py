@@ -42,7 +42,13 @@ def test_offloading_has_deepspeeds_names():
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_gradients_are_summed_in_fp32_where_deepspeed_can(stage, precision):
-    found = settings(TrainConfig(), DeepSpeedConfig(zero_stage=stage), precision, 4).get("data_types")
-    assert found == ({"grad_accum_dtype": "fp32"} if stage >= 2 and precision != "fp32" else None)
-    own = DeepSpeedConfig(zero_stage=stage, config={"data_types": {"grad_accum_dtype": "bf16"}})
-    assert settings(TrainConfig(), own, precision, 4)["data_types"] == {"grad_accum_dtype": "bf16"}
+    def chosen(accumulation, **options):
+        config = DeepSpeedConfig(zero_stage=stage, **options)
+        found = settings(TrainConfig(), config, precision, accumulation)
+        return found.get("data_types"), found.get("communication_data_type")
+
+    sums = {"grad_accum_dtype": "fp32"} if stage >= 1 and precision != "fp32" else None
+    assert chosen(4) == (sums, "fp32" if sums and stage == 1 else None)
+    assert chosen(1) == (sums if stage >= 2 else None, None)  # at stage 1 one gradient needs no sum
+    own = {"data_types": {"grad_accum_dtype": "bf16"}}
+    assert chosen(4, config=own)[0] == {"grad_accum_dtype": "bf16"}
