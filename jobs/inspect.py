@@ -14,7 +14,7 @@ from rich.text import Text
 
 from jobs.runner.output_file import opened_output
 from jobs.runner.printable_console import PrintableConsole
-from pipeline.config.paths import PATH
+from pipeline.config.paths import PATH, is_url
 from pipeline.errors import ConfigError, ShardError
 from pipeline.shards.format import SplitName
 from pipeline.shards.reading import Documents, Shards, open_shards
@@ -51,8 +51,8 @@ def show(
     `plot` is a file for the histograms (`.png`, `.svg` or `.pdf`). Raises `ShardError` where the shards are damaged;
     `verify` reads every byte.
     """
-    shards = open_shards(folder)
-    damaged = [record.file for record in shards.manifest.shards if verify and not shards.is_intact(record)]
+    shards = open_shards(folder, verify=False)  # all of them, not only those that are read
+    damaged = [record.file for record in shards.damaged()] if verify else []
     report = {"damaged": damaged if verify else None} | shard_summary(shards, set(damaged))
     if plot is not None:
         _plot(shards, plot)
@@ -61,9 +61,12 @@ def show(
     else:
         _print(shards, report, samples)
     if damaged:
+        remedy = (
+            "delete them there and run `sllm prepare` again" if is_url(folder) else "run `sllm prepare` again"
+        )
         raise ShardError(
-            f"{', '.join(damaged)} in {folder!r}: checksum differs from the manifest; run `sllm prepare` again, it "
-            f"makes just these anew"
+            f"{', '.join(damaged)} in {folder!r}: checksum differs from the manifest; {remedy}, it makes just these "
+            f"anew"
         )
 
 

@@ -18,17 +18,21 @@ from infra.storage import Folder
 from infra.tracking.store import check_server
 from infra.workers import start_workers
 from jobs.reports import corpus_summary
+from jobs.runner.console import say
 from jobs.runner.output_folder import check_new
 from jobs.runner.printable_console import PrintableConsole
 from pipeline.config import Config
-from pipeline.config.paths import fixed_part
+from pipeline.config.paths import fixed_part, is_url
 from pipeline.corpus import PYTHON_DOCS
-from pipeline.errors import ConfigError
-from pipeline.lineage import JobRecord
+from pipeline.errors import ConfigError, ShardError
+from pipeline.lineage import MANIFEST_NAME, JobRecord
+from pipeline.output_files import RECORD_NAME
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.materials import Materials, gather, reading_options
 from pipeline.shards.prepare import prepare as prepare_shards
-from pipeline.shards.store import check_bos_eos
+from pipeline.shards.store import check_bos_eos, stored_tokenizer
+from pipeline.shards.verification import damaged_shards
+from pipeline.shards.workers import ShowProgress
 
 
 def run(config: Config, force: bool = False) -> JobRecord:
@@ -56,6 +60,10 @@ def run(config: Config, force: bool = False) -> JobRecord:
         manifest = prepare(config, output, materials)
         return {"seconds": time.monotonic() - start, **corpus_summary.metrics(manifest)}
 
+    def is_intact(earlier: JobRecord) -> bool:
+        with _progress_bar() as progress:
+            return _is_intact(store, earlier, progress)
+
     record = run_job(
         "prepare",
         config,
@@ -70,11 +78,33 @@ def run(config: Config, force: bool = False) -> JobRecord:
         output=output,
         output_kind="shards",
         body=body,
+        is_intact=is_intact,
         beside=["data", "prepare", "launcher", "ray"],
         force=config.prepare.overwrite,
     )
     corpus_summary.show(output)
     return record
+
+
+def _is_intact(store: Folder, earlier: JobRecord, progress: ShowProgress) -> bool:
+    """Whether finished shards in a local folder are as they were written: the checksums of all of them are compared.
+
+    Those at a URL are compared when they are read. Raises `ShardError` for a damaged manifest.
+    """
+    if is_url(store.url):
+        return True
+    if store.sha256(MANIFEST_NAME) != earlier.output.digest:
+        raise ShardError(
+            f"{store.url}/{MANIFEST_NAME} is damaged or changed: its checksum is not that of {RECORD_NAME}; put back "
+            f"the earlier one, or make all shards anew with --force"
+        )
+    manifest = Manifest.parse(store.read(MANIFEST_NAME) or b"", f"{store.url}/{MANIFEST_NAME}")
+    advance = progress("verify", sum(record.file_bytes for record in manifest.shards))
+    damaged = damaged_shards(manifest.shards, store.sha256, lambda record: advance(record.file_bytes))
+    if damaged:
+        say(f"{', '.join(record.file for record in damaged)} in {store.url}: damaged, and made anew")
+    tokenizer = stored_tokenizer(store)
+    return not damaged and tokenizer is not None and tokenizer.digest == manifest.tokenizer_digest
 
 
 def _check_output(config: Config, store: Folder, output: str) -> None:

@@ -35,6 +35,7 @@ def run_job(
     output_kind: str,
     body: Callable[[ActiveRun], dict[str, float]],
     check: Callable[[], None] = lambda: None,
+    is_intact: Callable[[JobRecord], bool] = lambda record: True,
     without: Sequence[str] = (),
     grows: str | None = None,
     beside: Sequence[str] = (),
@@ -46,7 +47,8 @@ def run_job(
     `sections` are the dotted keys of the configuration that decide the result; together with the digests of the inputs
     they are the job's identity, without the keys in `without`. The number at the key `grows` may increase: the job then
     continues from its last step, as a new run if the earlier one had finished. `body` returns the final metrics.
-    `check` raises errors that are known before work: then no run is started and nothing is written. `force` first
+    `check` raises errors that are known before work: then no run is started and nothing is written. `is_intact` reads
+    a finished output before it is reused; where it is not, the job runs again. `force` first
     removes the files of the earlier job. An interrupted job continues its own run. `beside` are keys that the job uses
     but that do not decide its result: they are parameters of the run too.
 
@@ -75,7 +77,7 @@ def run_job(
                 raise ConfigError(refusal(earlier, job, then, part, inputs, output))
             else:
                 earlier = None
-        elif folder.is_whole(earlier):
+        elif folder.is_whole(earlier) and is_intact(earlier):
             say(f"reuse {output}: {job} run {earlier.run_id}, finished {earlier.finished}")
             return _with_all_sent(earlier, config, output, folder)
     folder.check(earlier, [artifact.path for artifact in inputs], force)

@@ -124,7 +124,7 @@ class ShardCache:
                 if digest_file(aside) != record.sha256:
                     raise ShardError(
                         f"shard {url} is damaged: its checksum is not that of the manifest; copy it there again, or "
-                        "run `sllm prepare` again, it makes just this shard anew"
+                        "delete it and run `sllm prepare` again, it makes just this shard anew"
                     )
         finally:
             with self._lock:

@@ -26,6 +26,7 @@ from pipeline.shards.format import OWN_IDS_LIKE_MADE, REJECTED
 from pipeline.shards.manifest import PROGRESS, Identity, Manifest, ShardRecord
 from pipeline.shards.rejections import parse_rejection, write_rejections
 from pipeline.shards.store import ShardStore, store_tokenizer
+from pipeline.shards.verification import damaged_shards
 from pipeline.tokenization.tokenizer import Tokenizer
 
 _SHARD_NAME = re.compile(r"(?:train|dev)-(\d{5,})\.arrow")
@@ -108,7 +109,9 @@ class ShardOutput:
         if there is None or differences:
             self._discard(names, is_known=there is not None)
             return {}
-        kept = {index: work_unit for index, work_unit in found.items() if self._is_intact(work_unit)}
+        records = [record for work_unit in found.values() for record in work_unit.shards]
+        damaged = {record.index for record in damaged_shards(records, self.store.sha256)}
+        kept = {index: work_unit for index, work_unit in found.items() if index not in damaged}
         if len(kept) < num_work_units and MANIFEST_NAME in names:
             for index, work_unit in kept.items():
                 self.write_work_unit(index, work_unit)
@@ -232,9 +235,6 @@ class ShardOutput:
         # The manifest and the plan are removed last: while they exist, the other files are known as ours.
         self.store.remove([REJECTED, *shards, *(name for name in _of_progress(names) if name != PLAN_NAME)])
         self.store.remove([MANIFEST_NAME, PLAN_NAME])
-
-    def _is_intact(self, work_unit: FinishedWorkUnit) -> bool:
-        return all(self.store.sha256(record.file) == record.sha256 for record in work_unit.shards)
 
 
 def _of_progress(names: Iterable[str]) -> list[str]:

@@ -19,7 +19,7 @@ from pipeline.shards.manifest import Manifest
 from pipeline.shards.materials import Materials, no_document
 from pipeline.shards.output import FinishedWorkUnits, ShardOutput
 from pipeline.shards.rejections import check_rejected
-from pipeline.shards.store import ShardStore, stored_tokenizer
+from pipeline.shards.store import ShardStore, store_tokenizer, stored_tokenizer
 from pipeline.shards.worker import Worker, WorkUnitTask
 from pipeline.shards.workers import ShowProgress, StartWorkers, Workers
 from pipeline.tokenization.tokenizer import Tokenizer
@@ -48,6 +48,9 @@ def prepare(
     identity = materials.identity(config, tokenizer)
     finished = output.open(identity, len(work_units), config.prepare.overwrite)
     if (manifest := output.manifest()) is not None:
+        stored = stored_tokenizer(store)
+        if stored is None or stored.digest != tokenizer.digest:
+            store_tokenizer(store, tokenizer, trained_on)  # it is damaged
         return manifest
     output.begin(identity, tokenizer, trained_on)
 

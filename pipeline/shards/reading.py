@@ -18,14 +18,19 @@ from pipeline.lineage import MANIFEST_NAME, digest_file
 from pipeline.shards.cache import ShardCache
 from pipeline.shards.format import SCHEMA, TOKENIZER_FOLDER, SplitName
 from pipeline.shards.manifest import PROGRESS, Manifest, ShardRecord
+from pipeline.shards.verification import Verifier, damaged_shards
 from pipeline.tokenization.tokenizer import Tokenizer
 
 
 class Documents:
     """All N documents of one split, in the order of the corpus, by memory map."""
 
-    def __init__(self, files: Sequence[tuple[Path, ShardRecord]], vocab_size: int) -> None:
-        """Raises `ShardError` where a file is missing or damaged; token ids are checked when they are read."""
+    def __init__(
+        self, files: Sequence[tuple[Path, ShardRecord]], vocab_size: int, verifier: Verifier | None = None
+    ) -> None:
+        """Raises `ShardError` where a file is missing or damaged; token ids, and what `verifier` has found, are checked
+        when tokens are read."""
+        self._verifier = verifier
         self._batches = [_open_batch(path, record) for path, record in files]
         self._paths = [path for path, _ in files]
         self._vocab_size = vocab_size
@@ -65,7 +70,9 @@ class Documents:
         return found
 
     def _check_ids(self, tokens: NDArray[np.int32]) -> None:
-        """Raise `ShardError` naming shard and document where an id is outside the vocabulary."""
+        """Raise `ShardError` naming shard and document where an id is outside the vocabulary, or a damaged shard."""
+        if self._verifier is not None:
+            self._verifier.check()
         # As unsigned numbers negative ids are the largest: one pass finds both. It costs microseconds per micro-batch.
         if len(tokens) and int(tokens.view(np.uint32).max()) >= self._vocab_size:
             raise ShardError(self._bad_id())
@@ -122,6 +129,8 @@ class Shards:
     manifest: Manifest
     cache: ShardCache | None = None
     """Cache of remote shards; None for a local folder."""
+    verifier: Verifier | None = None
+    """Compares the checksums of local shards when they are first read; None: they are not compared."""
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that made the ids. Raises `ShardError` where the folder has another one."""
@@ -148,9 +157,10 @@ class Shards:
         return [record for record in self.manifest.shards if record.split == split]
 
     def documents(self, split: SplitName, shards: Iterable[int] | None = None) -> Documents:
-        """Documents of a split, or of some of its shards; remote shards are fetched and verified.
+        """Documents of a split, or of some of its shards; remote shards are fetched and verified, local ones verified,
+        large ones of them while they are read.
 
-        Raises `ShardError` where a shard is missing or damaged.
+        Raises `ShardError` where a shard is missing or damaged; of a large local one, a later read does.
         """
         records = self.records(split)
         chosen = records if shards is None else [records[index] for index in shards]
@@ -158,7 +168,15 @@ class Shards:
             files = list(zip(self.cache.fetch(chosen), chosen, strict=True))
         else:
             files = [(Path(self.folder) / record.file, record) for record in chosen]
-        return Documents(files, self.tokenizer().vocab_size)
+        documents = Documents(files, self.tokenizer().vocab_size, self.verifier)
+        if self.verifier is not None:
+            self.verifier.begin(files)
+        return documents
+
+    def finish_verifying(self) -> None:
+        """Wait until all local shards that were read are verified. Raises `ShardError` for a damaged one."""
+        if self.verifier is not None:
+            self.verifier.check(wait=True)
 
     def fetch_ahead(self, split: SplitName, shards: Iterable[int]) -> None:
         """Start to fetch remote shards that will be read next."""
@@ -166,25 +184,30 @@ class Shards:
             records = self.records(split)
             self.cache.fetch_ahead([records[index] for index in shards])
 
-    def is_intact(self, record: ShardRecord) -> bool:
-        """Whether the bytes of a shard, in its folder or at its URL, have the checksum of the manifest."""
-        if self.cache is not None:
-            return self.cache.sha256(record.file) == record.sha256
-        path = Path(self.folder) / record.file
-        return path.is_file() and digest_file(path) == record.sha256
+    def damaged(self) -> list[ShardRecord]:
+        """The shards whose bytes, in the folder or at the URL, have not the checksum of the manifest."""
+        sha256 = self.cache.sha256 if self.cache is not None else self._sha256
+        return damaged_shards(self.manifest.shards, sha256)
 
-    def verify(self, files: Sequence[str] | None = None) -> None:
-        """Compare the checksum of every shard, or of these. Raises `ShardError` that names the first that differs."""
-        for record in self.manifest.shards:
-            if (files is None or record.file in files) and not self.is_intact(record):
-                raise ShardError(
-                    f"{self.folder.rstrip('/')}/{record.file} is damaged: its checksum is not that of the "
-                    f"manifest; run `sllm prepare` again, it makes just this shard anew"
-                )
+    def _sha256(self, name: str) -> str | None:
+        path = Path(self.folder) / name
+        return digest_file(path) if path.is_file() else None
+
+    def verify(self) -> None:
+        """Compare the checksum of every shard. Raises `ShardError` that names the first that differs."""
+        for record in self.damaged():
+            raise ShardError(
+                f"{self.folder.rstrip('/')}/{record.file} is damaged: its checksum is not that of the manifest; {_MEND}"
+            )
 
 
-def open_shards(folder: str, options: StreamConfig = StreamConfig()) -> Shards:  # noqa: B008 - frozen
-    """The finished shards in a folder or at an fsspec URL; `options` name the cache of remote ones.
+def open_shards(
+    folder: str,
+    options: StreamConfig = StreamConfig(),  # noqa: B008 - frozen
+    verify: bool = True,
+) -> Shards:
+    """The finished shards in a folder or at an fsspec URL; `options` name the cache of remote ones. `verify`: whether
+    the checksums of local ones are compared when they are first read; those of remote ones always are.
 
     Raises `ShardError` where there are none, or the manifest is damaged.
     """
@@ -200,7 +223,8 @@ def open_shards(folder: str, options: StreamConfig = StreamConfig()) -> Shards: 
         raise ShardError(
             f"there are no shards in {folder!r} (no {MANIFEST_NAME}); make them with `sllm prepare`"
         )
-    return Shards(folder, Manifest.parse((path / MANIFEST_NAME).read_bytes(), str(path / MANIFEST_NAME)))
+    manifest = Manifest.parse((path / MANIFEST_NAME).read_bytes(), str(path / MANIFEST_NAME))
+    return Shards(folder, manifest, verifier=Verifier() if verify else None)
 
 
 def check_tokenizer(shards: Shards, digest: str) -> None:

@@ -35,6 +35,8 @@ class Corpus:
     """Called with the shards that will be opened next."""
     weight: float = 1.0
     """Its share of the tokens, relative to the other corpora's."""
+    finish: Callable[[], None] = lambda: None
+    """Called after the last micro-batch; raises where something that was read is found to be damaged."""
 
     @classmethod
     def of(cls, source: WindowSource) -> "Corpus":

@@ -138,6 +138,9 @@ def _train(
             average.update(done)
         progress = Progress(done, progress.tokens + loaded.tokens, loaded.state.as_dict())
         last = done == config.steps
+        if last:
+            for corpus in task.train:
+                corpus.finish()
         evaluates = task.dev is not None and (done % config.eval_every == 0 or last)
         wanted = not last and runtime.wants_checkpoint(done)
         saves = done % config.checkpoint_every == 0 or last or wanted

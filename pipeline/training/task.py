@@ -106,6 +106,7 @@ def corpora(job: TrainingJob, config: Config, split: SplitName) -> list[Corpus]:
             lambda index, one=one: _windows(job, config, one.documents(split, index), tokenizer),  # type: ignore[misc]
             lambda index, one=one: one.fetch_ahead(split, index),  # type: ignore[misc]
             weight,
+            one.finish_verifying,
         )
         for one, weight in zip(mixed, mixing_weights(mixed, config.stream.weights), strict=True)
         if split == "train" or one.manifest.totals[split].tokens

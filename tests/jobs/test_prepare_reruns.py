@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from infra.storage import Folder
+from jobs import inspect
 from jobs import prepare as prepare_job
 from jobs.prepare import prepare
 from pipeline.errors import ShardError
@@ -180,3 +181,53 @@ def test_own_ids_that_look_made_are_ids_all_the_same(tmp_path: Path) -> None:
     last.unlink()
     prepare(config, str(tmp_path / "out"))
     assert content(tmp_path / "out") == expected
+
+
+def _flip(file: Path, at: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[at] ^= 1
+    file.write_bytes(content)
+
+
+def test_a_finished_job_makes_damaged_shards_anew_and_reuses_whole_ones(
+    tmp_path: Path, tracking_uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The advice of `sllm inspect`: run `sllm prepare` again."""
+    write_rows(tmp_path, ROWS)
+    output = tmp_path / "out"
+    config = config_for(tmp_path, f"output={output}", f"tracking.uri={tracking_uri}")
+    prepare_job.run(config)
+    expected = content(output)
+    prepare_job.run(config)
+    assert "reuse" in capsys.readouterr().err
+    _flip(output / "train-00002.arrow", -999)
+    with pytest.raises(ShardError, match=r"train-00002\.arrow in .*: checksum differs.*prepare` again"):
+        inspect.show(str(output), samples=0)
+    before = {file: file.stat().st_mtime_ns for file in output.glob("*.arrow")}
+    prepare_job.run(config)
+    said = capsys.readouterr().err
+    assert "train-00002.arrow in" in said and "damaged, and made anew" in said and "reuse" not in said
+    inspect.show(str(output), samples=0)
+    changed = {file.name for file, time in before.items() if file.stat().st_mtime_ns != time}
+    assert changed <= {"train-00002.arrow", "dev-00002.arrow"}
+    del expected["job.json"]
+    assert {name: data for name, data in content(output).items() if name != "job.json"} == expected
+
+
+def test_a_damaged_tokenizer_is_made_anew_and_a_damaged_manifest_is_named(
+    tmp_path: Path, tracking_uri: str
+) -> None:
+    write_rows(tmp_path, ROWS)
+    output = tmp_path / "out"
+    config = config_for(tmp_path, f"output={output}", f"tracking.uri={tracking_uri}")
+    prepare_job.run(config)
+    tokenizer = (output / "tokenizer/tokenizer.json").read_bytes()
+    (output / "tokenizer/tokenizer.json").write_bytes(tokenizer.replace(b'"model"', b'"modem"'))
+    prepare_job.run(config)
+    assert (output / "tokenizer/tokenizer.json").read_bytes() == tokenizer
+    manifest = (output / "manifest.json").read_bytes()
+    _flip(output / "manifest.json", manifest.index(b'"sha256": "') + 11)
+    with pytest.raises(ShardError, match=r"manifest\.json is damaged or changed.*--force"):
+        prepare_job.run(config)
+    prepare_job.run(config, force=True)
+    assert (output / "manifest.json").read_bytes() == manifest

@@ -11,6 +11,7 @@ from infra.storage import Folder
 from jobs.prepare import prepare
 from pipeline.config import Config, load_config
 from pipeline.errors import ShardError
+from pipeline.lineage import digest_file
 from pipeline.shards.format import SCHEMA
 from pipeline.shards.manifest import SHARD_FORMAT_VERSION
 from pipeline.shards.reading import Shards, check_tokenizer, open_shards
@@ -169,7 +170,9 @@ def rewritten(folder: Path, root: Path, change: Any) -> Shards:
     with pa.ipc.new_file(str(path), schema) as writer:
         writer.write_batch(new)
     shards = open_shards(str(root))
-    record = shards.records("train")[0].model_copy(update={"file_bytes": path.stat().st_size})
+    record = shards.records("train")[0]
+    changed = {"file_bytes": path.stat().st_size, "sha256": digest_file(path)}
+    record = record.model_copy(update=changed)
     records = [record, *(one for one in shards.manifest.shards if one.file != record.file)]
     return replace(shards, manifest=shards.manifest.model_copy(update={"shards": tuple(records)}))
 
