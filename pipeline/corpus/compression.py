@@ -9,6 +9,12 @@ from typing import Literal, Protocol
 import pyarrow as pa
 import zstandard
 
+from pipeline.corpus.gzip_access.restart_points import (
+    NotingDecoder,
+    RestartPoint,
+    RestartPoints,
+    inflated_from,
+)
 from pipeline.errors import CorpusError
 
 Compression = Literal["", "gzip", "zstd", "bz2", "xz", "lz4"]
@@ -52,14 +58,25 @@ def compression_of(head: bytes) -> Compression:
     return ""
 
 
-def decompressed(stored: Iterator[bytes], compression: Compression, path: str) -> Iterator[bytes]:
+def decompressed(
+    stored: Iterator[bytes],
+    compression: Compression,
+    path: str,
+    points: RestartPoints | None = None,
+    start: RestartPoint | None = None,
+) -> Iterator[bytes]:
     """The decompressed bytes of one stream (member, frame) or of several in sequence.
 
-    Raises `CorpusError`, naming `path`, where they are damaged or end too early.
+    Of gzip, `points` collects points at which it can be read again, and `stored` may begin at one, `start`. Raises
+    `CorpusError`, naming `path`, where they are damaged or end too early.
     """
     done = 0
     try:
-        for chunk in _lz4_text(stored) if compression == "lz4" else _text(stored, compression):
+        if start is not None:
+            text = inflated_from(start, stored, lambda rest: _text(rest, "gzip"))
+        else:
+            text = _lz4_text(stored) if compression == "lz4" else _text(stored, compression, points)
+        for chunk in text:
             done += len(chunk)
             if chunk:
                 yield chunk
@@ -74,18 +91,21 @@ def decompressed(stored: Iterator[bytes], compression: Compression, path: str) -
         ) from error
 
 
-def _text(stored: Iterator[bytes], compression: Compression) -> Iterator[bytes]:
+def _text(
+    stored: Iterator[bytes], compression: Compression, points: RestartPoints | None = None
+) -> Iterator[bytes]:
     """Raises `EOFError` where the last stream has no end. No chunk is much over `CHUNK_BYTES`, whatever is stored: a
     few bytes may hold gigabytes."""
     if compression == "zstd":
         yield from _gathered(_streams(_sliced(stored, ZSTD_SLICE_BYTES), _ZstdDecoder))
     else:
         makers: dict[str, Callable[[], _Decoder]] = {
-            "gzip": _GzipDecoder,
+            "gzip": _GzipDecoder if points is None else lambda: NotingDecoder(points),
             "bz2": bz2.BZ2Decompressor,
             "xz": _xz_decoder,
         }
-        yield from _streams(stored, makers[compression])
+        # gzip and xz allow zero bytes after a stream.
+        yield from _streams(stored, makers[compression], has_padding=compression in ("gzip", "xz"))
 
 
 class _Decoder(Protocol):
@@ -100,7 +120,9 @@ class _Decoder(Protocol):
     def decompress(self, data: bytes, max_length: int) -> bytes: ...
 
 
-def _streams(stored: Iterator[bytes], make: Callable[[], _Decoder]) -> Iterator[bytes]:
+def _streams(
+    stored: Iterator[bytes], make: Callable[[], _Decoder], has_padding: bool = False
+) -> Iterator[bytes]:
     decoder: _Decoder | None = None
     pending = b""
     is_first = True
@@ -110,8 +132,7 @@ def _streams(stored: Iterator[bytes], make: Callable[[], _Decoder]) -> Iterator[
             if not pending:
                 break
         if decoder is None:
-            # gzip and xz allow zero bytes after a stream.
-            if make in (_GzipDecoder, _xz_decoder) and not is_first:
+            if has_padding and not is_first:
                 pending = pending.lstrip(b"\0")
             if not pending:
                 continue

@@ -1,8 +1,9 @@
 """A file of the corpus, its pieces, and its survey."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.corpus.compression import Compression
+from pipeline.corpus.gzip_access.restart_points import RestartPoint
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class Piece:
     """First line (text formats) or row, from 0."""
     num_bytes: int
     """Bytes of stored or uncompressed text, for planning."""
+    point: RestartPoint | None = field(default=None, compare=False, repr=False)
+    """A point at or before `start` from which a gzip file can be read."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pipeline.config.paths import is_url
 from pipeline.corpus.compression import CHUNK_BYTES, Compression, decompressed
 from pipeline.corpus.encodings import UTF8, transcoded
 from pipeline.corpus.file_names import path_on_disk
+from pipeline.corpus.gzip_access.restart_points import RestartPoint, RestartPoints, can_restart
 from pipeline.errors import CorpusError
 
 SETTLED_NS = 2 * 10**9
@@ -128,13 +129,20 @@ def stored_bytes(path: str) -> int:
 
 
 def text_chunks(
-    path: str, compression: Compression, on_raw: Callable[[bytes], object] = lambda chunk: None
+    path: str,
+    compression: Compression,
+    on_raw: Callable[[bytes], object] = lambda chunk: None,
+    points: RestartPoints | None = None,
+    start: RestartPoint | None = None,
 ) -> Iterator[bytes]:
-    """The uncompressed bytes from the start, in chunks; `on_raw` is called with the stored bytes.
+    """The uncompressed bytes in chunks; `on_raw` is called with the stored bytes. Of gzip, `points` collects points at
+    which reading can start, and with `start` it does there.
 
     Raises `CorpusError` for a truncated or damaged compressed file.
     """
-    with open_binary(path, in_order=True) as file:
+    with open_binary(path, in_order=start is None) as file:
+        if start is not None:
+            file.seek(start.stored - (start.bits > 0))
         if not compression:
             for chunk in _stored_chunks(file, path, CHUNK_BYTES):
                 on_raw(chunk)
@@ -144,31 +152,43 @@ def text_chunks(
         def stored() -> Iterator[bytes]:
             for chunk in _stored_chunks(file, path, CHUNK_BYTES // 8):
                 on_raw(chunk)
+                if points is not None:
+                    points.delivered += len(chunk)
                 yield chunk
 
-        yield from decompressed(stored(), compression, path)
+        yield from decompressed(stored(), compression, path, points, start)
 
 
 class RangeReader:
-    """Reads byte ranges of the text of a file; the next range of a compressed file continues where the last ended."""
+    """Reads byte ranges of the text of a file. The next range of a compressed file continues where the last ended, or
+    starts at a point of a gzip file."""
 
     def __init__(self, path: str, compression: Compression, encoding: str = UTF8) -> None:
         self.path = path
         self._compression = compression
         self._encoding = encoding
         self._is_in_order = bool(compression) or encoding != UTF8 or not has_ranges(path)
+        self._can_start_at_points = (
+            compression == "gzip" and encoding == UTF8 and can_restart() and has_ranges(path)
+        )
         self._position = 0
         self._left = b""
         self._chunks: Iterator[bytes] | None = None
 
-    def chunks(self, start: int, end: int) -> Iterator[bytes]:
-        """The bytes from `start` to `end` (exclusive) of the uncompressed text in UTF-8, in chunks."""
+    def chunks(self, start: int, end: int, point: RestartPoint | None = None) -> Iterator[bytes]:
+        """The bytes from `start` to `end` (exclusive) of the uncompressed text in UTF-8, in chunks; `point` is at or
+        before `start`."""
         if not self._is_in_order:
             yield from self._plain_chunks(start, end)
             return
-        if self._chunks is None or start < self._position:
+        is_behind = self._chunks is None or start < self._position
+        if point is not None and (is_behind or self._position < point.text) and self._can_start_at_points:
+            self._chunks = text_chunks(self.path, self._compression, start=point)
+            self._position, self._left = point.text, b""
+        elif is_behind:
             self._chunks = transcoded(text_chunks(self.path, self._compression), self._encoding, self.path)
             self._position, self._left = 0, b""
+        assert self._chunks is not None
         while self._position < end:
             chunk = self._left or next(self._chunks, b"")
             if not chunk:

@@ -73,7 +73,7 @@ class WorkUnitReader:
         source = piece.source
         if self._ranges is None or self._ranges.path != source.path:
             self._ranges = RangeReader(source.path, source.compression, self._data.encoding)
-        yield from self._ranges.chunks(piece.start, piece.end)
+        yield from self._ranges.chunks(piece.start, piece.end, piece.point)
 
 
 def choose_work_unit_bytes(sources: Iterable[Source]) -> int:

@@ -1,16 +1,19 @@
 """The surveys of the corpus: spread over workers, and kept in the store, so that a rerun asks only what changed."""
 
+import base64
 import json
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from pipeline.config import Config, DataConfig
 from pipeline.corpus import Piece, Source, Survey, survey_all
 from pipeline.corpus.formats.table import FORMATS
+from pipeline.corpus.gzip_access.restart_points import RestartPoint
 from pipeline.corpus.streams import stamp, version
 from pipeline.corpus.survey import URLS_AT_ONCE, Surveyor, SurveyTask
 from pipeline.lineage import identity_digest
@@ -26,6 +29,8 @@ SMALL_BYTES = 2**25
 """A corpus with fewer stored bytes is surveyed here and not kept: that takes a fraction of a second."""
 TASK_BYTES, TASK_FILES = 2**26, 256
 """Most stored bytes and files of a task, but for a larger file, which is a task of its own."""
+POINTS_BYTES = 2**27
+"""Most bytes of restart points in gzip files: those of some 600 GB of text, at 64 MiB per work unit."""
 KEEP_SECONDS = 60.0
 """Between two writes of surveys while the survey goes on."""
 
@@ -59,7 +64,15 @@ def survey_corpus(
             kept.add(index, survey)
             advance(sizes[index])
         kept.write()
-    return [surveys[index] for index in range(len(sources))]
+    return _with_few_points([surveys[index] for index in range(len(sources))])
+
+
+def _with_few_points(surveys: list[Survey]) -> list[Survey]:
+    """The same surveys; without restart points where these would fill the memory of this process."""
+    size = sum(len(piece.point.window) for one in surveys for piece in one.pieces if piece.point is not None)
+    if size <= POINTS_BYTES:
+        return surveys
+    return [replace(one, pieces=tuple(replace(piece, point=None) for piece in one.pieces)) for one in surveys]
 
 
 def _made(
@@ -132,20 +145,21 @@ class _KeptSurveys:
             if key is not None and key in stored:
                 sha256, num_bytes, pieces = stored[key]
                 self._entries[key] = stored[key]
-                found[index] = Survey(
-                    source,
-                    sha256,
-                    num_bytes,
-                    stamp(source.path),
-                    tuple(Piece(source, *one) for one in pieces),
+                made = tuple(
+                    Piece(source, start, end, row, size, _point(given))
+                    for (start, end, row, size), given in pieces
                 )
+                found[index] = Survey(source, sha256, num_bytes, stamp(source.path), made)
         return found
 
     def add(self, index: int, survey: Survey) -> None:
         """Keep a new survey, if the file is the one that was there before it began."""
         key = self._key(index)
         if key is not None:
-            pieces = [[one.start, one.end, one.first_row, one.num_bytes] for one in survey.pieces]
+            pieces = [
+                [[one.start, one.end, one.first_row, one.num_bytes], _written(one.point)]
+                for one in survey.pieces
+            ]
             self._entries[key] = [survey.sha256, survey.num_bytes, pieces]
         if time.monotonic() - self._written_at > KEEP_SECONDS:
             self.write()
@@ -163,6 +177,19 @@ class _KeptSurveys:
             return None
         layout = [source.format, source.compression, source.dialect, source.has_rows]
         return identity_digest([self._options, redacted(source.path), at, layout])
+
+
+def _written(point: RestartPoint | None) -> list[Any] | None:
+    if point is None:
+        return None
+    return [point.text, point.stored, point.bits, base64.b64encode(point.window).decode()]
+
+
+def _point(written: list[Any] | None) -> RestartPoint | None:
+    if written is None:
+        return None
+    text, stored, bits, window = written
+    return RestartPoint(text, stored, bits, base64.b64decode(window))
 
 
 def _parsed(content: bytes | None) -> dict[str, Any]:

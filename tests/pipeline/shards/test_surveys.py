@@ -59,24 +59,32 @@ class Corpus:
     def survey(self, *overrides: str, work_unit_bytes: int = 500) -> tuple[list[Survey], list[str]]:
         """The surveys, and the names of the files that were read for them."""
         self.asked.clear()
+        arguments = self.arguments(work_unit_bytes, *overrides)
+        config, _, sources = arguments[:3]
+        made = survey_corpus(*arguments)
+        anew = survey_all(sources, config.data, work_unit_bytes)
+        assert made == anew
+        assert _points(made) == _points(anew)
+        return made, sorted(self.asked[: len(self.asked) - len(sources)])
+
+    def arguments(self, work_unit_bytes: int, *overrides: str) -> tuple[Any, ...]:
+        """Those of `survey_corpus`."""
         config = load_config(None, [f"data.inputs=[{self.root}]", "prepare.num_workers=3", *overrides])
         sources = find_sources(config.data, lambda line: None)
-        made = survey_corpus(
-            config,
-            config.data,
-            sources,
-            work_unit_bytes,
-            self.store,
-            self.start,
-            lambda *_: lambda done: None,
-        )
-        assert made == survey_all(sources, config.data, work_unit_bytes)
-        return made, sorted(self.asked[: len(self.asked) - len(sources)])
+        return config, config.data, sources, work_unit_bytes, self.store, self.start, _silent
 
     def start(
         self, here: Any, elsewhere: Callable[[], Any], time_limits: Callable[[SurveyTask], float]
     ) -> Workers:
         return Workers(elsewhere())
+
+
+def _silent(title: str, num_bytes: int) -> Callable[[int], None]:
+    return lambda done: None
+
+
+def _points(surveys: list[Survey]) -> list[Any]:
+    return [piece.point for one in surveys for piece in one.pieces]
 
 
 @pytest.fixture
@@ -88,6 +96,19 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Corpus:
 
 
 ALL = ["0.jsonl", "1.jsonl.gz", "2.jsonl", "3.jsonl.gz", "4.jsonl"]
+
+
+def test_points_of_gzip_files_are_kept_unless_there_are_too_many(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"id": str(i), "text": os.urandom(900).hex()} for i in range(300)]
+    corpus.write("big.jsonl.gz", "".join(json.dumps(row) + "\n" for row in rows).encode())
+    for _ in range(2):
+        made, _asked = corpus.survey(work_unit_bytes=50_000)
+        assert sum(point is not None for point in _points(made)) > 5
+    monkeypatch.setattr(module, "POINTS_BYTES", 1)
+    made = survey_corpus(*corpus.arguments(50_000))
+    assert not any(_points(made))
 
 
 def test_a_rerun_asks_only_what_changed(corpus: Corpus) -> None:
@@ -136,7 +157,7 @@ def test_other_sizes_of_work_units_and_damage_make_it_anew(corpus: Corpus) -> No
         corpus.store.files[SURVEYS_NAME] = damaged
         assert corpus.survey(work_unit_bytes=900)[1] == ALL
     digits = bytearray(corpus.store.files[SURVEYS_NAME])
-    at = digits.index(b"[0, ") + 4
+    at = digits.index(b"[[0, ") + 5
     digits[at] = ord("1") if digits[at] != ord("1") else ord("2")
     corpus.store.files[SURVEYS_NAME] = bytes(digits)
     assert corpus.survey(work_unit_bytes=900)[1] == ALL
