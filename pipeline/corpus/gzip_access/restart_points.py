@@ -64,6 +64,7 @@ class NotingDecoder:
         self._points = points
         self._stream = _Stream()
         self._rest = b""
+        self._text = ctypes.create_string_buffer(CHUNK_BYTES)
         self.eof = False
         library = _library()
         wbits = 31 if raw is None else -15
@@ -92,8 +93,9 @@ class NotingDecoder:
     def decompress(self, data: bytes, max_length: int) -> bytes:
         """The next bytes of text, at most `max_length`. Raises `zlib.error`."""
         given = self._rest + data
-        text = ctypes.create_string_buffer(max_length)
-        stream = self._stream
+        if len(self._text) < max_length:
+            self._text = ctypes.create_string_buffer(max_length)
+        text, stream = self._text, self._stream
         stream.next_in, stream.avail_in = ctypes.cast(ctypes.c_char_p(given), ctypes.c_void_p), len(given)
         stream.next_out, stream.avail_out = ctypes.cast(text, ctypes.c_void_p), max_length
         while stream.avail_in and stream.avail_out:
@@ -113,7 +115,7 @@ class NotingDecoder:
             ):
                 self._points.note(stream)
         self._rest = given[len(given) - stream.avail_in :]
-        return text.raw[: max_length - stream.avail_out]
+        return ctypes.string_at(text, max_length - stream.avail_out)
 
     def _check(self, result: int) -> None:
         if result != _OK:
