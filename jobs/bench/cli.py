@@ -1,7 +1,7 @@
 """`sllm bench`: the arguments of its verbs."""
 
 import json
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -113,6 +113,33 @@ def train(
     show(loaded(path, changes), steps, reference, as_json)
 
 
+def scale(
+    part: Annotated[
+        Literal["driver", "manifest", "scheduler", "stream"], typer.Argument(help="What is measured.")
+    ],
+    count: Annotated[
+        int, typer.Option("--count", min=1, help="Work units; for stream documents of 250 tokens.")
+    ] = 10_000,
+    documents: Annotated[
+        int, typer.Option("--documents", min=1, help="Documents with ids of their own per work unit.")
+    ] = 1000,
+    num_workers: Annotated[int, typer.Option("--num-workers", min=1, help="Workers of scheduler.")] = 2,
+) -> None:
+    """Time and memory per item of what one process does for a whole corpus, without text, as JSON.
+
+    driver: the driver of `prepare` (plan, results, document ids, manifest). manifest: reading it, as each training
+    worker does. scheduler: work units of no work on a Ray cluster of its own. stream: the plan of an epoch.
+
+    \b
+    Examples:
+      sllm bench scale driver --count 100000
+      sllm bench scale scheduler --count 1000000
+    """
+    from jobs.bench.scale import measure
+
+    print(json.dumps(measure(part, count, documents, num_workers).as_dict(), indent=2))
+
+
 command = typer.Typer(no_args_is_help=True, add_completion=False)
-for _verb in (prepare, stream, segmenters, train):
+for _verb in (prepare, stream, segmenters, train, scale):
     command.command()(answering_errors(_verb))

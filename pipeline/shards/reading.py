@@ -154,7 +154,15 @@ class Shards:
 
     def records(self, split: SplitName) -> list[ShardRecord]:
         """The shards of a split."""
-        return [record for record in self.manifest.shards if record.split == split]
+        return self._records[split]
+
+    @functools.cached_property
+    def _records(self) -> dict[SplitName, list[ShardRecord]]:
+        # Kept: each block of an epoch asks for them, and the more shards there are, the more blocks.
+        found: dict[SplitName, list[ShardRecord]] = {"train": [], "dev": []}
+        for record in self.manifest.shards:
+            found[record.split].append(record)
+        return found
 
     def documents(self, split: SplitName, shards: Iterable[int] | None = None) -> Documents:
         """Documents of a split, or of some of its shards; remote shards are fetched and verified, local ones verified,
