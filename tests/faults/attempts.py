@@ -38,8 +38,9 @@ def attempt(world: World, case: Case, number: int, chance: random.Random) -> Out
         folder = world.root / "tries" / f"{case.name}-{number}{'abcd'[redraw]}"
         outcome = Outcome(case.name, moment, str(folder))
         start = time.monotonic()
-        this = Try(world, case, moment, folder, chance)
+        this: Try | None = None
         try:
+            this = Try(world, case, moment, folder, chance)
             case.flow(this)
             outcome.seconds = time.monotonic() - start - undisturbed.seconds
             verdict = this.verdict()
@@ -50,10 +51,11 @@ def attempt(world: World, case: Case, number: int, chance: random.Random) -> Out
             outcome.wrong = ["the job ended before the fault, four times"]
             continue
         except Exception as error:
-            outcome.wrong = [*this.wrong, f"{type(error).__name__}: {error}"]
+            outcome.wrong = [*(this.wrong if this else ()), f"{type(error).__name__}: {error}"]
         finally:
-            outcome.notes = this.notes
-            this.close()
+            if this is not None:
+                outcome.notes = this.notes
+                this.close()
             world.calm()
         break
     if not outcome.wrong:

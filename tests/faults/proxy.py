@@ -93,6 +93,10 @@ class Proxy:
         self.port: int = self._server.server_port
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
+    def aim(self, target: int) -> None:
+        """Another server."""
+        self._server.target = target
+
     def passes(self) -> None:
         """Everything is passed on."""
         self._server.refuses, self._server.seconds, self._server.error = False, 0.0, None

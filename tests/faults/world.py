@@ -61,6 +61,8 @@ class World:
         """The URL of the bucket, without the proxy; the server is moto's, in threads of this process."""
         from moto.server import ThreadedMotoServer
 
+        self.store_port = free_ports(1)[0]  # chosen now: a port that is not used may be taken by others
+        self.store.aim(self.store_port)
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         server = ThreadedMotoServer(ip_address="127.0.0.1", port=self.store_port, verbose=False)
         server.start()
@@ -73,6 +75,8 @@ class World:
     def tracking_server(self) -> str:
         """The URL of an MLflow server, through its proxy."""
         assert self.undisturbed("prepare")  # the store's tables are there
+        self.mlflow_port = free_ports(1)[0]
+        self.mlflow.aim(self.mlflow_port)
         with (self.root / "mlflow.log").open("wb") as log:
             server = subprocess.Popen(
                 [
