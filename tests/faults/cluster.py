@@ -40,8 +40,9 @@ def is_open(port: int) -> bool:
 class Cluster:
     """The cluster; `folder` must have a short path, as Unix sockets are below it."""
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        self.folder, self.environment = folder, environment
+    def __init__(self, folder: Path, environment: dict[str, str], dashboard: bool = False) -> None:
+        """`dashboard`: whether jobs can be submitted."""
+        self.folder, self.environment, self._has_dashboard = folder, environment, dashboard
         self.port, *self._other_ports = free_ports(5)
         self._head: subprocess.Popen[bytes] | None = None
         self._nodes: dict[int, subprocess.Popen[bytes]] = {}
@@ -50,6 +51,11 @@ class Cluster:
     def address(self) -> str:
         """For `ray.address`."""
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def dashboard(self) -> str:
+        """For `--submit`."""
+        return f"http://127.0.0.1:{self._other_ports[0]}"
 
     def start(self) -> None:
         """Start all nodes that do not run."""
@@ -62,7 +68,8 @@ class Cluster:
             )
             ports = [f"--{name}={port}" for name, port in zip(names, self._other_ports, strict=True)]
             self._head = self._ray(
-                *("--head", f"--port={self.port}", "--num-cpus=0", "--include-dashboard=false"),
+                *("--head", f"--port={self.port}", "--num-cpus=0"),
+                f"--include-dashboard={str(self._has_dashboard).lower()}",
                 *(f"--temp-dir={self.folder / 'ray'}", *ports),
             )
             if not wait_for(lambda: is_open(self.port), 120, 0.2):
