@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.faults.processes import descendants, kill_all, title, wait_for
 
 NODES = (0, 1)
-_LAST_TO_START = "ray::RuntimeEnvAgent"
+_HAS_STARTED = b"Ray runtime started."  # in the log of `ray start`
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 _STARTS = 4
 """On a busy machine Ray gives up a node whose parts do not start within its limits."""
@@ -67,13 +67,16 @@ class Cluster:
                 "ray-client-server-port",
             )
             ports = [f"--{name}={port}" for name, port in zip(names, self._other_ports, strict=True)]
+            before = self._starts()
             self._head = self._ray(
                 *("--head", f"--port={self.port}", "--num-cpus=0"),
                 f"--include-dashboard={str(self._has_dashboard).lower()}",
                 *(f"--temp-dir={self.folder / 'ray'}", *ports),
             )
-            if not wait_for(lambda: is_open(self.port), 120, 0.2):
+            if not wait_for(lambda: self._starts() > before and is_open(self.port), 120, 0.2):
                 raise RuntimeError(f"the head does not start; see {self.folder / 'nodes.log'}")
+        for node in [node for node, process in self._nodes.items() if process.poll() is not None]:
+            self.kill_node(node)  # what is left of one that ended by itself
         for node in NODES:
             # One after the other: nodes that start at the same time choose the same names of sockets.
             for _ in range(_STARTS):
@@ -83,16 +86,21 @@ class Cluster:
                 raise RuntimeError(f"a node does not start; see {self.folder / 'nodes.log'}")
 
     def _start_node(self, node: int) -> bool:
-        before = len(self.processes(_LAST_TO_START))
+        before = self._starts()
         process = self._ray(
             f"--address={self.address}", "--num-cpus=1", f"--node-ip-address=127.0.0.{node + 2}"
         )
         self._nodes[node] = process
-        wait_for(lambda: len(self.processes(_LAST_TO_START)) > before or process.poll() is not None, 120, 0.2)
-        if len(self.processes(_LAST_TO_START)) > before:
+        wait_for(lambda: self._starts() > before or process.poll() is not None, 120, 0.2)
+        if self._starts() > before:
             return True
         self.kill_node(node)
         return False
+
+    def _starts(self) -> int:
+        """How many nodes have started so far."""
+        log = self.folder / "nodes.log"
+        return log.read_bytes().count(_HAS_STARTED) if log.exists() else 0
 
     def processes(self, *titles: str) -> list[int]:
         """Processes of the nodes whose titles begin so, such as `ray::TrainController`."""

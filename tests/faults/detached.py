@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -52,6 +53,11 @@ class Terminal:
                 break
             shown += data
         return shown.decode(errors="replace")
+
+    def submission_id(self) -> str:
+        """The submission id that the command prints last; what it printed where there is none."""
+        shown = self.read(240)
+        return [shown[-500:], *re.findall(r"\brun-[0-9a-f]+\b", shown)][-1]
 
     def die(self) -> None:
         """Close it, as a closed window or a lost connection does."""
@@ -123,7 +129,7 @@ def _through_faults(
             return "unknown"
 
     terminal = Terminal(arguments, environment, folder)
-    job = terminal.read(240).split()[-1]
+    job = terminal.submission_id()
     terminal.die()
     rows = [("sllm status finds it after the terminal's death", state(job) in ("PENDING", "RUNNING"), job)]
 
@@ -137,7 +143,7 @@ def _through_faults(
     begun = has_checkpoint()
     rows.append(("it trains", begun, "a checkpoint is in the bucket" if begun else sllm("logs", job)[-300:]))
     again = Terminal(arguments, environment, folder)
-    second = again.read(240).split()[-1]
+    second = again.submission_id()
     again.die()
     rows.append(("submitted again, the running one is found", second == job, second))
     cluster.kill_node(1)
@@ -159,10 +165,10 @@ def _stored(tracking_uri: str, undisturbed: dict[int, float]) -> list[tuple[str,
     client = MlflowClient(tracking_uri)
     experiment = client.get_experiment_by_name("detached")
     runs = client.search_runs([experiment.experiment_id]) if experiment is not None else []
-    found = sorted((run.info.run_name, run.info.status) for run in runs)
+    found = sorted((run.data.tags.get("sllm.job"), run.info.status) for run in runs)
     once = found == [("prepare", "FINISHED"), ("train-lm", "FINISHED")]
     rows = [("one run in MLflow for each job", once, str(found))]
-    training = next((run for run in runs if run.info.run_name == "train-lm"), None)
+    training = next((run for run in runs if run.data.tags.get("sllm.job") == "train-lm"), None)
     if training is None:
         return rows
     points = [(point.step, point.value) for point in client.get_metric_history(training.info.run_id, LOSS)]
