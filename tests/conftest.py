@@ -76,9 +76,12 @@ def s3() -> Iterator[Any]:
 
 
 @pytest.fixture(autouse=True)
-def same_cluster() -> Iterator[None]:
-    """A test that leaves one of these variables changed would break the Ray cluster of later tests."""
-    names = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE")
+def same_environment() -> Iterator[None]:
+    """A test that leaves one of these variables changed would lead later tests to another cluster or store."""
+    names = (
+        *("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE"),
+        *("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"),
+    )
     before = [os.environ.get(name) for name in names]
     yield
     assert [os.environ.get(name) for name in names] == before

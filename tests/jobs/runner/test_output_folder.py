@@ -20,7 +20,7 @@ def test_force_replaces_what_the_job_wrote_and_nothing_else(job):
         return {}
 
     second = job("lm.train.steps=5", force=True, body=look)
-    assert sorted(seen) == [".lock", "job.json", "mine.txt"]
+    assert sorted(seen) == [".lock", ".tracking.jsonl", "job.json", "mine.txt"]
     assert second.run_id != first.run_id
 
 
@@ -134,7 +134,7 @@ def test_after_an_interruption_force_leaves_what_was_put_there_since(job):
     (job.output / "checkpoints" / "best" / "readme").write_text("mine")
     seen = []
     job("lm.train.steps=5", force=True, body=lambda run: seen.extend(disk(job.output)) or {})
-    assert seen == ["checkpoints/best/readme", "notes.txt"]
+    assert seen == [".tracking.jsonl", "checkpoints/best/readme", "notes.txt"]
 
 
 def test_checkpoints_of_another_run_are_not_resumed_from(job):
