@@ -33,6 +33,7 @@ soak: install ## run the long tests: 50 kills of prepare at random moments, 1000
 
 faults: install ## strike real jobs on a real local Ray cluster at random moments, and judge what they wrote: MOMENTS=20 SEED=1
 	$(BIN)/python -m tests.faults --moments $(or $(MOMENTS),3) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.faults.detached
 
 check: install ## check formatting, lint, types, direction of imports
 	$(BIN)/ruff format --check .

@@ -72,6 +72,9 @@ def mlflow_app(store):
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:
+            first = f"http://127.0.0.1:{server.server_port}/api/2.0/mlflow/experiments/get?experiment_id=0"
+            urllib.request.urlopen(first, timeout=60).close()
+            os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow's server has set it
             yield server.server_port
         finally:
             server.shutdown()
