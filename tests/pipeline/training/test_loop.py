@@ -95,7 +95,8 @@ def test_points_before_the_checkpoint_are_reported_again_as_they_were(task, tmp_
     for _ in range(2):  # the second is stopped at the same step
         built = task()
         with contextlib.suppress(KeyboardInterrupt):
-            train(built, CONFIG, PlainEngine(built.module, CONFIG), LocalRuntime(CheckpointFolder(str(tmp_path)), 2, receive))
+            runtime = LocalRuntime(CheckpointFolder(str(tmp_path)), 2, receive)
+            train(built, CONFIG, PlainEngine(built.module, CONFIG), runtime)
     again = [point for point in reported if point.pop("again", None)]
     first = {point["step"]: point for point in reversed(reported)}
     assert [point["step"] for point in again] == [2, 3, 4, 5]
