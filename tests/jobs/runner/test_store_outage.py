@@ -202,7 +202,13 @@ def test_an_interrupted_job_with_unsent_points_is_one_run(line, job, monkeypatch
     def killed():
         raise KilledError
 
-    monkeypatch.setattr(sending.Sender, "close", lambda self: False)  # as SIGKILL: nothing is ended
+    def end_thread(sender):
+        sender._given_up.set()
+        sender._wake.set()
+        sender._thread.join()
+        return False
+
+    monkeypatch.setattr(sending.Sender, "close", end_thread)  # as SIGKILL: nothing more is sent
     monkeypatch.setattr(sending.Sender, "_send", lambda self: False)
     with pytest.raises(KilledError):
         job(during=killed)
