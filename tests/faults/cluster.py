@@ -5,36 +5,18 @@ Each node is a `ray start --block` of its own, at its own loopback address, so t
 
 import ctypes
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 from tests.faults.processes import descendants, kill_all, title, wait_for
+from tests.ports import free_ports, is_open
 
 NODES = (0, 1)
 _HAS_STARTED = b"Ray runtime started."  # in the log of `ray start`
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 _STARTS = 4
 """On a busy machine Ray gives up a node whose parts do not start within its limits."""
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface that nobody uses now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-def is_open(port: int) -> bool:
-    """Whether somebody listens at this port of the loopback interface."""
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 class Cluster:

@@ -11,12 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tests.faults.cluster import Cluster, free_ports, is_open
+from tests.faults.cluster import Cluster
 from tests.faults.histories import Runs, Shards, read_model, read_runs, read_shards
 from tests.faults.jobs import Job, environment, write_corpus
 from tests.faults.judge import Place
 from tests.faults.processes import kill_all, wait_for
 from tests.faults.proxy import Proxy
+from tests.ports import free_ports, is_open
 
 BUCKET = "faults"
 LIMITS = {"prepare": 300.0, "train-lm": 600.0}

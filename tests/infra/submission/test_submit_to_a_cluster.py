@@ -19,6 +19,7 @@ import requests
 from infra.tracking.store import client_of
 from pipeline.lineage import read_record
 from tests.jobs.cli.test_import_path import CONSOLE_SCRIPT, SEGMENTER
+from tests.ports import free_ports, is_open
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -110,7 +111,7 @@ def cluster() -> Iterator[TestCluster]:
         start_new_session=True,
     )
     try:
-        wait_for(lambda: answers(ports[1]), seconds=300)
+        wait_for(lambda: is_open(ports[1]), seconds=300)
         yield TestCluster(f"http://127.0.0.1:{ports[1]}", environment, folder / "code", folder / "private")
     finally:
         head.terminate()  # it ends the processes it started, and no other cluster's
@@ -120,22 +121,6 @@ def cluster() -> Iterator[TestCluster]:
             os.killpg(head.pid, signal.SIGKILL)
             head.wait()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-def answers(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 def wait_for(condition, seconds: float) -> None:

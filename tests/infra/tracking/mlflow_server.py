@@ -14,19 +14,15 @@ import warnings
 import pytest
 
 from infra.tracking.store import client_of
+from tests.ports import free_ports
 
 STARTS_WITHIN = 300.0
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 @contextlib.contextmanager
 def mlflow_server(store, folder, python=sys.executable):
     """A process of `mlflow server` with one worker on `store`: its port and its process group."""
-    port = free_port()
+    (port,) = free_ports(1)
     command = [python, "-m", "mlflow", "server", "--backend-store-uri", store, "--workers", "1"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--artifacts-destination", str(folder)]
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONWARNINGS": "ignore"}
@@ -86,7 +82,7 @@ class Line:
     """A line to a server that a test can cut (`refused`), hold (`stalled`) or make slow (seconds per request)."""
 
     def __init__(self, port):
-        self._server, self.port = port, free_port()
+        self._server, (self.port,) = port, free_ports(1)
         self.uri = f"http://me:hunter2@127.0.0.1:{self.port}"
         self.seconds = 0.0
         self.requests = 0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.infra.tracking.mlflow_server import free_port
+from tests.ports import free_ports
 
 
 def binaries():
@@ -44,7 +44,7 @@ def postgres(folder):
     if importlib.util.find_spec("psycopg") is None:
         pytest.skip("psycopg is not installed")
     programs, (user, as_user) = binaries(), other_user()
-    data, port = folder / "data", free_port()
+    data, (port,) = folder / "data", free_ports(1)
     if user is not None:
         os.chown(folder, user.pw_uid, user.pw_gid)
         for parent in folder.parents[:2]:  # of pytest, closed to others
