@@ -49,7 +49,8 @@ def run_job(
     continues from its last step, as a new run if the earlier one had finished. `body` returns the final metrics.
     `check` raises errors that are known before work: then no run is started and nothing is written. `is_intact` reads
     a finished output before it is reused; where it is not, the job runs again. `force` first
-    removes the files of the earlier job. An interrupted job continues its own run. `beside` are keys that the job uses
+    removes the files of the earlier job. An interrupted job continues its own run, and so does one that makes damaged
+    shards anew: what was trained on them names this run. `beside` are keys that the job uses
     but that do not decide its result: they are parameters of the run too.
 
     Raises `ConfigError` where `output` holds the work of a job of another identity; with `replace_other`, for cheap
@@ -86,11 +87,12 @@ def run_job(
     with folder.held():
         replaced = earlier if force else None
         unfinished = earlier if not force and earlier is not None and earlier.finished is None else None
+        repaired = earlier if not force and earlier is not None and output_kind == "shards" else None
         run = start_run(
             config.tracking,
             name=f"{job} {Path(output).name}",
             output=output,
-            resume=unfinished,
+            resume=unfinished or repaired,
             identity=this,
             trouble=trouble,
         )
@@ -109,7 +111,7 @@ def run_job(
             finished=None,
             files=grown.files if grown is not None else {},
         )
-        say(f"{job} -> {output}: {_beginning(run.run_id, unfinished, config)}")
+        say(f"{job} -> {output}: {_beginning(run.run_id, unfinished or repaired, config)}")
         with _ended(run, config.tracking.required), _interruptible():
             if replaced is not None:
                 folder.remove(replaced, inputs)
@@ -131,14 +133,14 @@ def run_job(
         return _with_run_id(record, run.run_id, folder)
 
 
-def _beginning(run_id: str, unfinished: JobRecord | None, config: Config) -> str:
+def _beginning(run_id: str, resumed: JobRecord | None, config: Config) -> str:
     """What is said of the run when a job starts."""
     experiment, uri = resolve_experiment(config.tracking.experiment), resolve_uri(config.tracking.uri)
     if not run_id:
         return f"starts; its MLflow run, of the experiment {experiment} at {uri}, has no id yet"
     if run_id == os.environ.get(RUN_ID_VARIABLE):
         return f"logs into MLflow run {run_id} ({RUN_ID_VARIABLE}) at {uri}"
-    went_on = "continues" if unfinished is not None and unfinished.run_id == run_id else "starts as"
+    went_on = "continues" if resumed is not None and resumed.run_id == run_id else "starts as"
     below = (
         f", below the run {given} ({RUN_ID_VARIABLE})" if (given := os.environ.get(RUN_ID_VARIABLE)) else ""
     )

@@ -196,7 +196,7 @@ def test_a_finished_job_makes_damaged_shards_anew_and_reuses_whole_ones(
     write_rows(tmp_path, ROWS)
     output = tmp_path / "out"
     config = config_for(tmp_path, f"output={output}", f"tracking.uri={tracking_uri}")
-    prepare_job.run(config)
+    first = prepare_job.run(config)
     expected = content(output)
     prepare_job.run(config)
     assert "reuse" in capsys.readouterr().err
@@ -204,9 +204,10 @@ def test_a_finished_job_makes_damaged_shards_anew_and_reuses_whole_ones(
     with pytest.raises(ShardError, match=r"train-00002\.arrow in .*: checksum differs.*prepare` again"):
         inspect.show(str(output), samples=0)
     before = {file: file.stat().st_mtime_ns for file in output.glob("*.arrow")}
-    prepare_job.run(config)
+    assert prepare_job.run(config).run_id == first.run_id
     said = capsys.readouterr().err
     assert "train-00002.arrow in" in said and "damaged, and made anew" in said and "reuse" not in said
+    assert f"continues MLflow run {first.run_id}" in said
     inspect.show(str(output), samples=0)
     changed = {file.name for file, time in before.items() if file.stat().st_mtime_ns != time}
     assert changed <= {"train-00002.arrow", "dev-00002.arrow"}
