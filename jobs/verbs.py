@@ -1,85 +1,16 @@
 """The verbs of `sllm` in one table: the console, its help, `sllm run`, `compare` and the README follow from it.
 
-A new verb is a file `jobs/VERB.py` and an entry here. A job's file has `run(config, force) -> JobRecord`; a verb with
-arguments of its own has a function, `command` unless its entry names another, whose parameters are the arguments.
-The file is imported when the verb is started.
+A new verb is a file, `jobs/VERB.py` or in a folder there, and an entry here. A job's file has
+`run(config, force) -> JobRecord`; a verb with arguments of its own has a function, `command` unless its entry names
+another, whose parameters are the arguments. The file is imported when the verb is started.
 """
 
-import dataclasses
 import difflib
-import importlib
 from collections.abc import Sequence
-from types import ModuleType
-from typing import Literal
 
+from jobs.verb import RunStep, TextOption, Verb
 from pipeline.errors import ConfigError
 from pipeline.output_files import REPORT_FOLDER
-
-
-@dataclasses.dataclass(frozen=True)
-class RunStep:
-    """A job as a step of `sllm run`."""
-
-    folder: str
-    """Folder of its output, below that of the run. For a model it is also its key in the section `models`."""
-    kind: Literal["shards", "model", "report"]
-    """Kind of its output."""
-    by_default: bool = True
-    """Whether it runs if `run.jobs` is not set."""
-    record_folder: str = ""
-    """Folder of its record, below its output."""
-
-
-@dataclasses.dataclass(frozen=True)
-class TextOption:
-    """An option that sets one key of the configuration to the given text."""
-
-    name: str
-    key: str
-    help: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Verb:
-    """One verb of the console."""
-
-    name: str
-    help: str
-    """One line."""
-    reads: str
-    writes: str
-    """Both in Markdown, as the README has them."""
-    examples: tuple[str, ...]
-    """Commands that work, each begins with `sllm VERB`."""
-    group: Literal["Jobs", "Look", "Submitted jobs"] = "Jobs"
-    """Jobs make something that `sllm lineage` knows; the others look, or are about submitted jobs."""
-    has_own_arguments: bool = False
-    """Whether its file has a function `function`. If not, it is a job: it takes CONFIG and overrides, and can be
-    submitted to a cluster."""
-    step: RunStep | None = None
-    """None: not a part of `sllm run`."""
-    model_key: str | None = None
-    """Key of the configuration that the first argument sets where it is a folder."""
-    text_option: TextOption | None = None
-    file: str | None = None
-    """Module below `jobs`; none: the verb's name."""
-    function: str = "command"
-    """Its function in that module, where it has arguments of its own; verbs of one module differ here."""
-
-    @property
-    def module_name(self) -> str:
-        """The module that runs it."""
-        return f"jobs.{self.file or self.name.replace('-', '_')}"
-
-    @property
-    def can_be_submitted(self) -> bool:
-        """Whether it takes `--submit`."""
-        return not self.has_own_arguments
-
-    def load(self) -> ModuleType:
-        """The module that runs it, imported now."""
-        return importlib.import_module(self.module_name)
-
 
 _TABLE = (
     Verb(
@@ -100,6 +31,7 @@ _TABLE = (
         reads="texts with known boundaries: JSONL, CoNLL-U",
         writes="weights of the segmenter `learned_v1`, a model card",
         examples=("sllm train-segmenter train-segmenter output=runs/segmenter",),
+        file="training.segmenter",
     ),
     Verb(
         "train-lm",
@@ -108,6 +40,7 @@ _TABLE = (
         writes="the token-level model: the baseline, and the trunk",
         examples=("sllm train-lm CONFIG shards=runs/shards output=runs/lm lm.train.steps=500",),
         step=RunStep("lm", "model"),
+        file="training.lm",
     ),
     Verb(
         "train-vae",
@@ -116,6 +49,7 @@ _TABLE = (
         writes="the SentenceVAE: a sentence to one vector and back",
         examples=("sllm train-vae CONFIG shards=runs/shards output=runs/vae vae.num_layers=2",),
         step=RunStep("vae", "model"),
+        file="training.vae",
     ),
     Verb(
         "train-sllm",
@@ -127,6 +61,7 @@ _TABLE = (
             "sllm train-sllm CONFIG deepspeed.zero_stage=3 --submit https://head:8265",
         ),
         step=RunStep("sllm", "model"),
+        file="training.sllm",
     ),
     Verb(
         "evaluate",

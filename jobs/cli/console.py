@@ -13,7 +13,8 @@ from typer.core import TyperCommand
 from jobs.cli.job_command import job_command
 from jobs.runner.console import answering_errors
 from jobs.runner.utf8_mode import ensure_utf8
-from jobs.verbs import VERBS, Verb
+from jobs.verb import Verb
+from jobs.verbs import VERBS
 
 # Only our progress bar is shown. Ray workers inherit this.
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -13,7 +13,8 @@ import typer
 from jobs.runner import presets
 from jobs.runner.arguments import AsJson, ConfigPath, Force, Overrides, config_and_overrides, loaded
 from jobs.runner.console import only_result_on_stdout, say
-from jobs.verbs import TextOption, Verb, steps_of
+from jobs.verb import TextOption, Verb
+from jobs.verbs import steps_of
 from pipeline.config import Config
 from pipeline.config.paths import is_url, resolved_path
 from pipeline.errors import ConfigError, ModelError

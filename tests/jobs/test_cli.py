@@ -208,8 +208,9 @@ def test_a_url_that_leads_nowhere_is_refused_by_every_verb(invoke, monkeypatch, 
 
 def test_jobs_write_nothing_here_for_a_url_that_cannot_be_written_to(tmp_path, monkeypatch):
     """Also where no console is between."""
-    from jobs import compare, evaluate, export, generate, run, train_segmenter
+    from jobs import compare, evaluate, export, generate, run
     from jobs.runner import training
+    from jobs.training import segmenter
     from pipeline.config import load_config
 
     monkeypatch.chdir(tmp_path)
@@ -223,7 +224,7 @@ def test_jobs_write_nothing_here_for_a_url_that_cannot_be_written_to(tmp_path, m
     options += ["compare.variants={a: {title: a, stages: {train-lm: 1}}}"]
     config = load_config(None, options)
     jobs = [
-        *(lambda job=job: job.run(config) for job in (compare, evaluate, generate, run, train_segmenter)),
+        *(lambda job=job: job.run(config) for job in (compare, evaluate, generate, run, segmenter)),
         lambda: training.run_training("train-lm", config, [], [], False),
         lambda: export.run("x", ["output=http://127.0.0.1:9/run"]),
         lambda: export.run("memory://none", [f"output={tmp_path}/x"]),
