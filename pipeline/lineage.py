@@ -59,6 +59,14 @@ class JobRecord:
     """UTC, ISO 8601; None while the job runs, and after a crash."""
     files: dict[str, int] = dataclasses.field(default_factory=dict)
     """Files of the output, relative, with their bytes."""
+    user: str = ""
+    """Who ran it; of a submitted job, who submitted it. Empty, as the next three, where it is not known."""
+    host: str = ""
+    """The machine that it was started on; of a submitted job, the node of its driver."""
+    command: str = ""
+    """The command line, quoted for a shell, secrets masked; of a submitted job, the one that submitted it."""
+    ray_job: str = ""
+    """Submission id of the Ray job that it ran in, or the job id of one that was not submitted."""
 
     @property
     def output_is_whole(self) -> bool:

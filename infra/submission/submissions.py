@@ -1,15 +1,14 @@
 """What a cluster knows of submitted jobs, and the names that ours get."""
 
-import contextlib
 import dataclasses
 import datetime
 import difflib
-import getpass
 import socket
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from infra.provenance import command_line, user_name
 from infra.submission.client import SubmissionError
 from pipeline.config import Config
 from pipeline.errors import ConfigError
@@ -64,16 +63,17 @@ def base_id(verb: str, config: Config) -> str:
 
 
 def metadata_of(verb: str, config: Config, code_version: str | None) -> dict[str, str]:
-    """What the dashboard shows of a submission: `sllm.` and verb, output, identity, code version, host and user."""
+    """What the dashboard shows of a submission: `sllm.` and verb, output, identity, code version, host, user and
+    command."""
     known = {
         "verb": verb,
         "output": config.output,
         "identity": identity_of(verb, config),
         "code_version": code_version,
         "host": socket.gethostname(),
+        "user": user_name(),
+        "command": command_line(),
     }
-    with contextlib.suppress(OSError, KeyError, ImportError):  # a user without a name, as in containers
-        known["user"] = getpass.getuser()
     return {f"sllm.{name}": redacted(value) for name, value in known.items() if value}
 
 

@@ -6,11 +6,12 @@ import dataclasses
 import datetime
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from infra.provenance import code_versions
+from infra.provenance import code_versions, command_line, ray_job, user_name
 from infra.tracking.journal import Journal
 from infra.tracking.run import RUN_ID_VARIABLE, ActiveRun, send_unsent, start_run
 from infra.tracking.store import check_store, resolve_experiment, resolve_uri
@@ -110,6 +111,10 @@ def run_job(
             started=unfinished.started if unfinished else _now(),
             finished=None,
             files=grown.files if grown is not None else {},
+            user=user_name(),
+            host=socket.gethostname(),
+            command=command_line(),
+            ray_job=ray_job(),
         )
         say(f"{job} -> {output}: {_beginning(run.run_id, unfinished or repaired, config)}")
         with _ended(run, config.tracking.required), _interruptible():
@@ -128,6 +133,7 @@ def run_job(
                 metrics={key: float(value) for key, value in metrics.items()},
                 finished=_now(),
                 files=folder.written(inputs),
+                ray_job=ray_job(),  # a job that was not submitted has one since it connected
             )
             folder.write(record)
         return _with_run_id(record, run.run_id, folder)

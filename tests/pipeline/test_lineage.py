@@ -46,6 +46,17 @@ def test_record_survives_the_disk(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["job.json"]
 
 
+def test_a_record_without_later_fields_is_read(tmp_path):
+    record = record_in(tmp_path, user="ann", host="laptop", command="sllm run demo", ray_job="raysubmit_1")
+    write_record(tmp_path, record)
+    assert read_record(tmp_path) == record
+    tree = json.loads((tmp_path / "job.json").read_text())
+    for name in ("user", "host", "command", "ray_job"):
+        del tree[name]
+    (tmp_path / "job.json").write_text(json.dumps(tree))
+    assert read_record(tmp_path) == record_in(tmp_path)
+
+
 def test_record_of_a_moved_folder_points_to_where_it_is(tmp_path):
     write_record(tmp_path / "a", record_in(tmp_path / "a"))
     (tmp_path / "a").rename(tmp_path / "b")

@@ -6,6 +6,7 @@ import time
 import pytest
 from ray.dashboard.modules.job.pydantic_models import JobDetails
 
+from infra import provenance
 from infra.submission import client as connection
 from infra.submission import submissions
 from infra.submission import submit as submission
@@ -147,7 +148,10 @@ def test_another_code_version_of_the_running_job_is_named(server, tmp_path, monk
 
 
 def test_metadata_says_what_and_who_and_no_secret(monkeypatch):
-    monkeypatch.setattr(submissions.getpass, "getuser", lambda: "ann")
+    monkeypatch.setattr(provenance.getpass, "getuser", lambda: "ann")
+    monkeypatch.setattr(
+        "sys.argv", ["/bin/sllm", "prepare", "x.yaml", "--submit", "http://me:hunter2@h:8265"]
+    )
     monkeypatch.setattr(submissions.socket, "gethostname", lambda: "laptop")
     secret = config("output=https://me:hunter2@host/a?sig=hunter2")
     metadata = metadata_of("prepare", secret, "c0ffee")
@@ -158,8 +162,9 @@ def test_metadata_says_what_and_who_and_no_secret(monkeypatch):
         "sllm.code_version": "c0ffee",
         "sllm.host": "laptop",
         "sllm.user": "ann",
+        "sllm.command": "sllm prepare x.yaml --submit 'http://***@h:8265'",
     }
-    monkeypatch.setattr(submissions.getpass, "getuser", lambda: {}["no such uid"])
+    monkeypatch.setattr(provenance.getpass, "getuser", lambda: {}["no such uid"])
     assert "sllm.user" not in metadata_of("prepare", config(), None)
 
 

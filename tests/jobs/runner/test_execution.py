@@ -3,11 +3,13 @@
 import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 
 import pytest
 
+from infra.provenance import command_line, user_name
 from infra.storage import StorageError
 from infra.tracking.store import client_of
 from pipeline.errors import ConfigError, TrainingError
@@ -29,6 +31,8 @@ def test_a_job_is_one_run_with_a_record(job, tracking_uri):
     assert read_record(job.output) == record
     assert record.metrics == {"final": 0.25, "loss": 0.5} and record.files == {"model.safetensors": 1}
     assert artifact_of(job.output).run_id == record.run_id
+    assert record.user == user_name() and record.host == socket.gethostname()
+    assert record.command == command_line() != ""
 
 
 def test_the_same_job_is_reused(job, capsys):
