@@ -119,6 +119,7 @@ _TABLE = (
         examples=("sllm lineage runs/demo/sllm", "sllm lineage corpus/books.jsonl.gz --json"),
         group="Look",
         has_own_arguments=True,
+        file="lineage.command",
     ),
     Verb(
         "inspect",

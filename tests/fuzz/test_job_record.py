@@ -1,7 +1,8 @@
 import json
 from pathlib import Path
 
-from jobs.lineage import _tree, walk_back
+from jobs.lineage.terminal import tree_of
+from jobs.lineage.walk import walk_back
 from jobs.runner.local_output import LocalOutputFolder
 from pipeline.config import Config
 from pipeline.lineage import (
@@ -83,6 +84,6 @@ def test_lineage_is_walked_or_refused(fuzz):
             (Path(folder) / RECORD_NAME).write_bytes(content)
         read_record(model)
         step = walk_back(artifact_of(model), tracking)
-        assert _tree(step)
+        assert tree_of(step)
 
     fuzz("lineage", make, check)

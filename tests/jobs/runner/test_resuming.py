@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 
 from infra.checkpoints.folder import CheckpointFolder
 from infra.tracking.store import client_of
-from jobs import lineage, prepare, train_lm, train_sllm, train_vae
+from jobs import prepare, train_lm, train_sllm, train_vae
 from jobs import run as whole_path
+from jobs.lineage.walk import walk_back
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, ModelError, TrainingError
 from pipeline.lineage import artifact_of, read_record, write_record
@@ -166,7 +167,7 @@ def test_training_starts_from_the_models_own_weights(root, kind, capfd):
         torch.testing.assert_close(after[name], weight, atol=1e-6, rtol=0)
     parents = {artifact.path for artifact in record.inputs}
     assert parents == {str(root / "shards"), str(start)}
-    step = lineage.walk_back(artifact_of(record.output.path))
+    step = walk_back(artifact_of(record.output.path))
     assert str(start) in [given.artifact.path for given in step.made_from]
 
 

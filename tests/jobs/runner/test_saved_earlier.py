@@ -12,7 +12,8 @@ import pytest
 from safetensors.torch import load_file
 
 import segmenters
-from jobs import evaluate, lineage, prepare, train_sllm, train_vae
+from jobs import evaluate, prepare, train_sllm, train_vae
+from jobs.lineage import command
 from pipeline.config import load_config
 from pipeline.config.renamed import REMOVED, RENAMED
 from pipeline.errors import ConfigError
@@ -96,7 +97,7 @@ def test_training_resumes_from_a_checkpoint(load):
 
 
 def test_records_lead_back_to_the_corpus(load, capsys):
-    lineage.show("runs/sllm", None)
+    command.show("runs/sllm", None)
     said = capsys.readouterr().out
     assert "corpus.jsonl" in said and "punctuation_v1" in said
 
