@@ -31,7 +31,7 @@ _TABLE = (
         reads="texts with known boundaries: JSONL, CoNLL-U",
         writes="weights of the segmenter `learned_v1`, a model card",
         examples=("sllm train-segmenter train-segmenter output=runs/segmenter",),
-        file="training.segmenter",
+        file="training.train_segmenter",
     ),
     Verb(
         "train-lm",
@@ -40,7 +40,7 @@ _TABLE = (
         writes="the token-level model: the baseline, and the trunk",
         examples=("sllm train-lm CONFIG shards=runs/shards output=runs/lm lm.train.steps=500",),
         step=RunStep("lm", "model"),
-        file="training.lm",
+        file="training.train_lm",
     ),
     Verb(
         "train-vae",
@@ -49,7 +49,7 @@ _TABLE = (
         writes="the SentenceVAE: a sentence to one vector and back",
         examples=("sllm train-vae CONFIG shards=runs/shards output=runs/vae vae.num_layers=2",),
         step=RunStep("vae", "model"),
-        file="training.vae",
+        file="training.train_vae",
     ),
     Verb(
         "train-sllm",
@@ -61,7 +61,7 @@ _TABLE = (
             "sllm train-sllm CONFIG deepspeed.zero_stage=3 --submit https://head:8265",
         ),
         step=RunStep("sllm", "model"),
-        file="training.sllm",
+        file="training.train_sllm",
     ),
     Verb(
         "evaluate",

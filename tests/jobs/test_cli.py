@@ -210,7 +210,7 @@ def test_jobs_write_nothing_here_for_a_url_that_cannot_be_written_to(tmp_path, m
     """Also where no console is between."""
     from jobs import compare, evaluate, export, generate, run
     from jobs.runner import training
-    from jobs.training import segmenter
+    from jobs.training import train_segmenter
     from pipeline.config import load_config
 
     monkeypatch.chdir(tmp_path)
@@ -224,7 +224,7 @@ def test_jobs_write_nothing_here_for_a_url_that_cannot_be_written_to(tmp_path, m
     options += ["compare.variants={a: {title: a, stages: {train-lm: 1}}}"]
     config = load_config(None, options)
     jobs = [
-        *(lambda job=job: job.run(config) for job in (compare, evaluate, generate, run, segmenter)),
+        *(lambda job=job: job.run(config) for job in (compare, evaluate, generate, run, train_segmenter)),
         lambda: training.run_training("train-lm", config, [], [], False),
         lambda: export.run("x", ["output=http://127.0.0.1:9/run"]),
         lambda: export.run("memory://none", [f"output={tmp_path}/x"]),

@@ -8,8 +8,9 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from jobs import evaluate, prepare, train_lm, train_sllm
+from jobs import evaluate, prepare
 from jobs.reports.evaluation import REPORT_FILE, read_report
+from jobs.training import train_lm, train_sllm
 from pipeline.config import load_config
 from pipeline.errors import ModelError
 from pipeline.shards.reading import open_shards

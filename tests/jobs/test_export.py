@@ -7,8 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from jobs import export, train_vae
+from jobs import export
 from jobs.prepare import prepare
+from jobs.training import train_vae
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, ModelError
 from pipeline.lineage import read_record

@@ -75,7 +75,8 @@ def test_a_second_run_reuses_everything(finished, corpus, capfd):
 
 def test_models_of_other_shards_are_refused(finished, corpus, tmp_path):
     output, uri = finished
-    from jobs import prepare, train_sllm
+    from jobs import prepare
+    from jobs.training import train_sllm
 
     other = config(corpus, tmp_path / "shards", uri, "tokenizer.vocab_size=280")
     prepare.run(other)

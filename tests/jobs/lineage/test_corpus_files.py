@@ -7,8 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from infra.tracking.store import client_of
-from jobs import prepare, train_lm
+from jobs import prepare
 from jobs.cli import app
+from jobs.training import train_lm
 from pipeline.config import load_config
 
 TINY = [

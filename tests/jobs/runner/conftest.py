@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs import prepare, train_lm, train_sllm, train_vae
+from jobs import prepare
 from jobs.runner.execution import run_job
+from jobs.training import train_lm, train_sllm, train_vae
 from pipeline.config import load_config
 from pipeline.errors import SllmError
 from pipeline.lineage import artifact_of

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs import prepare, train_lm, train_vae
+from jobs import prepare
+from jobs.training import train_lm, train_vae
 from pipeline.errors import ConfigError, ModelError, ShardError, SllmError
 from pipeline.tokenization.tokenizer import Tokenizer
 from tests.jobs.runner.small_models import config

@@ -6,7 +6,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from jobs import compare, evaluate, prepare, train_lm, train_sllm, train_vae
+from jobs import compare, evaluate, prepare
+from jobs.training import train_lm, train_sllm, train_vae
 from pipeline.config import load_config
 from pipeline.errors import ModelError, ShardError, SllmError
 from pipeline.evaluation.cost import costs, machine

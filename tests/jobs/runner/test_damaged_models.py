@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from jobs import evaluate, generate, train_lm, train_sllm, train_vae
+from jobs import evaluate, generate
+from jobs.training import train_lm, train_sllm, train_vae
 from pipeline.errors import ModelError, SllmError
 from pipeline.tokenization.tokenizer import Tokenizer
 from tests.jobs.runner.small_models import TEXT, config

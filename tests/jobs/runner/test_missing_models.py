@@ -3,8 +3,9 @@
 import pytest
 from typer.testing import CliRunner
 
-from jobs import evaluate, export, generate, train_lm, train_sllm, train_vae
+from jobs import evaluate, export, generate
 from jobs.cli import app
+from jobs.training import train_lm, train_sllm, train_vae
 from pipeline.config import load_config
 from pipeline.errors import ModelError
 from pipeline.models.model_folder import read_config

@@ -10,9 +10,10 @@ from safetensors.torch import load_file
 
 from infra.checkpoints.folder import CheckpointFolder
 from infra.tracking.store import client_of
-from jobs import prepare, train_lm, train_sllm, train_vae
+from jobs import prepare
 from jobs import run as whole_path
 from jobs.lineage.walk import walk_back
+from jobs.training import train_lm, train_sllm, train_vae
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, ModelError, TrainingError
 from pipeline.lineage import artifact_of, read_record, write_record

@@ -12,8 +12,9 @@ import pytest
 from safetensors.torch import load_file
 
 import segmenters
-from jobs import evaluate, prepare, train_sllm, train_vae
+from jobs import evaluate, prepare
 from jobs.lineage import command
+from jobs.training import train_sllm, train_vae
 from pipeline.config import load_config
 from pipeline.config.renamed import REMOVED, RENAMED
 from pipeline.errors import ConfigError

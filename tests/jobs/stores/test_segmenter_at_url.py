@@ -10,7 +10,7 @@ import pytest
 
 import segmenters
 from jobs.runner.output_folder import record_at
-from jobs.training import segmenter
+from jobs.training import train_segmenter
 from pipeline.config import load_config
 from segmenters.learned.training.train import SegmenterTraining
 from segmenters.learned.weights_file import SHIPPED_WEIGHTS
@@ -45,11 +45,11 @@ def test_a_segmenter_at_a_url(tmp_path: Path, tracking_uri: str, monkeypatch: py
             f"tracking.uri={tracking_uri}",
         ],
     )
-    record = segmenter.run(config)
+    record = train_segmenter.run(config)
     assert set(record.files) == {"segmenter.safetensors", "MODEL_CARD.md"}
     again = record_at("memory://segmenter/trained")
     assert again is not None and again.output == record.output and len(record.output.digest) == 64
-    assert segmenter.run(config).run_id == record.run_id  # reused
+    assert train_segmenter.run(config).run_id == record.run_id  # reused
     weights = "memory://segmenter/trained/segmenter.safetensors"
     trained = segmenters.load("learned_v1", weights=weights)
     assert trained.fingerprint()["options"]["weights"] == weights

@@ -9,9 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from jobs import compare, evaluate, generate, prepare, train_lm, train_sllm, train_vae
+from jobs import compare, evaluate, generate, prepare
 from jobs.reports.evaluation import REPORT_FILE
 from jobs.runner.progress import PartsProgress
+from jobs.training import train_lm, train_sllm, train_vae
 from pipeline.config import load_config
 from pipeline.models.model_folder import load_model
 

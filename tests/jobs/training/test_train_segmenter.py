@@ -1,6 +1,6 @@
 import pytest
 
-from jobs.training.segmenter import run, training_of
+from jobs.training.train_segmenter import run, training_of
 from pipeline.config import load_config
 from pipeline.errors import ConfigError
 from segmenters.learned.weights_file import SHIPPED_WEIGHTS
