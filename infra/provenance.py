@@ -44,17 +44,34 @@ def git_commit(folder: Path | None = None) -> str | None:
     """
     if given := os.environ.get("SLLM_GIT_COMMIT"):
         return given
+    commit = _git(folder, "rev-parse", "HEAD")
+    if not commit:
+        return None
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return commit + ("+changes" if changes else "")
+
+
+@functools.cache
+def git_repository() -> dict[str, str]:
+    """Tags of MLflow with branch and address of the checkout that our code is in, as far as there are any."""
+    found = {
+        "mlflow.source.git.branch": _git(None, "branch", "--show-current"),
+        "mlflow.source.git.repoURL": _git(None, "remote", "get-url", "origin"),
+    }
+    return {key: redacted(value) for key, value in found.items() if value}
+
+
+def _git(folder: Path | None, *arguments: str) -> str:
+    """What git says in `folder`, by default that of our code; empty where it is no checkout."""
     folder = folder or Path(__file__).resolve().parent.parent
     if not (folder / ".git").exists():
-        return None
+        return ""
+    command = ["git", *arguments]
     try:
-        commit, changes = (
-            subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout  # noqa: S603, S607
-            for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
-        )
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)  # noqa: S603
     except (OSError, subprocess.CalledProcessError):
-        return None
-    return commit.strip() + ("+changes" if changes.strip() else "")
+        return ""
+    return done.stdout.strip()
 
 
 def user_name() -> str:

@@ -67,6 +67,8 @@ class JobRecord:
     """The command line, quoted for a shell, secrets masked; of a submitted job, the one that submitted it."""
     ray_job: str = ""
     """Submission id of the Ray job that it ran in, or the job id of one that was not submitted."""
+    tags: dict[str, str] = dataclasses.field(default_factory=dict)
+    """What jobs that read its output pass on: `segmenter`, `segmenter.digest`, `tokenizer.digest`, `corpus`."""
 
     @property
     def output_is_whole(self) -> bool:

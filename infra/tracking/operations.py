@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -23,7 +23,7 @@ OUTPUT_CONTEXT = "output"
 """Context of a dataset that a run wrote: MLflow has outputs only for models, so shards are logged as inputs."""
 KEY_TAG = "sllm.run_key"
 """Tag with our own name of a run, by which a run is found whose creation was not answered."""
-_PARENT_TAG = "mlflow.parentRunId"
+_PARENT_TAG, _NOTE_TAG = "mlflow.parentRunId", "mlflow.note.content"
 _PARAMS_A_BATCH = _INPUTS_A_BATCH = 100
 _METRICS_A_BATCH = 1000
 """MLflow's limit."""
@@ -80,6 +80,8 @@ class RunWriter:
             self._metrics(client, operations)
         elif kind == "start":
             self._start(client, first)
+        elif kind == "tags":
+            self._tags(client, first["tags"])
         elif kind == "output":
             self._output(client, first)
         elif kind == "end":
@@ -144,18 +146,24 @@ class RunWriter:
         return self._stored[key]
 
     def _start(self, client: "MlflowClient", operation: Operation) -> None:
-        from mlflow.entities import LoggedModelInput, Param, RunTag
+        from mlflow.entities import LoggedModelInput, Param
 
         params, inputs = operation["params"], [_known(Artifact(**given)) for given in operation["inputs"]]
-        known = client.get_run(self.run_id).data.params
+        stored = client.get_run(self.run_id).data
+        known, tags = stored.params, operation["tags"]
+        # Tags are stored last: with this job's identity, all parameters of its beginning are there.
+        resumed = "sllm.identity" in tags and stored.tags.get("sllm.identity") == tags["sllm.identity"]
         changed = {
-            f"resumed.{key}": value for key, value in params.items() if key in known and known[key] != value
+            f"resumed.{key}": value
+            for key, value in params.items()
+            if (known[key] != value if key in known else resumed)
         }
-        new = [Param(key, value) for key, value in params.items() if key not in known]
-        tags = [RunTag(key, value) for key, value in {**operation["tags"], **changed}.items()]
-        for start in range(0, max(len(new), 1), _PARAMS_A_BATCH):
-            batch = new[start : start + _PARAMS_A_BATCH]
-            client.log_batch(self.run_id, params=batch, tags=[] if start else tags, synchronous=True)
+        new = [Param(key, value) for key, value in params.items() if not resumed and key not in known]
+        for start in range(0, len(new), _PARAMS_A_BATCH):
+            client.log_batch(self.run_id, params=new[start : start + _PARAMS_A_BATCH], synchronous=True)
+        if (text := operation.get("description")) and _NOTE_TAG not in stored.tags:
+            changed[_NOTE_TAG] = text
+        self._tags(client, {**tags, **changed})
         for start in range(0, len(inputs), _INPUTS_A_BATCH):
             some = inputs[start : start + _INPUTS_A_BATCH]
             models = [_model_id(client, artifact) for artifact in some]
@@ -164,6 +172,13 @@ class RunWriter:
                 datasets=[_dataset(artifact, context=artifact.kind) for artifact in some],
                 models=[LoggedModelInput(model_id) for model_id in models if model_id],
             )
+
+    def _tags(self, client: "MlflowClient", tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        shown = [RunTag(key, value) for key, value in tags.items()]
+        for start in range(0, len(shown), _PARAMS_A_BATCH):
+            client.log_batch(self.run_id, tags=shown[start : start + _PARAMS_A_BATCH], synchronous=True)
 
     def _output(self, client: "MlflowClient", operation: Operation) -> None:
         from mlflow.entities import LoggedModelOutput, Metric, RunTag

@@ -79,9 +79,14 @@ class ActiveRun:
         self._sender.add({"do": "metrics", "step": step, "ms": _milliseconds(seconds), "values": values})
 
     def log_start(
-        self, config: Mapping[str, Any], inputs: Sequence[Artifact], tags: Mapping[str, str]
+        self,
+        config: Mapping[str, Any],
+        inputs: Sequence[Artifact],
+        tags: Mapping[str, str],
+        description: str = "",
     ) -> None:
-        """The configuration (flattened, secrets masked), the inputs with their digests, and tags.
+        """The configuration (flattened, secrets masked), the inputs with their digests, tags, and a description in
+        Markdown, which does not replace one that the run has.
 
         Parameters of a run cannot change: where a resumed run differs, the new value is in a tag.
         """
@@ -91,8 +96,13 @@ class ActiveRun:
                 "params": flatten(redacted_tree(config)),
                 "inputs": [dataclasses.asdict(artifact) for artifact in inputs],
                 "tags": dict(tags),
+                "description": description,
             }
         )
+
+    def log_tags(self, tags: Mapping[str, str]) -> None:
+        """Tags that were not known at the start."""
+        self._sender.add({"do": "tags", "tags": dict(tags)})
 
     def log_output(self, output: Artifact, metrics: Mapping[str, float]) -> None:
         """The final metrics and the output: as tags, and as a dataset or a LoggedModel for the web interface."""

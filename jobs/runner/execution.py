@@ -19,7 +19,9 @@ from jobs.runner.console import say
 from jobs.runner.identity import digests_of, has_grown, part_of, refusal, value_at, with_current_options
 from jobs.runner.output_checks import OutputFolder
 from jobs.runner.output_folder import absolute, open_output
-from jobs.runner.run_parameters import run_parameters, run_tags
+from jobs.runner.run_page.description import description
+from jobs.runner.run_page.parameters import run_parameters
+from jobs.runner.run_page.tags import corpus_tag, inherited_tags, run_tags, shards_tags
 from pipeline.config import Config
 from pipeline.errors import ConfigError, TrackingError
 from pipeline.lineage import Artifact, JobRecord, identity
@@ -115,6 +117,7 @@ def run_job(
             host=socket.gethostname(),
             command=command_line(),
             ray_job=ray_job(),
+            tags=corpus_tag(config) if output_kind == "shards" else inherited_tags(inputs),
         )
         say(f"{job} -> {output}: {_beginning(run.run_id, unfinished or repaired, config)}")
         with _ended(run, config.tracking.required), _interruptible():
@@ -123,8 +126,12 @@ def run_job(
             folder.write(record)
             continues = grown.run_id if grown is not None and unfinished is None else ""
             tags = run_tags(record) | ({"sllm.continues": continues} if continues else {})
-            run.log_start(run_parameters(tree, [*sections, *beside], inputs), inputs, tags)
+            parameters = run_parameters(tree, sections, without, beside, record.tags)
+            run.log_start(parameters, inputs, tags, description(record))
             metrics = body(run)
+            if output_kind == "shards":
+                record = dataclasses.replace(record, tags=record.tags | shards_tags(output))
+                run.log_tags(record.tags)
             made = folder.describe(run.run_id, inputs)
             run.log_output(dataclasses.replace(made, path=redacted(absolute(output))), metrics)
             record = dataclasses.replace(

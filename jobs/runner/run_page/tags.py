@@ -1,0 +1,123 @@
+"""Tags of the MLflow run of a job: what people search by, and what a job passes on to those that read its output."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from infra.provenance import git_repository, ray_job_tags
+from jobs.runner.output_folder import record_at
+from pipeline.config import Config
+from pipeline.config.paths import fixed_part, is_url
+from pipeline.errors import SllmError
+from pipeline.lineage import Artifact, JobRecord, identity_digest
+from pipeline.redaction import redacted
+
+if TYPE_CHECKING:
+    from pipeline.shards.manifest import Manifest
+
+BETWEEN = " + "
+"""Between the values of inputs that differ."""
+_LONGEST = 5000
+"""Characters of a tag that every MLflow store takes."""
+_FILE_ENDINGS = re.compile(
+    r"(\.(gz|zst|bz2|xz|lz4|jsonl|json|ndjson|txt|md|rst|csv|tsv|conllu|parquet|arrow))+$", re.IGNORECASE
+)
+
+
+def inherited_tags(inputs: Sequence[Artifact]) -> dict[str, str]:
+    """The tags that a job passes on from its inputs: `segmenter`, `segmenter.digest`, `segmenter.options`,
+    `tokenizer.digest` and `corpus`; where inputs differ, all values, joined by ` + `."""
+    joined: dict[str, dict[str, None]] = {}
+    for artifact in inputs:
+        for key, value in _tags_of(artifact).items():
+            joined.setdefault(key, {}).update(dict.fromkeys(value.split(BETWEEN)))
+    return {key: BETWEEN.join(values)[:_LONGEST] for key, values in joined.items()}
+
+
+def shards_tags(output: str) -> dict[str, str]:
+    """The tags of a job that wrote shards: segmenter and tokenizer by their manifest."""
+    manifest = _manifest(Artifact("shards", output, ""))
+    return {} if manifest is None else _of_manifest(manifest)
+
+
+def corpus_tag(config: Config) -> dict[str, str]:
+    """The tag with the name of the corpus: the last name of each path or URL of `data.inputs`, without file endings."""
+    names = dict.fromkeys(_corpus_name(given) for given in config.data.inputs)
+    return {"corpus": BETWEEN.join(names)[:_LONGEST]} if names else {}
+
+
+def run_tags(record: JobRecord) -> dict[str, str]:
+    """All tags at the start of a job: those it passes on, identity, parents, who and where, versions, Ray job."""
+    parents = [artifact.run_id for artifact in record.inputs if artifact.run_id]
+    commit = record.versions.get("git", "")
+    tags = {
+        **record.tags,
+        "sllm.job": record.job,
+        "sllm.identity": record.identity,
+        "sllm.parents": ",".join(dict.fromkeys(parents)),
+        "sllm.command": record.command,
+        "sllm.host": record.host,
+        **{f"version.{package}": version for package, version in record.versions.items()},
+        **ray_job_tags(),
+        "mlflow.user": record.user,
+        "mlflow.source.name": f"sllm {record.job}",
+        "mlflow.source.type": "JOB" if record.ray_job else "LOCAL",
+        "mlflow.source.git.commit": commit.split("+")[0],
+        "mlflow.source.git.dirty": str("+" in commit).lower() if commit else "",
+        **git_repository(),
+    }
+    return {key: redacted(value)[:_LONGEST] for key, value in tags.items() if value}
+
+
+def _tags_of(artifact: Artifact) -> Mapping[str, str]:
+    if artifact.kind not in ("shards", "model", "report"):
+        return {}
+    try:
+        record = record_at(artifact.path)
+    except (SllmError, OSError):
+        record = None
+    if record is not None and record.tags and record.output.digest == artifact.digest:
+        return record.tags
+    manifest = _manifest(artifact)
+    return {} if manifest is None else _of_manifest(manifest)
+
+
+def _manifest(artifact: Artifact) -> "Manifest | None":
+    """Manifest of shards."""
+    if artifact.kind != "shards":
+        return None
+    from pipeline.shards.reading import (
+        open_shards,
+    )  # slow to import, and not needed where a finished job is reused
+
+    try:
+        return open_shards(artifact.path).manifest
+    except (SllmError, OSError):
+        return None
+
+
+def _of_manifest(manifest: "Manifest") -> dict[str, str]:
+    fingerprint = manifest.segmenter
+    options = fingerprint.get("options")
+    tags = {
+        "segmenter": str(fingerprint["name"]),
+        "segmenter.digest": identity_digest(fingerprint),
+        "segmenter.options": json.dumps(options, sort_keys=True) if options else "",
+        "tokenizer.digest": manifest.tokenizer_digest,
+    }
+    return {key: value for key, value in tags.items() if value}
+
+
+def _corpus_name(given: str) -> str:
+    if given.endswith(":"):  # such as the documentation of Python
+        return given.rstrip(":")
+    path = given.partition("?")[0] if "://" in given else given
+    if is_url(path):
+        parts = [part for part in path.split("/") if not set("*?[") & set(part)]
+        path = "/".join(parts)
+    else:
+        path = fixed_part(path)
+    name = PurePosixPath(path.rpartition(":")[2] if "://" not in path else path).name
+    return _FILE_ENDINGS.sub("", redacted(name)) or name or "corpus"
