@@ -29,6 +29,8 @@ def run(config: Config, force: bool = False) -> JobRecord:
     with several_jobs():
         for name in steps:
             records[name] = VERBS[name].load().run(wire(config, name), force=force)
+            if name == "prepare":
+                corpus_summary.check_splits(records[name].output.path, [one for one in steps if one != name])
     summarize(config, records)
     return list(records.values())[-1]
 
@@ -103,8 +105,11 @@ def _figures(config: Config, records: dict[str, JobRecord]) -> list[tuple[str, s
 
 
 def _notes(records: dict[str, JobRecord]) -> list[str]:
-    """The lines below the table: rejected documents, and notes on the figures."""
-    notes = corpus_summary.rejection_lines(records["prepare"].output.path) if "prepare" in records else []
+    """The lines below the table: rejected documents, a corpus that is too small, and notes on the figures."""
+    notes = []
+    if prepare := records.get("prepare"):
+        notes += corpus_summary.rejection_lines(prepare.output.path)
+        notes += corpus_summary.notes_on_size(prepare.output.path, records)
     if evaluation := records.get("evaluate"):
         notes += notes_of(read_report(evaluation.output.path))
     return notes

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -10,7 +11,8 @@ from rich.text import Text
 from infra.storage import Folder
 from jobs.runner.printable_console import PrintableConsole
 from pipeline.corpus import Rejection
-from pipeline.errors import ShardError
+from pipeline.errors import CorpusError, ShardError
+from pipeline.lineage import JobRecord
 from pipeline.printable import printable
 from pipeline.redaction import redacted
 from pipeline.shards.format import REJECTED
@@ -21,6 +23,8 @@ from pipeline.shards.store import ShardStore
 
 _NOT_IN_METRIC_NAMES = re.compile(r"[^\w.\- ]+")
 _LONGEST_METRIC_NAME = 200
+MANY_EPOCHS = 16
+"""Repetitions of a text from which more of them teach a model next to nothing (arXiv 2305.16264)."""
 _NOTHING = "no document was rejected or filtered"
 
 
@@ -104,6 +108,36 @@ def rejection_lines(output: str) -> list[str]:
         for kind, count in counts.items()
     ]
     return [*found, _where(output)] if found else [_NOTHING]
+
+
+def check_splits(output: str, next_jobs: Sequence[str]) -> None:
+    """Raise `CorpusError` where finished shards lack a split that one of these jobs needs."""
+    totals = _finished(Folder(output)).totals
+    documents = {split: one.documents for split, one in totals.items()}
+    needed = {"dev"} if {"evaluate", "compare"} & set(next_jobs) else set()
+    needed |= {"train"} if any(job.startswith("train-") or job == "compare" for job in next_jobs) else set()
+    for split in sorted(needed):
+        if not documents[split]:
+            found = sum(documents.values())
+            raise CorpusError(
+                f"the corpus is too small: of its {found:,} document{'s' if found > 1 else ''}, none is in the {split} "
+                "split. Add text; some 5,000 bytes are the least that runs, 1,000,000 or more the least to learn from. "
+                "data.document_bytes=auto cuts long texts into documents, data.dev_fraction is the share of dev"
+            )
+
+
+def notes_on_size(output: str, records: Mapping[str, JobRecord]) -> list[str]:
+    """A line where the text is so little that training has repeated it more than `MANY_EPOCHS` times."""
+    manifest = _finished(Folder(output))
+    tokens, num_bytes = manifest.totals["train"].tokens, manifest.totals["train"].num_bytes
+    seen = [record.metrics["train/tokens"] for record in records.values() if "train/tokens" in record.metrics]
+    if not seen or not tokens or max(seen) <= MANY_EPOCHS * tokens:
+        return []
+    return [
+        f"the corpus is small: training read its {num_bytes:,} bytes up to {max(seen) / tokens:,.0f} times, the dev "
+        f"split has {manifest.totals['dev'].num_bytes:,} bytes. The models learn it by heart; figures and text say "
+        "little. With more text, from 1,000,000 bytes on, they say more"
+    ]
 
 
 def _finished(folder: ShardStore) -> Manifest:

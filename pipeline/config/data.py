@@ -43,6 +43,11 @@ class DataConfig(Section):
     """Encoding of text, JSONL, CSV and CoNLL-U: the name of a codec of Python."""
     max_bytes: Bytes | None = None
     """Stop after about this many bytes of text, for trials; the last document is read whole."""
+    document_bytes: Bytes | Literal["auto"] | None = None
+    """Cut each plain text file into documents of about this many bytes (so many to twice as many): at a blank line,
+    else at a line end, the end of a sentence, or white space. `dev_fraction` of them, evenly spaced in the file, go to
+    the dev split; at least one of a single file. `auto`: a 200th of the text, but between 256 and 8192 bytes. None: a
+    file is one document."""
     max_document_bytes: Bytes = 256 * 2**20
     """A larger document is rejected."""
     filters: tuple[FilterConfig, ...] = ()

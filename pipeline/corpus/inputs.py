@@ -11,6 +11,7 @@ from pipeline.config.paths import is_url
 from pipeline.corpus.excluded_files import beside_data, exclude, exclude_metadata
 from pipeline.corpus.format_detection import DetectedFormat, detect, detect_by_name
 from pipeline.corpus.formats.table import FORMATS
+from pipeline.corpus.formats.text import with_text_cuts
 from pipeline.corpus.listing import FoundFile, Listing, list_local
 from pipeline.corpus.source import Source
 from pipeline.corpus.streams import is_web
@@ -54,7 +55,7 @@ def find_sources(data: DataConfig, say: Callable[[str], object] = _to_stderr) ->
     names = collections.Counter(source.name for source in found)
     return [
         replace(source, shown_name=source.name if names[source.name] == 1 else redacted(source.path))
-        for source in found
+        for source in with_text_cuts(found, data)
     ]
 
 

@@ -7,6 +7,16 @@ from pipeline.corpus.gzip_access.restart_points import RestartPoint
 
 
 @dataclass(frozen=True)
+class TextCut:
+    """How a plain text file is cut into documents."""
+
+    document_bytes: int
+    """Documents have so many bytes of UTF-8, to twice as many; the last one up to three times."""
+    dev_every_bytes: float | None
+    """The document with each so-manieth byte of the file goes to the dev split; None: no document."""
+
+
+@dataclass(frozen=True)
 class Source:
     """One file (or data set) of the corpus."""
 
@@ -26,6 +36,8 @@ class Source:
     """Whether it has rows; False for CSV with only a header line."""
     shown_name: str = ""
     """Name for messages; the path where another file has the same name."""
+    text_cut: TextCut | None = None
+    """How a plain text file is cut; None: it is one document."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +45,7 @@ class Piece:
     """A part of a file that is read at once: `start` to `end` (exclusive), in the unit of its format.
 
     Bytes of uncompressed text for JSONL and CSV (always whole lines), row groups for Parquet, record batches
-    for Arrow, rows for `datasets`; a text file is one piece.
+    for Arrow, rows for `datasets`; a text file that is not cut is one piece.
     """
 
     source: Source

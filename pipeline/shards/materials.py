@@ -124,7 +124,7 @@ def reading_options(data: DataConfig) -> dict[str, Any]:
     # Inputs count by name and checksum; the limit of rejections changes no shard.
     options = data.model_dump(mode="json", exclude={"inputs", "dev_inputs", "max_rejected_fraction"})
     # Newer options: where they are not set, identities and shards equal those of earlier versions.
-    added = {"delimiter": None, "encoding": "utf-8"}
+    added = {"delimiter": None, "encoding": "utf-8", "document_bytes": None}
     return {key: value for key, value in options.items() if key not in added or value != added[key]}
 
 

@@ -128,7 +128,8 @@ class _KeptSurveys:
     ) -> None:
         self._store, self._sources = store, sources
         # All options: which of them a format's survey reads is known to the format alone.
-        options = data.model_dump(mode="json", exclude={"inputs", "dev_inputs", "filters", "dev_fraction"})
+        left_out = {"inputs", "dev_inputs", "filters", "dev_fraction", "document_bytes"}
+        options = data.model_dump(mode="json", exclude=left_out)
         self._options = identity_digest([FORM, options, work_unit_bytes])
         self._versions: dict[int, str | None] = {}
         self._entries: dict[str, Any] = {}
@@ -176,7 +177,8 @@ class _KeptSurveys:
         if at is None:
             return None
         layout = [source.format, source.compression, source.dialect, source.has_rows]
-        return identity_digest([self._options, redacted(source.path), at, layout])
+        cut = [] if source.text_cut is None else [source.text_cut.document_bytes]
+        return identity_digest([self._options, redacted(source.path), at, layout, *cut])
 
 
 def _written(point: RestartPoint | None) -> list[Any] | None:
