@@ -113,7 +113,7 @@ def rejection_lines(output: str) -> list[str]:
 def check_splits(output: str, next_jobs: Sequence[str]) -> None:
     """Raise `CorpusError` where finished shards lack a split that one of these jobs needs."""
     totals = _finished(Folder(output)).totals
-    documents = {split: one.documents for split, one in totals.items()}
+    documents = {str(split): one.documents for split, one in totals.items()}
     needed = {"dev"} if {"evaluate", "compare"} & set(next_jobs) else set()
     needed |= {"train"} if any(job.startswith("train-") or job == "compare" for job in next_jobs) else set()
     for split in sorted(needed):
