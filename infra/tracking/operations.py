@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from infra.tracking.corpus_files import Corpus, source_of
 from infra.tracking.journal import Operation
 from infra.tracking.store import client_of, experiment_id_of, is_away
 from pipeline.config import TrackingConfig
@@ -21,6 +22,11 @@ DIGEST_CHARACTERS = 36
 """MLflow rejects a longer digest of a dataset; the full one is in the profile and in our tags."""
 OUTPUT_CONTEXT = "output"
 """Context of a dataset that a run wrote: MLflow has outputs only for models, so shards are logged as inputs."""
+PATH_TAG, RUN_TAG = "sllm.path", "sllm.run_id"
+"""Tags of an input: its path, and the run that made it. Runs that read equal content share its dataset, with the path
+and the run of the first of them."""
+_INPUT_TAG_CHARACTERS = 500
+"""MLflow's limit."""
 KEY_TAG = "sllm.run_key"
 """Tag with our own name of a run, by which a run is found whose creation was not answered."""
 _PARENT_TAG, _NOTE_TAG = "mlflow.parentRunId", "mlflow.note.content"
@@ -153,6 +159,7 @@ class RunWriter:
         known, tags = stored.params, operation["tags"]
         # Tags are stored last: with this job's identity, all parameters of its beginning are there.
         resumed = "sllm.identity" in tags and stored.tags.get("sllm.identity") == tags["sllm.identity"]
+        corpus = [_corpus_dataset(Corpus(**given)) for given in operation.get("corpora", ())]
         changed = {
             f"resumed.{key}": value
             for key, value in params.items()
@@ -164,6 +171,8 @@ class RunWriter:
         if (text := operation.get("description")) and _NOTE_TAG not in stored.tags:
             changed[_NOTE_TAG] = text
         self._tags(client, {**tags, **changed})
+        if corpus:
+            client.log_inputs(self.run_id, datasets=corpus)
         for start in range(0, len(inputs), _INPUTS_A_BATCH):
             some = inputs[start : start + _INPUTS_A_BATCH]
             models = [_model_id(client, artifact) for artifact in some]
@@ -266,6 +275,23 @@ def _model_id(client: "MlflowClient", artifact: Artifact) -> str | None:
         return None
 
 
+def _corpus_dataset(corpus: Corpus) -> Any:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    source_type, source = source_of(corpus)
+    profile = {"sha256": corpus.digest, "kind": "corpus", "run_id": None, "files": corpus.num_files}
+    return DatasetInput(
+        Dataset(
+            name=corpus.name,
+            digest=corpus.digest[:DIGEST_CHARACTERS],
+            source_type=source_type,
+            source=json.dumps(source),
+            profile=json.dumps(profile),
+        ),
+        [InputTag("mlflow.data.context", "corpus")],
+    )
+
+
 def _dataset(artifact: Artifact, context: str) -> Any:
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -278,7 +304,15 @@ def _dataset(artifact: Artifact, context: str) -> Any:
             source=json.dumps({"uri": redacted(artifact.path)}),
             profile=json.dumps({"sha256": artifact.digest, "kind": artifact.kind, "run_id": artifact.run_id}),
         ),
-        [InputTag("mlflow.data.context", context)],
+        [
+            InputTag("mlflow.data.context", context),
+            *(
+                [InputTag(PATH_TAG, path)]
+                if len(path := redacted(artifact.path)) <= _INPUT_TAG_CHARACTERS
+                else []
+            ),
+            *([InputTag(RUN_TAG, artifact.run_id)] if artifact.run_id else []),
+        ],
     )
 
 

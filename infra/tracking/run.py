@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from infra.tracking.corpus_files import corpus_of, input_tags
 from infra.tracking.journal import Journal
 from infra.tracking.params import flatten
 from infra.tracking.sending import Sender
@@ -88,14 +89,18 @@ class ActiveRun:
         """The configuration (flattened, secrets masked), the inputs with their digests, tags, and a description in
         Markdown, which does not replace one that the run has.
 
+        Corpus files are one dataset, named after the patterns in `config`, and tags (`infra.tracking.corpus_files`).
         Parameters of a run cannot change: where a resumed run differs, the new value is in a tag.
         """
+        data = config.get("data") or {}
+        corpus = corpus_of(inputs, [*(data.get("inputs") or ()), *(data.get("dev_inputs") or ())])
         self._sender.add(
             {
                 "do": "start",
                 "params": flatten(redacted_tree(config)),
-                "inputs": [dataclasses.asdict(artifact) for artifact in inputs],
-                "tags": dict(tags),
+                "inputs": [dataclasses.asdict(artifact) for artifact in inputs if artifact.kind != "corpus"],
+                "corpora": [] if corpus is None else [dataclasses.asdict(corpus)],
+                "tags": {**tags, **input_tags(inputs)},
                 "description": description,
             }
         )

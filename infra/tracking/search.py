@@ -1,10 +1,13 @@
-"""The records of jobs, read back from their MLflow runs."""
+"""The records of jobs, read back from their MLflow runs. Each function here searches once, whatever it finds."""
 
+import dataclasses
 import json
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from infra.tracking.operations import DIGEST_CHARACTERS, OUTPUT_CONTEXT
+from infra.tracking.corpus_files import FILES, OVERFULL, PATHS, bucket, is_in, path_digest
+from infra.tracking.operations import DIGEST_CHARACTERS, OUTPUT_CONTEXT, PATH_TAG, RUN_TAG
 from infra.tracking.params import unflatten
 from infra.tracking.store import client_of, resolve_uri, sqlite_path
 from pipeline.errors import ConfigError, first_line
@@ -13,6 +16,31 @@ from pipeline.redaction import redacted
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run
+
+_NAMES_A_SEARCH = 500
+"""Run ids or digests in one filter."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredJob:
+    """A job as MLflow has it."""
+
+    record: JobRecord
+    """Its inputs have one artifact per corpus; in runs of earlier versions one per file."""
+    tags: Mapping[str, str]
+    status: str
+
+    def has_file(self, sha256: str) -> bool | None:
+        """Whether it read a corpus file with this content; None where the list of files has to be read for it."""
+        if any(given.digest == sha256 for given in self.record.inputs):
+            return True
+        return is_in(self.tags, FILES, sha256)
+
+    def has_path(self, path: str) -> bool | None:
+        """Whether it had an input at this absolute path or URL; None where the list of files has to be read for it."""
+        if any(given.path == path for given in self.record.inputs):
+            return True
+        return is_in(self.tags, PATHS, path_digest(path))
 
 
 class RunSearch:
@@ -24,47 +52,105 @@ class RunSearch:
         file = sqlite_path(self._uri)
         if file is not None and not file.is_file():
             raise ConfigError(f"there is no MLflow store at {file}: name yours with --tracking URI")
+        self._experiments: list[str] | None = None
+        self.searches = 0
+        """Calls to the store so far."""
 
     def run(self, run_id: str) -> JobRecord | None:
-        """The record of the job of this run; None where the store lacks it."""
-        from mlflow.exceptions import MlflowException
+        """The record of the job of this run; None where the store lacks it, or it is no job of ours."""
+        found = self.runs([run_id]).get(run_id)
+        return None if found is None else found.record
 
-        try:
-            return _record(client_of(self._uri).get_run(run_id))
-        except MlflowException:
-            return None
+    def runs(self, run_ids: Iterable[str]) -> dict[str, StoredJob]:
+        """The jobs of these runs that the store has, by run."""
+        return {job.record.run_id: job for job in self._search_in("attributes.run_id", run_ids)}
 
-    def jobs_with_input(self, artifact: Artifact) -> list[JobRecord]:
-        """The finished jobs that read this content, at any path; oldest first.
+    def children(self, run_id: str) -> list[StoredJob]:
+        """The jobs below a parent run, oldest first."""
+        return self._search(f"tags.`mlflow.parentRunId` = '{run_id}'")
+
+    def readers_of(self, digests: Iterable[str]) -> list[StoredJob]:
+        """The finished jobs that read shards or models with these digests; in older stores corpus files too."""
+        wanted = set(digests)
+        jobs = self._search_in("dataset.digest", sorted({digest[:DIGEST_CHARACTERS] for digest in wanted}))
+        return [
+            job
+            for job in jobs
+            if job.record.finished and wanted & {given.digest for given in job.record.inputs}
+        ]
+
+    def readers_of_file(self, sha256: str) -> list[StoredJob]:
+        """The finished jobs that read a corpus file with this content, oldest first.
+
+        Of a job with very many files only their list decides: its `has_file` is None.
+        """
+        tag = bucket(FILES, sha256)
+        found = [
+            *self._with_tag(tag, sha256),
+            *self._search(f"tags.`{tag}` = '{OVERFULL}'"),
+            *self.readers_of([sha256]),
+        ]
+        return _oldest_first(
+            job for job in found if job.record.finished and job.has_file(sha256) is not False
+        )
+
+    def readers_of_path(self, path: str) -> list[StoredJob]:
+        """The finished jobs with an input at this absolute path or URL, oldest first; not those of earlier versions.
+
+        Of a job with very many files only their list decides: its `has_path` is None.
+        """
+        digest = path_digest(path)
+        tag = bucket(PATHS, digest)
+        found = [*self._with_tag(tag, digest), *self._search(f"tags.`{tag}` = '{OVERFULL}'")]
+        return _oldest_first(job for job in found if job.record.finished)
+
+    def _with_tag(self, tag: str, digest: str) -> list[StoredJob]:
+        prefix, _, _ = tag.rpartition(".")
+        found = self._search(f"tags.`{tag}` LIKE '%{digest[:10]}%'")
+        return [job for job in found if is_in(job.tags, prefix, digest)]
+
+    def _search_in(self, attribute: str, names: Iterable[str]) -> list[StoredJob]:
+        wanted = [name for name in dict.fromkeys(names) if name and "'" not in name]
+        found: list[StoredJob] = []
+        for start in range(0, len(wanted), _NAMES_A_SEARCH):
+            some = ", ".join(f"'{name}'" for name in wanted[start : start + _NAMES_A_SEARCH])
+            found += self._search(f"{attribute} IN ({some})")
+        return found
+
+    def _search(self, filter_string: str) -> list[StoredJob]:
+        """The jobs of ours that the filter takes, oldest first.
 
         Raises `ConfigError` where the store cannot be queried.
         """
         from mlflow.exceptions import MlflowException
 
         client = client_of(self._uri)
-        found: list[JobRecord] = []
+        runs: list[Run] = []
         token: str | None = None
         try:
-            experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+            if self._experiments is None:
+                self._experiments = [one.experiment_id for one in client.search_experiments()]
             while True:
+                self.searches += 1
                 page = client.search_runs(
-                    experiments,
-                    filter_string=f"dataset.digest = '{artifact.digest[:DIGEST_CHARACTERS]}'",
+                    self._experiments,
+                    filter_string=filter_string,
                     order_by=["attributes.start_time ASC"],
                     page_token=token,
                 )
-                found += [record for run in page if (record := _record(run))]
+                runs += page
                 token = page.token
                 if not token:
                     break
         except MlflowException as error:
             line = redacted(first_line(error))
             raise ConfigError(f"the MLflow store {redacted(self._uri)} cannot be queried: {line}") from error
-        return [
-            record
-            for record in found
-            if record.finished and artifact.digest in {given.digest for given in record.inputs}
-        ]
+        return [StoredJob(record, run.data.tags, run.info.status) for run in runs if (record := _record(run))]
+
+
+def _oldest_first(jobs: Iterable[StoredJob]) -> list[StoredJob]:
+    by_run = {job.record.run_id: job for job in jobs}
+    return sorted(by_run.values(), key=lambda job: (job.record.started, job.record.run_id))
 
 
 def _record(run: "Run") -> JobRecord | None:
@@ -73,14 +159,15 @@ def _record(run: "Run") -> JobRecord | None:
     if "sllm.job" not in tags:
         return None
     made = "sllm.output.digest" in tags
+    given = [(one, _tags(one)) for one in (run.inputs.dataset_inputs if run.inputs else ())]
     return JobRecord(
         job=tags["sllm.job"],
         identity=tags.get("sllm.identity", ""),
         config=unflatten(run.data.params),
         inputs=tuple(
-            _artifact(given)
-            for given in (run.inputs.dataset_inputs if run.inputs else ())
-            if not any(tag.key == "mlflow.data.context" and tag.value == OUTPUT_CONTEXT for tag in given.tags)
+            _artifact(one, tags_of_input)
+            for one, tags_of_input in given
+            if tags_of_input.get("mlflow.data.context") != OUTPUT_CONTEXT
         ),
         output=Artifact(
             tags.get("sllm.output.kind", ""),
@@ -95,16 +182,25 @@ def _record(run: "Run") -> JobRecord | None:
         },
         started=_time(run.info.start_time) or "",
         finished=_time(run.info.end_time) if made else None,
+        user=tags.get("mlflow.user", ""),
+        host=tags.get("sllm.host", ""),
+        command=tags.get("sllm.command", ""),
+        ray_job=tags.get("ray.submission_id") or tags.get("ray.job_id", ""),
     )
 
 
-def _artifact(given: "DatasetInput") -> Artifact:
+def _tags(given: "DatasetInput") -> dict[str, str]:
+    return {tag.key: tag.value for tag in given.tags}
+
+
+def _artifact(given: "DatasetInput", tags: Mapping[str, str]) -> Artifact:
+    """An input. Path and run are in tags of the input: equal content of another run has the same dataset."""
     profile = json.loads(given.dataset.profile or "{}")
     return Artifact(
         kind=profile.get("kind", ""),
-        path=json.loads(given.dataset.source).get("uri", ""),
+        path=tags.get(PATH_TAG) or json.loads(given.dataset.source).get("uri", ""),
         digest=profile.get("sha256", given.dataset.digest),
-        run_id=profile.get("run_id"),
+        run_id=tags.get(RUN_TAG) or profile.get("run_id"),
     )
 
 

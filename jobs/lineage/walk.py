@@ -58,7 +58,12 @@ def walk_forward(
     """
     seen |= {artifact.digest}
     nexts = []
-    for record in search.jobs_with_input(artifact):
+    found = (
+        search.readers_of_file(artifact.digest)
+        if artifact.kind == "corpus"
+        else search.readers_of([artifact.digest])
+    )
+    for record in (job.record for job in found):
         if record.output.digest in seen or not _went_into(record, documents):
             continue
         here = _documents(_manifest(record), artifact)

@@ -1,9 +1,11 @@
+import json
 import socket
 import sqlite3
 import time
 
 import pytest
 
+from infra.tracking.corpus_files import corpus_digest
 from infra.tracking.run import start_run
 from infra.tracking.store import check_server, check_store, client_of, resolve_experiment, resolve_uri
 from pipeline.config import TrackingConfig
@@ -114,9 +116,11 @@ def test_config_inputs_and_tags_are_stored(run):
     assert "".join(stored.data.params[key] for key in ("notes", "notes:1", "notes:2")) == "é" * 13000
     assert stored.data.tags["sllm.job"] == "prepare"
     (dataset,) = stored.inputs.dataset_inputs
-    assert dataset.dataset.digest == ("ab" * 32)[:36]
-    assert "ab" * 32 in dataset.dataset.profile
+    assert (dataset.dataset.name, dataset.dataset.digest) == ("a.jsonl", corpus_digest(["ab" * 32])[:36])
+    assert corpus_digest(["ab" * 32]) in dataset.dataset.profile
+    assert json.loads(dataset.dataset.source) == {"uri": "/data/a.jsonl", "patterns": ["/data/a.jsonl"]}
     assert {tag.key: tag.value for tag in dataset.tags} == {"mlflow.data.context": "corpus"}
+    assert stored.data.tags["sllm.files.a"] == "ababababab"
 
 
 def test_a_changed_parameter_of_a_resumed_run_is_in_a_tag(tracking_uri, run, interrupted):
@@ -158,7 +162,8 @@ def test_shards_are_an_output_dataset(tracking_uri, run):
     run.close()
     stored = client_of(tracking_uri).get_run(run.run_id)
     (dataset,) = stored.inputs.dataset_inputs
-    assert [tag.value for tag in dataset.tags] == ["output"]
+    tags = {tag.key: tag.value for tag in dataset.tags}
+    assert tags == {"mlflow.data.context": "output", "sllm.path": "/data/shards", "sllm.run_id": run.run_id}
     assert stored.data.tags["sllm.output.digest"] == "ef" * 32
 
 
