@@ -10,6 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from infra.checkpoints.folder import CheckpointFolder
+from infra.registry.mlmodel import write_mlmodel
 from infra.storage import Folder, filled_at_end
 from infra.tracking.run import ActiveRun
 from jobs.runner.arguments import AsJson, Force, Overrides, loaded
@@ -75,6 +76,7 @@ def _export(
         task = build_task(cast(TrainingJob, record.job), config)
         with filled_at_end(run.output) as made:
             task.save(made, weights_in(checkpoint, task.module))
+            write_mlmodel(str(made))
         return {"train/tokens": checkpoint.state["tokens"], "train/step": checkpoint.state["step"]}
 
     return run_job(

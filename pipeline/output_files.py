@@ -24,13 +24,18 @@ _MODEL_FILES = (
     *("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"),
     *("modeling_*.py", "configuration_*.py"),
 )
+_MLFLOW_FILES = (
+    *("MLmodel", "requirements.txt", "python_env.yaml"),
+    *("input_example.json", "serving_input_example.json"),
+)
+"""Of the folder of a model that is an MLflow model too."""
 FILES = {
     "shards": (
         *("manifest.json", "rejected.jsonl", "train-[0-9]*.arrow", "dev-[0-9]*.arrow"),
         *("tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json", "tokenizer/trained_on.sha256"),
         *("progress/plan.json", "progress/[0-9]*.json", PYTHON_DOCS_NAME),
     ),
-    "model": (*_MODEL_FILES, "segmenter.safetensors", "MODEL_CARD.md"),
+    "model": (*_MODEL_FILES, *_MLFLOW_FILES, "segmenter.safetensors", "MODEL_CARD.md"),
     "report": (
         *("evaluation.json", "generated.json"),
         *("comparison.json", "comparison.md", "comparison.png", "comparison.svg"),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from infra.checkpoints.folder import CheckpointFolder
+from infra.registry.mlmodel import write_mlmodel
 from infra.tracking.run import ActiveRun
 from jobs.runner.execution import run_job
 from jobs.runner.output_folder import artifact_at, open_output, output_folder, record_at
@@ -55,7 +56,9 @@ def run_training(
             built.append(build_task(job, config))
 
     def body(run: ActiveRun) -> dict[str, float]:
-        return _train(job, config, output, run, built.pop() if built else None)
+        last = _train(job, config, output, run, built.pop() if built else None)
+        write_mlmodel(output)
+        return last
 
     return run_job(
         job,

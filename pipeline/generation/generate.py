@@ -15,7 +15,7 @@ from pipeline.errors import ModelError
 from pipeline.generation.sampling import Sampler
 from pipeline.generation.sentence_decoder import SentenceDecoder
 from pipeline.generation.trunk_cache import TrunkCache
-from pipeline.models.sentence_vae import check_longest
+from pipeline.models.sentence_vae import SentenceVaeConfig, check_longest
 from pipeline.models.sllm import Sllm
 from pipeline.stream.batches import SentenceBatch
 
@@ -119,9 +119,9 @@ def _read_prompts(
     cache.add(documents, latents_SH.split([len(prompts[document]) for document in documents]))
 
 
-def _pack(model: Sllm, documents: Sequence[Prompt]) -> SentenceBatch:
+def pack(config: SentenceVaeConfig, documents: Sequence[Prompt], device: torch.device) -> SentenceBatch:
+    """A batch of whole documents, each of at least one sentence."""
     sentences = [sentence for document in documents for sentence in document]
-    config = model.vae.config
     batch = SentenceBatch.pack(
         np.concatenate([np.asarray(ids, np.int64) for ids in sentences]),
         [len(ids) for ids in sentences],
@@ -129,4 +129,8 @@ def _pack(model: Sllm, documents: Sequence[Prompt]) -> SentenceBatch:
         bos_id=config.bos_token_id,
         eos_id=config.eos_token_id,
     )
-    return batch.to(model.start_H.device)
+    return batch.to(device)
+
+
+def _pack(model: Sllm, documents: Sequence[Prompt]) -> SentenceBatch:
+    return pack(model.vae.config, documents, model.start_H.device)

@@ -14,6 +14,7 @@ from pipeline.fetched import local_model
 from pipeline.generation.generate import generate
 from pipeline.models.device import device_for, device_name
 from pipeline.models.saved import saved_model
+from pipeline.models.sentence_vae import SentenceVaeConfig
 from pipeline.models.sllm import Sllm
 from pipeline.models.tokenizer_agreement import check_own_tokenizer, tokenizer_beside
 from pipeline.tokenization.sentences import encode_documents
@@ -37,7 +38,7 @@ def continued(config: Config, may_use_gpu: bool) -> Iterator[str | Generated]:
     model, tokenizer = saved_model(path, Sllm, "sllm"), Tokenizer.load(path)
     device = device_for(may_use_gpu)
     torch.nn.Module.to(model, device)
-    encoded = encode_prompt(model, tokenizer, config.generate.prompt)
+    encoded = encode_prompt(model.vae.config, tokenizer, config.generate.prompt)
     yield device_name(device)
     yield from generate_text(model, tokenizer, encoded, config.generate)
 
@@ -66,15 +67,14 @@ def generate_text(
         shown = len(text)
 
 
-def encode_prompt(model: Sllm, tokenizer: Tokenizer, prompt: str) -> list[list[int]]:
+def encode_prompt(vae: SentenceVaeConfig, tokenizer: Tokenizer, prompt: str) -> list[list[int]]:
     """Token ids of the prompt's sentences, cut by the segmenter of the model's training data."""
     if not prompt:
         return []
-    fingerprint: dict[str, Any] = model.vae.config.segmenter or {}
+    fingerprint: dict[str, Any] = vae.segmenter or {}
     segmenter = segmenters.load(fingerprint["name"], **fingerprint["options"])
     if segmenter.fingerprint() != fingerprint:
         log.warning(f"warning: {fingerprint['name']} has other weights than when the model was trained")
-    limit = model.vae.config.max_sentence_tokens
-    ((ids, lengths),) = encode_documents([prompt], segmenter, tokenizer, limit)
+    ((ids, lengths),) = encode_documents([prompt], segmenter, tokenizer, vae.max_sentence_tokens)
     ends = lengths.cumsum()
     return [ids[end - length : end].tolist() for end, length in zip(ends, lengths, strict=True)]

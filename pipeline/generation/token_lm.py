@@ -1,5 +1,7 @@
 """Generation with a token-level model, many documents side by side: the baseline of sentence-level generation."""
 
+from collections.abc import Collection, Iterator
+
 import torch
 from torch import Tensor
 from transformers import DynamicCache
@@ -27,22 +29,52 @@ def generate_tokens(
     A model with learned positions cannot slide: when its context is full, the newer half is recomputed from the first
     position on.
     """
+    start_BT = torch.full((batch, 1), bos_id, device=next(model.parameters()).device)
+    steps = _next_tokens(model, start_BT, context_tokens, {bos_id, eos_id}, sampler)
+    return torch.stack([next(steps) for _ in range(num_tokens)], dim=1)
+
+
+@torch.inference_mode()
+def continue_tokens(
+    model: TokenLm,
+    prompt: list[int],
+    max_tokens: int,
+    context_tokens: int,
+    bos_id: int,
+    eos_id: int,
+    sampler: Sampler,
+) -> list[int]:
+    """Ids of at most `max_tokens` tokens that continue the ids of a prompt, up to EOS, which is left out.
+
+    Only the end of a prompt that fits the context of `context_tokens` is read; see `generate_tokens`.
+    """
+    start_BT = torch.tensor([[bos_id, *prompt][-context_tokens:]], device=next(model.parameters()).device)
+    found: list[int] = []
+    steps = _next_tokens(model, start_BT, context_tokens, {bos_id} - {eos_id}, sampler)
+    while len(found) < max_tokens and (token := int(next(steps))) != eos_id:
+        found.append(token)
+    return found
+
+
+def _next_tokens(
+    model: TokenLm, tokens_BT: Tensor, context_tokens: int, never: Collection[int], sampler: Sampler
+) -> Iterator[Tensor]:
+    """The next token [B] of each document, without end; `never`: ids that are not generated."""
     model.eval()
-    device = next(model.parameters()).device
-    tokens_BT = torch.full((batch, 1), bos_id, device=device)
     slides = learned_positions(model.model) is None
     unread_BT, cache = tokens_BT, new_cache(model, context_tokens)
-    for _ in range(num_tokens):
+    while True:
         if not slides and cache.get_seq_length() == context_tokens:
             unread_BT, cache = tokens_BT[:, -max(context_tokens // 2, 1) :], new_cache(model, context_tokens)
         logits_BV = model.model(
             input_ids=unread_BT, past_key_values=cache, use_cache=True, logits_to_keep=1
         ).logits[:, -1]
         logits_BV = at_least_fp32(logits_BV)
-        logits_BV[:, [bos_id, eos_id]] = -torch.inf
-        unread_BT = sampler(logits_BV)[:, None]
+        logits_BV[:, list(never)] = -torch.inf
+        token_B = sampler(logits_BV)
+        unread_BT = token_B[:, None]
         tokens_BT = torch.cat([tokens_BT, unread_BT], dim=1)
-    return tokens_BT[:, 1:]
+        yield token_B
 
 
 def new_cache(model: TokenLm, context_tokens: int) -> DynamicCache:
