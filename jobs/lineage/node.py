@@ -39,7 +39,11 @@ class LineageNode:
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     note: str | None = None
     """How the artifact differs from the recorded one."""
+    is_verified: bool | None = None
+    """With `--verify`: whether its content was read and is as recorded; None where it was not read."""
     documents: dict[str, int] | None = None
     """For a corpus file and shards: documents of the file in their train and dev splits; None if not known."""
     made_from: tuple["LineageNode", ...] = ()
     went_into: tuple["LineageNode", ...] = ()
+    stale: tuple["LineageNode", ...] = ()
+    """What was made from other content that was at the path of this artifact."""

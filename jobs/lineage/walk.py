@@ -1,136 +1,172 @@
-"""Walks from artifact to artifact: back by the records beside them, forward by the MLflow store."""
+"""Walks from artifact to artifact: back by the records of jobs, forward by the MLflow store."""
 
 import dataclasses
-import hashlib
 import json
-from pathlib import Path
-from typing import Any
+import shlex
+from collections.abc import Iterable, Sequence
 
-from infra.storage import Folder, StorageError
-from infra.tracking.search import RunSearch
-from infra.tracking.store import resolve_uri
+from infra.tracking.corpus_files import DEV_FILES, UNUSED_FILES, is_in
+from infra.tracking.search import RunSearch, StoredJob
 from jobs.lineage.node import LineageNode
-from jobs.runner.output_folder import record_at
+from jobs.lineage.records import Records, beside, section
+from jobs.runner.output_folder import absolute
 from pipeline.config.paths import is_url
-from pipeline.errors import ConfigError, ShardError
-from pipeline.lineage import MANIFEST_NAME, Artifact, JobRecord
-from pipeline.redaction import MASK
+from pipeline.lineage import Artifact, JobRecord
+from pipeline.output_files import RECORD_NAME
+from pipeline.redaction import redacted
 from pipeline.shards.manifest import Manifest
+
+DAMAGED = "its record is damaged: it is named among its own inputs"
 
 
 def walk_back(
     artifact: Artifact,
     tracking: str | None = None,
-    asked_by: JobRecord | None = None,
-    above: frozenset[str] = frozenset(),
+    record: JobRecord | None = None,
+    records: Records | None = None,
 ) -> LineageNode:
     """The tree of inputs of this artifact, back to artifacts that no job made.
 
-    It uses the records beside the artifacts; MLflow is queried only for artifacts that are missing or replaced.
-    `above`: artifacts made from this one, to detect cycles in damaged records.
+    It uses the records beside the artifacts (`record` for the first, if given); the MLflow store is asked only for
+    artifacts that are missing or replaced.
     """
-    this = f"{artifact.kind} {artifact.path} {artifact.digest}"
-    if this in above:
-        return LineageNode(artifact, note="its record is damaged: it is named among its own inputs")
-    record, note = _record_of(artifact, tracking, asked_by)
-    if record is None:
-        return LineageNode(artifact, note=note)
-    manifest = _manifest(record)
-    inputs = tuple(
-        dataclasses.replace(
-            walk_back(given, tracking, record, above | {this}), documents=_documents(manifest, given)
-        )
-        for given in record.inputs
-    )
-    return dataclasses.replace(_step(record, artifact), note=note, made_from=inputs)
+    records = records or Records(tracking)
+    records.load(artifact, record)
+    return _back(artifact, records, {}, frozenset())
 
 
-def walk_forward(
-    artifact: Artifact,
-    search: RunSearch,
-    seen: frozenset[str] = frozenset(),
-    documents: dict[str, int] | None = None,
+def _back(
+    artifact: Artifact, records: Records, known: dict[Artifact, LineageNode], above: frozenset[Artifact]
 ) -> LineageNode:
-    """The tree of artifacts made from this content.
+    """`above`: artifacts made from this one, to detect cycles in damaged records."""
+    if artifact in above:
+        return LineageNode(artifact, note=DAMAGED)
+    if artifact in known:
+        return known[artifact]
+    record, note = records.of(artifact)
+    if record is None:
+        node = LineageNode(artifact, note=note)
+    else:
+        manifest = records.manifest(record)
+        inputs = tuple(
+            dataclasses.replace(
+                _back(given, records, known, above | {artifact}), documents=_documents(manifest, given)
+            )
+            for given in records.inputs(record)
+        )
+        node = dataclasses.replace(node_of(record, artifact), note=note, made_from=inputs)
+    known[artifact] = node
+    return node
 
-    `documents`, of shards: documents of the queried file in their splits. A file only in dev trained no model; a file
-    in neither split was not used.
+
+def walk_forward(artifact: Artifact, search: RunSearch, files: Sequence[Artifact] = ()) -> LineageNode:
+    """The tree of artifacts made from this content; in `stale`, what was made from other content at its path.
+
+    `files` are those of a folder of corpus files: only jobs that read all of them count. The store is searched once for
+    each level. A file only in dev trained no model; a file in neither split was not used.
     """
-    seen |= {artifact.digest}
-    nexts = []
-    found = (
-        search.readers_of_file(artifact.digest)
-        if artifact.kind == "corpus"
-        else search.readers_of([artifact.digest])
-    )
-    for record in (job.record for job in found):
-        if record.output.digest in seen or not _went_into(record, documents):
-            continue
-        here = _documents(_manifest(record), artifact)
-        onward = walk_forward(record.output, search, seen, here)
-        nexts.append(
-            dataclasses.replace(_step(record, record.output), went_into=onward.went_into, documents=here)
+    return _Forward(search).node(artifact, files)
+
+
+class _Forward:
+    def __init__(self, search: RunSearch) -> None:
+        self._search = search
+        self._records = Records()
+        self._readers: dict[str, list[StoredJob]] = {}
+        """Jobs by the digest of an artifact that they read."""
+
+    def node(self, artifact: Artifact, files: Sequence[Artifact]) -> LineageNode:
+        search, found = self._search, list[StoredJob]()
+        digests = [file.digest for file in files] or [artifact.digest]
+        if artifact.kind == "corpus" and digests[0]:
+            found = search.readers_of_file(digests[0])
+            found = [job for job in found if all(self._has_file(job, digest) for digest in digests)]
+        elif artifact.digest:
+            found = search.readers_of([artifact.digest])
+        at_path = [] if files else search.readers_of_path(redacted(absolute(artifact.path)))
+        earlier = [job for job in at_path if self._is_stale(job, artifact)]
+        self._load([*found, *earlier])
+        return LineageNode(
+            artifact,
+            went_into=self._nodes(found, artifact, frozenset({artifact.digest}), None),
+            stale=self._nodes(earlier, artifact, frozenset({artifact.digest}), None),
         )
-    return LineageNode(artifact, went_into=tuple(nexts))
+
+    def _load(self, level: Iterable[StoredJob]) -> None:
+        """Search for all that was made from the outputs of these jobs."""
+        outputs = {job.record.output.digest for job in level}
+        while outputs := outputs - self._readers.keys() - {""}:
+            found = self._search.readers_of(outputs)
+            for digest in outputs:
+                self._readers[digest] = []
+            for job in found:
+                for digest in {given.digest for given in job.record.inputs} & outputs:
+                    self._readers[digest].append(job)
+            outputs = {job.record.output.digest for job in found}
+
+    def _nodes(
+        self, jobs: Iterable[StoredJob], given: Artifact, seen: frozenset[str], split: str | None
+    ) -> tuple[LineageNode, ...]:
+        """Nodes of the outputs of jobs that read `given`; `split`: where the asked file's documents are in it."""
+        nodes = []
+        for job in jobs:
+            made = job.record.output
+            if (
+                made.digest in seen
+                or split == "none"
+                or (split == "dev" and job.record.job.startswith("train-"))
+            ):
+                continue
+            documents, in_split = self._use(job, given)
+            onward = self._nodes(self._readers.get(made.digest, ()), made, seen | {made.digest}, in_split)
+            _, note = beside(made) if not is_url(made.path) else (None, None)
+            nodes.append(
+                dataclasses.replace(
+                    node_of(job.record, made), went_into=onward, documents=documents, note=note
+                )
+            )
+        return tuple(nodes)
+
+    def _use(self, job: StoredJob, given: Artifact) -> tuple[dict[str, int] | None, str | None]:
+        """Documents of a corpus file in the splits of shards, and `train`, `dev` or `none`; None if not known."""
+        if given.kind != "corpus" or not given.digest:
+            return None, None
+        if is_in(job.tags, UNUSED_FILES, given.digest):
+            return {"train": 0, "dev": 0}, "none"
+        dev_alone = bool(is_in(job.tags, DEV_FILES, given.digest))
+        if is_url(job.record.output.path) and dev_alone:
+            return None, "dev"  # the tags say enough, and reading the manifest takes long
+        documents = _documents(self._records.manifest(job.record), given)
+        if documents is None:
+            return None, "dev" if dev_alone else None
+        return documents, "train" if documents["train"] else "dev" if documents["dev"] else "none"
+
+    def _has_file(self, job: StoredJob, sha256: str) -> bool:
+        if (known := job.has_file(sha256)) is not None:
+            return known
+        manifest = self._records.manifest(job.record)
+        return manifest is None or sha256 in {file.sha256 for file in manifest.identity.inputs}
+
+    def _is_stale(self, job: StoredJob, artifact: Artifact) -> bool:
+        """Whether a job with an input at this path read other content there."""
+        path = redacted(absolute(artifact.path))
+        if not artifact.digest:
+            return True
+        if artifact.kind != "corpus":
+            digests = {given.digest for given in job.record.inputs}
+            return artifact.digest not in digests and job.has_path(path) is True
+        if job.has_path(path) is None or job.has_file(artifact.digest) is None:
+            manifest = self._records.manifest(job.record)
+            files = [] if manifest is None else manifest.identity.inputs
+            return any(file.path == path and file.sha256 != artifact.digest for file in files)
+        return not job.has_file(artifact.digest)
 
 
-def _went_into(record: JobRecord, documents: dict[str, int] | None) -> bool:
-    if documents is None:
-        return True
-    return documents["train"] > 0 or (documents["dev"] > 0 and not record.job.startswith("train-"))
-
-
-def _manifest(record: JobRecord) -> Manifest | None:
-    """Manifest of the shards that a job wrote, if they are unchanged."""
-    if record.output.kind != "shards":
-        return None
-    try:
-        content = Folder(record.output.path).read(MANIFEST_NAME)
-        if content is None or hashlib.sha256(content).hexdigest() != record.output.digest:
-            return None
-        return Manifest.parse(content, record.output.path)
-    except (StorageError, ShardError, ConfigError, OSError):
-        return None
-
-
-def _documents(manifest: Manifest | None, given: Artifact) -> dict[str, int] | None:
-    return None if manifest is None or given.kind != "corpus" else manifest.documents_of(given.digest)
-
-
-def _record_of(
-    artifact: Artifact, tracking: str | None, asked_by: JobRecord | None
-) -> tuple[JobRecord | None, str | None]:
-    path = Path(artifact.path)
-    # No job wrote these, and asking for the record of each file of a corpus at a URL takes long.
-    asked = not is_url(artifact.path) or artifact.kind not in ("corpus", "segmenter", "tokenizer")
-    try:
-        record = record_at(artifact.path) if asked else None
-    except StorageError:
-        return None, "cannot be reached"
-    if record is not None and record.output.digest == artifact.digest:
-        return record, None
-    if not artifact.run_id:
-        note = (
-            None if path.exists() or "://" in artifact.path or artifact.path[:1] != "/" else "no longer there"
-        )
-        return None, note
-    note = "no longer there" if record is None else f"replaced since, by run {record.run_id}"
-    try:
-        return RunSearch(tracking or store_of(asked_by)).run(artifact.run_id), note
-    except ConfigError:
-        return None, f"{note}, and no MLflow store has its run"
-
-
-def store_of(record: JobRecord | None) -> str:
-    """The store that a record names; that of the environment if it names none, or its password was masked."""
-    uri = _section(record, "tracking").get("uri") if record is not None else None
-    return resolve_uri(uri if isinstance(uri, str) and MASK not in uri else None)
-
-
-def _step(record: JobRecord, artifact: Artifact) -> LineageNode:
+def node_of(record: JobRecord, artifact: Artifact) -> LineageNode:
+    """The node of an artifact that a job made, without its neighbours."""
     segmenter = tokenizer = None
     if record.output.kind == "shards":
-        cut_by, chosen = (_section(record, name) for name in ("segmenter", "tokenizer"))
+        cut_by, chosen = (section(record.config, name) for name in ("segmenter", "tokenizer"))
         options = cut_by.get("options")
         segmenter = f"{cut_by.get('name')}" + (f" {json.dumps(options)}" if options else "")
         if chosen:
@@ -139,23 +175,35 @@ def _step(record: JobRecord, artifact: Artifact) -> LineageNode:
     return LineageNode(
         artifact,
         job=record.job,
-        finished=record.finished,
-        segmenter=segmenter,
-        tokenizer=tokenizer,
         started=record.started,
-        segmenter_digest=_segmenter_digest(record),
+        finished=record.finished,
+        user=record.user or None,
+        host=record.host or None,
+        ray_job=record.ray_job or None,
+        command=record.command or None,
+        again=again(record),
+        segmenter=segmenter,
+        segmenter_digest=next((given.digest for given in record.inputs if given.kind == "segmenter"), None),
+        tokenizer=tokenizer,
+        code=record.versions.get("git") or record.versions.get("sllm"),
         versions=record.versions,
         config=record.config,
-        code=record.versions.get("git") or record.versions.get("sllm"),
         metrics=record.metrics,
     )
 
 
-def _segmenter_digest(record: JobRecord) -> str | None:
-    return next((given.digest for given in record.inputs if given.kind == "segmenter"), None)
+def again(record: JobRecord) -> str | None:
+    """The command that makes a job's output again, beside it; None for a verb without a configuration."""
+    if record.job == "export":
+        return None
+    output = record.config.get("output")
+    if not isinstance(output, str):
+        output = record.output.path
+    file = f"{record.output.path.rstrip('/')}/{RECORD_NAME}"
+    return " ".join(
+        shlex.quote(word) for word in ("sllm", record.job, file, f"output={output.rstrip('/')}-again")
+    )
 
 
-def _section(record: JobRecord, name: str) -> dict[str, Any]:
-    """A section of a record's configuration; empty where there is none."""
-    section = record.config.get(name)
-    return section if isinstance(section, dict) else {}
+def _documents(manifest: Manifest | None, given: Artifact) -> dict[str, int] | None:
+    return None if manifest is None or given.kind != "corpus" else manifest.documents_of(given.digest)

@@ -44,15 +44,15 @@ def refusal(
 
 
 def _changes(then: Any, now: Any) -> Iterator[str]:
-    for key, before, after in _differing(then, now):
+    for key, before, after in differing(then, now):
         yield f"{key} was {before!r}, is {after!r}"
 
 
-def _differing(then: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+def differing(then: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Each difference: the dotted key and both values."""
     if isinstance(then, Mapping) and isinstance(now, Mapping):
         for name in sorted({*then, *now}):
-            yield from _differing(then.get(name), now.get(name), f"{key}.{name}" if key else name)
+            yield from differing(then.get(name), now.get(name), f"{key}.{name}" if key else name)
     elif then != now:
         yield key, then, now
 
@@ -82,7 +82,7 @@ def with_current_options(config: dict[str, Any]) -> dict[str, Any]:
 
 def has_grown(then: dict[str, Any], now: dict[str, Any], key: str) -> bool:
     """Whether only the number at `key` differs, and is larger now."""
-    changes = {name: (before, after) for name, before, after in _differing(then, now)}
+    changes = {name: (before, after) for name, before, after in differing(then, now)}
     before, after = changes.get(key, (0, 0))
     return changes.keys() == {key} and isinstance(before, int) and before < after
 
