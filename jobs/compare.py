@@ -5,6 +5,7 @@ plot are a job in `output`/report, which runs again for other variants or measur
 """
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from jobs.reports.comparison import markdown, plot
 from jobs.runner.console import say
 from jobs.runner.execution import run_job
 from jobs.runner.output_folder import artifact_at, check_new, output_folder
+from jobs.runner.progress import time_left
 from jobs.runner.training import shards_artifact
 from jobs.verbs import VERBS
 from pipeline.config import Config, override
@@ -66,8 +68,14 @@ def run(config: Config, force: bool = False) -> JobRecord:
         )
     for name in variants:
         check_design(config, name, DESIGN_PRESETS)
+    began = time.monotonic()
     with several_jobs():
-        designs = [_train(name, config, force) for name in variants]
+        designs = []
+        for number, name in enumerate(variants, 1):
+            say(
+                f"compare: design {number} of {len(variants)}, {name}{time_left(began, number - 1, len(variants))}"
+            )
+            designs.append(_train(name, config, force))
     output = joined(config.output, REPORT_FOLDER)
 
     def body(run: ActiveRun) -> dict[str, float]:
@@ -115,11 +123,13 @@ def _report(
     # A worker has another working folder.
     designs = [replace(each, config=with_absolute_paths(each.config)) for each in designs]
     measured: Measured | None = None
-    for item in on_one_worker(config, measure_designs, edges, designs):
+    began, measurements = time.monotonic(), len(designs) + 1
+    for number, item in enumerate(on_one_worker(config, measure_designs, edges, designs)):
         if isinstance(item, Measured):
             measured = item
         else:
-            say(f"compare: {item} ...")
+            left = time_left(began, number, measurements)
+            say(f"compare: measurement {number + 1} of {measurements}, {item}{left} ...")
     assert measured is not None, "it is the last item"
     if config.ray.use_gpu and measured.device == CPU:
         say(f"compare: {NO_CUDA}")

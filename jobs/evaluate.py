@@ -8,7 +8,7 @@ from jobs.reports.evaluation import print_report, read_report, write_report
 from jobs.runner.console import say
 from jobs.runner.execution import run_job
 from jobs.runner.output_folder import output_folder
-from jobs.runner.progress import PartsProgress
+from jobs.runner.progress import WorkProgress
 from jobs.runner.training import model_artifact, shards_artifact
 from pipeline.config import Config
 from pipeline.errors import ConfigError
@@ -37,7 +37,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
 
     def body(run: ActiveRun) -> dict[str, float]:
         shards = open_shards(folder, config.stream)
-        with PartsProgress("evaluate") as progress:
+        with WorkProgress("evaluate", "tokens") as progress:
             figures = evaluate(
                 config,
                 shards,

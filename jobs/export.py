@@ -17,6 +17,7 @@ from jobs.runner.arguments import AsJson, Force, Overrides, loaded
 from jobs.runner.console import only_result_on_stdout
 from jobs.runner.execution import run_job
 from jobs.runner.output_folder import output_folder, record_at
+from jobs.runner.progress import WorkProgress
 from pipeline.config import Config
 from pipeline.config.paths import PATH, resolved_path
 from pipeline.config.renamed import tree_with_current_names
@@ -74,8 +75,9 @@ def _export(
     def body(run: ActiveRun) -> dict[str, float]:
         checkpoint = Checkpoint(folder)
         task = build_task(cast(TrainingJob, record.job), config)
-        with filled_at_end(run.output) as made:
-            task.save(made, weights_in(checkpoint, task.module))
+        with filled_at_end(run.output) as made, WorkProgress("export", "parameters") as progress:
+            done = progress.begin("export", sum(one.numel() for one in task.module.parameters()))
+            task.save(made, weights_in(checkpoint, task.module, done))
             write_mlmodel(str(made))
         return {"train/tokens": checkpoint.state["tokens"], "train/step": checkpoint.state["step"]}
 

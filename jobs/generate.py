@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import sys
 import time
 
 from infra.model_workers import on_one_worker
@@ -10,6 +12,7 @@ from infra.tracking.run import ActiveRun
 from jobs.runner.console import say
 from jobs.runner.execution import run_job
 from jobs.runner.output_folder import output_folder
+from jobs.runner.progress import WorkProgress
 from jobs.runner.training import model_artifact
 from pipeline.config import Config
 from pipeline.errors import ConfigError
@@ -59,21 +62,33 @@ def stream(config: Config, output: str) -> dict[str, float]:
     prompt = config.generate.prompt
     sentences, tokens = [], 0
     start = time.perf_counter()
-    for item in on_one_worker(config, continued):
-        if isinstance(item, str):  # the model is loaded
-            if config.ray.use_gpu and item == CPU:
-                say(f"generate: {NO_CUDA}")
-            start = time.perf_counter()
-            print(printable(prompt), end="", flush=True)
-            continue
-        print(printable(item.text), end="", flush=True)
-        sentences.append(item.text)
-        tokens += item.tokens
+    with WorkProgress("generate", "tokens", is_drawn=_is_stdout_apart()) as progress:
+        advance = progress.begin("generate", config.generate.max_tokens)
+        for item in on_one_worker(config, continued):
+            if isinstance(item, str):  # the model is loaded
+                if config.ray.use_gpu and item == CPU:
+                    say(f"generate: {NO_CUDA}")
+                start = time.perf_counter()
+                print(printable(prompt), end="", flush=True)
+                continue
+            print(printable(item.text), end="", flush=True)
+            sentences.append(item.text)
+            tokens += item.tokens
+            advance(item.tokens)
     print(flush=True)
     seconds = time.perf_counter() - start
+    say(f"generate: {len(sentences)} sentences, {tokens:,} tokens, {tokens / seconds:,.0f} tokens/s")
     kept = json.dumps({"prompt": prompt, "sentences": sentences}, ensure_ascii=False, indent=2)
     Folder(output).write(TEXT_FILE, f"{kept}\n".encode())
     return {"sentences": len(sentences), "tokens": tokens, "tokens_per_second": tokens / seconds}
+
+
+def _is_stdout_apart() -> bool:
+    """Whether stdout goes elsewhere than stderr. If not, the text itself shows the progress, and lines would cut it."""
+    try:
+        return not os.path.samestat(os.fstat(sys.stdout.fileno()), os.fstat(sys.stderr.fileno()))
+    except (OSError, ValueError):  # replaced by something without a file
+        return False
 
 
 def _name(config: Config) -> str:

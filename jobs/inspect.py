@@ -14,6 +14,7 @@ from rich.text import Text
 
 from jobs.runner.output_file import opened_output
 from jobs.runner.printable_console import PrintableConsole
+from jobs.runner.progress import WorkProgress
 from pipeline.config.paths import PATH, is_url
 from pipeline.errors import ConfigError, ShardError
 from pipeline.shards.format import SplitName
@@ -52,7 +53,7 @@ def show(
     `verify` reads every byte.
     """
     shards = open_shards(folder, verify=False)  # all of them, not only those that are read
-    damaged = [record.file for record in shards.damaged()] if verify else []
+    damaged = _damaged(shards) if verify else []
     report = {"damaged": damaged if verify else None} | shard_summary(shards, set(damaged))
     if plot is not None:
         _plot(shards, plot)
@@ -68,6 +69,13 @@ def show(
             f"{', '.join(damaged)} in {folder!r}: checksum differs from the manifest; {remedy}, it makes just these "
             f"anew"
         )
+
+
+def _damaged(shards: Shards) -> list[str]:
+    """The files of damaged shards."""
+    with WorkProgress("inspect", "bytes") as progress:
+        done = progress.begin("verify", sum(record.file_bytes for record in shards.manifest.shards))
+        return [record.file for record in shards.damaged(lambda record: done(record.file_bytes))]
 
 
 def shard_summary(shards: Shards, damaged: set[str]) -> dict[str, Any]:

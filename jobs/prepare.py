@@ -1,18 +1,7 @@
 """`sllm prepare`: from a corpus to sentence shards, on Ray or on the cores of this machine."""
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
 from functools import partial
-
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
 from infra.storage import Folder
 from infra.tracking.store import check_server
@@ -20,7 +9,7 @@ from infra.workers import start_workers
 from jobs.reports import corpus_summary
 from jobs.runner.console import say
 from jobs.runner.output_folder import check_new
-from jobs.runner.printable_console import PrintableConsole
+from jobs.runner.progress import WorkProgress
 from pipeline.config import Config
 from pipeline.config.paths import fixed_part, is_url
 from pipeline.corpus import PYTHON_DOCS
@@ -50,8 +39,8 @@ def run(config: Config, force: bool = False) -> JobRecord:
     store = Folder(output)
     _check_output(config, store, output)
     check_server(config.tracking)
-    with _progress_bar() as progress:
-        materials = gather(config, store, partial(start_workers, config), progress)
+    with WorkProgress("prepare", "bytes") as progress:
+        materials = gather(config, store, partial(start_workers, config), progress.begin)
     if materials.tokenizer is not None and not config.prepare.overwrite:
         check_bos_eos(store, materials.tokenizer)
 
@@ -61,8 +50,8 @@ def run(config: Config, force: bool = False) -> JobRecord:
         return {"seconds": time.monotonic() - start, **corpus_summary.metrics(manifest)}
 
     def is_intact(earlier: JobRecord) -> bool:
-        with _progress_bar() as progress:
-            return _is_intact(store, earlier, progress)
+        with WorkProgress("prepare", "bytes") as progress:
+            return _is_intact(store, earlier, progress.begin)
 
     record = run_job(
         "prepare",
@@ -123,23 +112,6 @@ def prepare(config: Config, output: str, materials: Materials | None = None) -> 
     `pipeline.shards.materials.gather`.
     """
     store, start = Folder(output), partial(start_workers, config)
-    with _progress_bar() as progress:
-        materials = materials or gather(config, store, start, progress)
-        return prepare_shards(config, materials, store, start, progress)
-
-
-@contextlib.contextmanager
-def _progress_bar() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
-    """A progress bar on stderr, from the first pass over the corpus on."""
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    bar = Progress(TextColumn("{task.description}"), *columns, console=PrintableConsole(stderr=True))
-
-    def begin(title: str, num_bytes: int) -> Callable[[int], None]:
-        bar.start()
-        return partial(bar.advance, bar.add_task(title, total=num_bytes))
-
-    try:
-        yield begin
-    finally:
-        if bar.tasks:
-            bar.stop()
+    with WorkProgress("prepare", "bytes") as progress:
+        materials = materials or gather(config, store, start, progress.begin)
+        return prepare_shards(config, materials, store, start, progress.begin)

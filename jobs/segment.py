@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,9 +11,11 @@ import typer
 import segmenters
 from jobs.runner.console import say
 from jobs.runner.output_file import opened_output
+from jobs.runner.progress import WorkProgress
 from pipeline.config import DataConfig
 from pipeline.config.paths import PATH, resolved_options
 from pipeline.corpus.document_lines import read_documents
+from pipeline.corpus.streams import stored_bytes
 from pipeline.errors import ConfigError, CorpusError
 from pipeline.unique_keys import read_value
 from segmenters import Segmenter, SegmenterError
@@ -122,8 +124,8 @@ def segment_file(
         if not rejected:
             rejected.append(error)
 
-    documents = read_documents(source, text_field, id_field, reject)
-    with opened_output(output, source) as file:
+    with WorkProgress("segment", "bytes") as progress, opened_output(output, source) as file:
+        documents = read_documents(source, text_field, id_field, reject, _reading(progress, str(source)))
         for batch in _batches(documents):
             for (identity, text), ends in zip(batch, chosen.split([text for _, text in batch]), strict=True):
                 line = json.dumps({"id": identity, "ends": ends.tolist()}, ensure_ascii=True)
@@ -138,6 +140,18 @@ def segment_file(
                 f"the first: {rejected[0]}"
             )
     return Segmented(**counts, rejected=num_rejected, first_rejected=str(rejected[0]) if rejected else None)
+
+
+def _reading(progress: WorkProgress, path: str) -> Callable[[bytes], None]:
+    """A function that draws how far a file is read, to call with its stored bytes."""
+    passes: list[Callable[[float], None]] = []
+
+    def advance(stored: bytes) -> None:
+        if not passes:
+            passes.append(progress.begin("segment", stored_bytes(path)))
+        passes[0](len(stored))
+
+    return advance
 
 
 def _batches(documents: Iterable[tuple[Any, str]]) -> Iterator[list[tuple[Any, str]]]:

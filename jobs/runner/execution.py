@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from jobs.runner.console import say
 from jobs.runner.identity import digests_of, has_grown, part_of, refusal, value_at, with_current_options
 from jobs.runner.output_checks import OutputFolder
 from jobs.runner.output_folder import absolute, open_output
+from jobs.runner.progress import duration
 from jobs.runner.run_page.description import description
 from jobs.runner.run_page.parameters import run_parameters
 from jobs.runner.run_page.tags import corpus_tag, inherited_tags, run_tags, shards_tags
@@ -119,6 +121,7 @@ def run_job(
             ray_job=ray_job(),
             tags=corpus_tag(config) if output_kind == "shards" else inherited_tags(inputs),
         )
+        began = time.monotonic()
         say(f"{job} -> {output}: {_beginning(run.run_id, unfinished or repaired, config)}")
         with _ended(run, config.tracking.required), _interruptible():
             if replaced is not None:
@@ -143,6 +146,7 @@ def run_job(
                 ray_job=ray_job(),  # a job that was not submitted has one since it connected
             )
             folder.write(record)
+        say(f"{job} -> {output}: finished in {duration(time.monotonic() - began)}{_last_figures(record)}")
         return _with_run_id(record, run.run_id, folder)
 
 
@@ -158,6 +162,19 @@ def _beginning(run_id: str, resumed: JobRecord | None, config: Config) -> str:
         f", below the run {given} ({RUN_ID_VARIABLE})" if (given := os.environ.get(RUN_ID_VARIABLE)) else ""
     )
     return f"{went_on} MLflow run {run_id} of the experiment {experiment} at {uri}{below}"
+
+
+def _last_figures(record: JobRecord) -> str:
+    """What training ended with; empty for other jobs, which print a table or a text."""
+    figures = record.metrics
+    if "train/nll_per_token" not in figures:
+        return ""
+    parts = [f"{figures.get('train/tokens', 0):,.0f} tokens"]
+    parts += [f"{name} {figures[key]:.3f}" for key, name in _LAST_FIGURES.items() if key in figures]
+    return f"; {', '.join(parts)}"
+
+
+_LAST_FIGURES = {"train/nll_per_token": "nll/token", "dev/nll_per_token": "dev nll/token"}
 
 
 def _with_run_id(record: JobRecord, run_id: str, folder: OutputFolder) -> JobRecord:

@@ -10,7 +10,7 @@ from infra.registry.mlmodel import write_mlmodel
 from infra.tracking.run import ActiveRun
 from jobs.runner.execution import run_job
 from jobs.runner.output_folder import artifact_at, open_output, output_folder, record_at
-from jobs.runner.progress import TrainingProgress
+from jobs.runner.progress import TrainingProgress, figures_line
 from pipeline.config import Config, StreamConfig
 from pipeline.config.paths import is_url, joined
 from pipeline.errors import ConfigError, ModelError, ShardError
@@ -180,7 +180,7 @@ def _train(
         def report(metrics: dict[str, float]) -> None:
             values = {key: value for key, value in metrics.items() if key not in ("step", "time", "again")}
             if "again" not in metrics:
-                progress.show(metrics)
+                progress.show(int(metrics["step"]), figures_line(metrics), "dev/nll_per_token" in metrics)
             last.update(values, step=metrics["step"])
             run.log_metrics(values, step=int(metrics["step"]), seconds=metrics["time"])
 

@@ -1,5 +1,6 @@
 """`sllm train-segmenter`: the learned segmenter, from gold boundaries and raw text."""
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
     from infra.tracking.run import ActiveRun
     from jobs.runner.execution import run_job
     from jobs.runner.output_folder import artifact_at, output_folder
+    from jobs.runner.progress import TrainingProgress
 
     settings = config.segmenter_training
     if config.output is None or not settings.gold:
@@ -37,14 +39,21 @@ def run(config: Config, force: bool = False) -> JobRecord:
 
     def body(run: ActiveRun) -> dict[str, float]:
         def report(metrics: dict[str, float]) -> None:
-            run.log_metrics(
-                {key: value for key, value in metrics.items() if key != "step"}, step=int(metrics["step"])
-            )
-            print("  ".join(f"{key} {value:.4g}" for key, value in metrics.items()), flush=True)
+            step = int(metrics["step"])
+            figures = {key: value for key, value in metrics.items() if key != "step"}
+            run.log_metrics(figures, step=step)
+            network = next(iter(figures)).partition("/")[0]  # first one is trained, then the other
+            if network not in shown:
+                bars.close()
+                steps = settings.steps if network == "punctuated" else settings.unpunctuated_steps
+                shown[network] = bars.enter_context(TrainingProgress(f"train-segmenter, {network}", steps))
+            named = ((key.partition("/")[2].replace("_", " "), value) for key, value in figures.items())
+            shown[network].show(step, ", ".join(f"{name} {value:.4g}" for name, value in named))
 
-        shown = settings.model_dump(exclude=_NOT_ON_THE_CARD)
-        with filled_at_end(run.output) as folder:
-            return training_of(settings, config.stream.cache).train(folder, shown, report)
+        on_card = settings.model_dump(exclude=_NOT_ON_THE_CARD)
+        shown: dict[str, TrainingProgress] = {}
+        with contextlib.ExitStack() as bars, filled_at_end(run.output) as folder:
+            return training_of(settings, config.stream.cache).train(folder, on_card, report)
 
     return run_job(
         "train-segmenter",

@@ -27,14 +27,16 @@ def read_documents(
     text_field: str = "text",
     id_field: str = "id",
     reject: Callable[[CorpusError], None] = _raise,
+    on_stored: Callable[[bytes], object] = lambda stored: None,
 ) -> Iterator[tuple[Any, str]]:
     """Id and text of each line of a JSONL file or URL, plain or compressed; empty lines are skipped.
 
     For a line that is not a document, `reject` is called with a `CorpusError` that names file, line and reason; by
-    default it is raised. A file that cannot be read or is not JSON lines always raises a `CorpusError`.
+    default it is raised. `on_stored` is called with the stored bytes as they are read. A file that cannot be read or is
+    not JSON lines always raises a `CorpusError`.
     """
     path = str(source)
-    chunks = text_chunks(path, _compression(path, text_field))
+    chunks = text_chunks(path, _compression(path, text_field), on_stored)
     for number, (line, size) in enumerate(lines(chunks, LARGEST_LINE), 1):
         if line is None:
             reject(CorpusError(f"{path}:{number}: a line of {size} bytes; at most {LARGEST_LINE} are read"))

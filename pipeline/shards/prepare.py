@@ -44,7 +44,7 @@ def prepare(
     tokenizer, trained_on = materials.tokenizer, None
     if tokenizer is None:
         trained_on = materials.tokenizer_identity(config)
-        tokenizer = stored_tokenizer(store, trained_on) or _train_tokenizer(config, work_units)
+        tokenizer = stored_tokenizer(store, trained_on) or _train_tokenizer(config, work_units, progress)
     identity = materials.identity(config, tokenizer)
     finished = output.open(identity, len(work_units), config.prepare.overwrite)
     if (manifest := output.manifest()) is not None:
@@ -96,8 +96,10 @@ def _results(
         advance(task.work_unit.num_bytes)
 
 
-def _train_tokenizer(config: Config, work_units: list[WorkUnit]) -> Tokenizer:
+def _train_tokenizer(config: Config, work_units: list[WorkUnit], progress: ShowProgress) -> Tokenizer:
     """A tokenizer trained on the first `tokenizer.train_bytes` of the train documents."""
+    corpus_bytes = sum(work_unit.num_bytes for work_unit in work_units)
+    advance = progress("train the tokenizer", min(corpus_bytes, config.tokenizer.train_bytes))
 
     def texts() -> Iterator[str]:
         reader, left = WorkUnitReader(config.data), config.tokenizer.train_bytes
@@ -108,6 +110,7 @@ def _train_tokenizer(config: Config, work_units: list[WorkUnit]) -> Tokenizer:
                 if is_dev_document(document.hashed, config.data.dev_fraction):
                     continue
                 yield document.text
+                advance(document.num_bytes)
                 left -= document.num_bytes
                 if left <= 0:
                     return

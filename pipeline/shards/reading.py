@@ -3,7 +3,7 @@
 import bisect
 import functools
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -192,10 +192,13 @@ class Shards:
             records = self.records(split)
             self.cache.fetch_ahead([records[index] for index in shards])
 
-    def damaged(self) -> list[ShardRecord]:
-        """The shards whose bytes, in the folder or at the URL, have not the checksum of the manifest."""
+    def damaged(self, on_done: Callable[[ShardRecord], object] = lambda record: None) -> list[ShardRecord]:
+        """The shards whose bytes, in the folder or at the URL, have not the checksum of the manifest.
+
+        `on_done` is called with each when it is compared.
+        """
         sha256 = self.cache.sha256 if self.cache is not None else self._sha256
-        return damaged_shards(self.manifest.shards, sha256)
+        return damaged_shards(self.manifest.shards, sha256, on_done)
 
     def _sha256(self, name: str) -> str | None:
         path = Path(self.folder) / name

@@ -1,6 +1,6 @@
 """The protocol of an engine, which computes losses and updates weights, and the plain engine of one process."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -69,11 +69,13 @@ def load_checkpoint(engine: Engine, checkpoint: Checkpoint) -> None:
     engine.weights_written()
 
 
-def weights_in(checkpoint: Checkpoint, module: nn.Module) -> dict[str, Tensor]:
+def weights_in(
+    checkpoint: Checkpoint, module: nn.Module, on_read: Callable[[int], object] = lambda number: None
+) -> dict[str, Tensor]:
     """All weights of a module in fp32: trained ones from the checkpoint (their average if it has one), frozen ones from
     the module.
 
-    Raises `TrainingError` where the checkpoint lacks one.
+    `on_read` is called with the number of parameters just read. Raises `TrainingError` where the checkpoint lacks one.
     """
     kind = AVERAGE if checkpoint.has_average else WEIGHT
     weights: dict[str, Tensor] = {}
@@ -83,6 +85,7 @@ def weights_in(checkpoint: Checkpoint, module: nn.Module) -> dict[str, Tensor]:
             if parameter.requires_grad
             else parameter.detach()
         )
+        on_read(parameter.numel())
     for name, buffer in persistent_buffers(module).items():
         weights[name] = checkpoint.read(BUFFER, name, 0, buffer.numel()).view(buffer.shape)
     return weights

@@ -11,7 +11,7 @@ import pytest
 
 from jobs import compare, evaluate, generate, prepare
 from jobs.reports.evaluation import REPORT_FILE
-from jobs.runner.progress import PartsProgress
+from jobs.runner.progress import WorkProgress
 from jobs.training import train_lm, train_sllm, train_vae
 from pipeline.config import load_config
 from pipeline.models.model_folder import load_model
@@ -79,7 +79,7 @@ def test_two_workers_give_the_report_of_this_process(made, here, ray_cluster, no
 def test_so_does_one_that_is_killed_in_the_middle(made, here, ray_cluster, monkeypatch):
     killed = []
 
-    class Killing(PartsProgress):
+    class Killing(WorkProgress):
         def begin(self, name, tokens):
             done = super().begin(name, tokens)
 
@@ -91,7 +91,7 @@ def test_so_does_one_that_is_killed_in_the_middle(made, here, ray_cluster, monke
 
             return advance
 
-    monkeypatch.setattr("jobs.evaluate.PartsProgress", Killing)
+    monkeypatch.setattr("jobs.evaluate.WorkProgress", Killing)
     monkeypatch.setattr("pipeline.evaluation.evaluate.PART_MICRO_BATCHES", 2)
     assert reports_of(*made, "launcher=ray", "ray.num_workers=1", "ray.cpus_per_worker=0.5") == here
     assert killed == ["sllm"]
