@@ -151,7 +151,11 @@ class World:
         self.store.passes()
         self.mlflow.passes()
         if "cluster" in self.__dict__:
-            self.cluster.start()
+            try:
+                self.cluster.start()
+            except RuntimeError:  # a head that no node can join any more: the next try gets another cluster
+                self.cluster.kill()
+                self.cluster.start()
             time.sleep(0.5)
 
     def close(self) -> None:
