@@ -13,12 +13,13 @@ from pathlib import Path
 from infra.cluster.worker_paths import with_absolute_paths
 from infra.model_workers import on_one_worker
 from infra.storage import Folder
-from infra.tracking.run import ActiveRun, several_jobs
+from infra.tracking.run import ActiveRun
 from jobs.reports.comparison import markdown, plot
 from jobs.runner.console import say
 from jobs.runner.execution import run_job
 from jobs.runner.output_folder import artifact_at, check_new, output_folder
 from jobs.runner.progress import time_left
+from jobs.runner.several_jobs import several_jobs
 from jobs.runner.training import shards_artifact
 from jobs.verbs import VERBS
 from pipeline.config import Config, override
@@ -69,33 +70,16 @@ def run(config: Config, force: bool = False) -> JobRecord:
     for name in variants:
         check_design(config, name, DESIGN_PRESETS)
     began = time.monotonic()
-    with several_jobs():
+    output = joined(config.output, REPORT_FOLDER)
+    with several_jobs("compare", config, [*variants, "compare"]) as command:
         designs = []
         for number, name in enumerate(variants, 1):
-            say(
-                f"compare: design {number} of {len(variants)}, {name}{time_left(began, number - 1, len(variants))}"
-            )
+            left = time_left(began, number - 1, len(variants))
+            say(f"compare: design {number} of {len(variants)}, {name}{left}")
             designs.append(_train(name, config, force))
-    output = joined(config.output, REPORT_FOLDER)
-
-    def body(run: ActiveRun) -> dict[str, float]:
-        return _report(config, shards, designs, baseline, run.output)
-
-    record = run_job(
-        "compare",
-        config,
-        sections=["compare", "evaluate", "lm.context_tokens", "sllm.context_sentences"],
-        inputs=[
-            shards_artifact(config.shards, config.stream),
-            *(artifact_at(each.folder) for each in designs),
-        ],
-        output=output,
-        output_kind="report",
-        body=body,
-        beside=["shards", "launcher", "ray"],
-        force=force,
-        replace_other=True,
-    )
+        record = _compare(config, shards, designs, baseline, output, force)
+        if command.run is not None:
+            command.run.log_metrics(record.metrics)
     print(printable((Folder(output).read(MARKDOWN_FILE) or b"").decode()))
     return record
 
@@ -113,6 +97,36 @@ def _train(name: str, config: Config, force: bool) -> TrainedDesign:
         own = own.model_copy(update={"output": joined(str(config.output), name, model_of(verb))})
         records[verb] = VERBS[verb].load().run(own, force=force)
     return TrainedDesign(name, variant, design_config(config, name, DESIGN_PRESETS, records), records)
+
+
+def _compare(
+    config: Config,
+    shards: Shards,
+    designs: Sequence[TrainedDesign],
+    baseline: str,
+    output: str,
+    force: bool,
+) -> JobRecord:
+    """Score and measure the trained designs, as one MLflow run."""
+
+    def body(run: ActiveRun) -> dict[str, float]:
+        return _report(config, shards, designs, baseline, run.output)
+
+    return run_job(
+        "compare",
+        config,
+        sections=["compare", "evaluate", "lm.context_tokens", "sllm.context_sentences"],
+        inputs=[
+            shards_artifact(str(config.shards), config.stream),
+            *(artifact_at(each.folder) for each in designs),
+        ],
+        output=output,
+        output_kind="report",
+        body=body,
+        beside=["shards", "launcher", "ray"],
+        force=force,
+        replace_other=True,
+    )
 
 
 def _report(

@@ -2,12 +2,12 @@
 
 from rich.table import Table
 
-from infra.tracking.run import several_jobs
 from infra.tracking.store import resolve_uri
 from jobs.reports import corpus_summary
 from jobs.reports.evaluation import lossy_documents, notes_of, read_report
 from jobs.runner.output_folder import check_new, output_folder
 from jobs.runner.printable_console import PrintableConsole
+from jobs.runner.several_jobs import several_jobs
 from jobs.verbs import STEPS, VERBS, steps_of
 from pipeline.config import Config
 from pipeline.config.paths import joined
@@ -26,11 +26,13 @@ def run(config: Config, force: bool = False) -> JobRecord:
         folder = joined(str(wire(config, name).output), step.record_folder)
         check_new(folder, step.kind, (*config.data.inputs, *config.data.dev_inputs), force)
     records: dict[str, JobRecord] = {}
-    with several_jobs():
+    with several_jobs("run", config, list(steps)) as command:
         for name in steps:
             records[name] = VERBS[name].load().run(wire(config, name), force=force)
             if name == "prepare":
                 corpus_summary.check_splits(records[name].output.path, [one for one in steps if one != name])
+        if command.run is not None and "evaluate" in records:
+            command.run.log_metrics(records["evaluate"].metrics)
     summarize(config, records)
     return list(records.values())[-1]
 

@@ -32,6 +32,7 @@ class Journal:
 
     def __init__(self, output: str) -> None:
         """Opens the journal of the job that writes to `output`, with the operations that an earlier process left."""
+        self.output = output
         self._folder = Folder(output) if is_url(output) else None
         self._temporary: str | None = None
         self.place = f"{output.rstrip('/')}/{JOURNAL_NAME}"
@@ -128,15 +129,18 @@ class Journal:
         except (OSError, StorageError) as error:
             log.warning(f"warning: {self.place} cannot be written: {first_line(error)}")
 
-    def close(self, all_sent: bool) -> None:
-        """End all use of the file; it is removed if all of it was sent."""
+    def close(self, all_sent: bool, kept: Operation | None = None) -> None:
+        """End all use of the file. If all of it was sent, it is removed, or only the operation `kept` stays in it."""
         with self._lock, contextlib.suppress(OSError):
             if self._closed:
                 return
-            if not all_sent:
+            if all_sent and kept is not None:
+                with written_aside(self._path) as aside:
+                    aside.write_bytes(json.dumps(kept).encode() + b"\n")
+            if not all_sent or kept is not None:
                 self.store()
             self._closed = True
-            if all_sent:
+            if all_sent and kept is None:
                 self._path.unlink(missing_ok=True)
                 if self._folder is not None:
                     with contextlib.suppress(StorageError):

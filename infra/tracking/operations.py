@@ -29,6 +29,8 @@ _INPUT_TAG_CHARACTERS = 500
 """MLflow's limit."""
 KEY_TAG = "sllm.run_key"
 """Tag with our own name of a run, by which a run is found whose creation was not answered."""
+_PARENT_KEY_TAG = "sllm.parent_key"
+"""Tag with the key of the run above, whose id may come to be known late."""
 _PARENT_TAG, _NOTE_TAG = "mlflow.parentRunId", "mlflow.note.content"
 _PARAMS_A_BATCH = _INPUTS_A_BATCH = 100
 _METRICS_A_BATCH = 1000
@@ -95,6 +97,7 @@ class RunWriter:
                 client.set_tag(self.run_id, "sllm.error", first["error"])
             client.set_terminated(self.run_id, first["status"], end_time=first["ms"])
             self._delete_copies(client)
+            self._adopt(client)
 
     def _create(self, client: "MlflowClient", operation: Operation) -> None:
         key, experiment = operation["key"], operation["experiment"]
@@ -110,7 +113,11 @@ class RunWriter:
         if found and _reopened(client, found[0].info.run_id):
             self.run_id = self.runs[key] = found[0].info.run_id
             return
-        tags = {KEY_TAG: key, _PARENT_TAG: operation.get("parent")}
+        parent, parent_key = operation.get("parent"), operation.get("parent_key")
+        if not parent and parent_key:
+            above = client.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{parent_key}'", max_results=1)
+            parent = above[0].info.run_id if above else None
+        tags = {KEY_TAG: key, _PARENT_TAG: parent, _PARENT_KEY_TAG: parent_key}
         made = client.create_run(
             experiment_id,
             start_time=operation["ms"],
@@ -127,6 +134,15 @@ class RunWriter:
             for copy in client.search_runs([run.info.experiment_id], f"tags.`{KEY_TAG}` = '{key}'"):
                 if copy.info.run_id != self.run_id:
                     client.delete_run(copy.info.run_id)
+
+    def _adopt(self, client: "MlflowClient") -> None:
+        """Put runs below this one that began while its id was not known."""
+        run = client.get_run(self.run_id)
+        if not (key := run.data.tags.get(KEY_TAG)):
+            return
+        for below in client.search_runs([run.info.experiment_id], f"tags.`{_PARENT_KEY_TAG}` = '{key}'"):
+            if _PARENT_TAG not in below.data.tags:
+                client.set_tag(below.info.run_id, _PARENT_TAG, self.run_id)
 
     def _metrics(self, client: "MlflowClient", operations: Sequence[Operation]) -> None:
         """Points whose step the store has are left out: a job that goes on reports some of them again."""

@@ -4,7 +4,6 @@ No call here waits for the store, except where it says so: a thread sends what a
 sent stays in a file beside the output until the same command runs again.
 """
 
-import contextlib
 import contextvars
 import dataclasses
 import os
@@ -12,11 +11,11 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from infra.tracking.corpus_files import corpus_of, input_tags
-from infra.tracking.journal import Journal
+from infra.tracking.journal import Journal, Operation
 from infra.tracking.params import flatten
 from infra.tracking.sending import Sender
 from infra.tracking.store import resolve_experiment, sqlite_path
@@ -28,17 +27,17 @@ from pipeline.redaction import redacted, redacted_tree
 RUN_ID_VARIABLE = "MLFLOW_RUN_ID"
 START_SECONDS = 15.0
 """Longest wait for the run's id at the start of a job."""
-_several_jobs = contextvars.ContextVar("several_jobs", default=False)
 
 
-@contextlib.contextmanager
-def several_jobs() -> Iterator[None]:
-    """A context with jobs of one command: each has a run below the run of MLFLOW_RUN_ID, not that run."""
-    token = _several_jobs.set(True)
-    try:
-        yield
-    finally:
-        _several_jobs.reset(token)
+class Above(Protocol):
+    """What has a run above those of jobs: a command with several jobs."""
+
+    def begin(self, trouble: str | None) -> "ActiveRun":
+        """Its run, begun at the first call. `trouble`: why the store is known to be away."""
+
+
+above = contextvars.ContextVar[Above | None]("above", default=None)
+"""The command with several jobs that runs now. Under MLFLOW_RUN_ID its jobs are below that run, and it has none."""
 
 
 class ActiveRun:
@@ -54,6 +53,11 @@ class ActiveRun:
     def tracking_uri(self) -> str:
         """Address of the store."""
         return self._sender.uri
+
+    @property
+    def key(self) -> str:
+        """Our own name of the run."""
+        return self._key
 
     @property
     def run_id(self) -> str:
@@ -147,30 +151,50 @@ def start_run(
     store is known to be away (`trouble`). Raises `ConfigError` where the store refuses.
     """
     journal = Journal(output)
+    command = above.get()
     given = os.environ.get(RUN_ID_VARIABLE) or None
-    direct = given if given and not _several_jobs.get() else None
+    direct = given if command is None else None
+    parent = command.begin(trouble) if command is not None and given is None else None
     left = journal.last_run()
     goes_on = resume is not None and left and left[0]["identity"] == resume.identity
-    key = left[0]["key"] if goes_on else uuid.uuid4().hex
     create = {
         "do": "create",
-        "key": key,
+        "key": left[0]["key"] if goes_on else uuid.uuid4().hex,
         "identity": identity,
         "name": name,
         "experiment": resolve_experiment(tracking.experiment),
         "ms": _milliseconds(),
         "run_id": direct or (resume.run_id if resume is not None else None),
         "must_exist": direct is not None,
-        "parent": given if direct is None else None,
+        **below(parent, given if direct is None else None),
     }
+    return opened(tracking, journal, create, trouble)
+
+
+def below(parent: ActiveRun | None, given: str | None) -> dict[str, str | None]:
+    """What an operation `create` says of the run above: its id, or only its key while the id is not known."""
+    return {
+        "parent": given or (parent.run_id or None if parent is not None else None),
+        "parent_key": parent.key if parent is not None else None,
+    }
+
+
+def opened(
+    tracking: TrackingConfig,
+    journal: Journal,
+    create: Operation,
+    trouble: str | None,
+    keeps_run: bool = False,
+) -> ActiveRun:
+    """The run of the operation `create`; it waits as `start_run` does. `keeps_run`: see `Sender`."""
     journal.append(create)
-    sender = Sender(tracking, journal, trouble, _interrupt(threading.current_thread()))
+    sender = Sender(tracking, journal, trouble, _interrupt(threading.current_thread()), keeps_run)
     try:
-        sender.wait_for_run(key, None if sqlite_path(sender.uri) else START_SECONDS)
+        sender.wait_for_run(create["key"], None if sqlite_path(sender.uri) else START_SECONDS)
     except BaseException:
         sender.close()
         raise
-    return ActiveRun(sender, key, output)
+    return ActiveRun(sender, create["key"], journal.output)
 
 
 def send_unsent(tracking: TrackingConfig, output: str, finished_seconds: float) -> tuple[str, bool]:

@@ -34,9 +34,11 @@ class Sender:
         journal: Journal,
         trouble: str | None,
         lost: Callable[[], None] = lambda: None,
+        keeps_run: bool = False,
     ) -> None:
-        """`trouble`: why the store is known to be away. `lost` is called when `required` is not met."""
-        self._tracking, self.journal, self._lost = tracking, journal, lost
+        """`trouble`: why the store is known to be away. `lost` is called when `required` is not met. `keeps_run`: the
+        file keeps the run's id when all is sent."""
+        self._tracking, self.journal, self._lost, self._keeps_run = tracking, journal, lost, keeps_run
         self.uri = resolve_uri(tracking.uri)
         self._writer = RunWriter(tracking, self.uri, self._before_call, self._after_call)
         self.failure: str | None = None
@@ -88,7 +90,8 @@ class Sender:
             self._thread.join(0.05)
         self._given_up.set()
         all_sent = not self.journal.waiting(1)
-        self.journal.close(all_sent)
+        is_known = self._keeps_run and self.run_of(self._current.get("key", ""))
+        self.journal.close(all_sent, self._known_run() if is_known else None)
         return all_sent
 
     def _run(self) -> None:
@@ -146,13 +149,16 @@ class Sender:
             self._current = batch[0]
         self.journal.sent(len(batch))
         if self.run_of(self._current.get("key", "")):
-            self.journal.shorten({**self._current, "run_id": self._writer.run_id})
+            self.journal.shorten(self._known_run())
         with self._changed:
             if self._trouble is not None:
                 log.warning(f"MLflow at {redacted(self.uri)} answers again")
             self._trouble = None
             self._answered = time.monotonic()
             self._changed.notify_all()
+
+    def _known_run(self) -> Operation:
+        return {**self._current, "run_id": self.run_of(self._current["key"])}
 
     def _note_trouble(self, trouble: str) -> None:
         with self._changed:

@@ -1,8 +1,10 @@
 """The description of a run in MLflow, in words."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
+from infra.provenance import command_line
 from pipeline.lineage import JobRecord
 from pipeline.redaction import redacted
 
@@ -14,6 +16,7 @@ _DOES = {
     "train-segmenter": "Trains the learned segmenter",
     "evaluate": "Scores models on the documents of the dev split, in bits per byte",
     "generate": "Generates text, sentence by sentence",
+    "run": "Runs jobs, each of which reads what those before it wrote",
     "compare": "Scores and times designs that were trained on the same tokens",
 }
 _INPUTS_NAMED = 8
@@ -34,6 +37,15 @@ def description(record: JobRecord) -> str:
     ray = f", in the Ray job {_code(record.ray_job)}" if record.ray_job else ""
     lines += ["", f"Started{by} on {_code(record.host)}{ray}, with", "", f"    {record.command}"]
     lines += ["", "What it was made from:", "", f"    sllm lineage {shlex.quote(record.output.path)}"]
+    return redacted("\n".join(line.replace("\n", " ") for line in lines))
+
+
+def description_of_several(verb: str, output: str, jobs: Sequence[str]) -> str:
+    """What a command with several jobs does; Markdown."""
+    shown = ", ".join(jobs)
+    lines = [f"{_DOES.get(verb, verb)}: {shown}. Their runs are below this one.", ""]
+    lines += [f"Results that were there are reused. All are in {_code(output)}. Started with", ""]
+    lines += [f"    {command_line()}"]
     return redacted("\n".join(line.replace("\n", " ") for line in lines))
 
 

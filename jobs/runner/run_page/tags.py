@@ -2,11 +2,12 @@
 
 import json
 import re
+import socket
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from infra.provenance import git_repository, ray_job_tags
+from infra.provenance import command_line, git_repository, ray_job, ray_job_tags, user_name
 from jobs.runner.output_folder import record_at
 from pipeline.config import Config
 from pipeline.config.paths import fixed_part, is_url
@@ -49,21 +50,29 @@ def corpus_tag(config: Config) -> dict[str, str]:
 
 
 def run_tags(record: JobRecord) -> dict[str, str]:
-    """All tags at the start of a job: those it passes on, identity, parents, who and where, versions, Ray job."""
+    """All tags at the start of a job: those it passes on, identity, parents, and those of `origin_tags`."""
     parents = [artifact.run_id for artifact in record.inputs if artifact.run_id]
-    commit = record.versions.get("git", "")
     tags = {
         **record.tags,
         "sllm.job": record.job,
         "sllm.identity": record.identity,
         "sllm.parents": ",".join(dict.fromkeys(parents)),
-        "sllm.command": record.command,
-        "sllm.host": record.host,
-        **{f"version.{package}": version for package, version in record.versions.items()},
+        **origin_tags(record.job, record.versions),
+    }
+    return {key: redacted(value)[:_LONGEST] for key, value in tags.items() if value}
+
+
+def origin_tags(verb: str, versions: Mapping[str, str]) -> dict[str, str]:
+    """Tags that say by whom, where, how and with which code `sllm VERB` runs in this process."""
+    commit = versions.get("git", "")
+    tags = {
+        "sllm.command": command_line(),
+        "sllm.host": socket.gethostname(),
+        **{f"version.{package}": version for package, version in versions.items()},
         **ray_job_tags(),
-        "mlflow.user": record.user,
-        "mlflow.source.name": f"sllm {record.job}",
-        "mlflow.source.type": "JOB" if record.ray_job else "LOCAL",
+        "mlflow.user": user_name(),
+        "mlflow.source.name": f"sllm {verb}",
+        "mlflow.source.type": "JOB" if ray_job() else "LOCAL",
         "mlflow.source.git.commit": commit.split("+")[0],
         "mlflow.source.git.dirty": str("+" in commit).lower() if commit else "",
         **git_repository(),

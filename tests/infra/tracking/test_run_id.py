@@ -2,7 +2,8 @@
 
 import pytest
 
-from infra.tracking.run import several_jobs, start_run
+from infra.tracking.parent import ParentRun, jobs_below
+from infra.tracking.run import start_run
 from infra.tracking.store import client_of
 from pipeline.config import TrackingConfig
 from pipeline.errors import ConfigError
@@ -32,8 +33,10 @@ def test_a_job_logs_into_the_run(given, tracking_uri, tmp_path):
 
 
 def test_the_jobs_of_one_command_have_runs_below_it(given, tracking_uri, tmp_path):
-    with several_jobs():
-        runs = [start_run(TrackingConfig(uri=tracking_uri), name, str(tmp_path / name)) for name in "ab"]
+    config = TrackingConfig(uri=tracking_uri)
+    with jobs_below(ParentRun(config, "run", str(tmp_path), lambda run: None)) as command:
+        runs = [start_run(config, name, str(tmp_path / name)) for name in "ab"]
+    assert command.run is None
     for run in runs:
         assert run.close() and run.run_id != given
         assert stored(tracking_uri, run.run_id).data.tags["mlflow.parentRunId"] == given

@@ -1,12 +1,14 @@
 """The tags of a run: those to search by, which go from shards to all that is made of them."""
 
 import dataclasses
+import json
+import socket
 
 import pytest
 
 from infra.tracking.store import client_of
 from jobs import evaluate, prepare
-from jobs.runner.run_page.tags import corpus_tag, inherited_tags, run_tags, shards_tags
+from jobs.runner.run_page.tags import corpus_tag, inherited_tags, origin_tags, shards_tags
 from pipeline.config import load_config
 from pipeline.lineage import Artifact, artifact_of, read_record, write_record
 from pipeline.shards.reading import open_shards
@@ -71,12 +73,9 @@ def test_shards_of_earlier_versions_have_the_tags_of_their_manifest(root, tmp_pa
     assert inherited_tags([shards]) == expected == shards_tags(str(root / "shards"))
 
 
-def test_who_ran_what_where_are_tags(root):
-    record = dataclasses.replace(
-        read_record(root / "lm"), user="ann", host="laptop", command="sllm run x", ray_job="raysubmit_1"
-    )
-    record = dataclasses.replace(record, versions={"git": "c0ffee+changes"})
-    tags = run_tags(record)
+def test_who_ran_what_where_are_tags(monkeypatch):
+    metadata = {"sllm.user": "ann", "sllm.command": "sllm run x", "job_submission_id": "raysubmit_1"}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"metadata": metadata}))
     expected = {
         "mlflow.user": "ann",
         "mlflow.source.name": "sllm train-lm",
@@ -84,6 +83,8 @@ def test_who_ran_what_where_are_tags(root):
         "mlflow.source.git.commit": "c0ffee",
         "mlflow.source.git.dirty": "true",
         "sllm.command": "sllm run x",
-        "sllm.host": "laptop",
+        "sllm.host": socket.gethostname(),
+        "ray.submission_id": "raysubmit_1",
+        "version.git": "c0ffee+changes",
     }
-    assert expected.items() <= tags.items()
+    assert expected.items() <= origin_tags("train-lm", {"git": "c0ffee+changes"}).items()
