@@ -56,7 +56,7 @@ _INTRODUCTION = """# Deployments
 `sllm deploy render CONFIG --output FOLDER` writes the files that start a job elsewhere from one small configuration:
 `raycluster.yaml`, `rayjob.yaml` and `raycronjob.yaml` for KubeRay, `machines.yaml` for Ray's cluster launcher,
 `job.sbatch` for Slurm, `compose.yaml` with MLflow on PostgreSQL, and a `Dockerfile`. The head of each file says how it
-is used. [infra/deploy/example](../infra/deploy/example) has a configuration and what is made of it. The YAML files are
+is used. `infra/deploy/example` has a configuration and what is made of it. The YAML files are
 tested against the fields of KubeRay's and Compose's schemas that they use and against Ray's own schema, the Slurm
 script with stand-ins of Slurm's commands; none of them has been run on Kubernetes, Slurm or Docker yet.
 

@@ -1,4 +1,4 @@
-"""Segmenters are found by name; the example in docs/segmenters.md works unchanged."""
+"""Segmenters are found by name; the example in docs/how-to/own-segmenter.md works unchanged."""
 
 import re
 from pathlib import Path
@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 import segmenters
 from segmenters.contract import check_ends
 
-PAGE = (Path(__file__).parents[2] / "docs" / "segmenters.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "own-segmenter.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The module of the page, installed with its entry point."""
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+    (code,) = re.findall(r"```python title=\"paragraphs.py\"\n(.*?)```", PAGE, re.S)
     (toml,) = re.findall(r"```toml\n\[project.entry-points.\"(.*?)\"\]\n(.*?) = \"(.*?)\"\n```", PAGE, re.S)
     (tmp_path / "paragraphs.py").write_text(code)
     info = tmp_path / "paragraphs-1.dist-info"
