@@ -35,10 +35,16 @@ faults: install ## strike real jobs on a real local Ray cluster at random moment
 	$(BIN)/python -m tests.faults --moments $(or $(MOMENTS),3) $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m tests.faults.detached
 
+docs: install ## write the documentation as a site to site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+matrix: install ## run the tests with the oldest and the newest supported dependencies, in environments below .matrix
+	$(BIN)/python -m tests.matrix
+
 check: install ## check formatting, lint, types, direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-.PHONY: help install demo test soak faults check
+.PHONY: help install demo test soak faults docs matrix check

@@ -5,11 +5,14 @@ import dataclasses
 import gzip
 import json
 import os
+import random
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from typer.testing import CliRunner
@@ -22,20 +25,25 @@ TRAIN = {
     **{"steps": 4, "micro_batch_tokens": 256, "micro_batches_per_step": 2, "warmup_steps": 1, "eval_every": 4},
     **{"eval_micro_batches": 1, "checkpoint_every": 2, "log_every": 1},
 }
-SMALL = [
+MODELS = [
     *(f"{model}.train.{key}={value}" for model in ("lm", "vae", "sllm") for key, value in TRAIN.items()),
-    *("launcher=local", "prepare.num_workers=1", "data.max_bytes=60000", "data.dev_fraction=0.2"),
-    *("tokenizer.vocab_size=300", "lm.context_tokens=64", "sllm.context_sentences=8", "generate.max_sentences=2"),
-    *("generate.max_tokens=16", "compare.tokens=2000", "compare.only=[token-level-1-layer]", "compare.repeats=1"),
-    *("compare.generated_tokens=8", "compare.batch_sizes=[1]", "compare.overrides={lm.train.eval_micro_batches: 1}"),
-    *("segmenter_training.steps=2", "segmenter_training.unpunctuated_steps=2"),
+    *("lm.context_tokens=64", "sllm.context_sentences=8"),
 ]
-"""Overrides at the end of every job, so that they hold: the commands are those of the page, the sizes are not."""
+SMALL = [
+    *("launcher=local", "prepare.num_workers=1", "data.max_bytes=30000", "data.dev_fraction=0.15"),
+    *("tokenizer.vocab_size=300", "generate.max_sentences=2", "generate.max_tokens=16"),
+    *("compare.tokens=2000", "compare.only=[token-level-1-layer]", "compare.repeats=1", "compare.batch_sizes=[1]"),
+    *("compare.generated_tokens=8", "segmenter_training.steps=2", "segmenter_training.unpunctuated_steps=2"),
+]
+"""Overrides at the end of every job, so that they hold: the commands are those of the page, the sizes are not. Designs of a
+comparison have their models from presets, so `MODELS` is for the other jobs."""
 SAME_HERE = {"step-000000200": "step-000000002", "step-000000400": "step-000000004"}
 """Names that follow from sizes."""
 FAKES = ("kubectl", "sbatch", "squeue", "docker", "ray", "pip", "git", "pre-commit")
 """Programs that are not started, as they want a cluster, a network or another checkout; a file that is named must exist."""
-SENTENCES = "The lazy dog sleeps. The quick fox jumps over it, and runs away! Does the dog wake? It is 3.14 km away. "
+FILES = ("Dockerfile", ".yaml", ".sbatch", ".txt")
+"""Names and ends of names of files that such a program reads."""
+WORDS = "the a lazy quick old dog fox river house story sleeps runs sees and over near it who never always".split()
 
 
 @dataclasses.dataclass
@@ -52,6 +60,11 @@ class World:
         path = self.folder / block.title
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(block.text, encoding="utf-8")
+
+    def upload_to(self, store: Any) -> None:
+        """Make the bucket `bucket` in an object store, with the folder `books`."""
+        store.mkdir("bucket")
+        store.put(str(self.folder / "books"), "bucket/books", recursive=True)
 
     def run(self, block: Block) -> None:
         """Run the commands of a block; the first one that fails ends it."""
@@ -70,8 +83,9 @@ class World:
             return ""
         if words[0] == "make":
             return self._make(words[1:])
-        if Path(words[0]).name in FAKES:
-            missing = [word for word in words[1:] if "/" in word and Path(word).suffix and not self._has(word)]
+        if Path(words[0]).name in FAKES or (REPOSITORY / words[0]).is_file():
+            files = [word for word in words[1:] if Path(word).name in FILES or Path(word).suffix in FILES]
+            missing = [file for file in files if not self._has(file)]
             return f"not there: {missing}" if missing else ""
         if words[0] != "sllm":
             return self._bash(command)
@@ -109,7 +123,7 @@ class World:
         """Run `sllm WORDS`: exit code, stdout, stderr."""
         verb = VERBS[next(word for word in words if not word.startswith("-"))]
         if not verb.has_own_arguments:
-            words = [*words, *SMALL]
+            words = [*words, *([] if "compare" in words else MODELS), *SMALL]
         with self._inside():
             result = CliRunner().invoke(cli.app, words)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
@@ -128,7 +142,7 @@ class World:
             return f"there is no verb {words[0]}"
         nothing = mock.patch("typer.core.TyperCommand.invoke", lambda _self, _context: None)
         if not VERBS[words[0]].has_own_arguments:
-            words = [*words, "--dry-run"]  # resolves the configuration
+            words = [word for word in words if word != "--detach"] + ["--dry-run"]  # resolves the configuration
             nothing = contextlib.nullcontext()
         with self._inside(), nothing:
             result = CliRunner().invoke(cli.app, words)
@@ -136,21 +150,30 @@ class World:
 
     @contextlib.contextmanager
     def _inside(self):
-        with contextlib.chdir(self.folder), mock.patch.dict(os.environ, self.environment):
+        modules = mock.patch.object(sys, "path", [*sys.path, str(self.folder)])
+        with contextlib.chdir(self.folder), mock.patch.dict(os.environ, self.environment), modules:
             yield
+
+
+def texts(seed: int) -> list[str]:
+    """60 texts of random sentences, 5 to 20 of them, of 3 to 9 words."""
+    chosen = random.Random(seed)
+
+    def sentence() -> str:
+        return " ".join(chosen.choices(WORDS, k=chosen.randint(3, 9))).capitalize() + chosen.choice(".!?")
+
+    return [" ".join(sentence() for _ in range(chosen.randint(5, 20))) for _ in range(60)]
 
 
 def new_world(folder: Path, empty_store: Path) -> World:
     """A working folder with small files under the names that the pages use."""
     (folder / "runs").mkdir()
     shutil.copy(empty_store, folder / "runs" / "mlflow.db")
-    documents = [{"id": f"{n}", "text": SENTENCES * (1 + n % 5) + f"Story {n} ends here."} for n in range(80)]
-    lines = "".join(json.dumps(one) + "\n" for one in documents)
     (folder / "books").mkdir()
-    for name in ("docs.jsonl.gz", "books/novel.jsonl.gz", "books/tales.jsonl.gz"):
-        own = lines.replace("Story", name).replace('"id": "', f'"id": "{name}/')
-        (folder / name).write_bytes(gzip.compress(own.encode(), mtime=0))
-    (folder / "my.txt").write_text("\n\n".join(one["text"] for one in documents), encoding="utf-8")
+    for number, name in enumerate(("docs.jsonl.gz", "books/novel.jsonl.gz", "books/tales.jsonl.gz")):
+        rows = [json.dumps({"id": f"{name}/{n}", "text": text}) + "\n" for n, text in enumerate(texts(number))]
+        (folder / name).write_bytes(gzip.compress("".join(rows).encode(), mtime=0))
+    (folder / "my.txt").write_text("\n\n".join(texts(3)), encoding="utf-8")
     gold = [{"text": "It rains. We stay.", "ends": [10, 18]}, {"text": "Go on! Now.", "ends": [7, 11]}] * 20
     (folder / "mine.jsonl").write_text("".join(json.dumps(one) + "\n" for one in gold))
     return World(folder, {})
