@@ -11,8 +11,8 @@ from jobs.verbs import VERBS
 PAGE = "commands.md"
 _INTRODUCTION = """# Commands
 
-`sllm VERB --help` shows the same. Jobs take `CONFIG [KEY=VALUE ...]`: a YAML file or the name of a preset, and overrides with
-dotted keys of the [configuration](configuration.md).
+`sllm VERB --help` shows the same. Jobs take `CONFIG [KEY=VALUE ...]`: a YAML file or the name of a preset, and
+overrides with dotted keys of the [configuration](configuration.md).
 """
 
 

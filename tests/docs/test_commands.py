@@ -34,7 +34,9 @@ class Worlds:
             if self.of(block) is world and block not in world.seen:
                 if block.is_run:
                     world.run(block)
-                elif block.language in ("python", "yaml", "toml", "text") and re.fullmatch(r"[\w./-]+", block.title):
+                elif block.language in ("python", "yaml", "toml", "text") and re.fullmatch(
+                    r"[\w./-]+", block.title
+                ):
                     world.write_file(block)
             if block == wanted:
                 break
@@ -56,7 +58,11 @@ def test_the_commands_run(worlds, block, request):
 
 @pytest.mark.parametrize("block", [block for block in SHELL if not block.is_run], ids=str)
 def test_the_arguments_of_what_cannot_run_here_are_right(worlds, block):
-    errors = [f"{command}: {error}" for command in block.commands if (error := worlds.of(block).arguments_error(command))]
+    errors = [
+        f"{command}: {error}"
+        for command in block.commands
+        if (error := worlds.of(block).arguments_error(command))
+    ]
     assert not errors, "\n".join(errors)
 
 
@@ -67,7 +73,9 @@ def test_blocks_of_commands_are_found():
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_no_command_stands_outside_of_a_block_that_is_run(page):
-    text = FENCE.sub(lambda match: "" if match["language"] == "sh" else match[0], page.read_text(encoding="utf-8"))
+    text = FENCE.sub(
+        lambda match: "" if match["language"] == "sh" else match[0], page.read_text(encoding="utf-8")
+    )
     assert not re.findall(r"^ *(?:sllm|make|pip install) .*", text, re.M)
 
 

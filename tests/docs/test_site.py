@@ -14,7 +14,9 @@ from jobs.verbs import VERBS
 from tests.browser import DESKTOP, PHONE_DARK
 from tests.docs.pages import DOCS, REPOSITORY
 
-FETCHED = re.compile(r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"(https?:[^\"]+)|<link\b[^>]*\bhref=\"(https?:[^\"]+)")
+FETCHED = re.compile(
+    r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"(https?:[^\"]+)|<link\b[^>]*\bhref=\"(https?:[^\"]+)"
+)
 
 
 @pytest.fixture(scope="module")

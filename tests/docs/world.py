@@ -22,7 +22,13 @@ from jobs.verbs import VERBS
 from tests.docs.pages import REPOSITORY, Block
 
 TRAIN = {
-    **{"steps": 4, "micro_batch_tokens": 256, "micro_batches_per_step": 2, "warmup_steps": 1, "eval_every": 4},
+    **{
+        "steps": 2,
+        "micro_batch_tokens": 256,
+        "micro_batches_per_step": 2,
+        "warmup_steps": 1,
+        "eval_every": 2,
+    },
     **{"eval_micro_batches": 1, "checkpoint_every": 2, "log_every": 1},
 }
 MODELS = [
@@ -32,21 +38,46 @@ MODELS = [
 SMALL = [
     *("launcher=local", "prepare.num_workers=1", "data.max_bytes=30000", "data.dev_fraction=0.15"),
     *("tokenizer.vocab_size=300", "generate.max_sentences=2", "generate.max_tokens=16"),
-    *("compare.tokens=2000", "compare.only=[token-level-1-layer]", "compare.repeats=1", "compare.batch_sizes=[1]"),
-    *("compare.generated_tokens=8", "segmenter_training.steps=2", "segmenter_training.unpunctuated_steps=2"),
+    *(
+        "compare.tokens=2000",
+        "compare.only=[token-level-1-layer]",
+        "compare.repeats=1",
+        "compare.batch_sizes=[1]",
+    ),
+    *(
+        "compare.generated_tokens=8",
+        "compare.baseline=token-level-1-layer",
+        "segmenter_training.steps=2",
+        "segmenter_training.unpunctuated_steps=2",
+    ),
 ]
-"""Overrides at the end of every job, so that they hold: the commands are those of the page, the sizes are not. Designs of a
-comparison have their models from presets, so `MODELS` is for the other jobs."""
-SAME_HERE = {"step-000000200": "step-000000002", "step-000000400": "step-000000004"}
+"""Overrides at the end of every job, so that they hold: the commands are those of the page, the sizes are not. Designs
+of a comparison have their models from presets, so `MODELS` is for the other jobs."""
+SAME_HERE = {"step-000000200": "step-000000002", "step-000000400": "step-000000002"}
 """Names that follow from sizes."""
 FAKES = ("kubectl", "sbatch", "squeue", "docker", "ray", "pip", "git", "pre-commit")
-"""Programs that are not started, as they want a cluster, a network or another checkout; a file that is named must exist."""
+"""Programs that are not started, as they want a cluster, a network or another checkout; files that they read must
+be there."""
 FILES = ("Dockerfile", ".yaml", ".sbatch", ".txt")
 """Names and ends of names of files that such a program reads."""
-WORDS = "the a lazy quick old dog fox river house story sleeps runs sees and over near it who never always".split()
+WORDS = (
+    "the",
+    "a",
+    "lazy",
+    "quick",
+    "old",
+    "dog",
+    "fox",
+    "river",
+    "house",
+    "sleeps",
+    "runs",
+    "sees",
+    "over",
+    "near",
+) @ dataclasses.dataclass
 
 
-@dataclasses.dataclass
 class World:
     """One working folder and its environment."""
 
@@ -111,7 +142,9 @@ class World:
 
     def _make(self, words: list[str]) -> str:
         """Look whether the targets are there, and run the commands of sllm among their recipes."""
-        dry = subprocess.run(["make", "-n", *words], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+        dry = subprocess.run(
+            ["make", "-n", *words], cwd=REPOSITORY, capture_output=True, text=True, timeout=60
+        )
         if dry.returncode != 0:
             return dry.stderr
         for line in dry.stdout.splitlines():
@@ -142,7 +175,9 @@ class World:
             return f"there is no verb {words[0]}"
         nothing = mock.patch("typer.core.TyperCommand.invoke", lambda _self, _context: None)
         if not VERBS[words[0]].has_own_arguments:
-            words = [word for word in words if word != "--detach"] + ["--dry-run"]  # resolves the configuration
+            words = [word for word in words if word != "--detach"] + [
+                "--dry-run"
+            ]  # resolves the configuration
             nothing = contextlib.nullcontext()
         with self._inside(), nothing:
             result = CliRunner().invoke(cli.app, words)
@@ -171,7 +206,9 @@ def new_world(folder: Path, empty_store: Path) -> World:
     shutil.copy(empty_store, folder / "runs" / "mlflow.db")
     (folder / "books").mkdir()
     for number, name in enumerate(("docs.jsonl.gz", "books/novel.jsonl.gz", "books/tales.jsonl.gz")):
-        rows = [json.dumps({"id": f"{name}/{n}", "text": text}) + "\n" for n, text in enumerate(texts(number))]
+        rows = [
+            json.dumps({"id": f"{name}/{n}", "text": text}) + "\n" for n, text in enumerate(texts(number))
+        ]
         (folder / name).write_bytes(gzip.compress("".join(rows).encode(), mtime=0))
     (folder / "my.txt").write_text("\n\n".join(texts(3)), encoding="utf-8")
     gold = [{"text": "It rains. We stay.", "ends": [10, 18]}, {"text": "Go on! Now.", "ends": [7, 11]}] * 20

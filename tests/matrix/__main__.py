@@ -1,7 +1,7 @@
-"""`python -m tests.matrix [oldest] [newest] [-- PYTEST ARGUMENTS]`: installs the dependencies and runs the tests with them.
+"""`python -m tests.matrix [oldest] [newest]`: installs the dependencies and runs the tests with them.
 
 oldest: each lower bound of `pyproject.toml`, exactly. newest: the newest releases that its bounds allow. Both without
-`constraints.txt`. An environment stays in its folder, below `.matrix`, and is used again until `pyproject.toml` changes.
+`constraints.txt`. An environment stays below `.matrix`, and is used again until `pyproject.toml` changes.
 """
 
 import argparse
@@ -17,8 +17,18 @@ ROOT = Path(__file__).parents[2]
 EXTRAS = ("lora", "filters", "s3", "postgres", "openlineage")
 """Extras whose lower bounds are tried too; what tests alone need (`dev`) is always the newest."""
 QUICK = (
-    *("tests/segmenters", "tests/pipeline", "tests/infra/tracking/test_run.py", "tests/infra/test_deepspeed_engine.py"),
-    *("tests/jobs/test_run.py", "tests/jobs/test_verbs.py", "tests/jobs/test_prepare.py", "tests/jobs/test_lineage.py"),
+    *(
+        "tests/segmenters",
+        "tests/pipeline",
+        "tests/infra/tracking/test_run.py",
+        "tests/infra/test_deepspeed_engine.py",
+    ),
+    *(
+        "tests/jobs/test_run.py",
+        "tests/jobs/test_verbs.py",
+        "tests/jobs/test_prepare.py",
+        "tests/jobs/test_lineage.py",
+    ),
 )
 """What runs if no arguments of pytest are given: each library at work, without the long tests of faults."""
 _EXTRA = re.compile(r"sllm\[.*\]")
