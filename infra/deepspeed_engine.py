@@ -62,18 +62,19 @@ class DeepSpeedEngine:
         self.stage: int = self.engine.zero_optimization_stage()
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The module's sums over a batch."""
+        """The module's sums over a batch, each a scalar."""
         return self.engine(batch)
 
     def backward(self, objective: Tensor) -> None:
-        """Add the gradient of one micro-batch's objective, and count the round."""
+        """Add the gradient of one micro-batch's objective, a scalar, and count the round."""
         # DeepSpeed takes the mean over ranks and rounds; a step is their sum.
         self.engine.backward(objective * (self.rounds * self.world_size))
         if not self.engine.is_gradient_accumulation_boundary():
             self.engine.step()  # this only counts until the last micro-batch
 
     def step(self, learning_rate: float) -> float | Tensor:
-        """Clip, update, clear gradients -> gradient norm before clipping; infinite where the step was skipped."""
+        """Clip, update, clear gradients -> gradient norm before clipping, a scalar; infinite where the step was
+        skipped."""
         for group in self.engine.optimizer.param_groups:
             group["lr"] = learning_rate
         # Without ZeRO and mixed precision DeepSpeed clips, but does not return the norm.
@@ -137,11 +138,12 @@ class DeepSpeedEngine:
             internals.set_loss_scale_counters(self.optimizer, counters)
 
     def buffers(self) -> dict[str, Tensor]:
-        """Persistent buffers of the module."""
+        """Persistent buffers of the module, in their shapes."""
         return persistent_buffers(self.engine.module)
 
     def weights(self) -> dict[str, Tensor]:
-        """Copies of all weights in fp32 on the CPU, tied ones once; from the fp32 masters where there are any."""
+        """Copies of all weights in fp32 on the CPU in their shapes, tied ones once; from the fp32 masters where there are
+        any."""
         parts = {part.name: part for part in self.parts()}
         named: dict[str, Tensor] = {}
         for name, parameter in self.engine.module.named_parameters():

@@ -120,7 +120,7 @@ def padded_partition_size(parameter: Any) -> int:
 
 
 def gathered(parameter: Any) -> Tensor:
-    """The whole parameter; a copy when stage 3 has partitioned it."""
+    """The whole parameter in its shape; a copy when stage 3 has partitioned it."""
     if not hasattr(parameter, "ds_id"):
         return parameter.data
     import deepspeed
@@ -130,7 +130,7 @@ def gathered(parameter: Any) -> Tensor:
 
 
 def masters_without_zero(optimizer: Any) -> Iterator[tuple[nn.Parameter, Tensor]]:
-    """Each half-precision parameter at stage 0 with its fp32 master."""
+    """Each half-precision parameter at stage 0 with its fp32 master of the same shape."""
     for half, full in zip(optimizer.fp16_groups, optimizer.fp32_groups, strict=True):
         yield from zip(half, full, strict=True)
 

@@ -52,7 +52,10 @@ DESIGN_PRESETS = Path(__file__).parent / "presets" / "designs"
 
 
 def run(config: Config, force: bool = False) -> JobRecord:
-    """Train `config.compare.variants` on `config.shards` into `config.output`; score, measure, report."""
+    """Train `config.compare.variants` on `config.shards` into `config.output`; score, measure, report.
+
+    Raises `ConfigError` where shards, output or designs are not named.
+    """
     if not isinstance(config.shards, str) or config.output is None or not config.compare.variants:
         raise ConfigError("compare needs one shards=FOLDER, output=FOLDER, and compare.variants")
     output_folder(config.output, "compare needs output=FOLDER")

@@ -25,7 +25,7 @@ def command(
         bool, typer.Option("--markdown", help="Print all keys as the page docs/configuration.md.")
     ] = False,
 ) -> None:
-    """Arguments of `sllm config`."""
+    """Arguments of `sllm config`. Raises `ConfigError` for arguments that exclude each other."""
     if as_markdown and (as_json or key is not None):
         raise ConfigError("--markdown prints the whole page: leave KEY and --json out")
     if as_markdown:

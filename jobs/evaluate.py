@@ -19,7 +19,10 @@ from pipeline.shards.reading import open_shards
 
 
 def run(config: Config, force: bool = False) -> JobRecord:
-    """Evaluate the models that `config.models` names on the dev split of `config.shards`; print a table."""
+    """Evaluate the models that `config.models` names on the dev split of `config.shards`; print a table.
+
+    Raises `ConfigError` where models or shards are not named.
+    """
     folder = config.shards
     if not isinstance(folder, str) or config.output is None:
         raise ConfigError(

@@ -26,7 +26,10 @@ TEXT_FILE = "generated.json"
 
 
 def run(config: Config, force: bool = False) -> JobRecord:
-    """Generate text with `config.models.sllm` and save it in `config.output`, by default a folder beside the model."""
+    """Generate text with `config.models.sllm` and save it in `config.output`, by default a folder beside the model.
+
+    Raises `ConfigError` where no model is named.
+    """
     path = config.models.sllm
     if path is None:
         raise ConfigError("generate needs a model: `sllm generate FOLDER`, or models.sllm=FOLDER")

@@ -27,7 +27,8 @@ from pipeline.shards.workers import ShowProgress
 def run(config: Config, force: bool = False) -> JobRecord:
     """Make the shards of `config` in `config.output`, as one MLflow run; finished work units are reused.
 
-    Prints a summary, with rejected and filtered documents (`jobs.reports.corpus_summary`).
+    Prints a summary, with rejected and filtered documents (`jobs.reports.corpus_summary`). Raises `ConfigError`
+    where no output is named.
     """
     from jobs.runner.execution import run_job
 

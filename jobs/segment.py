@@ -62,7 +62,7 @@ def command(
         PATH,
     ] = None,
 ) -> None:
-    """Arguments of `sllm segment`."""
+    """Arguments of `sllm segment`. Raises `BadParameter` where one lacks that another needs."""
     if list_all:
         list_segmenters()
     elif compare is not None:

@@ -128,7 +128,7 @@ def read_record(folder: str | Path) -> JobRecord | None:
 
 
 def parse_record(text: bytes, folder: str) -> JobRecord:
-    """The record with this content; `folder` is its location."""
+    """The record with this content; `folder` is its location. Raises `ConfigError` where it is no record of ours."""
     path = f"{folder.rstrip('/')}/{RECORD_NAME}"
     try:
         tree = read_json(text, RECORD_NAME)

@@ -71,7 +71,7 @@ class LocalStore:
             remove_checkpoint(stage)  # unfinished files take space on a full disk
 
     def complete(self, name: str, written: Written, checksums: bytes, state: bytes) -> None:
-        """Make a checkpoint of the files of all ranks."""
+        """Make a checkpoint of the files of all ranks. Raises `TrainingError` where one is missing."""
         partial, final = self.folder / f".{name}.partial", self.folder / name
         for file, (_, size) in written.items():
             path = partial / file

@@ -81,7 +81,8 @@ class UrlStore:
 
     def fetch(self, name: str, into: Path, below: str = "") -> None:
         """Copy the files of a checkpoint to a local folder, or those whose names begin with `below` and what is needed
-        to check them. Files that are missing are left out."""
+        to check them. Files that are missing are left out. Raises `StorageError` where they cannot be
+        copied."""
         try:
             for file in self._files(name):
                 if file.startswith(below) or file in (STATE_FILE, CHECKSUMS_FILE):

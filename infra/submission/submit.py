@@ -167,7 +167,10 @@ def _environment(code_version: str | None) -> dict[str, str]:
 
 
 def follow(client: "JobSubmissionClient", job: str, say: Callable[[str], object]) -> int:
-    """Print the job's log as it grows until the job has ended; its exit code. Survives lost connections."""
+    """Print the job's log as it grows until the job has ended; its exit code. Survives lost connections.
+
+    Raises `SubmissionError` where the connection is lost for long.
+    """
     log = _Log()
     failures = 0
     while True:

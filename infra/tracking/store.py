@@ -144,7 +144,7 @@ def experiment_id_of(tracking: TrackingConfig) -> str:
 
 def check_reachable(uri: str) -> None:
     """Raise where no server listens at a database's port, or a file is not a database: MLflow would retry for
-    minutes."""
+    minutes. `IsADirectoryError` is a folder, `PermissionError` a file that may not be written, else the system's."""
     if (file := sqlite_path(uri)) is not None and file.exists():
         if file.is_dir():
             raise IsADirectoryError("it is a folder; name a file in it")

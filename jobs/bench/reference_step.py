@@ -43,7 +43,7 @@ class ReferenceStep(nn.Module):
         self.head = nn.Linear(hidden, config.vocab_size)
 
     def forward(self, passages: Iterable[Passage]) -> Tensor:
-        """Sum of the losses of the passages, computed one after the other."""
+        """Sum of the losses of the passages, computed one after the other: a scalar."""
         return torch.stack([self._loss(tokens_SL, lengths_S) for tokens_SL, lengths_S in passages]).sum()
 
     def _loss(self, tokens_SL: Tensor, lengths_S: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ _MAX_SOURCE_CHARACTERS = 200_000
 
 
 def gold_sets(data: Path) -> dict[str, list[Example]]:
-    """Labelled texts, by the name of the set."""
+    """Labelled texts, by the name of the set. Raises `ConfigError` where the folder lacks them."""
     sets: dict[str, list[Example]] = {}
     rng = random.Random(0)
     for name in GOLD:

@@ -34,6 +34,7 @@ def run_training(
     """Train the model of `job` from `config.shards` and `models` into `config.output`, as one MLflow run.
 
     If `config.models` names a model of the job's own kind, training starts from its weights and reads no others.
+    Raises `ConfigError` where shards or output are not named.
     """
     section = _section(job)
     folder = config.output

@@ -20,7 +20,8 @@ _NOT_ON_THE_CARD = {"gold", "raw", "licence_note"}
 def run(config: Config, force: bool = False) -> JobRecord:
     """Train on the files of `config.segmenter_training` into the folder `config.output`, as one MLflow run.
 
-    The folder has the weights, for `--option weights=...` of `learned_v1`, and a model card.
+    The folder has the weights, for `--option weights=...` of `learned_v1`, and a model card. Raises `ConfigError`
+    where gold files or output are not named.
     """
     from infra.storage import filled_at_end
     from infra.tracking.run import ActiveRun

@@ -8,7 +8,7 @@ from pipeline.lineage import JobRecord
 
 def run(config: Config, force: bool = False) -> JobRecord:
     """Train on `config.shards`, from `config.models.vae` and the trunk of `config.models.lm`, from scratch, or from
-    the weights of `config.models.sllm`."""
+    the weights of `config.models.sllm`. Raises `ConfigError` where one that is needed is not named."""
     staged = config.sllm.vae_from == "vae"
     starts_anew = goes_on_from("train-sllm", config) is None
     if starts_anew and staged and config.models.vae is None:

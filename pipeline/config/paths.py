@@ -147,7 +147,10 @@ def resolved_input(given: str) -> str:
 
 
 def resolved_tracking_uri(given: str) -> str:
-    """As `resolved_path`, for the address of a tracking store: the file in `sqlite:///FILE` too."""
+    """As `resolved_path`, for the address of a tracking store: the file in `sqlite:///FILE` too.
+
+    Raises `PathError` for a file that is named as if it were relative.
+    """
     if given.startswith(_SQLITE) and given != "sqlite:///:memory:":
         path = resolved_path(given.removeprefix(_SQLITE))
         rooted = Path("/", path)

@@ -37,7 +37,7 @@ class Deduplicator(ABC):
 
     @abstractmethod
     def sign(self, text: str) -> NDArray[np.uint64]:
-        """[words] signature by which documents are compared."""
+        """Signature by which documents are compared, in the shape (words,)."""
 
     @abstractmethod
     def repeated(self, signatures: Signatures) -> NDArray[np.bool_]:

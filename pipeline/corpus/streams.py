@@ -81,7 +81,7 @@ def has_ranges(path: str) -> bool:
 
 
 def stamp(path: str) -> str:
-    """A string that changes when the file changes, from its directory entry."""
+    """A string that changes when the file changes, from its directory entry. Raises `CorpusError` where it has none."""
     try:
         if not is_url(path):
             status = path_on_disk(path).stat()
@@ -118,7 +118,8 @@ def version(path: str) -> str | None:
 
 
 def stored_bytes(path: str) -> int:
-    """Stored size of the file; 0 where a server does not give it."""
+    """Stored size of the file in bytes; 0 where a server does not give it. Raises `CorpusError` for an unreadable
+    file."""
     try:
         if not is_url(path):
             return path_on_disk(path).stat().st_size
@@ -177,7 +178,7 @@ class RangeReader:
 
     def chunks(self, start: int, end: int, point: RestartPoint | None = None) -> Iterator[bytes]:
         """The bytes from `start` to `end` (exclusive) of the uncompressed text in UTF-8, in chunks; `point` is at or
-        before `start`."""
+        before `start`. Raises `CorpusError` where the file became shorter."""
         if not self._is_in_order:
             yield from self._plain_chunks(start, end)
             return

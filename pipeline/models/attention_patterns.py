@@ -89,7 +89,7 @@ class SlidingWindow:
 
 
 def additive_mask(sees: Tensor, dtype: torch.dtype) -> Tensor:
-    """0 where a query sees a key, minus infinity where it does not."""
+    """0 where a query sees a key, minus infinity where it does not; in the shape of `sees`."""
     return torch.zeros_like(sees, dtype=dtype).masked_fill_(~sees, -torch.inf)
 
 

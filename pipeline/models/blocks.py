@@ -29,7 +29,7 @@ class BlockConfig(Protocol):
 
 @lru_cache(maxsize=16)
 def sinusoids(num_positions: int, hidden_size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Sinusoidal positions [num_positions, hidden_size] (arXiv 1706.03762, section 3.5)."""
+    """Sinusoidal positions in the shape (num_positions, hidden_size) (arXiv 1706.03762, section 3.5)."""
     frequencies = torch.exp(torch.arange(0, hidden_size, 2) * (-math.log(10_000.0) / hidden_size))
     angles = torch.arange(num_positions)[:, None] * frequencies
     table = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :hidden_size]

@@ -5,5 +5,5 @@ from torch import Tensor
 
 
 def at_least_fp32(x: Tensor) -> Tensor:
-    """bf16 and fp16 become fp32; fp64 stays."""
+    """The same values in the same shape: bf16 and fp16 become fp32, fp64 stays."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

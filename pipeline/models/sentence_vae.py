@@ -77,7 +77,7 @@ class Posterior:
 
 
 class SentenceVae(PreTrainedModel):
-    """Sentence encoder and decoder around one latent vector."""
+    """Sentence encoder and decoder around one latent vector. Raises `ModelError` for options that do not fit."""
 
     config: SentenceVaeConfig
     config_class = SentenceVaeConfig

@@ -52,7 +52,7 @@ class SllmModelConfig(PreTrainedConfig, SllmArchitecture):
 
 
 class Sllm(PreTrainedModel):
-    """SentenceVAE around a decoder-only trunk that takes `inputs_embeds`."""
+    """SentenceVAE around a decoder-only trunk that takes `inputs_embeds`. Raises `ModelError` where they do not fit."""
 
     config: SllmModelConfig
     config_class = SllmModelConfig
@@ -113,7 +113,7 @@ class Sllm(PreTrainedModel):
         return self.nll(*self.predict(latents_SH, batch), latents_SH, batch)
 
     def forward(self, batch: SentenceBatch) -> dict[str, Tensor]:
-        """Sums over the batch: `objective` (to minimise), `nll` (nats) of all targets and stop decisions, its parts."""
+        """Sums over the batch, each a scalar: `objective` (to minimise), `nll` (nats) of all targets and stop decisions, its parts."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_vae):
             posterior = self.vae.posterior(batch)
         latents_SH, decoded = self.vae.sample(posterior), batch.decoded
@@ -133,7 +133,8 @@ class Sllm(PreTrainedModel):
     def nll(
         self, predicted_SH: Tensor, stop_logits_S: Tensor, context_SH: Tensor, batch: SentenceBatch
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As `score`, from the predicted latents, stop logits and context latents of all sentences."""
+        """As `score`, from the predicted latents, stop logits and context latents of all sentences: three sums, each a
+        scalar."""
         decoded = batch.decoded
         nll_R, hit_R = self.vae.output_nll(self.decode(predicted_SH, context_SH, batch), batch)
         wide_S = at_least_fp32(stop_logits_S[decoded.sentence_S])

@@ -42,7 +42,7 @@ class TokenLm(nn.Module):
         return nll.view_as(batch.targets_DL)
 
     def forward(self, batch: TokenBatch) -> dict[str, Tensor]:
-        """Sums over the batch: `objective` (to minimise) and `nll` (nats), here the same."""
+        """Sums over the batch, each a scalar: `objective` (to minimise) and `nll` (nats), here the same."""
         nll = self.score(batch).sum()
         return {"objective": nll, "nll": nll.detach()}
 

@@ -211,7 +211,10 @@ def layers_of(trunk: PreTrainedModel) -> nn.ModuleList:
 
 
 def choose_trained(trunk: PreTrainedModel, config: SllmConfig) -> None:
-    """Freeze the weights of the trunk that `config.train_trunk` excludes, or add LoRA adapters."""
+    """Freeze the weights of the trunk that `config.train_trunk` excludes, or add LoRA adapters.
+
+    Raises `ConfigError` where peft is missing.
+    """
     trunk.requires_grad_(config.train_trunk == "all")
     if config.train_trunk == "ends":
         layers, ends = layers_of(trunk), config.train_trunk_end_layers
@@ -227,7 +230,7 @@ def choose_trained(trunk: PreTrainedModel, config: SllmConfig) -> None:
 
 
 def merge_adapters(model: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """`weights` of `model` with the LoRA products added to their matrices; without adapters unchanged.
+    """`weights` of `model`, each in its shape, with the LoRA products added to matrices; without adapters unchanged.
 
     So a trained model is a plain folder that loads without peft, at no extra cost. It takes weights by name, since
     those of the module are partitioned under ZeRO-3.

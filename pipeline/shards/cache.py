@@ -32,7 +32,10 @@ RETRY_SECONDS = 1.0
 
 
 class ShardCache:
-    """The files of one remote folder, with copies of its shards in `options.cache`."""
+    """The files of one remote folder, with copies of its shards in `options.cache`.
+
+    Raises `ShardError` where the folder cannot be reached.
+    """
 
     def __init__(self, url: str, options: StreamConfig) -> None:
         self.url, self.folder = url.rstrip("/"), Path(resolved_path(options.cache))

@@ -202,14 +202,14 @@ def in_order(
 
 
 def pools(total: int, size: int) -> list[tuple[int, int]]:
-    """Starts and ends of pools of about equal size, of at most `size`."""
+    """Starts and ends of pools of about equal size, of at most `size` windows."""
     count = -(-total // size)
     bounds = [total * i // count for i in range(count + 1)]
     return list(itertools.pairwise(bounds))
 
 
 def packed(source: WindowSource, pool: Int64, micro_batch_tokens: int) -> Iterator[MicroBatch]:
-    """The windows of a pool as micro-batches."""
+    """The windows of a pool, numbers of one dimension, as micro-batches."""
     tokens_P = source.tokens_W[pool]
     for indexes in pack(tokens_P, source.length_W[pool], micro_batch_tokens):
         yield MicroBatch(source, pool[indexes], int(tokens_P[indexes].sum()))

@@ -7,7 +7,7 @@ from pipeline.stream.windows import Int64
 
 
 def permute(index: Int64, size: int, key: tuple[int, ...]) -> Int64:
-    """A pseudo-random bijection of range(size), evaluated at `index`.
+    """A pseudo-random bijection of range(size), evaluated at each element of `index`.
 
     A four-round Feistel network on the next even number of bits; values outside the range are permuted again ("cycle
     walking", Black and Rogaway 2002, https://doi.org/10.1007/3-540-45760-7_9).

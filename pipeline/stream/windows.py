@@ -77,7 +77,7 @@ class DocumentSource(Protocol):
         """First token of each document, and the number of tokens."""
 
     def tokens(self, start: int, end: int) -> NDArray[np.int32]:
-        """Tokens `start` to `end` of the corpus, inside one document."""
+        """Tokens `start` to `end` of the corpus, inside one document: their ids, (end - start,)."""
 
     def gather(self, start_W: Int64, end_W: Int64) -> NDArray[np.int32]:
         """Tokens of spans, each inside one document, one after the other."""
@@ -92,7 +92,7 @@ class WindowSource(Protocol):
     """Length of each window; windows of similar length share a micro-batch."""
 
     def batch(self, index: Int64) -> Batch:
-        """The windows `index` as a batch."""
+        """The windows of these numbers, a vector, as a batch."""
 
 
 class SentenceWindows:
@@ -126,7 +126,7 @@ class SentenceWindows:
         self.length_W: Int64 = self.windows.end_W - loss_start_W
 
     def batch(self, index: Int64) -> SentenceBatch:
-        """The windows `index` as a batch."""
+        """The windows of these numbers, a vector, as a batch."""
         windows = self.windows
         counts_D = (windows.end_W - windows.start_W)[index]
         return SentenceBatch.pack(
@@ -168,7 +168,7 @@ class TokenWindows:
         self.tokens_W = self.length_W - self.windows.context_W
 
     def batch(self, index: Int64) -> TokenBatch:
-        """The windows `index` as a batch."""
+        """The windows of these numbers, a vector, as a batch."""
         windows = self.windows
         return TokenBatch.pack(
             self.documents.gather(windows.start_W[index], windows.end_W[index]),

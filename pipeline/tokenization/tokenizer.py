@@ -285,7 +285,7 @@ class Tokenizer:
 
     @functools.cached_property
     def token_bytes(self) -> NDArray[np.int64]:
-        """[vocab] UTF-8 bytes that a token decodes to after another one."""
+        """For each id the UTF-8 bytes that the token decodes to after another one."""
         tokens = self._backend.get_vocab(with_added_tokens=True)
         added = {token.content for token in self._backend.get_added_tokens_decoder().values()}
         lengths = np.zeros(self.vocab_size, np.int64)

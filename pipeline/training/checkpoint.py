@@ -56,18 +56,18 @@ class Part:
     """Whether rank 0 has the same elements and writes them."""
 
     def read(self, kind: str) -> Tensor:
-        """`weight` or one of `MOMENTS`."""
+        """`weight` or one of `MOMENTS`: a vector of the elements of this part."""
         return self.tensors[kind]
 
     def write(self, kind: str, values: Tensor) -> None:
-        """Replace `weight` or one of `MOMENTS`."""
+        """Replace `weight` or one of `MOMENTS` by a vector of the elements of this part."""
         self.tensors[kind].copy_(values)
 
 
 def snapshot(
     parts: Iterable[Part], averages: Mapping[str, Tensor], buffers: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Copies on the CPU of the elements that this rank writes: training may continue meanwhile."""
+    """Copies on the CPU of the elements that this rank writes, in their shapes: training may continue meanwhile."""
     found: dict[str, Tensor] = {}
     for part in parts:
         if part.is_copy:
@@ -80,7 +80,10 @@ def snapshot(
 
 
 def write_state(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any], rank: int) -> None:
-    """Write this rank's file; rank 0 also writes `state`, which must hold `world_size` and `step`."""
+    """Write this rank's file; rank 0 also writes `state`, which must hold `world_size` and `step`.
+
+    `tensors`: vectors of elements by name.
+    """
     path = folder / _file_name(rank, state["world_size"])
     save_file(tensors, path, metadata={"format": "pt"})
     to_disk(path)
@@ -170,7 +173,7 @@ class Checkpoint:
         return any(kind == AVERAGE for kind, _ in self._runs)
 
     def read(self, kind: str, name: str, start: int, size: int) -> Tensor:
-        """Elements `start` to `start + size` of a flattened parameter. Raises `TrainingError` if one is missing."""
+        """Elements `start` to `start + size` of a flattened parameter, a vector. Raises `TrainingError` if one is missing."""
         pieces = []
         reached = start
         for first, run in sorted(self._runs[kind, name], key=lambda found: found[0]):

@@ -23,13 +23,13 @@ class Engine(Protocol):
     """Whether the loss is scaled (fp16); then steps may be skipped until the scale fits."""
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The module's sums over a batch."""
+        """The module's sums over a batch, each a scalar."""
 
     def backward(self, objective: Tensor) -> None:
-        """Add the gradient of one micro-batch's objective; a step takes the sum over ranks and calls."""
+        """Add the gradient of one micro-batch's objective, a scalar; a step takes the sum over ranks and calls."""
 
     def step(self, learning_rate: float) -> float | Tensor:
-        """Clip, update, clear gradients -> gradient norm before clipping."""
+        """Clip, update, clear gradients -> gradient norm before clipping, a scalar."""
 
     def evaluating(self) -> Any:
         """A context in which nothing is trained: no gradients, no dropout."""
@@ -50,10 +50,10 @@ class Engine(Protocol):
         """Load these."""
 
     def buffers(self) -> dict[str, Tensor]:
-        """Persistent buffers of the module, the same on every rank."""
+        """Persistent buffers of the module in their shapes, the same on every rank."""
 
     def weights(self) -> dict[str, Tensor]:
-        """Copies of all weights in fp32 on the CPU, tied ones once; complete on rank 0. All ranks call it."""
+        """Copies of all weights in fp32 on the CPU in their shapes, tied ones once; complete on rank 0. All ranks call it."""
 
 
 def load_checkpoint(engine: Engine, checkpoint: Checkpoint) -> None:
@@ -72,8 +72,8 @@ def load_checkpoint(engine: Engine, checkpoint: Checkpoint) -> None:
 def weights_in(
     checkpoint: Checkpoint, module: nn.Module, on_read: Callable[[int], object] = lambda number: None
 ) -> dict[str, Tensor]:
-    """All weights of a module in fp32: trained ones from the checkpoint (their average if it has one), frozen ones from
-    the module.
+    """All weights of a module in fp32, in their shapes: trained ones from the checkpoint (their average if it has
+    one), frozen ones from the module.
 
     `on_read` is called with the number of parameters just read. Raises `TrainingError` where the checkpoint lacks one.
     """
@@ -102,7 +102,8 @@ def parameter_groups(module: nn.Module, config: TrainConfig) -> list[dict[str, A
 
 
 def adam_state(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Tensor]:
-    """AdamW's state of a parameter; before the first step, the state that the first step would make."""
+    """AdamW's state of a parameter: moments of its shape, and the count of steps. Before the first step, the state that
+    it would make."""
     state = optimizer.state[parameter]
     if not state:
         state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
@@ -123,7 +124,7 @@ def set_optimizer_steps(optimizer: torch.optim.Optimizer, steps: float) -> None:
 
 
 def persistent_buffers(module: nn.Module) -> dict[str, Tensor]:
-    """Persistent buffers of the module."""
+    """Persistent buffers of the module, in their shapes."""
     parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
     return {name: value for name, value in module.state_dict().items() if name not in parameters}
 
@@ -131,7 +132,7 @@ def persistent_buffers(module: nn.Module) -> dict[str, Tensor]:
 def whole_part(
     name: str, parameter: Tensor, master: Tensor, state: dict[str, Tensor], is_copy: bool = False
 ) -> Part:
-    """All elements of a parameter whose fp32 weight is `master`."""
+    """All elements of a parameter whose fp32 weight is `master`; moments in `state` have the same shape."""
     tensors = {WEIGHT: master.detach().view(-1), **{kind: state[kind].view(-1) for kind in MOMENTS}}
     return Part(name, tuple(parameter.shape), 0, tensors, is_copy)
 
@@ -167,16 +168,16 @@ class PlainEngine:
         )
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The module's sums over a batch."""
+        """The module's sums over a batch, each a scalar."""
         with torch.autocast(self.device.type, self.half, enabled=self.half is not None):
             return self.module(batch)
 
     def backward(self, objective: Tensor) -> None:
-        """Add the gradient of one micro-batch's objective."""
+        """Add the gradient of one micro-batch's objective, a scalar."""
         self.scaler.scale(objective).backward()
 
     def step(self, learning_rate: float) -> Tensor:
-        """Clip, update, forget gradients -> gradient norm before clipping."""
+        """Clip, update, forget gradients -> gradient norm before clipping, a scalar."""
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.config.max_gradient_norm)
         for group in self.optimizer.param_groups:
@@ -191,7 +192,7 @@ class PlainEngine:
         return evaluating(self.module)
 
     def sum_over_ranks(self, values: Tensor) -> Tensor:
-        """There is one rank."""
+        """The values in their shape: there is one rank."""
         return values
 
     def parts(self) -> list[Part]:
@@ -226,10 +227,10 @@ class PlainEngine:
             )
 
     def buffers(self) -> dict[str, Tensor]:
-        """Buffers that belong to the weights."""
+        """Buffers that belong to the weights, in their shapes."""
         return persistent_buffers(self.module)
 
     def weights(self) -> dict[str, Tensor]:
-        """Copies of all weights in fp32 on the CPU, tied ones once."""
+        """Copies of all weights in fp32 on the CPU in their shapes, tied ones once."""
         named = {**dict(self.module.named_parameters()), **self.buffers()}
         return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in named.items()}

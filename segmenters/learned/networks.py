@@ -33,7 +33,7 @@ def word_rows(word_W: NDArray[np.uint64], check_V: NDArray[np.uint16]) -> NDArra
 
 
 def word_check(word_W: NDArray[np.uint64], num_buckets: int) -> NDArray[np.uint16]:
-    """The bits of a word hash above those of its bucket; 0, which stands for an empty bucket, becomes 1."""
+    """The bits of each word hash above those of its bucket, [W]; 0, which stands for an empty bucket, becomes 1."""
     return np.maximum((word_W >> np.uint64(int(math.log2(num_buckets)))).astype(np.uint16), 1)
 
 

@@ -75,9 +75,10 @@ WORDS = (
     "sees",
     "over",
     "near",
-) @ dataclasses.dataclass
+)
 
 
+@dataclasses.dataclass
 class World:
     """One working folder and its environment."""
 

@@ -35,7 +35,7 @@ def check_columns(path: str, names: Sequence[str], data: DataConfig, schema: pa.
 
 
 def check_schema(path: str, schema: pa.Schema, data: DataConfig) -> None:
-    """As `check_columns`; also checks that the names of columns are text."""
+    """As `check_columns`; also raises `CorpusError` where names of columns are no text."""
     try:
         check_columns(path, schema.names, data, schema)
     except UnicodeDecodeError as error:

@@ -96,7 +96,10 @@ def read_gold(path: Path) -> Iterator[Example]:
 
 
 def read_raw(path: Path) -> Iterator[Example]:
-    """Examples from the `text` of JSONL: its lines of prose, with the ends that `punctuation_v1` finds in them."""
+    """Examples from the `text` of JSONL: its lines of prose, with the ends that `punctuation_v1` finds in them.
+
+    Raises `SegmenterError` for a line without `text`.
+    """
     rule = Punctuation()
     for where, document in _documents(path):
         if not isinstance(document.get("text"), str):

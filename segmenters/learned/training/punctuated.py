@@ -94,7 +94,7 @@ class PunctuatedModule(nn.Module):
             layer.bias.copy_(torch.from_numpy(bias.copy()))
 
     def tensors(self) -> dict[str, NDArray[np.float32]]:
-        """The values under their names in a weights file."""
+        """The values under their names in a weights file, in the shapes of the parameters."""
         tables = {name: getattr(self, name).weight for name in ("word", "suffix", "shape", "gap")}
         named = {f"marked.{name}": value for name, value in tables.items()}
         for index, layer in enumerate(self.layers):

@@ -96,7 +96,8 @@ class UnpunctuatedModule(nn.Module):
         return self.outer(x_BTH).squeeze(-1), self.hints(x_BTH)
 
     def tensors(self) -> dict[str, NDArray[np.float32]]:
-        """The values under their names in a weights file, without the head of the hints."""
+        """The values under their names in a weights file, in the shapes of the parameters, without the head of the
+        hints."""
         named = {name: getattr(self, name).weight for name in ("word", "suffix", "shape", "gap")}
         for name, module in (("inner", self.inner), ("norm", self.norm), ("outer", self.outer)):
             named |= {f"{name}.{part}": value for part, value in module.named_parameters()}
