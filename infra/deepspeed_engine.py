@@ -142,8 +142,8 @@ class DeepSpeedEngine:
         return persistent_buffers(self.engine.module)
 
     def weights(self) -> dict[str, Tensor]:
-        """Copies of all weights in fp32 on the CPU in their shapes, tied ones once; from the fp32 masters where there are
-        any."""
+        """Copies of all weights in fp32 on the CPU, in their shapes, tied ones once; from the fp32 masters where there
+        are any."""
         parts = {part.name: part for part in self.parts()}
         named: dict[str, Tensor] = {}
         for name, parameter in self.engine.module.named_parameters():

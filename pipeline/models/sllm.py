@@ -113,7 +113,8 @@ class Sllm(PreTrainedModel):
         return self.nll(*self.predict(latents_SH, batch), latents_SH, batch)
 
     def forward(self, batch: SentenceBatch) -> dict[str, Tensor]:
-        """Sums over the batch, each a scalar: `objective` (to minimise), `nll` (nats) of all targets and stop decisions, its parts."""
+        """Sums over the batch, each a scalar: `objective` (to minimise), `nll` (nats) of all targets and stop
+        decisions, its parts."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_vae):
             posterior = self.vae.posterior(batch)
         latents_SH, decoded = self.vae.sample(posterior), batch.decoded

@@ -49,7 +49,7 @@ class Documents:
         return self._batches[batch]["doc_id"][index - self._doc_starts[batch]].as_py()
 
     def tokens(self, start: int, end: int) -> NDArray[np.int32]:
-        """Ids of the tokens `start` to `end` (exclusive) of the split's token stream, all of one document; read-only."""
+        """The ids of tokens `start` to `end` (exclusive) of the split's stream, all of one document; read-only."""
         if start == end:
             return np.zeros(0, np.int32)
         batch = bisect.bisect_right(self._token_starts, start) - 1

@@ -173,7 +173,10 @@ class Checkpoint:
         return any(kind == AVERAGE for kind, _ in self._runs)
 
     def read(self, kind: str, name: str, start: int, size: int) -> Tensor:
-        """Elements `start` to `start + size` of a flattened parameter, a vector. Raises `TrainingError` if one is missing."""
+        """Elements `start` to `start + size` of a flattened parameter, a vector.
+
+        Raises `TrainingError` if one is missing.
+        """
         pieces = []
         reached = start
         for first, run in sorted(self._runs[kind, name], key=lambda found: found[0]):

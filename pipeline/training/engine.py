@@ -53,7 +53,8 @@ class Engine(Protocol):
         """Persistent buffers of the module in their shapes, the same on every rank."""
 
     def weights(self) -> dict[str, Tensor]:
-        """Copies of all weights in fp32 on the CPU in their shapes, tied ones once; complete on rank 0. All ranks call it."""
+        """Copies of all weights in fp32 on the CPU, in their shapes, tied ones once; complete on rank 0. All ranks call
+        it."""
 
 
 def load_checkpoint(engine: Engine, checkpoint: Checkpoint) -> None:

@@ -42,7 +42,7 @@ class Task:
     stream: StreamConfig = field(default_factory=StreamConfig)
 
     def save(self, folder: Path, weights: dict[str, Tensor]) -> None:
-        """Write a folder from which the model can be loaded: configuration, safetensors (weights in their shapes), tokenizer."""
+        """Write a folder from which the model can be loaded: configuration, weights in their shapes, tokenizer."""
         prefix = "model." if self.module is not self.model else ""
         own = {name.removeprefix(prefix): value for name, value in weights.items()}
         self.model.save_pretrained(folder, state_dict=merge_adapters(self.model, own))
