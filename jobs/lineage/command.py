@@ -49,7 +49,7 @@ def command(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the tree as JSON.")] = False,
 ) -> None:
-    """Arguments of `sllm lineage`."""
+    """Arguments of `sllm lineage`. Raises `ConfigError` for arguments that do not go together."""
     uri = None if tracking is None else resolved_tracking_uri(tracking)
     if other is not None:
         if forward or verify:
