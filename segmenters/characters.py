@@ -88,7 +88,8 @@ def _ascii_table() -> bytes:
 
 
 @functools.cache
-def _table() -> NDArray[np.uint8]:
+def kind_table() -> NDArray[np.uint8]:
+    """[0x110000] the `Kind` of each code point."""
     table = np.full(0x110000, Kind.SYMBOL, np.uint8)
     table[0x20000:0x40000] = Kind.IDEOGRAPH
     table[:0x20000] = _kinds_below(0x20000)
@@ -129,7 +130,7 @@ def kinds(text: str) -> Kinds:
     """The `Kind` of every character of `text`."""
     if text.isascii():
         return np.frombuffer(text.encode("ascii").translate(_ascii_table()), np.uint8)
-    return _table()[code_points(text)]
+    return kind_table()[code_points(text)]
 
 
 def word_starts(kind_N: Kinds) -> NDArray[np.int64]:

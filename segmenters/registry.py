@@ -12,6 +12,7 @@ from segmenters.contract import Segmenter, SegmenterError
 
 BUILT_IN = {
     "punctuation_v1": "segmenters.punctuation:Punctuation",
+    "punctuation_v2": "segmenters.rules.segmenter:PunctuationV2",
     "reference_v1": "segmenters.reference:Reference",
     "spacy_v1": "segmenters.spacy_pipeline:SpacyPipeline",
     "learned_v1": "segmenters.learned.segmenter:Learned",

@@ -1,0 +1,114 @@
+"""Line breaks that end a sentence, and those inside a hard-wrapped paragraph, which are white space.
+
+A paragraph is hard-wrapped if the first word of a line had no room at the end of the line before. LF, CR and CRLF
+give the same answer.
+
+Shape suffixes: N characters, B line breaks (CRLF is one), K kept breaks.
+"""
+
+import numpy as np
+
+from segmenters.characters import Codes, Kind, Kinds
+from segmenters.contract import Ends
+from segmenters.rules.kinds import are
+from segmenters.rules.words import Mask, words_before
+
+SHORTEST, LONGEST = 40, 120
+"""Widths to which text is wrapped, in characters."""
+_TIGHT = 0.6
+"""Least share of the breaks after lines of more than half the width where the next word had no room."""
+_TOO_WIDE = 0.2
+"""Most of the lines of wrapped text that may be wider than its width: code, tables, addresses."""
+_LEAST = 2
+"""Fewest such breaks."""
+_BULLETS = "-*+•◦▪‣⁃#|>=~_`:;,)]}–—·●○■□➢✓→"
+_LF, _CR = map(ord, "\n\r")
+
+
+def hard_breaks(
+    code_N: Codes, kind_N: Kinds, start_W: Ends, text_starts: Ends, by_line: bool
+) -> tuple[Ends, Ends, Kinds]:
+    """Starts of the words before which a line break ends the sentence, starts of the lines that go on in lower case
+    without being wrapped, and the kinds with the breaks inside sentences as spaces.
+
+    `start_W` are the starts of words, then the length of the batch. With `by_line`, a single break ends a sentence
+    unless the next line goes on; without it, only an empty line does. The break before a text is always kept.
+    """
+    break_B = np.flatnonzero(kind_N == Kind.BREAK)
+    pair_B = (code_N[break_B] == _LF) & (code_N[np.maximum(break_B - 1, 0)] == _CR)
+    pair_B[:1] = False
+    end_B, after_B = break_B[~pair_B], break_B[np.append(~pair_B, True)[1:]] + 1
+    if not len(end_B):
+        return end_B, end_B, kind_N
+    word_B = np.searchsorted(start_W, after_B)  # the first word after the break
+    is_last_B = np.append(word_B[1:] != word_B[:-1], True)
+    is_first_B = np.append(True, is_last_B[:-1])
+    alone_B = is_last_B & is_first_B & (word_B < len(start_W) - 1)
+    alone_B &= ~np.isin(after_B, text_starts)
+    start_B = start_W[word_B]
+    wrapped_B = (
+        _wrapped(code_N, kind_N, end_B, after_B, start_B, alone_B, text_starts) if by_line else alone_B
+    )
+    lower_B = alone_B & ~wrapped_B & (kind_N[np.minimum(start_B, len(kind_N) - 1)] == Kind.LOWER)
+    soft_B = wrapped_B | lower_B
+    hard_W = start_W[np.unique(word_B[is_last_B & ~soft_B & (word_B < len(start_W) - 1)])]
+    if soft_B.any():
+        kind_N = kind_N.copy()
+        kind_N[end_B[soft_B]] = Kind.SPACE
+        kind_N[after_B[soft_B] - 1] = Kind.SPACE
+    return hard_W, start_B[lower_B], kind_N
+
+
+def _wrapped(
+    code_N: Codes, kind_N: Kinds, end_B: Ends, after_B: Ends, start_B: Ends, alone_B: Mask, text_starts: Ends
+) -> Mask:
+    """Whether the break is inside a hard-wrapped paragraph."""
+    found_B = np.zeros(len(end_B), np.bool_)
+    length_B = end_B - np.append(0, after_B[:-1])
+    kept = np.flatnonzero(alone_B & (length_B >= SHORTEST // 2))
+    if not len(kept):
+        return found_B
+    length_K, next_K = length_B[kept], start_B[kept]
+    text_K = np.searchsorted(text_starts, end_B[kept], side="right")
+    width_K = _widths(length_K, text_K)
+    room_K = width_K - length_K - 1
+    forced_K = (length_K >= SHORTEST) & (room_K < _word_lengths(kind_N, next_K, LONGEST))
+    wide_K = length_K > width_K
+    half_K = length_K * 2 > width_K
+    texts = int(text_K.max()) + 1
+    forced_T, half_T, wide_T, lines_T = (
+        np.bincount(text_K, weights, texts) for weights in (forced_K, half_K, wide_K, np.ones(len(kept)))
+    )
+    is_wrapped_T = (forced_T >= _LEAST) & (forced_T >= _TIGHT * half_T) & (wide_T <= _TOO_WIDE * lines_T)
+    joined_K = forced_K & is_wrapped_T[text_K] & ~wide_K
+    # A line that ends in a word such as "the" goes on.
+    word = words_before(code_N, kind_N, end_B[kept])
+    ends_small_K = kind_N[np.maximum(end_B[kept] - word.length_M, 0)] == Kind.LOWER
+    joined_K |= ends_small_K & (length_K >= SHORTEST) & word.among("binder")
+    joined_K &= ~are(code_N[np.minimum(next_K, len(code_N) - 1)], _BULLETS)
+    found_B[kept[joined_K]] = True
+    return found_B
+
+
+def _widths(length_K: Ends, text_K: Ends) -> Ends:
+    """The width of the text of each line: most of its lines are at most so long, the longest such a length."""
+    fit_K = (length_K >= SHORTEST) & (length_K <= LONGEST)
+    order = np.lexsort((length_K[fit_K], text_K[fit_K]))
+    sorted_text, sorted_length = text_K[fit_K][order], length_K[fit_K][order]
+    first_K, last_K = (np.searchsorted(sorted_text, text_K, side) for side in ("left", "right"))
+    if not len(order):
+        return np.full(len(length_K), LONGEST)
+    place_K = first_K + (last_K - first_K) * 9 // 10
+    width_K = sorted_length[np.minimum(place_K, len(order) - 1)]
+    return np.where(last_K > first_K, width_K, LONGEST)
+
+
+def _word_lengths(kind_N: Kinds, start_K: Ends, most: int) -> Ends:
+    """Characters up to the next white space, at most `most`."""
+    length_K, inside_K = np.zeros(len(start_K), np.int64), np.ones(len(start_K), np.bool_)
+    for ahead in range(most):
+        inside_K &= kind_N[np.minimum(start_K + ahead, len(kind_N) - 1)] > Kind.BREAK
+        if not inside_K.any():
+            break
+        length_K += inside_K
+    return length_K

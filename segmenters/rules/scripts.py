@@ -1,0 +1,68 @@
+"""Ends of sentences that only one script has.
+
+Shape suffixes: N characters, S those that are looked at.
+"""
+
+import numpy as np
+
+from segmenters.characters import Codes, Kind, Kinds
+from segmenters.contract import Ends
+from segmenters.rules.kinds import ARMENIAN
+from segmenters.rules.words import Mask, hashes, words_after
+
+_COLON, _SEMICOLON, _LETTER_I = map(ord, ":;I")
+_ETHIOPIC_COLON = 0x1361
+_GREEK = (0x370, 0x3FF), (0x1F00, 0x1FFF)
+_HANGUL = 0xAC00, 0xD7A3
+_NI, _DA, _YO = map(ord, "니다요")
+_VOWELS, _FINALS = 21, 28
+_VERB_VOWELS = (0, 1, 4, 5, 6, 7, 9, 10, 14, 20)
+"""Vowels before the polite ending `yo` in verbs: a, ae, eo, e, yeo, ye, wa, wae, wo, i; not as in the noun `pil-yo`."""
+
+
+def other_marks(code_N: Codes, kind_N: Kinds) -> Ends:
+    """Characters that end a sentence where they stand: a semicolon before a capitalised word that begins sentences; the
+    Armenian colon; the Greek question mark, which looks like a semicolon; two Ethiopic colons."""
+    marks = [_semicolons(code_N, kind_N)]
+    if code_N.dtype != np.uint8:
+        at_S = np.flatnonzero(code_N == _COLON)
+        before_S = code_N[np.maximum(at_S - 1, 0)]
+        marks.append(at_S[(before_S >= ARMENIAN[0]) & (before_S <= ARMENIAN[1])])
+        at_S = np.flatnonzero(code_N == _SEMICOLON)
+        before_S = code_N[np.maximum(at_S - 1, 0)]
+        marks += [at_S[(before_S >= first) & (before_S <= last)] for first, last in _GREEK]
+        at_S = np.flatnonzero(code_N == _ETHIOPIC_COLON)
+        marks.append(at_S[code_N[np.maximum(at_S - 1, 0)] == _ETHIOPIC_COLON])
+    return np.unique(np.concatenate(marks))
+
+
+def _semicolons(code_N: Codes, kind_N: Kinds) -> Ends:
+    last = len(code_N) - 1
+    at_S = np.flatnonzero(code_N == _SEMICOLON)
+    word_S = np.minimum(at_S + 2, last)
+    at_S = at_S[(kind_N[np.minimum(at_S + 1, last)] == Kind.SPACE) & (kind_N[word_S] == Kind.UPPER)]
+    if not len(at_S):
+        return at_S
+    length_S, hash_S = words_after(code_N, kind_N, at_S + 2)
+    pronoun_S = (length_S == 1) & (code_N[at_S + 2] == _LETTER_I)
+    return at_S[np.isin(hash_S, hashes("starter")) & ~pronoun_S]
+
+
+def ends_without_mark(code_N: Codes, kind_N: Kinds) -> Ends:
+    """Offsets after Korean verbs in a polite final form with a space after them and no mark: `-nida`, `-yo`."""
+    if code_N.dtype == np.uint8:
+        return np.empty(0, np.int64)
+    last = len(code_N) - 1
+    at_S = np.flatnonzero((code_N == _DA) | (code_N == _YO))
+    at_S = at_S[
+        (kind_N[np.minimum(at_S + 1, last)] == Kind.SPACE) & _is_hangul(code_N[np.minimum(at_S + 2, last)])
+    ]
+    before_S = code_N[np.maximum(at_S - 1, 0)].astype(np.int64)
+    vowel_S = (before_S - _HANGUL[0]) // _FINALS % _VOWELS
+    open_S = _is_hangul(before_S) & ((before_S - _HANGUL[0]) % _FINALS == 0)
+    verb_S = np.where(code_N[at_S] == _DA, before_S == _NI, open_S & np.isin(vowel_S, _VERB_VOWELS))
+    return at_S[verb_S] + 1
+
+
+def _is_hangul(code_S: Codes | Ends) -> Mask:
+    return (code_S >= _HANGUL[0]) & (code_S <= _HANGUL[1])

@@ -1,0 +1,46 @@
+"""The segmenter `punctuation_v2`.
+
+Array code classifies all characters, then looks only at line breaks and terminators, and at the words beside them.
+
+Shape suffixes: N characters, M terminators, W words (separated by white space).
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import numpy as np
+
+from segmenters.batching import split_batched
+from segmenters.characters import Kind, word_starts
+from segmenters.contract import Ends, Segmenter
+from segmenters.rules.ends import sentence_ends
+from segmenters.rules.kinds import classified
+from segmenters.rules.line_breaks import hard_breaks
+from segmenters.rules.scripts import ends_without_mark, other_marks
+
+
+@dataclasses.dataclass(frozen=True)
+class PunctuationV2(Segmenter):
+    """Rules for many languages."""
+
+    name: ClassVar[str] = "punctuation_v2"
+
+    line_breaks: bool = True
+    """A line break ends a sentence, unless the paragraph is hard-wrapped or the next line begins in lower case. Off:
+    only an empty line ends a sentence."""
+
+    def split(self, texts: list[str]) -> list[Ends]:
+        """See `Segmenter.split`."""
+        return split_batched(texts, self.sentence_starts)
+
+    def sentence_starts(self, batch: str, text_starts: Ends) -> Ends:
+        """Where sentences begin in a batch of texts (see `split_batched`)."""
+        code_N, kind_N = classified(batch)
+        start_W = np.append(word_starts(kind_N), len(batch))
+        hard_W, lower_breaks, kind_N = hard_breaks(code_N, kind_N, start_W, text_starts, self.line_breaks)
+        more_marks, more_ends = other_marks(code_N, kind_N), ends_without_mark(code_N, kind_N)
+        after_M = sentence_ends(code_N, kind_N, start_W, text_starts, lower_breaks, more_marks)
+        after_M = np.concatenate([after_M, more_ends])
+        inside_M = kind_N[np.minimum(after_M, len(batch) - 1)] > Kind.BREAK
+        start_M = np.where(inside_M, after_M, start_W[np.searchsorted(start_W, after_M)])
+        return np.union1d(start_M, hard_W)
