@@ -35,8 +35,8 @@ faults: install ## strike real jobs on a real local Ray cluster at random moment
 	$(BIN)/python -m tests.faults --moments $(or $(MOMENTS),3) $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m tests.faults.detached
 
-wheel: install ## build a wheel, install it into a fresh environment, run the tutorial there
-	SLLM_WHEEL=1 $(BIN)/python -m pytest tests/docs/test_wheel.py
+tutorial: install ## run the tutorial from a wheel in a fresh environment, and its commands for a cluster on one of this machine
+	SLLM_TUTORIAL=1 $(BIN)/python -m pytest tests/docs/test_wheel.py tests/docs/test_cluster.py
 
 docs: install ## write the documentation as a site to site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
@@ -50,4 +50,4 @@ check: install ## check formatting, lint, types, direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-.PHONY: help install demo test soak faults wheel docs matrix check
+.PHONY: help install demo test soak faults tutorial docs matrix check

@@ -1,7 +1,7 @@
-"""The wheel, in a fresh environment and outside of the repository, runs the tutorial: `make wheel`.
+"""The wheel, in a fresh environment and outside of the repository, runs the tutorial: `make tutorial`.
 
 The environment takes the packages of this one as they are, and sllm from the wheel. It takes minutes, so it runs where
-`SLLM_WHEEL` is set.
+`SLLM_TUTORIAL` is set.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from tests.docs.pages import REPOSITORY, blocks
 from tests.docs.world import MODELS, SMALL, World, new_world
 
 pytestmark = pytest.mark.skipif(
-    not os.environ.get("SLLM_WHEEL"), reason="takes minutes: make wheel, or set SLLM_WHEEL=1"
+    not os.environ.get("SLLM_TUTORIAL"), reason="takes minutes: make tutorial, or set SLLM_TUTORIAL=1"
 )
 PACKAGES = ("segmenters", "pipeline", "infra", "jobs")
 TUTORIAL = [block for block in blocks() if block.page.startswith("docs/tutorial/") and block.is_run]
