@@ -7,22 +7,22 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jobs.reports.shard_summary import SPLITS, shard_summary
+from jobs.runner.console import say
 from jobs.runner.output_file import opened_output
 from jobs.runner.printable_console import PrintableConsole
 from jobs.runner.progress import WorkProgress
 from pipeline.config.paths import PATH, is_url
 from pipeline.errors import ConfigError, ShardError
-from pipeline.shards.format import SplitName
 from pipeline.shards.reading import Documents, Shards, open_shards
 from pipeline.tokenization.tokenizer import Tokenizer
 
-SPLITS: tuple[SplitName, ...] = ("train", "dev")
-PERCENTILES = (1, 10, 50, 90, 99)
+SAMPLES, SAMPLES_ON_PAGE = 2, 6
+"""Documents shown in the terminal and on a page."""
 SAMPLE_SENTENCES = 12
 """Sentences shown per sample."""
 
@@ -30,24 +30,41 @@ SAMPLE_SENTENCES = 12
 def command(
     shards: Annotated[str, typer.Argument(help="Folder or URL of shards."), PATH],
     samples: Annotated[
-        int, typer.Option("--samples", min=0, help="Documents to show with their sentences.")
-    ] = 2,
+        int | None,
+        typer.Option(
+            "--samples",
+            min=0,
+            help="Documents to show with their sentences: by default 2, and 6 on a page.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     plot: Annotated[
         str | None,
         typer.Option("--plot", metavar="FILE", help="Draw the histograms: .png, .svg or .pdf."),
         PATH,
     ] = None,
+    html: Annotated[
+        str | None,
+        typer.Option("--html", metavar="PAGE", help="Write an HTML page with sentences in colour."),
+        PATH,
+    ] = None,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not read every shard.")] = False,
 ) -> None:
     """Arguments of `sllm inspect`."""
-    show(shards, samples, as_json, plot, verify=not no_verify)
+    show(shards, samples, as_json, plot, verify=not no_verify, html=html)
 
 
 def show(
-    folder: str, samples: int = 2, as_json: bool = False, plot: str | None = None, verify: bool = True
+    folder: str,
+    samples: int | None = None,
+    as_json: bool = False,
+    plot: str | None = None,
+    verify: bool = True,
+    html: str | None = None,
 ) -> None:
-    """Print counts, lengths, `samples` documents with their sentences, and the result of the checksums.
+    """Print counts, lengths, `samples` documents with their sentences, and the result of the checksums; or write them
+    to the page `html`.
 
     `plot` is a file for the histograms (`.png`, `.svg` or `.pdf`). Raises `ShardError` where the shards are damaged;
     `verify` reads every byte.
@@ -57,10 +74,17 @@ def show(
     report = {"damaged": damaged if verify else None} | shard_summary(shards, set(damaged))
     if plot is not None:
         _plot(shards, plot)
+    if html is not None:
+        from jobs.pages.corpus import shards_page
+
+        page = shards_page(shards, report, SAMPLES_ON_PAGE if samples is None else samples)
+        with opened_output(html) as file:
+            file.write(page)
+        say(f"{html}: {len(page):,} bytes")
     if as_json:
         print(json.dumps(report, indent=1))
-    else:
-        _print(shards, report, samples)
+    elif html is None:
+        _print(shards, report, SAMPLES if samples is None else samples)
     if damaged:
         remedy = (
             "delete them there and run `sllm prepare` again" if is_url(folder) else "run `sllm prepare` again"
@@ -76,46 +100,6 @@ def _damaged(shards: Shards) -> list[str]:
     with WorkProgress("inspect", "bytes") as progress:
         done = progress.begin("verify", sum(record.file_bytes for record in shards.manifest.shards))
         return [record.file for record in shards.damaged(lambda record: done(record.file_bytes))]
-
-
-def shard_summary(shards: Shards, damaged: set[str]) -> dict[str, Any]:
-    """Counts and lengths, for JSON; no lengths where a shard of the split is `damaged`."""
-    manifest = shards.manifest
-    splits: dict[str, Any] = {}
-    for split in SPLITS:
-        totals = manifest.totals[split].model_dump()
-        if totals["documents"] and not any(name.startswith(split) for name in damaged):
-            documents = shards.documents(split)
-            totals["sentence_tokens"] = _summary(documents.sentence_lengths)
-            totals["document_tokens"] = _summary(documents.token_counts_N)
-            totals["document_sentences"] = _summary(documents.sentence_counts_N)
-        splits[split] = totals
-    return {
-        "digest": manifest.digest,
-        "segmenter": manifest.segmenter,
-        "tokenizer_digest": manifest.tokenizer_digest,
-        "max_sentence_tokens": manifest.max_sentence_tokens,
-        "inputs": [source.model_dump() for source in manifest.identity.inputs],
-        "shards": len(manifest.shards),
-        "rejected": manifest.rejected,
-        "splits": splits,
-    }
-
-
-def _summary(lengths: NDArray[Any]) -> dict[str, Any]:
-    edges = _edges(int(lengths.max()))
-    counts, _ = np.histogram(lengths, [*edges, edges[-1] * 2])
-    return {
-        "mean": float(lengths.mean()),
-        "max": int(lengths.max()),
-        "percentiles": {str(p): float(np.percentile(lengths, p)) for p in PERCENTILES},
-        "histogram": {str(edge): int(count) for edge, count in zip(edges, counts, strict=True)},
-    }
-
-
-def _edges(largest: int) -> list[int]:
-    """Edges of bins that double in width: 1, 2, 4, 8 ..."""
-    return [1 << power for power in range(largest.bit_length())]
 
 
 def _print(shards: Shards, report: dict[str, Any], samples: int) -> None:

@@ -2,15 +2,22 @@
 
 from rich.table import Table
 
+from infra.provenance import command_line
+from infra.storage import Folder
 from infra.tracking.store import resolve_uri
+from jobs.lineage.page import cards_of
+from jobs.lineage.walk import walk_back
+from jobs.pages.run import REPORT_NAME, Step, check_report, run_report
 from jobs.reports import corpus_summary
 from jobs.reports.evaluation import lossy_documents, notes_of, read_report
-from jobs.runner.output_folder import check_new, output_folder
+from jobs.runner.console import say
+from jobs.runner.output_folder import check_new, output_folder, record_at
 from jobs.runner.printable_console import PrintableConsole
 from jobs.runner.several_jobs import several_jobs
 from jobs.verbs import STEPS, VERBS, steps_of
 from pipeline.config import Config
 from pipeline.config.paths import joined
+from pipeline.errors import SllmError, first_line
 from pipeline.lineage import JobRecord
 from pipeline.redaction import redacted
 
@@ -22,9 +29,12 @@ def run(config: Config, force: bool = False) -> JobRecord:
     """
     output_folder(config.output, "run needs output=FOLDER; each job writes to a folder below it")
     steps = steps_of(config.run.jobs)
+    before: dict[str, JobRecord | None] = {}
     for name, step in steps.items():
         folder = joined(str(wire(config, name).output), step.record_folder)
         check_new(folder, step.kind, (*config.data.inputs, *config.data.dev_inputs), force)
+        before[name] = record_at(folder)
+    check_report(str(config.output))
     records: dict[str, JobRecord] = {}
     with several_jobs("run", config, list(steps)) as command:
         for name in steps:
@@ -34,7 +44,33 @@ def run(config: Config, force: bool = False) -> JobRecord:
         if command.run is not None and "evaluate" in records:
             command.run.log_metrics(records["evaluate"].metrics)
     summarize(config, records)
+    _write_report(
+        config, [Step(name, record, _is_same(record, before[name])) for name, record in records.items()]
+    )
     return list(records.values())[-1]
+
+
+def _is_same(record: JobRecord, before: JobRecord | None) -> bool:
+    return before is not None and (before.identity, before.finished) == (record.identity, record.finished)
+
+
+def _write_report(config: Config, steps: list[Step]) -> None:
+    """Write `report.html`; the results are whole without it, so a failure is a warning."""
+    output = str(config.output)
+    path = f"{output.rstrip('/')}/{REPORT_NAME}"
+    try:
+        lineage = cards_of(*(walk_back(step.record.output) for step in _last_steps(steps)))
+        Folder(output).write(REPORT_NAME, run_report(config, steps, lineage, command_line()))
+    except (SllmError, OSError) as error:
+        say(f"warning: {path} cannot be written: {first_line(error)}")
+        return
+    say(f"report: {path}")
+
+
+def _last_steps(steps: list[Step]) -> list[Step]:
+    """The steps whose output no other one has read."""
+    read = {given.digest for step in steps for given in step.record.inputs}
+    return [step for step in steps if step.record.output.digest not in read]
 
 
 def wire(config: Config, job: str) -> Config:

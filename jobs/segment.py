@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,9 +68,7 @@ def command(
     elif compare is not None:
         if source is None:
             raise typer.BadParameter("--compare needs IN")
-        from jobs.reports.segmenter_differences import show_or_write
-
-        show_or_write(compare.split(","), source, html)
+        compare_segmenters(compare.split(","), source, html)
     elif source is None or output is None:
         raise typer.BadParameter("needs IN and --output OUT, or --list")
     else:
@@ -80,6 +78,25 @@ def command(
         )
         if made.rejected:
             say(f"{made.rejected:,} lines rejected, which {output} lacks; the first: {made.first_rejected}")
+
+
+def compare_segmenters(names: Sequence[str], source: str, html: str | None = None) -> None:
+    """Print the sentences of a file under several segmenters side by side, or write them to the page `html`.
+
+    Raises `SegmenterError` for an unknown segmenter, `CorpusError` for a file that cannot be read.
+    """
+    from jobs.reports.segmenter_differences import compare, show
+
+    comparison = compare(names, source)
+    if html is None:
+        show(comparison)
+        return
+    from jobs.pages.segmenters import segmenters_page
+
+    page = segmenters_page(comparison, source)
+    with opened_output(html, source) as file:
+        file.write(page)
+    say(f"{html}: {len(page):,} bytes")
 
 
 def build(name: str, options: Iterable[str] = ()) -> Segmenter:

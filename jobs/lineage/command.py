@@ -14,6 +14,7 @@ from jobs.lineage.scores import scores
 from jobs.lineage.subject import Subject, subject_of
 from jobs.lineage.terminal import differences_of, scores_of, tree_of
 from jobs.lineage.walk import node_of, walk_back, walk_forward
+from jobs.runner.output_file import opened_output
 from jobs.runner.printable_console import PrintableConsole
 from pipeline.config.paths import PATH, resolved_tracking_uri
 from pipeline.errors import ConfigError
@@ -48,21 +49,32 @@ def command(
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the tree as JSON.")] = False,
+    html: Annotated[
+        str | None,
+        typer.Option("--html", metavar="PAGE", help="Write an HTML page: graph, configurations, metrics."),
+        PATH,
+    ] = None,
 ) -> None:
     """Arguments of `sllm lineage`. Raises `ConfigError` for arguments that do not go together."""
     uri = None if tracking is None else resolved_tracking_uri(tracking)
     if other is not None:
-        if forward or verify:
-            raise ConfigError("--forward and --verify are about one artifact: name X alone")
+        if forward or verify or html is not None:
+            raise ConfigError("--forward, --verify and --html are about one artifact: name X alone")
         show_differences(path, other, uri, as_json)
-    elif not show(path, uri, as_json, forward, verify):
+    elif not show(path, uri, as_json, forward, verify, html):
         raise typer.Exit(1)
 
 
 def show(
-    path: str, tracking: str | None, as_json: bool = False, forward: bool = False, verify: bool = False
+    path: str,
+    tracking: str | None,
+    as_json: bool = False,
+    forward: bool = False,
+    verify: bool = False,
+    html: str | None = None,
 ) -> bool:
-    """Print the lineage of what `path` names: backwards if a job made it; otherwise, or with `forward`, forwards.
+    """Print the lineage of what `path` names: backwards if a job made it; otherwise, or with `forward`, forwards. With
+    `html` it is written to that page.
 
     With `verify` all that is upstream is read -> whether it is as recorded. Raises `ConfigError` where there is nothing
     at `path`, or a needed store is missing.
@@ -79,10 +91,15 @@ def show(
         step = verified(step)
         is_same = is_as_recorded(step)
     found = scores(step)
+    if html is not None:
+        from jobs.lineage.page import page_of
+
+        with opened_output(html, path) as file:
+            file.write(page_of(step, found))
     if as_json:
         tree = dataclasses.asdict(step) | {"scores": [dataclasses.asdict(score) for score in found]}
         _print_json(tree)
-    else:
+    elif html is None:
         console = _console()
         console.print(tree_of(step))
         if found:

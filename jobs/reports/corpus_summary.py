@@ -83,30 +83,32 @@ def show(output: str, console: Console | None = None) -> None:
     console = console or PrintableConsole()
     console.print(_totals(output, manifest))
     _warn_of_losses(manifest)
-    counts = _set_aside(manifest)
-    if not counts:
+    rows = rejection_rows(folder, manifest)
+    if not rows:
         console.print(_NOTHING, highlight=False)
         return
     table = Table()
     table.add_column("rejected, or filtered by")
     table.add_column("documents", justify="right")
     table.add_column("the first", overflow="fold")
-    first = first_rejections(folder, counts)
-    for kind, count in counts.items():
-        table.add_row(Text(printable(_title(kind))), f"{count:,}", Text(printable(_example(first.get(kind)))))
+    for title, count, example in rows:
+        table.add_row(Text(printable(title)), f"{count:,}", Text(printable(example)))
     console.print(table)
     console.print(Text(_where(output)), soft_wrap=True, highlight=False)
+
+
+def rejection_rows(folder: ShardStore, manifest: Manifest) -> list[tuple[str, int, str]]:
+    """Reason or filter, documents, and the first of them, for each kind of rejected or filtered document."""
+    counts = _set_aside(manifest)
+    first = first_rejections(folder, counts)
+    return [(_title(kind), count, _example(first.get(kind))) for kind, count in counts.items()]
 
 
 def rejection_lines(output: str) -> list[str]:
     """The first rejected or filtered document of each reason, for the summary of a run."""
     folder = Folder(output)
-    counts = _set_aside(_finished(folder))
-    first = first_rejections(folder, counts)
-    found = [
-        f"{_title(kind)}, the first of {count:,}: {_example(first.get(kind))}"
-        for kind, count in counts.items()
-    ]
+    rows = rejection_rows(folder, _finished(folder))
+    found = [f"{title}, the first of {count:,}: {example}" for title, count, example in rows]
     return [*found, _where(output)] if found else [_NOTHING]
 
 

@@ -1,7 +1,6 @@
-"""`sllm segment --compare A,B,C FILE`: how segmenters split the same text, in the terminal and as a page."""
+"""`sllm segment --compare A,B,C FILE`: how segmenters split the same text, and the terminal's view of it."""
 
 import dataclasses
-import html
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 import segmenters
-from jobs.runner.output_file import opened_output
 from jobs.runner.printable_console import PrintableConsole
 from pipeline.corpus.compression import compression_of
 from pipeline.corpus.document_lines import read_documents
@@ -23,9 +21,8 @@ from pipeline.errors import CorpusError
 from pipeline.printable import printable
 from segmenters.contract import Ends
 
-_COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#a463f2", "#97bbf5", "#9c6b4e")
 _LARGEST_TEXT = 2**28
-_BINS = (8, 16, 32, 64, 128, 256, 512)
+LENGTH_BINS = (8, 16, 32, 64, 128, 256, 512)
 """Upper edges of the histogram of lengths, in characters; the last bin is open."""
 
 
@@ -93,16 +90,6 @@ def _texts(path: str) -> Iterable[str]:
         raise CorpusError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from error
 
 
-def show_or_write(names: Sequence[str], source: str | Path, html_page: str | Path | None) -> None:
-    """Compare, and print to the terminal, or write the page where one is named."""
-    comparison = compare(names, source)
-    if html_page is None:
-        show(comparison)
-        return
-    with opened_output(html_page, source) as file:
-        file.write(page(comparison).encode("utf-8", errors="replace"))
-
-
 def show(comparison: Comparison, limit_characters: int = 320, console: Console | None = None) -> None:
     """Print the sentences side by side: one row per piece, with a sign for each segmenter that ends a sentence after
     it."""
@@ -128,59 +115,3 @@ def show(comparison: Comparison, limit_characters: int = 320, console: Console |
         console.print(
             f"{name}: {len(lengths)} sentences, median {middle} characters, {over} over {limit_characters}"
         )
-
-
-def page(comparison: Comparison, limit_characters: int = 320) -> str:
-    """The comparison as one self-contained HTML page: sentences in colour, differences, lengths."""
-    columns = "".join(f"<th>{html.escape(name)}</th>" for name in comparison.ends)
-    rows, running = list[str](), [0] * len(comparison.ends)
-    for number in range(len(comparison.texts)):
-        rows.append(f'<tr class="text"><td colspan="{len(comparison.ends) + 1}">text {number + 1}</td></tr>')
-        for piece, who in comparison.pieces(number):
-            cells = ""
-            for index, ends_here in enumerate(who):
-                colour = _COLOURS[running[index] % len(_COLOURS)]
-                cells += f'<td class="{"end" if ends_here else "on"}" style="background:{colour}"></td>'
-                running[index] += ends_here
-            shown = html.escape(_visible(piece))
-            rows.append(
-                f'<tr{"" if all(who) else " class=differs"}><td class="piece">{shown}</td>{cells}</tr>'
-            )
-    charts = "".join(_histogram(name, comparison.lengths(name), limit_characters) for name in comparison.ends)
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Segmenters compared</title><style>
-body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; color: #222; }}
-table {{ border-collapse: collapse; width: 100%; }} th {{ font-weight: 600; padding: 0 .6rem; position: sticky; top: 0;
-background: #fff; }} td.piece {{ white-space: pre-wrap; padding: .05rem .8rem .05rem 0; overflow-wrap: anywhere; }}
-td.end, td.on {{ width: 5rem; border-left: .5rem solid #fff; border-right: .5rem solid #fff; }}
-td.end {{ border-bottom: 3px solid #222; }} tr.differs td.piece {{ background: #fff3c4; }}
-tr.text td {{ color: #777; padding-top: 1rem; }} figure {{ display: inline-block; margin: 1rem 2rem 1rem 0; }}
-</style></head><body>
-<h1>Segmenters compared</h1>
-<p>A bar in one colour is one sentence; a dark line ends it. Lines in yellow: not all end a sentence there.</p>
-{charts}
-<table><thead><tr><th></th>{columns}</tr></thead><tbody>
-{chr(10).join(rows)}
-</tbody></table></body></html>
-"""
-
-
-def _visible(piece: str) -> str:
-    return "".join(char if char.isprintable() or char in "\n\t" else "\ufffd" for char in piece).rstrip("\n")
-
-
-def _histogram(name: str, lengths: Ends, limit: int) -> str:
-    counts = np.bincount(np.searchsorted(_BINS, lengths), minlength=len(_BINS) + 1)
-    tallest = max(int(counts.max()), 1)
-    labels = [*(f"≤{edge}" for edge in _BINS), "more"]
-    bars = "".join(
-        f'<rect x="{34 * index}" y="{80 - 80 * count / tallest:.1f}" width="30" height="{80 * count / tallest:.1f}"'
-        f' fill="#4269d0"><title>{count}</title></rect><text x="{34 * index + 15}" y="94" font-size="10"'
-        f' text-anchor="middle">{label}</text>'
-        for index, (count, label) in enumerate(zip(counts.tolist(), labels, strict=True))
-    )
-    over = int((lengths > limit).sum())
-    return (
-        f"<figure><figcaption><b>{html.escape(name)}</b>: {len(lengths)} sentences, {over} over {limit} characters"
-        f'</figcaption><svg width="{34 * len(labels)}" height="98" role="img">{bars}</svg></figure>'
-    )

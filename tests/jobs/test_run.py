@@ -5,12 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from jobs import inspect
 from jobs import run as whole_path
+from jobs.lineage import command as lineage
 from jobs.reports.evaluation import read_report
 from jobs.verbs import STEPS, steps_of
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, ModelError
 from pipeline.lineage import read_record
+from pipeline.shards.reading import open_shards
+from tests.browser import fits
+from tests.jobs.pages.contrast import assert_legible
 
 TRAIN = "{steps: 4, micro_batch_tokens: 256, micro_batches_per_step: 2, eval_every: 4, checkpoint_every: 2}"
 TEXT = "The lazy dog sleeps. The quick fox jumps over it, and runs away! Does the dog wake? No. "
@@ -62,6 +67,57 @@ def test_every_job_leaves_its_record_and_figures(finished):
     assert 1 <= len(text["sentences"]) <= 3
 
 
+def test_the_report_shows_the_whole_run(finished, browser):
+    output, _ = finished
+    page = output / "report.html"
+    assert page.stat().st_size < 200_000
+
+    def check(seen):
+        fits(seen)
+        assert_legible(seen, "p, h2, h3, td, th, dt, dd, summary, .text .s, .tile b, .tile span, nav a")
+        headings = [one.strip() for one in seen.locator("h2").all_inner_texts()]
+        expected = [
+            "Jobs",
+            "Corpus",
+            "Sentences of",
+            "Training",
+            "Comparison",
+            "Generated text",
+            "Lineage",
+            "Do it",
+        ]
+        assert len(headings) == len(expected)
+        assert all(one.startswith(start) for one, start in zip(headings, expected, strict=True))
+        assert seen.locator("#jobs tbody tr").count() == 6
+        assert seen.locator("#jobs td", has_text="ran in").count() == 6
+        assert seen.locator("#sentences .s").count() > 3
+        assert seen.locator("#curves polyline").count() >= 6
+        seen.locator("#lineage .graph a", has_text="corpus.jsonl").click()
+        assert seen.locator("article:target").is_visible()
+
+    browser.look(page, "report", check)
+
+
+def test_figures_of_the_report_are_those_of_the_jobs(finished):
+    output, _ = finished
+    html = (output / "report.html").read_text()
+    for name, figures in read_report(str(output / "evaluation")).items():
+        if name != "vae":
+            assert f"{figures['bits_per_byte']:.4f}" in html, name
+    totals = read_record(output / "shards").metrics
+    assert f"{totals['train/sentences']:,.0f}" in html and f"{totals['dev/tokens']:,.0f}" in html
+    assert read_record(output / "sllm").output.digest in html
+    assert "</span> The dog sleeps." in html and "dev_fraction: 0.2" in html
+
+
+def test_a_page_that_is_not_ours_is_not_replaced(corpus, tmp_path, tracking_uri):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.html").write_text("<html>mine</html>")
+    with pytest.raises(ConfigError, match=r"report\.html is not a report of `sllm run`.*move it away"):
+        whole_path.run(config(corpus, tmp_path / "out", tracking_uri))
+    assert [path.name for path in (tmp_path / "out").rglob("*")] == ["report.html"]
+
+
 def test_a_second_run_reuses_everything(finished, corpus, capfd):
     output, uri = finished
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*.safetensors")}
@@ -69,6 +125,8 @@ def test_a_second_run_reuses_everything(finished, corpus, capfd):
     whole_path.run(config(corpus, output, uri))
     said = capfd.readouterr().err
     assert said.count("reuse ") == len(steps_of([]))
+    html = (output / "report.html").read_text()
+    assert html.count("reused, of 20") == len(steps_of([])) and "ran in" not in html
     assert "starts as" not in said
     assert before == {path: path.stat().st_mtime_ns for path in output.rglob("*.safetensors")}
 
@@ -134,3 +192,15 @@ def test_force_makes_all_anew_and_removes_checkpoints_and_no_more(finished, corp
         *read_record(output / "lm").files,
         *read_record(output / "shards").files,
     }
+
+
+def test_lineage_and_inspect_write_pages_in_place_of_their_trees(finished, tmp_path, capsys):
+    output, _ = finished
+    lineage.show(str(output / "lm"), None, html=str(tmp_path / "lineage.html"))
+    inspect.show(str(output / "shards"), html=str(tmp_path / "shards.html"))
+    assert capsys.readouterr().out == ""
+    record = read_record(output / "lm")
+    html = (tmp_path / "lineage.html").read_text()
+    assert record.output.digest in html and all(given.digest in html for given in record.inputs)
+    assert read_record(output / "shards").inputs[0].digest in html
+    assert open_shards(str(output / "shards")).manifest.digest in (tmp_path / "shards.html").read_text()

@@ -1,0 +1,1 @@
+"""Self-contained HTML pages: one look, no script, no network."""
