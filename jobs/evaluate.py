@@ -1,5 +1,6 @@
 """`sllm evaluate`: the same dev documents under every model, in bits per byte."""
 
+import math
 from functools import partial
 
 from infra.model_workers import start_evaluators
@@ -9,6 +10,7 @@ from jobs.runner.console import say
 from jobs.runner.execution import run_job
 from jobs.runner.output_folder import output_folder
 from jobs.runner.progress import WorkProgress
+from jobs.runner.run_page.plots import by_position_plot
 from jobs.runner.training import model_artifact, shards_artifact
 from pipeline.config import Config
 from pipeline.errors import ConfigError
@@ -40,6 +42,12 @@ def run(config: Config, force: bool = False) -> JobRecord:
 
     def body(run: ActiveRun) -> dict[str, float]:
         shards = open_shards(folder, config.stream)
+        curves: dict[str, list[float]] = {}
+        edges: list[int] = []
+
+        def keep_curve(name: str, edges_of_bins: list[int], curve: list[float]) -> None:
+            edges[:], curves[name] = edges_of_bins, curve
+
         with WorkProgress("evaluate", "tokens") as progress:
             figures = evaluate(
                 config,
@@ -47,7 +55,9 @@ def run(config: Config, force: bool = False) -> JobRecord:
                 partial(start_evaluators, config, shards),
                 lambda line: say(f"evaluate: {line} ..."),
                 progress.begin,
+                keep_curve,
             )
+        _show_curves(run, edges, curves)
         write_report(figures, run.output)
         return {
             f"{model}/{name}": value
@@ -70,3 +80,13 @@ def run(config: Config, force: bool = False) -> JobRecord:
     )
     print_report(read_report(config.output))
     return record
+
+
+def _show_curves(run: ActiveRun, edges: list[int], curves: dict[str, list[float]]) -> None:
+    """Bits per byte by position: a curve in MLflow whose steps are the ends of the bins (tokens), and a plot."""
+    for index, end in enumerate(edges[1:]):
+        values = {f"{name}/bits_per_byte_by_position": curve[index] for name, curve in curves.items()}
+        if values := {name: value for name, value in values.items() if not math.isnan(value)}:
+            run.log_metrics(values, step=end)
+    if curves:
+        run.log_text("plots/bits_per_byte_by_position.svg", by_position_plot(edges, curves))

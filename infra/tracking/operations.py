@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from infra.tracking.corpus_files import Corpus, source_of
 from infra.tracking.journal import Operation
+from infra.tracking.run_files import RunFiles
 from infra.tracking.store import client_of, experiment_id_of, is_away
 from pipeline.config import TrackingConfig
 from pipeline.errors import ConfigError, SllmError
@@ -67,6 +68,7 @@ class RunWriter:
         """The run of the last `create`."""
         self.runs: dict[str, str] = {}
         """Known runs by the keys of their `create`."""
+        self._files = RunFiles(uri, before, after)
         self._is_ours_alone = False
         self._stored: dict[str, set[int]] = {}
 
@@ -90,6 +92,8 @@ class RunWriter:
             self._start(client, first)
         elif kind == "tags":
             self._tags(client, first["tags"])
+        elif kind == "file":
+            self._files.send(client, self.run_id, first["name"], first["text"])
         elif kind == "output":
             self._output(client, first)
         elif kind == "end":

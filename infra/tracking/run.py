@@ -113,6 +113,10 @@ class ActiveRun:
         """Tags that were not known at the start."""
         self._sender.add({"do": "tags", "tags": dict(tags)})
 
+    def log_text(self, name: str, text: str) -> None:
+        """A file of the run, shown in MLflow beside its figures: its relative name and content."""
+        self._sender.add({"do": "file", "name": name, "text": text})
+
     def log_output(self, output: Artifact, metrics: Mapping[str, float]) -> None:
         """The final metrics and the output: as tags, and as a dataset or a LoggedModel for the web interface."""
         self._sender.add(

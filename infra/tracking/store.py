@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 DEFAULT_URI, DEFAULT_EXPERIMENT = "sqlite:///runs/mlflow.db", "sllm"
+_TRAINS_MODELS = {"mlflow.experimentKind": "custom_model_development"}
+"""Without it MLflow's web interface opens an experiment as one of prompts and traces."""
 _SQLITE = "sqlite:///"
+_ROOT_LOCK = threading.Lock()
 _DATABASE_PORTS = {"postgresql": 5432, "postgres": 5432, "mysql": 3306}
 _CONNECT_SECONDS = 5.0
 _REFUSALS = (
@@ -76,7 +79,26 @@ def client_of(uri: str) -> "MlflowClient":
     from mlflow.store.db import utils as database
 
     database.MAX_RETRY_COUNT = 1  # of a connection; by default MLflow tries for 100 seconds
-    return MlflowClient(tracking_uri=uri)
+    if file is None:
+        return MlflowClient(tracking_uri=uri)
+    from mlflow.tracking._tracking_service.utils import _SERVER_ARTIFACT_ROOT_ENV_VAR as ROOT
+
+    # MLflow's own default, for an experiment that it makes itself, is the working folder.
+    with _ROOT_LOCK:
+        before = os.environ.get(ROOT)
+        os.environ[ROOT] = _artifacts_beside(file)
+        try:
+            return MlflowClient(tracking_uri=uri)
+        finally:
+            if before is None:
+                del os.environ[ROOT]
+            else:
+                os.environ[ROOT] = before
+
+
+def _artifacts_beside(file: Path) -> str:
+    """Where the files of the runs of an SQLite store are."""
+    return (file.parent / "artifacts").as_uri()
 
 
 def check_server(tracking: TrackingConfig) -> str | None:
@@ -123,10 +145,10 @@ def experiment_id_of(tracking: TrackingConfig) -> str:
     client = client_of(uri)
     found = client.get_experiment_by_name(name)
     file = sqlite_path(uri)
-    beside = None if file is None else (file.parent / "artifacts").as_uri()
+    beside = None if file is None else _artifacts_beside(file)
     if found is None:
         try:
-            made: str = client.create_experiment(name, artifact_location=beside)
+            made: str = client.create_experiment(name, artifact_location=beside, tags=_TRAINS_MODELS)
             return made
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
@@ -139,6 +161,10 @@ def experiment_id_of(tracking: TrackingConfig) -> str:
             f"--experiment-id {found.experiment_id}`, or name another one in tracking.experiment"
         )
     found_id: str = found.experiment_id
+    for key, value in _TRAINS_MODELS.items():
+        if key not in found.tags:
+            with contextlib.suppress(MlflowException):  # not allowed: it decides only how the page opens
+                client.set_experiment_tag(found_id, key, value)
     return found_id
 
 

@@ -22,6 +22,7 @@ from jobs.runner.output_checks import OutputFolder
 from jobs.runner.output_folder import absolute, open_output
 from jobs.runner.progress import duration
 from jobs.runner.run_page.description import description
+from jobs.runner.run_page.files import result_files, start_files
 from jobs.runner.run_page.parameters import run_parameters
 from jobs.runner.run_page.tags import corpus_tag, inherited_tags, run_tags, shards_tags
 from pipeline.config import Config
@@ -131,6 +132,8 @@ def run_job(
             tags = run_tags(record) | ({"sllm.continues": continues} if continues else {})
             parameters = run_parameters(tree, sections, without, beside, record.tags)
             run.log_start(parameters, inputs, tags, description(record))
+            for name, text in start_files(tree).items():
+                run.log_text(name, text)
             metrics = body(run)
             if output_kind == "shards":
                 record = dataclasses.replace(record, tags=record.tags | shards_tags(output))
@@ -146,6 +149,8 @@ def run_job(
                 ray_job=ray_job(),  # a job that was not submitted has one since it connected
             )
             folder.write(record)
+            for name, text in result_files(record, output).items():
+                run.log_text(name, text)
         say(f"{job} -> {output}: finished in {duration(time.monotonic() - began)}{_last_figures(record)}")
         return _with_run_id(record, run.run_id, folder)
 

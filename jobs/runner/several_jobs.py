@@ -8,6 +8,7 @@ from infra.provenance import code_versions
 from infra.tracking.parent import ParentRun, jobs_below
 from infra.tracking.run import ActiveRun
 from jobs.runner.run_page.description import description_of_several
+from jobs.runner.run_page.files import start_files
 from jobs.runner.run_page.parameters import run_parameters
 from jobs.runner.run_page.tags import corpus_tag, origin_tags
 from pipeline.config import Config
@@ -33,6 +34,8 @@ def several_jobs(verb: str, config: Config, jobs: Sequence[str]) -> Iterator[Par
             shown,
             description_of_several(verb, output, jobs),
         )
+        for name, text in start_files(tree).items():
+            run.log_text(name, text)
 
     parent = ParentRun(config.tracking, f"{verb} {Path(output).name}", output, log_start)
     with jobs_below(parent):

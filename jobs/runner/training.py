@@ -11,6 +11,7 @@ from infra.tracking.run import ActiveRun
 from jobs.runner.execution import run_job
 from jobs.runner.output_folder import artifact_at, open_output, output_folder, record_at
 from jobs.runner.progress import TrainingProgress, figures_line
+from jobs.runner.run_page.plots import LossCurves
 from pipeline.config import Config, StreamConfig
 from pipeline.config.paths import is_url, joined
 from pipeline.errors import ConfigError, ModelError, ShardError
@@ -176,6 +177,7 @@ def _train(
     job: TrainingJob, config: Config, output: str, run: ActiveRun, task: Task | None
 ) -> dict[str, float]:
     last: dict[str, float] = {}
+    curves = LossCurves()
     with TrainingProgress(job, train_config(job, config).steps) as progress:
 
         def report(metrics: dict[str, float]) -> None:
@@ -183,6 +185,7 @@ def _train(
             if "again" not in metrics:
                 progress.show(int(metrics["step"]), figures_line(metrics), "dev/nll_per_token" in metrics)
             last.update(values, step=metrics["step"])
+            curves.add(metrics["step"], values)
             run.log_metrics(values, step=int(metrics["step"]), seconds=metrics["time"])
 
         checkpoints = joined(output, CHECKPOINTS_NAME)
@@ -194,4 +197,6 @@ def _train(
             from infra.local_training import train_locally
 
             train_locally(job, config, checkpoints, output, report, task)
+    if (drawn := curves.svg()) is not None:
+        run.log_text("plots/loss.svg", drawn)
     return last

@@ -18,6 +18,8 @@ from pipeline.errors import ConfigError
 from pipeline.evaluation.ablations import Ablation, has_other_documents
 from pipeline.evaluation.evaluator import Description, Evaluator, ModelName, Part
 from pipeline.evaluation.likelihood import (
+    bits_per_byte_by_position,
+    covering_edges,
     likelihood,
     longest_sentence,
     nll_by_document,
@@ -41,6 +43,9 @@ PART_SHARDS = 4
 
 Figures = dict[str, dict[str, Any]]
 """Figures of each model, by name; if its segmenter differs from the shards', also the names of both."""
+ShowCurve = Callable[[str, list[int], list[float]], object]
+"""Takes the name of a model, edges (positions in the document, tokens), and bits per byte between two edges; NaN where
+there are no tokens."""
 ShowProgress = Callable[[str, int], Callable[[int], object]]
 """Takes the name of a model and the number of tokens to score; returns a function to call with the tokens scored."""
 T = TypeVar("T")
@@ -63,9 +68,10 @@ def evaluate(
     start: Callable[[], Evaluators],
     say: Callable[[str], None],
     progress: ShowProgress,
+    on_curve: ShowCurve = lambda name, edges, curve: None,
 ) -> Figures:
     """Figures of the models in `config.models`, and of a unigram model, on the dev split; `say` is called with the name
-    of each model before its evaluation.
+    of each model before its evaluation, `on_curve` with its bits per byte by position.
 
     Raises, before any evaluation, `ConfigError` without a dev split and `ModelError` where a sentence is too long for a
     model.
@@ -78,7 +84,7 @@ def evaluate(
     documents = select_documents(whole, config.evaluate.max_documents)
     _check_sentences(with_local_models(config), documents)
     with closing(start()) as evaluators:
-        evaluation = _Evaluation(config, shards, documents, evaluators, say, progress)
+        evaluation = _Evaluation(config, shards, documents, evaluators, say, progress, on_curve)
         figures: Figures = {"unigram": evaluation.unigram()}
         if config.models.lm is not None:
             figures["lm"] = evaluation.token_lm()
@@ -105,6 +111,7 @@ class _Evaluation:
     evaluators: Evaluators
     say: Callable[[str], None]
     progress: ShowProgress
+    on_curve: ShowCurve
 
     def unigram(self) -> dict[str, Any]:
         train = self.shards.records("train")
@@ -121,7 +128,7 @@ class _Evaluation:
     def token_lm(self) -> dict[str, Any]:
         self.say("token-level model")
         model = self._describe("lm")
-        return self._scores("token-level model", "lm", model) | {"parameters": model.parameters}
+        return self._scores("token-level model", "lm", "lm", model) | {"parameters": model.parameters}
 
     def vae(self) -> dict[str, Any]:
         self.say("SentenceVAE")
@@ -144,7 +151,7 @@ class _Evaluation:
             name = "sllm" if ablation == "none" else f"sllm_latents_{ablation}"
             self.say(name)
             own = {"parameters": model.parameters} | self._segmenters(model)
-            figures[name] = self._scores(name, "sllm", model, ablation) | own
+            figures[name] = self._scores(name, name, "sllm", model, ablation) | own
         return figures
 
     def _describe(self, name: ModelName) -> Description:
@@ -154,10 +161,13 @@ class _Evaluation:
         return description
 
     def _scores(
-        self, title: str, name: ModelName, model: Description, ablation: Ablation = "none"
+        self, title: str, shown: str, name: ModelName, model: Description, ablation: Ablation = "none"
     ) -> dict[str, Any]:
         parts = self._parts(title, name, model, Evaluator.score, ablation)
         nll_T = nll_by_token(self.documents, chain.from_iterable(scores for _, scores in parts))
+        edges = covering_edges(self.documents, self.config.compare.position_edges)
+        bytes_V = self.shards.tokenizer().token_bytes
+        self.on_curve(shown, edges, bits_per_byte_by_position(self.documents, nll_T, bytes_V, edges))
         return self._likelihood(nll_by_document(self.documents, nll_T))
 
     def _parts(

@@ -196,3 +196,15 @@ def test_the_store_is_made_before_any_worker_opens_it(run, tmp_path):
         tables = {name for (name,) in database.execute("select name from sqlite_master where type = 'table'")}
     database.close()
     assert {"runs", "experiments", "logged_models"} <= tables
+
+
+def test_an_experiment_opens_as_one_that_trains_models(tracking_uri, run):
+    kind = {"mlflow.experimentKind": "custom_model_development"}
+    client = client_of(tracking_uri)
+    assert kind.items() <= client.get_experiment_by_name("sllm").tags.items()
+    client.create_experiment("earlier")
+    prompts = client.create_experiment("prompts", tags={"mlflow.experimentKind": "genai_development"})
+    for name in ("earlier", "prompts"):
+        check_store(TrackingConfig(uri=tracking_uri, experiment=name))
+    assert kind.items() <= client.get_experiment_by_name("earlier").tags.items()
+    assert client.get_experiment(prompts).tags["mlflow.experimentKind"] == "genai_development"
