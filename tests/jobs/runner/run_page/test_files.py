@@ -35,7 +35,7 @@ def files(root, tmp_path):
 
 
 def drawn(svg):
-    return ElementTree.fromstring(svg).tag.endswith("svg")  # noqa: S314
+    return ElementTree.fromstring(svg).tag.endswith("svg")
 
 
 def test_a_model_has_its_configuration_environment_card_and_curve(root, files):
