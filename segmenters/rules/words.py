@@ -127,5 +127,5 @@ def word_lists() -> dict[str, frozenset[str]]:
 
 @functools.cache
 def hashes(name: str) -> NDArray[np.uint64]:
-    """The hashes of the words of a class of `words.txt`, sorted."""
+    """The hash of each word of a class of `words.txt`, sorted."""
     return np.unique(np.array([word_hash(word) for word in word_lists()[name]], np.uint64))
