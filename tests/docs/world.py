@@ -55,10 +55,10 @@ SMALL = [
 of a comparison have their models from presets, so `MODELS` is for the other jobs."""
 SAME_HERE = {"step-000000200": "step-000000002", "step-000000400": "step-000000002"}
 """Names that follow from sizes."""
-FAKES = ("kubectl", "sbatch", "squeue", "docker", "ray", "pip", "git", "pre-commit")
+FAKES = ("kubectl", "mlflow", "curl", "sbatch", "squeue", "docker", "ray", "pip", "git", "pre-commit")
 """Programs that are not started, as they want a cluster, a network or another checkout; files that they read must
 be there."""
-FILES = ("Dockerfile", ".yaml", ".sbatch", ".txt")
+FILES = ("Dockerfile", ".yaml", ".sbatch", ".txt", ".json")
 """Names and ends of names of files that such a program reads."""
 WORDS = (
     "the",
