@@ -83,6 +83,8 @@ def show(output: str, console: Console | None = None) -> None:
     console = console or PrintableConsole()
     console.print(_totals(output, manifest))
     _warn_of_losses(manifest)
+    for line in _left_unread(manifest):
+        console.print(line, soft_wrap=True, highlight=False)
     rows = rejection_rows(folder, manifest)
     if not rows:
         console.print(_NOTHING, highlight=False)
@@ -128,17 +130,31 @@ def check_splits(output: str, next_jobs: Sequence[str]) -> None:
             )
 
 
+def _left_unread(manifest: Manifest) -> list[str]:
+    """A line where `data.max_bytes` leaves out a good part of the text."""
+    limit = manifest.identity.data.get("max_bytes")
+    there = sum(one.num_bytes for one in manifest.identity.inputs if not one.is_dev)
+    if limit is None or there <= 1.25 * limit:
+        return []
+    return [
+        f"data.max_bytes={limit} takes about {limit / there:.0%} of the {there:,} bytes of data.inputs; "
+        "data.max_bytes=null takes all"
+    ]
+
+
 def notes_on_size(output: str, records: Mapping[str, JobRecord]) -> list[str]:
-    """A line where the text is so little that training has repeated it more than `MANY_EPOCHS` times."""
+    """Lines where text is left out, and where it is so little that training repeated it over `MANY_EPOCHS` times."""
     manifest = _finished(Folder(output))
+    notes = _left_unread(manifest)
     tokens, num_bytes = manifest.totals["train"].tokens, manifest.totals["train"].num_bytes
     seen = [record.metrics["train/tokens"] for record in records.values() if "train/tokens" in record.metrics]
     if not seen or not tokens or max(seen) <= MANY_EPOCHS * tokens:
-        return []
+        return notes
     return [
+        *notes,
         f"the corpus is small: training read its {num_bytes:,} bytes up to {max(seen) / tokens:,.0f} times, the dev "
         f"split has {manifest.totals['dev'].num_bytes:,} bytes. The models learn it by heart; figures and text say "
-        "little. With more text, from 1,000,000 bytes on, they say more"
+        "little. With more text, from 1,000,000 bytes on, they say more",
     ]
 
 
