@@ -19,6 +19,6 @@ TESTED = {
     "pyyaml": "6.0.3",
     "typer": "0.29.2",
     "rich": "15.0.0",
-    "psutil": "7.2.2",
     "matplotlib": "3.11.2",
+    "jinja2": "3.1.6",
 }
