@@ -21,9 +21,11 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from infra.cluster.nodes import worker_is_on
+
 log = logging.getLogger("sllm")
 
-Message = tuple[Literal["metrics", "warning"], Any]
+Message = tuple[Literal["metrics", "warning", "node"], Any]
 
 POLL_SECONDS = 0.5
 CALL_SECONDS = 10
@@ -174,6 +176,8 @@ class Receiver:
         kind, content = message
         if kind == "warning":
             log.warning(content)
+        elif kind == "node":
+            worker_is_on(content)
         elif content["step"] > self._step and self._error is None:
             # Steps before are those done again after a restart.
             self._step = content["step"]

@@ -10,6 +10,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from infra.cluster.connection import connect
+from infra.cluster.nodes import node_of_worker, worker_is_on
 from infra.cluster.tasks import Resources
 from infra.dispatch import WORK_ATTEMPTS, WorkerLostError
 from pipeline.config import RayConfig
@@ -31,7 +32,8 @@ def streamed(config: RayConfig, work: Callable[..., Iterator[T]], *arguments: An
         running = task.remote(work, arguments)
         try:
             for index, ref in enumerate(running):
-                item = ray.get(ref)
+                node, item = ray.get(ref)
+                worker_is_on(node)
                 if index < len(yielded):
                     if item != yielded[index]:
                         raise WorkerLostError(
@@ -76,16 +78,18 @@ class _Collected(logging.Handler):
         return [_Warned(message) for message in messages]
 
 
-def _run(work: Callable[..., Iterator[Any]], arguments: tuple[Any, ...]) -> Iterator[Any]:
+def _run(work: Callable[..., Iterator[Any]], arguments: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
+    """The id of the node, with each item."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a worker has few cores
+    node = node_of_worker()
     collected = _Collected()
     log.addHandler(collected)
     try:
         for item in work(*arguments):
             for warned in collected.taken():  # Ray sends into its generators, so no `yield from` a list
-                yield warned
-            yield item
+                yield node, warned
+            yield node, item
         for warned in collected.taken():
-            yield warned
+            yield node, warned
     finally:
         log.removeHandler(collected)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
+from infra.cluster.nodes import node_of_worker, worker_is_on
 from infra.dispatch import PREPARE_REMEDY, Dispatcher, WorkerDiedError
 from pipeline.config import RayConfig
 
@@ -39,12 +40,12 @@ class Resources:
 
 
 class _Actor:
-    def start(self, make_worker: Callable[[], Any]) -> str:
-        """Make the worker -> where it runs."""
+    def start(self, make_worker: Callable[[], Any]) -> tuple[str, str]:
+        """Make the worker -> where it runs, in words, and the id of its node."""
         # A worker has few cores, so the tokenizer must not start threads.
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         self._worker = make_worker()
-        return f"node {ray.util.get_node_ip_address()} (process {os.getpid()})"
+        return f"node {ray.util.get_node_ip_address()} (process {os.getpid()})", node_of_worker()
 
     def call(self, work: Callable[[Any, Any], Any], item: Any) -> Any:
         return work(self._worker, item)
@@ -93,7 +94,8 @@ class RayWorkers(Dispatcher[W]):
         except RayActorError as error:
             raise WorkerDiedError(f"{worker.where or 'an actor'} died: {error}") from error
         if not worker.where:
-            worker.where = result
+            worker.where, node = result
+            worker_is_on(node)
         return result
 
     def _kill(self, worker: _Started) -> None:

@@ -11,6 +11,7 @@ from ray.train.collective import broadcast_from_rank_zero
 from torch import Tensor
 
 from infra.checkpoints.folder import CheckpointFolder
+from infra.cluster.nodes import node_of_worker
 from infra.cluster.reports import Sender
 from infra.cluster.watchdog import Watchdog
 from infra.deepspeed_engine import DeepSpeedEngine
@@ -96,6 +97,7 @@ def train_in_worker(arguments: dict[str, Any]) -> None:
     job: TrainingJob = arguments["job"]
     config = Config.model_validate(arguments["config"])
     sender = Sender(arguments["reports"])
+    sender.send(("node", node_of_worker()))
 
     def last_words(text: str) -> None:
         sender.send(("warning", text))

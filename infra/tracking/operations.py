@@ -30,6 +30,8 @@ _INPUT_TAG_CHARACTERS = 500
 """MLflow's limit."""
 KEY_TAG = "sllm.run_key"
 """Tag with our own name of a run, by which a run is found whose creation was not answered."""
+_SYSTEM = "system/"
+"""Of these metrics no point comes again from a resumed job."""
 _PARENT_KEY_TAG = "sllm.parent_key"
 """Tag with the key of the run above, whose id may come to be known late."""
 _PARENT_TAG, _NOTE_TAG = "mlflow.parentRunId", "mlflow.note.content"
@@ -156,7 +158,7 @@ class RunWriter:
         for operation in operations:
             step = operation["step"]
             for key, value in operation["values"].items():
-                if step is not None:
+                if step is not None and not key.startswith(_SYSTEM):
                     stored = self._steps(client, key)
                     if step in stored:
                         continue

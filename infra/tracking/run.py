@@ -83,6 +83,11 @@ class ActiveRun:
         values = {key: float(value) for key, value in metrics.items()}
         self._sender.add({"do": "metrics", "step": step, "ms": _milliseconds(seconds), "values": values})
 
+    def log_system_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Metrics of machines, now; `step` is in seconds."""
+        values = {key: float(value) for key, value in metrics.items()}
+        self._sender.add({"do": "metrics", "step": step, "ms": _milliseconds(), "values": values})
+
     def log_start(
         self,
         config: Mapping[str, Any],

@@ -16,6 +16,7 @@ from infra.provenance import code_versions, command_line, ray_job, user_name
 from infra.tracking.journal import Journal
 from infra.tracking.run import RUN_ID_VARIABLE, ActiveRun, send_unsent, start_run
 from infra.tracking.store import check_store, resolve_experiment, resolve_uri
+from infra.tracking.system_metrics import system_metrics
 from jobs.runner.console import say
 from jobs.runner.identity import digests_of, has_grown, part_of, refusal, value_at, with_current_options
 from jobs.runner.output_checks import OutputFolder
@@ -134,7 +135,8 @@ def run_job(
             run.log_start(parameters, inputs, tags, description(record))
             for name, text in start_files(tree).items():
                 run.log_text(name, text)
-            metrics = body(run)
+            with system_metrics(run, datetime.datetime.fromisoformat(record.started).timestamp()):
+                metrics = body(run)
             if output_kind == "shards":
                 record = dataclasses.replace(record, tags=record.tags | shards_tags(output))
                 run.log_tags(record.tags)
