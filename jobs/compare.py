@@ -12,6 +12,7 @@ from pathlib import Path
 
 from infra.cluster.worker_paths import with_absolute_paths
 from infra.model_workers import on_one_worker
+from infra.registry.models import with_model_folders
 from infra.storage import Folder
 from infra.tracking.run import ActiveRun
 from jobs.reports.comparison import markdown, plot
@@ -56,6 +57,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
 
     Raises `ConfigError` where shards, output or designs are not named.
     """
+    config = with_model_folders(config)
     if not isinstance(config.shards, str) or config.output is None or not config.compare.variants:
         raise ConfigError("compare needs one shards=FOLDER, output=FOLDER, and compare.variants")
     output_folder(config.output, "compare needs output=FOLDER")

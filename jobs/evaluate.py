@@ -4,6 +4,7 @@ import math
 from functools import partial
 
 from infra.model_workers import start_evaluators
+from infra.registry.models import with_model_folders
 from infra.tracking.run import ActiveRun
 from jobs.reports.evaluation import print_report, read_report, write_report
 from jobs.runner.console import say
@@ -14,7 +15,7 @@ from jobs.runner.run_page.plots import by_position_plot
 from jobs.runner.training import model_artifact, shards_artifact
 from pipeline.config import Config
 from pipeline.errors import ConfigError
-from pipeline.evaluation.evaluate import evaluate
+from pipeline.evaluation.evaluate import Figures, evaluate
 from pipeline.lineage import JobRecord
 from pipeline.models.saved import check_saved_models
 from pipeline.shards.reading import open_shards
@@ -25,17 +26,15 @@ def run(config: Config, force: bool = False) -> JobRecord:
 
     Raises `ConfigError` where models or shards are not named.
     """
+    config = with_model_folders(config)
     folder = config.shards
     if not isinstance(folder, str) or config.output is None:
         raise ConfigError(
             "evaluate needs one shards=FOLDER, output=FOLDER, and models.lm, models.vae or models.sllm"
         )
     output_folder(config.output, "evaluate needs output=FOLDER")
-    models = [config.models.lm, config.models.vae, config.models.sllm]
-    inputs = [
-        shards_artifact(folder, config.stream),
-        *(model_artifact(path) for path in models if path is not None),
-    ]
+    data = shards_artifact(folder, config.stream)
+    models = {name: model_artifact(path) for name, path in config.models if path is not None}
 
     def check() -> None:
         check_saved_models(config, open_shards(folder, config.stream))
@@ -59,6 +58,8 @@ def run(config: Config, force: bool = False) -> JobRecord:
             )
         _show_curves(run, edges, curves)
         write_report(figures, run.output)
+        for name, model in models.items():
+            run.log_model_metrics(model, data, _figures_of(name, figures))
         return {
             f"{model}/{name}": value
             for model, of_model in figures.items()
@@ -70,7 +71,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
         "evaluate",
         config,
         sections=["evaluate", "lm.context_tokens"],
-        inputs=inputs,
+        inputs=[data, *models.values()],
         output=config.output,
         output_kind="report",
         body=body,
@@ -90,3 +91,15 @@ def _show_curves(run: ActiveRun, edges: list[int], curves: dict[str, list[float]
             run.log_metrics(values, step=end)
     if curves:
         run.log_text("plots/bits_per_byte_by_position.svg", by_position_plot(edges, curves))
+
+
+def _figures_of(name: str, figures: Figures) -> dict[str, float]:
+    """The figures of one model, those of its ablations below the name of the ablation."""
+    found: dict[str, float] = {}
+    for key, values in figures.items():
+        if key == name or key.startswith(f"{name}_"):
+            prefix = key.removeprefix(name).lstrip("_")
+            for figure, value in values.items():
+                if not isinstance(value, str):
+                    found[f"{prefix}/{figure}" if prefix else figure] = value
+    return found

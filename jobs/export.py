@@ -1,7 +1,8 @@
-"""`sllm export`: the model in a checkpoint, as a plain Hugging Face folder."""
+"""`sllm export`: the model in a checkpoint, or one that MLflow has, as a plain Hugging Face folder."""
 
 import contextlib
 import dataclasses
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, cast, get_args
@@ -10,18 +11,20 @@ import typer
 from pydantic import ValidationError
 
 from infra.checkpoints.folder import CheckpointFolder
-from infra.registry.mlmodel import write_mlmodel
+from infra.mlmodel.files import write_mlmodel
+from infra.registry.models import model_folder
 from infra.storage import Folder, filled_at_end
 from infra.tracking.run import ActiveRun
 from jobs.runner.arguments import AsJson, Force, Overrides, loaded
 from jobs.runner.console import only_result_on_stdout
 from jobs.runner.execution import run_job
-from jobs.runner.output_folder import output_folder, record_at
+from jobs.runner.output_folder import artifact_at, output_folder, record_at
 from jobs.runner.progress import WorkProgress
 from pipeline.config import Config
-from pipeline.config.paths import PATH, resolved_path
+from pipeline.config.paths import PATH, is_mlflow_model, resolved_path
 from pipeline.config.renamed import tree_with_current_names
 from pipeline.errors import ConfigError, ModelError, TrainingError
+from pipeline.fetched import local_model
 from pipeline.lineage import CHECKPOINTS_NAME, Artifact, JobRecord, describe_output
 from pipeline.training.checkpoint import STATE_FILE, Checkpoint
 from pipeline.training.engine import weights_in
@@ -31,7 +34,10 @@ from pipeline.training.task import TrainingJob, build_task
 def command(
     checkpoint: Annotated[
         str,
-        typer.Argument(metavar="CHECKPOINT", help="A checkpoint, or a training job's output: its newest."),
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="A checkpoint, a training job's output, or a model in MLflow.",
+        ),
         PATH,
     ],
     overrides: Overrides = None,
@@ -47,12 +53,42 @@ def run(path: str, overrides: list[str], force: bool = False) -> JobRecord:
     """Write the model in the checkpoint at `path` (or the newest one of a training job's output) to `output`.
 
     Weights are the average if the checkpoint has one. The configuration is that of the training job, from its record
-    above the checkpoints; frozen weights come from the models that it read.
+    above the checkpoints; frozen weights come from the models that it read. Of a model in MLflow (`models:/NAME@ALIAS`)
+    the files are copied.
     """
     chosen = loaded(None, overrides)
     output = output_folder(chosen.output, "export needs output=FOLDER for the model")
+    if is_mlflow_model(path):
+        return _copy(model_folder(path, chosen.tracking.uri), chosen, output, force)
     with _found(resolved_path(path)) as (folder, name):
         return _export(folder, name, chosen, output, overrides, force)
+
+
+def _copy(folder: str, config: Config, output: str, force: bool) -> JobRecord:
+    """Copy the model in this folder or at this URL."""
+    model = artifact_at(folder)
+    record = record_at(folder)
+    assert record is not None, "the folders of MLflow's models have one"
+
+    def body(run: ActiveRun) -> dict[str, float]:
+        source = Path(local_model(folder, config.stream.cache))
+        with filled_at_end(run.output) as made:
+            made.mkdir(parents=True, exist_ok=True)
+            for name in record.files:
+                (made / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source / name, made / name)
+        return {"bytes": sum(record.files.values())}
+
+    return run_job(
+        "export",
+        config,
+        sections=[],
+        inputs=[model],
+        output=output,
+        output_kind="model",
+        body=body,
+        force=force,
+    )
 
 
 def _export(

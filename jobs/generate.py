@@ -7,6 +7,7 @@ import sys
 import time
 
 from infra.model_workers import on_one_worker
+from infra.registry.models import with_model_folders
 from infra.storage import Folder
 from infra.tracking.run import ActiveRun
 from jobs.runner.console import say
@@ -15,6 +16,7 @@ from jobs.runner.output_folder import output_folder
 from jobs.runner.progress import WorkProgress
 from jobs.runner.training import model_artifact
 from pipeline.config import Config
+from pipeline.config.paths import is_mlflow_model
 from pipeline.errors import ConfigError
 from pipeline.fetched import local_model
 from pipeline.generation.text import check_generates, continued
@@ -33,8 +35,12 @@ def run(config: Config, force: bool = False) -> JobRecord:
     path = config.models.sllm
     if path is None:
         raise ConfigError("generate needs a model: `sllm generate FOLDER`, or models.sllm=FOLDER")
-    given = config.output or f"{path.rstrip('/')}-generated/{_name(config)}"
-    output = output_folder(given, "generate needs output=FOLDER")
+    beside = path.partition(":/")[2].replace("/", "-") if is_mlflow_model(path) else path.rstrip("/")
+    output = output_folder(
+        config.output or f"{beside}-generated/{_name(config)}", "generate needs output=FOLDER"
+    )
+    config = with_model_folders(config)
+    path = str(config.models.sllm)
     streamed = False
 
     def body(run: ActiveRun) -> dict[str, float]:

@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from infra.registry.models import with_model_folders
 from jobs.runner.arguments import ConfigPath, Overrides, config_and_overrides, loaded
 from jobs.runner.printable_console import PrintableConsole
 from pipeline.config import Config
@@ -37,7 +38,7 @@ def command(
     """Arguments of `sllm plan`."""
     path, changes = config_and_overrides(config, overrides)
     on = machine(gpus, device, peak, utilisation)
-    show(loaded(path, changes), on, tokens_per_sentence, as_json)
+    show(with_model_folders(loaded(path, changes)), on, tokens_per_sentence, as_json)
 
 
 def show(

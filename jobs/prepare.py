@@ -3,6 +3,7 @@
 import time
 from functools import partial
 
+from infra.registry.models import with_model_folders
 from infra.storage import Folder
 from infra.tracking.store import check_server
 from infra.workers import start_workers
@@ -35,6 +36,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
     if config.output is None:
         raise ConfigError("prepare needs output=FOLDER, where the shards go")
     output = config.output
+    config = with_model_folders(config)
     if force:
         config = config.model_copy(update={"prepare": config.prepare.model_copy(update={"overwrite": True})})
     store = Folder(output)

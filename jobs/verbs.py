@@ -105,10 +105,24 @@ _TABLE = (
     ),
     Verb(
         "export",
-        "Write the model in a checkpoint as a plain Hugging Face folder.",
-        reads="a checkpoint",
+        "Write the model in a checkpoint, or one of MLflow, as a plain Hugging Face folder.",
+        reads="a checkpoint, or a model in MLflow",
         writes="the model in it",
-        examples=("sllm export runs/demo/sllm/checkpoints/step-000000200 output=runs/sllm-at-200",),
+        examples=(
+            "sllm export runs/demo/sllm/checkpoints/step-000000200 output=runs/sllm-at-200",
+            "sllm export models:/sllm@champion output=runs/champion",
+        ),
+        has_own_arguments=True,
+    ),
+    Verb(
+        "promote",
+        "Register a trained model in MLflow, under a name, a version and an alias.",
+        reads="a model",
+        writes="a version of a registered model: `models:/NAME@ALIAS` names it wherever a model is read",
+        examples=(
+            "sllm promote runs/demo/sllm --alias champion",
+            "sllm promote runs:/0a1b2c3d4e5f60718293a4b5c6d7e8f9 --name books --alias candidate --json",
+        ),
         has_own_arguments=True,
     ),
     Verb(

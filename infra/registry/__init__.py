@@ -1,1 +1,1 @@
-"""Models as MLflow knows them: the files that make a model's folder an MLflow model, and the registry of models."""
+"""MLflow's models: found by their names, read from where MLflow keeps them, registered."""

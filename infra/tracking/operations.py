@@ -1,14 +1,23 @@
 """Operations on an MLflow run. Each may be applied again after a failure that left it half done."""
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from infra.tracking.corpus_files import Corpus, source_of
 from infra.tracking.journal import Operation
+from infra.tracking.logged_models import (
+    DIGEST_TAG,
+    KIND_TAG,
+    MODEL_TAG,
+    Clock,
+    create_model,
+    keep_reference,
+    model_metrics,
+    upload_model,
+)
+from infra.tracking.logged_models import PATH_TAG as OUTPUT_PATH_TAG
 from infra.tracking.run_files import RunFiles
 from infra.tracking.store import client_of, experiment_id_of, is_away
 from pipeline.config import TrackingConfig
@@ -62,15 +71,23 @@ class RunWriter:
     """Applies operations to the store, one run after the other."""
 
     def __init__(
-        self, tracking: TrackingConfig, uri: str, before: Callable[[], None], after: Callable[[], None]
+        self,
+        tracking: TrackingConfig,
+        uri: str,
+        output: str,
+        before: Callable[[], None],
+        after: Callable[[], None],
     ) -> None:
-        """`before` is called before each call to the store, and may raise; `after` when it has answered."""
+        """`output`: path or URL of what the job writes. `before` is called before each call to the store, and may
+        raise; `after` when it has answered."""
         self._tracking, self._uri, self._before, self._after = tracking, uri, before, after
+        self._output_path = output
         self.run_id = ""
         """The run of the last `create`."""
         self.runs: dict[str, str] = {}
         """Known runs by the keys of their `create`."""
         self._files = RunFiles(uri, before, after)
+        self.clock = Clock()
         self._is_ours_alone = False
         self._stored: dict[str, set[int]] = {}
 
@@ -98,6 +115,10 @@ class RunWriter:
             self._files.send(client, self.run_id, first["name"], first["text"])
         elif kind == "output":
             self._output(client, first)
+        elif kind == "upload":
+            self._upload(client, first)
+        elif kind == "model_metrics":
+            self._model_metrics(client, first)
         elif kind == "end":
             if first.get("error"):
                 client.set_tag(self.run_id, "sllm.error", first["error"])
@@ -216,29 +237,16 @@ class RunWriter:
 
         output = Artifact(**operation["artifact"])
         run = client.get_run(self.run_id)
-        tags = {
-            "sllm.output.kind": output.kind,
-            "sllm.output.path": output.path,
-            "sllm.output.digest": output.digest,
-        }
+        tags = {KIND_TAG: output.kind, OUTPUT_PATH_TAG: output.path, DIGEST_TAG: output.digest}
         if tags.items() <= run.data.tags.items():
             return  # these tags are stored last
         if output.kind == "model":
-            experiment = run.info.experiment_id
-            made = client.search_logged_models([experiment], f"source_run_id = '{self.run_id}'")
-            model = next((one for one in made if tags.items() <= one.tags.items()), None)
-            model = model or client.create_logged_model(
-                experiment,
-                name=re.sub(r"[^\w-]+", "-", Path(output.path).name) or "model",
-                source_run_id=self.run_id,
-                tags={**tags, "mlflow.model.isExternal": "true"},
-            )
-            client.finalize_logged_model(model.model_id, "READY")
+            model = create_model(client, run, output, operation.get("is_uploaded", False))
             if model.model_id not in {
                 one.model_id for one in (run.outputs.model_outputs if run.outputs else ())
             }:
                 client.log_outputs(self.run_id, [LoggedModelOutput(model.model_id, step=0)])
-            tags["sllm.output.model_id"] = model.model_id
+            tags[MODEL_TAG] = model.model_id
         else:
             client.log_inputs(self.run_id, datasets=[_dataset(output, context=OUTPUT_CONTEXT)])
         curves = run.data.metrics  # their last values are stored already, with steps
@@ -249,6 +257,26 @@ class RunWriter:
             tags=[RunTag(key, value) for key, value in tags.items()],
             synchronous=True,
         )
+
+    def _upload(self, client: "MlflowClient", operation: Operation) -> None:
+        if model_id := client.get_run(self.run_id).data.tags.get(MODEL_TAG):
+            upload_model(client, model_id, self._output_path, operation["digest"], self.run_id, self.clock)
+
+    def _model_metrics(self, client: "MlflowClient", operation: Operation) -> None:
+        """Metrics of a model that this run has read, on one of its datasets."""
+        model, data = _known(Artifact(**operation["model"])), Artifact(**operation["data"])
+        if (model_id := _model_id(client, model)) is None:
+            return
+        dataset = (_name_of(data), data.digest[:DIGEST_CHARACTERS])
+        metrics = model_metrics(model_id, operation["values"], operation["ms"], dataset)
+        for start in range(0, len(metrics), _METRICS_A_BATCH):
+            client.log_batch(self.run_id, metrics=metrics[start : start + _METRICS_A_BATCH], synchronous=True)
+
+    def give_up(self, operation: Operation) -> None:
+        """An operation that the store does not take: a model without its files becomes a reference."""
+        client = client_of(self._uri)
+        if operation["do"] == "upload" and (model_id := client.get_run(self.run_id).data.tags.get(MODEL_TAG)):
+            keep_reference(client, model_id)
 
 
 def _reopened(client: "MlflowClient", run_id: str, must_exist: bool = False) -> bool:
@@ -290,7 +318,7 @@ def _model_id(client: "MlflowClient", artifact: Artifact) -> str | None:
     if artifact.kind != "model" or not artifact.run_id:
         return None
     try:
-        return client.get_run(artifact.run_id).data.tags.get("sllm.output.model_id")
+        return client.get_run(artifact.run_id).data.tags.get(MODEL_TAG)
     except MlflowException as error:
         if is_away(error):
             raise

@@ -43,11 +43,11 @@ above = contextvars.ContextVar[Above | None]("above", default=None)
 class ActiveRun:
     """The MLflow run of the running job."""
 
-    def __init__(self, sender: Sender, key: str, output: str) -> None:
+    def __init__(self, sender: Sender, key: str, output: str, upload_models: bool = False) -> None:
         self.output = output
         self.after_step = 0
         """Points up to this step are left out: an earlier run has them."""
-        self._sender, self._key = sender, key
+        self._sender, self._key, self._upload_models = sender, key, upload_models
 
     @property
     def tracking_uri(self) -> str:
@@ -123,12 +123,36 @@ class ActiveRun:
         self._sender.add({"do": "file", "name": name, "text": text})
 
     def log_output(self, output: Artifact, metrics: Mapping[str, float]) -> None:
-        """The final metrics and the output: as tags, and as a dataset or a LoggedModel for the web interface."""
+        """The final metrics and the output: as tags, and as a dataset or a LoggedModel for the web interface.
+
+        With `tracking.upload_models` the files of a model follow with `upload_model`.
+        """
         self._sender.add(
             {
                 "do": "output",
                 "artifact": dataclasses.asdict(output),
                 "metrics": {key: float(value) for key, value in metrics.items()},
+                "is_uploaded": self._upload_models,
+                "ms": _milliseconds(),
+            }
+        )
+
+    def upload_model(self, record: JobRecord) -> bool:
+        """The files of the model that the finished job `record` wrote, and its `job.json`, which is there already ->
+        whether they are uploaded (`tracking.upload_models`)."""
+        is_uploaded = self._upload_models and record.output.kind == "model"
+        if is_uploaded:
+            self._sender.add({"do": "upload", "digest": record.output.digest})
+        return is_uploaded
+
+    def log_model_metrics(self, model: Artifact, data: Artifact, metrics: Mapping[str, float]) -> None:
+        """Metrics of a model that this job has read, on the shards `data`; they are shown with the model too."""
+        self._sender.add(
+            {
+                "do": "model_metrics",
+                "model": dataclasses.asdict(model),
+                "data": dataclasses.asdict(data),
+                "values": {key: float(value) for key, value in metrics.items()},
                 "ms": _milliseconds(),
             }
         )
@@ -203,7 +227,7 @@ def opened(
     except BaseException:
         sender.close()
         raise
-    return ActiveRun(sender, create["key"], journal.output)
+    return ActiveRun(sender, create["key"], journal.output, tracking.upload_models)
 
 
 def send_unsent(tracking: TrackingConfig, output: str, finished_seconds: float) -> tuple[str, bool]:

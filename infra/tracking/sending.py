@@ -1,5 +1,6 @@
 """The thread that sends the operations of a job to MLflow, so that no job waits for the store."""
 
+import contextlib
 import itertools
 import logging
 import threading
@@ -40,7 +41,7 @@ class Sender:
         file keeps the run's id when all is sent."""
         self._tracking, self.journal, self._lost, self._keeps_run = tracking, journal, lost, keeps_run
         self.uri = resolve_uri(tracking.uri)
-        self._writer = RunWriter(tracking, self.uri, self._before_call, self._after_call)
+        self._writer = RunWriter(tracking, self.uri, journal.output, self._before_call, self._after_call)
         self.failure: str | None = None
         """Why the job may not go on (`tracking.required`)."""
         self.refusal: ConfigError | None = None
@@ -77,15 +78,21 @@ class Sender:
     def close(self) -> bool:
         """Send what waits -> whether all of it is sent.
 
-        It waits until there was no answer for `tracking.retry_seconds`, and at most ten times as long.
+        It waits until there was no answer for `tracking.retry_seconds`, and at most ten times as long; for files as
+        long as they may take.
         """
         begun = time.monotonic()
-        patience = self._tracking.retry_seconds
+        patience, clock = self._tracking.retry_seconds, self._writer.clock
         self._closing.set()
         self._wake.set()
         while self._thread.is_alive():
             now = time.monotonic()
-            if now - max(begun, self._answered) > patience or now - begun > _MOST_CLOSING * patience:
+            silent, whole = now - max(begun, self._answered), now - begun
+            sending = clock.allowed_now
+            if (
+                silent > patience + sending
+                or whole > _MOST_CLOSING * patience + clock.allowed_before + sending
+            ):
                 break
             self._thread.join(0.05)
         self._given_up.set()
@@ -179,6 +186,8 @@ class Sender:
             self.refusal = error if isinstance(error, ConfigError) else unusable(self.uri, error)
         else:
             log.warning(f"warning: MLflow refused a part of this job ({operation['do']}): {line}")
+            with contextlib.suppress(Exception):
+                self._writer.give_up(operation)
         if self._tracking.required:
             self._fail(f"MLflow at {redacted(self.uri)} refused a part of this job: {line}")
 

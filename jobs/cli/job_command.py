@@ -16,7 +16,7 @@ from jobs.runner.console import only_result_on_stdout, say
 from jobs.verb import TextOption, Verb
 from jobs.verbs import steps_of
 from pipeline.config import Config
-from pipeline.config.paths import is_url, resolved_path
+from pipeline.config.paths import is_mlflow_model, is_url, resolved_path
 from pipeline.errors import ConfigError, ModelError
 from pipeline.lineage import JobRecord
 
@@ -90,7 +90,8 @@ def _start(verb: Verb, first: str, rest: list[str] | None, text: str | None, opt
     if verb.model_key is not None and config_path is not None:
         folder = Path(resolved_path(config_path))
         is_yaml = folder.suffix in (".yaml", ".yml")
-        if folder.is_dir() or (is_url(config_path) and not is_yaml):
+        is_named = is_mlflow_model(config_path) or (is_url(config_path) and not is_yaml)
+        if folder.is_dir() or is_named:
             overrides = [f"{verb.model_key}={_quoted(config_path)}", *overrides]
             config_path = None
         elif not folder.exists() and not is_yaml and config_path not in presets.names():

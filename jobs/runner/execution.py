@@ -153,6 +153,12 @@ def run_job(
             folder.write(record)
             for name, text in result_files(record, output).items():
                 run.log_text(name, text)
+            if run.upload_model(record):
+                megabytes = sum(record.files.values()) / 1e6
+                say(
+                    f"{job} -> {output}: MLflow gets the files of the model too, {megabytes:,.1f} MB; with "
+                    "tracking.upload_models=false it refers to the folder"
+                )
         say(f"{job} -> {output}: finished in {duration(time.monotonic() - began)}{_last_figures(record)}")
         return _with_run_id(record, run.run_id, folder)
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from infra.checkpoints.folder import CheckpointFolder
-from infra.registry.mlmodel import write_mlmodel
+from infra.mlmodel.files import write_mlmodel
+from infra.registry.models import with_model_folders
 from infra.tracking.run import ActiveRun
 from jobs.runner.execution import run_job
 from jobs.runner.output_folder import artifact_at, open_output, output_folder, record_at
@@ -42,6 +43,9 @@ def run_training(
     if not config.shard_folders or folder is None:
         raise ConfigError(f"{job} needs shards=FOLDER (written by `sllm prepare`) and output=FOLDER")
     output = output_folder(folder, f"{job} needs output=FOLDER")
+    named, config = config.models, with_model_folders(config)
+    folders = {path: folder for (_, path), (_, folder) in zip(named, config.models, strict=True)}
+    models = [folders.get(path, path) for path in models]
     start = goes_on_from(job, config)
     config = _with_start(job, config, start)
     inputs = [shards_artifact(one, config.stream) for one in config.shard_folders]

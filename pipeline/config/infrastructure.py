@@ -145,6 +145,9 @@ class TrackingConfig(Section):
     required: bool = False
     """Whether a job fails where MLflow does not answer; else it goes on, and what MLflow has not got is kept beside the
     output and sent later."""
+    upload_models: bool = True
+    """Whether MLflow gets the files of trained models, which doubles their size on disk; else it refers to their
+    folders."""
     retry_seconds: float = Field(default=20, gt=0, le=1e6)
     """Seconds without an answer of MLflow until a job that has ended waits no longer for it, and until a job with
     `required` fails."""

@@ -71,6 +71,12 @@ def is_url(path: str) -> bool:
     return "://" in path
 
 
+def is_mlflow_model(path: str) -> bool:
+    """Whether this is MLflow's name of a model: `models:/NAME/VERSION`, `models:/NAME@ALIAS`, `models:/NAME/latest`,
+    `models:/m-ID`, or `runs:/RUN_ID`, with or without the model's name."""
+    return path.startswith(("models:/", "runs:/")) and not is_url(path)
+
+
 def resolved_path(given: str, relative_to: str | None = None) -> str:
     """The path or URL that `given` names: `~` is a home folder, `${NAME}` and `$NAME` are environment variables.
 
@@ -88,7 +94,7 @@ def resolved_path(given: str, relative_to: str | None = None) -> str:
         path = path.partition("://")[2]
         if not path.startswith("/"):
             raise PathError(f"{given!r} names a host: write file:///FOLDER, or the folder alone")
-    if is_url(path):
+    if is_url(path) or is_mlflow_model(path):
         return path
     scheme = _SCHEME.match(path)
     if scheme and scheme[1].lower() in _SCHEMES and (scheme[2] or scheme[3] == "//") and not _exists(path):

@@ -50,9 +50,17 @@ def mlflow_server(store, folder, python=sys.executable):
 
 
 @contextlib.contextmanager
-def mlflow_app(store):
-    """MLflow's server application on `store` in a thread of this process, which starts faster: its port."""
-    from mlflow.server import ARTIFACT_ROOT_ENV_VAR, BACKEND_STORE_URI_ENV_VAR, app, handlers
+def mlflow_app(store, artifacts=None):
+    """MLflow's server application on `store` in a thread of this process, which starts faster: its port. It keeps files
+    in the folder `artifacts`, if there is one."""
+    from mlflow.server import (
+        ARTIFACT_ROOT_ENV_VAR,
+        ARTIFACTS_DESTINATION_ENV_VAR,
+        BACKEND_STORE_URI_ENV_VAR,
+        SERVE_ARTIFACTS_ENV_VAR,
+        app,
+        handlers,
+    )
     from werkzeug.serving import make_server
 
     with warnings.catch_warnings(action="ignore"):  # MLflow imports it when it answers
@@ -61,7 +69,11 @@ def mlflow_app(store):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(BACKEND_STORE_URI_ENV_VAR, store)
         patch.setenv(ARTIFACT_ROOT_ENV_VAR, "mlflow-artifacts:/")
-        patch.setattr(handlers, "_tracking_store", None)
+        if artifacts is not None:
+            patch.setenv(ARTIFACTS_DESTINATION_ENV_VAR, str(artifacts))
+            patch.setenv(SERVE_ARTIFACTS_ENV_VAR, "true")
+        for name in ("_tracking_store", "_model_registry_store", "_artifact_repo"):
+            patch.setattr(handlers, name, None)
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         server = make_server("127.0.0.1", 0, app, threaded=True)
         server.daemon_threads = True

@@ -14,7 +14,7 @@ from pipeline.config import GenerateConfig
 from pipeline.unique_keys import read_json
 
 MLMODEL_NAME = "MLmodel"
-_LOADER = "infra.registry.pyfunc_model"
+_LOADER = "infra.mlmodel.pyfunc_model"
 _PYTHON = "3.11"
 """The oldest version on which sllm runs; the same on every machine."""
 _EXAMPLE, _SERVING_EXAMPLE = "input_example.json", "serving_input_example.json"

@@ -15,7 +15,7 @@ import pytest
 import requests
 import torch
 
-from infra.registry.mlmodel import write_mlmodel
+from infra.mlmodel.files import write_mlmodel
 from infra.storage import Folder
 from pipeline.config import GenerateConfig
 from pipeline.generation.generate import pack

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.registry.mlmodel import write_mlmodel
+from infra.mlmodel.files import write_mlmodel
 
 TRAINED = Path(__file__).parents[2] / "artifacts" / "first"
 
