@@ -81,7 +81,7 @@ def _promote(client: "MlflowClient", model: StoredModel, name: str | None, alias
     logged: Any = client.get_logged_model(model.model_id)
     name = name or logged.name
     if not model.location and not upload_model(
-        client, model.model_id, model.recorded_path, model.digest, model.run_id, Clock()
+        client, model.store, model.model_id, model.recorded_path, model.digest, model.run_id, Clock()
     ):
         raise ModelError(
             f"{model.given}: its folder {redacted(model.recorded_path)} is gone, and MLflow has no copy: train it again"

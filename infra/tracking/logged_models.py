@@ -9,9 +9,11 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from infra.mlmodel.files import MLMODEL_NAME, mlmodel_files
-from infra.storage import Folder
+from infra.storage import Folder, StorageError
+from infra.tracking.store import reason
 from pipeline.lineage import Artifact, JobRecord, parse_record, record_text
 from pipeline.output_files import RECORD_NAME
 from pipeline.redaction import redacted
@@ -61,13 +63,14 @@ def create_model(client: "MlflowClient", run: "Run", output: Artifact, is_upload
 
 
 def upload_model(
-    client: "MlflowClient", model_id: str, output: str, digest: str, run_id: str, clock: "Clock"
+    client: "MlflowClient", uri: str, model_id: str, output: str, digest: str, run_id: str, clock: "Clock"
 ) -> int:
     """Give MLflow the files of the model with this digest in `output` (a path or URL), and its `job.json` -> their
     bytes. Files that MLflow has are left out.
 
     Where the folder is gone, or holds another model by now, the model becomes a reference. `MLmodel` comes last: a
-    model without it cannot be loaded. Raises the store's errors, and `StorageError`.
+    model without it cannot be loaded. Raises the store's errors, and `StorageError` where the store answers, but takes
+    no files.
     """
     model = client.get_logged_model(model_id)
     if BYTES_TAG in model.tags:
@@ -79,6 +82,20 @@ def upload_model(
         log.warning(f"warning: {redacted(output)} is gone or replaced: MLflow has no files of this model")
         keep_reference(client, model_id)
         return 0
+    _check_location(uri, model)
+    try:
+        total = _send(client, model_id, folder, record, run_id, clock)
+    except Exception as error:
+        client.get_logged_model(model_id)  # raises where the whole store is away
+        raise StorageError(f"it keeps no files: {reason(error)}") from error
+    client.set_logged_model_tags(model_id, {BYTES_TAG: str(total), EXTERNAL_TAG: "false"})
+    client.finalize_logged_model(model_id, "READY")
+    return total
+
+
+def _send(
+    client: "MlflowClient", model_id: str, folder: Folder, record: JobRecord, run_id: str, clock: "Clock"
+) -> int:
     there = {one.path: one.file_size for one in client.list_logged_model_artifacts(model_id)}
     total = 0
     with tempfile.TemporaryDirectory(prefix="sllm-upload-") as temporary:
@@ -90,9 +107,21 @@ def upload_model(
                     client.log_model_artifact(model_id, str(file), os.path.dirname(name) or None)  # noqa: PTH120
             if file.is_relative_to(temporary):
                 file.unlink()
-    client.set_logged_model_tags(model_id, {BYTES_TAG: str(total), EXTERNAL_TAG: "false"})
-    client.finalize_logged_model(model_id, "READY")
     return total
+
+
+def _check_location(uri: str, model: "LoggedModel") -> None:
+    """Raise `StorageError` where a server keeps files in a folder that only its own machine has: MLflow's client would
+    make a folder of that name here."""
+    location = urlsplit(model.artifact_location)
+    if not uri.startswith("http") or location.scheme not in ("", "file"):
+        return
+    of_experiment = Path(location.path.removesuffix(f"/models/{model.model_id}/artifacts"))
+    above = of_experiment.parent
+    if not of_experiment.is_dir() and (not above.is_dir() or above == above.parent):
+        raise StorageError(
+            f"it keeps files in {of_experiment} of its own machine: let the server serve artifacts"
+        )
 
 
 def keep_reference(client: "MlflowClient", model_id: str) -> None:

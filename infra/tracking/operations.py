@@ -260,7 +260,15 @@ class RunWriter:
 
     def _upload(self, client: "MlflowClient", operation: Operation) -> None:
         if model_id := client.get_run(self.run_id).data.tags.get(MODEL_TAG):
-            upload_model(client, model_id, self._output_path, operation["digest"], self.run_id, self.clock)
+            upload_model(
+                client,
+                self._uri,
+                model_id,
+                self._output_path,
+                operation["digest"],
+                self.run_id,
+                self.clock,
+            )
 
     def _model_metrics(self, client: "MlflowClient", operation: Operation) -> None:
         """Metrics of a model that this run has read, on one of its datasets."""

@@ -152,6 +152,18 @@ def test_a_store_that_is_not_there_is_said(tmp_path):
         find_model("models:/books/1", "http://127.0.0.1:9")
 
 
+def test_where_a_server_takes_no_files_the_run_ends_and_the_model_is_a_reference(
+    log, empty_store, tmp_path, caplog
+):
+    store = shutil.copy(empty_store, tmp_path / "server.db")
+    with mlflow_app(f"sqlite:///{store}") as port:
+        uri = f"http://127.0.0.1:{port}"
+        record = log(uri=uri)
+        assert client_of(uri).get_run(record.run_id).info.status == "FINISHED"
+        assert model_folder(f"runs:/{record.run_id}", uri) == record.output.path
+    assert "MLflow refused a part of this job (upload): it keeps no files" in caplog.text
+
+
 def test_a_server_keeps_the_files_and_gives_them_to_any_machine(log, empty_store, tmp_path):
     store = shutil.copy(empty_store, tmp_path / "server.db")
     with mlflow_app(f"sqlite:///{store}", tmp_path / "kept") as port:

@@ -30,7 +30,7 @@ def server(tmp_path_factory, empty_store):
     """A real server; its store is emptied before each test."""
     file = tmp_path_factory.mktemp("server") / "mlflow.db"
     shutil.copy(empty_store, file)
-    with mlflow_app(f"sqlite:///{file}") as port:
+    with mlflow_app(f"sqlite:///{file}", file.parent / "artifacts") as port:
         yield port
 
 
