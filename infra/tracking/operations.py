@@ -1,11 +1,10 @@
 """Operations on an MLflow run. Each may be applied again after a failure that left it half done."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from infra.tracking.corpus_files import Corpus, source_of
+from infra.tracking.corpus_files import Corpus
+from infra.tracking.datasets import DIGEST_CHARACTERS, OUTPUT_CONTEXT, corpus_dataset, dataset, name_of
 from infra.tracking.journal import Operation
 from infra.tracking.logged_models import (
     DIGEST_TAG,
@@ -23,20 +22,10 @@ from infra.tracking.store import client_of, experiment_id_of, is_away
 from pipeline.config import TrackingConfig
 from pipeline.errors import ConfigError, SllmError
 from pipeline.lineage import Artifact, read_record
-from pipeline.redaction import redacted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-DIGEST_CHARACTERS = 36
-"""MLflow rejects a longer digest of a dataset; the full one is in the profile and in our tags."""
-OUTPUT_CONTEXT = "output"
-"""Context of a dataset that a run wrote: MLflow has outputs only for models, so shards are logged as inputs."""
-PATH_TAG, RUN_TAG = "sllm.path", "sllm.run_id"
-"""Tags of an input: its path, and the run that made it. Runs that read equal content share its dataset, with the path
-and the run of the first of them."""
-_INPUT_TAG_CHARACTERS = 500
-"""MLflow's limit."""
 KEY_TAG = "sllm.run_key"
 """Tag with our own name of a run, by which a run is found whose creation was not answered."""
 _SYSTEM = "system/"
@@ -74,9 +63,9 @@ class RunWriter:
         self,
         tracking: TrackingConfig,
         uri: str,
-        output: str,
         before: Callable[[], None],
         after: Callable[[], None],
+        output: str = "",
     ) -> None:
         """`output`: path or URL of what the job writes. `before` is called before each call to the store, and may
         raise; `after` when it has answered."""
@@ -202,7 +191,7 @@ class RunWriter:
         known, tags = stored.params, operation["tags"]
         # Tags are stored last: with this job's identity, all parameters of its beginning are there.
         resumed = "sllm.identity" in tags and stored.tags.get("sllm.identity") == tags["sllm.identity"]
-        corpus = [_corpus_dataset(Corpus(**given)) for given in operation.get("corpora", ())]
+        corpus = [corpus_dataset(Corpus(**given)) for given in operation.get("corpora", ())]
         changed = {
             f"resumed.{key}": value
             for key, value in params.items()
@@ -221,7 +210,7 @@ class RunWriter:
             models = [_model_id(client, artifact) for artifact in some]
             client.log_inputs(
                 self.run_id,
-                datasets=[_dataset(artifact, context=artifact.kind) for artifact in some],
+                datasets=[dataset(artifact, context=artifact.kind) for artifact in some],
                 models=[LoggedModelInput(model_id) for model_id in models if model_id],
             )
 
@@ -248,7 +237,7 @@ class RunWriter:
                 client.log_outputs(self.run_id, [LoggedModelOutput(model.model_id, step=0)])
             tags[MODEL_TAG] = model.model_id
         else:
-            client.log_inputs(self.run_id, datasets=[_dataset(output, context=OUTPUT_CONTEXT)])
+            client.log_inputs(self.run_id, datasets=[dataset(output, context=OUTPUT_CONTEXT)])
         curves = run.data.metrics  # their last values are stored already, with steps
         values = {key: value for key, value in operation["metrics"].items() if key not in curves}
         client.log_batch(
@@ -275,8 +264,8 @@ class RunWriter:
         model, data = _known(Artifact(**operation["model"])), Artifact(**operation["data"])
         if (model_id := _model_id(client, model)) is None:
             return
-        dataset = (_name_of(data), data.digest[:DIGEST_CHARACTERS])
-        metrics = model_metrics(model_id, operation["values"], operation["ms"], dataset)
+        on = (name_of(data), data.digest[:DIGEST_CHARACTERS])
+        metrics = model_metrics(model_id, operation["values"], operation["ms"], on)
         for start in range(0, len(metrics), _METRICS_A_BATCH):
             client.log_batch(self.run_id, metrics=metrics[start : start + _METRICS_A_BATCH], synchronous=True)
 
@@ -331,51 +320,3 @@ def _model_id(client: "MlflowClient", artifact: Artifact) -> str | None:
         if is_away(error):
             raise
         return None
-
-
-def _corpus_dataset(corpus: Corpus) -> Any:
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    source_type, source = source_of(corpus)
-    profile = {"sha256": corpus.digest, "kind": "corpus", "run_id": None, "files": corpus.num_files}
-    return DatasetInput(
-        Dataset(
-            name=corpus.name,
-            digest=corpus.digest[:DIGEST_CHARACTERS],
-            source_type=source_type,
-            source=json.dumps(source),
-            profile=json.dumps(profile),
-        ),
-        [InputTag("mlflow.data.context", "corpus")],
-    )
-
-
-def _dataset(artifact: Artifact, context: str) -> Any:
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    scheme = urlsplit(artifact.path).scheme
-    return DatasetInput(
-        Dataset(
-            name=_name_of(artifact),
-            digest=artifact.digest[:DIGEST_CHARACTERS],
-            source_type=scheme or "local",
-            source=json.dumps({"uri": redacted(artifact.path)}),
-            profile=json.dumps({"sha256": artifact.digest, "kind": artifact.kind, "run_id": artifact.run_id}),
-        ),
-        [
-            InputTag("mlflow.data.context", context),
-            *(
-                [InputTag(PATH_TAG, path)]
-                if len(path := redacted(artifact.path)) <= _INPUT_TAG_CHARACTERS
-                else []
-            ),
-            *([InputTag(RUN_TAG, artifact.run_id)] if artifact.run_id else []),
-        ],
-    )
-
-
-def _name_of(artifact: Artifact) -> str:
-    """The last part of its path, without the query of a URL."""
-    path = redacted(artifact.path)
-    path = path.partition("?")[0] if "://" in path else path
-    return path.rstrip("/").rsplit("/", 1)[-1][:500] or artifact.kind

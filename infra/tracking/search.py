@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from infra.tracking.corpus_files import FILES, OVERFULL, PATHS, bucket, is_in, path_digest
-from infra.tracking.operations import DIGEST_CHARACTERS, OUTPUT_CONTEXT, PATH_TAG, RUN_TAG
+from infra.tracking.datasets import DIGEST_CHARACTERS, OUTPUT_CONTEXT, PATH_TAG, RUN_TAG
 from infra.tracking.params import unflatten
 from infra.tracking.store import client_of, resolve_uri, sqlite_path
 from pipeline.errors import ConfigError, first_line

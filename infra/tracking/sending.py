@@ -41,7 +41,7 @@ class Sender:
         file keeps the run's id when all is sent."""
         self._tracking, self.journal, self._lost, self._keeps_run = tracking, journal, lost, keeps_run
         self.uri = resolve_uri(tracking.uri)
-        self._writer = RunWriter(tracking, self.uri, journal.output, self._before_call, self._after_call)
+        self._writer = RunWriter(tracking, self.uri, self._before_call, self._after_call, journal.output)
         self.failure: str | None = None
         """Why the job may not go on (`tracking.required`)."""
         self.refusal: ConfigError | None = None
