@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from infra.storage import Folder
 from jobs.cli import app
+from jobs.pages.run import REPORT_NAME
 from jobs.reports.evaluation import read_report
 from jobs.runner.output_folder import record_at
 from jobs.verbs import STEPS, steps_of
@@ -69,11 +70,17 @@ def test_all_is_in_the_bucket_and_nothing_here(finished: Any) -> None:
 
 def test_a_second_run_reuses_all_of_it(finished: Any) -> None:
     arguments, _, _ = finished
-    before = Folder(RUN).sizes()
+    before = _but_report(Folder(RUN).sizes())
     again = sllm("run", *arguments)
     assert again.exit_code == 0, again.stderr
     assert again.stderr.count("reuse ") == len(steps_of([])) and "starts as" not in again.stderr
-    assert Folder(RUN).sizes() == before
+    assert _but_report(Folder(RUN).sizes()) == before
+    assert b"reused, of " in (Folder(RUN).read(REPORT_NAME) or b"")
+
+
+def _but_report(sizes: dict[str, int]) -> dict[str, int]:
+    assert REPORT_NAME in sizes
+    return {name: size for name, size in sizes.items() if name != REPORT_NAME}
 
 
 def test_lineage_leads_back_to_the_corpus_in_the_bucket(finished: Any) -> None:
