@@ -5,6 +5,7 @@ import dataclasses
 import datetime
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import yaml
@@ -19,7 +20,7 @@ from jobs.pages.rendering import GENERATOR, render
 from jobs.pages.sentences import ShownDocument, ShownSentence
 from jobs.reports.evaluation import notes_of, read_report
 from jobs.reports.shard_summary import shard_summary
-from pipeline.config import Config
+from pipeline.config import Config, StreamConfig
 from pipeline.errors import ConfigError, SllmError
 from pipeline.lineage import JobRecord
 from pipeline.redaction import redacted, redacted_tree
@@ -107,7 +108,7 @@ def run_report(config: Config, steps: Sequence[Step], lineage: Sequence[NodeCard
         tiles=_tiles(by_name, scores, figures or {}),
         steps=steps,
         total=_duration(sum(_seconds(step.record) for step in ran)) if ran else "",
-        corpus=_read(missing, "the shards", _corpus, by_name.get("prepare")),
+        corpus=_read(missing, "the shards", partial(_corpus, config.stream), by_name.get("prepare")),
         charts=_charts(config, steps, missing),
         scores=scores,
         scored=(figures or {}).get("unigram"),
@@ -140,8 +141,8 @@ def _read(missing: list[str], what: str, read: Any, record: JobRecord | None) ->
         return None
 
 
-def _corpus(folder: str) -> dict[str, Any]:
-    shards = open_shards(folder)
+def _corpus(options: StreamConfig, folder: str) -> dict[str, Any]:
+    shards = open_shards(folder, options)
     view = corpus_view(shards, shard_summary(shards, set()))
     split: SplitName = "dev" if shards.manifest.totals["dev"].documents else "train"
     return {
