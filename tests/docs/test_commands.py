@@ -3,7 +3,9 @@
 import re
 
 import pytest
+import typer
 
+from jobs import cli
 from jobs.verbs import VERBS
 from tests.docs.pages import FENCE, REPOSITORY, blocks, pages
 from tests.docs.world import World, new_world
@@ -83,3 +85,28 @@ def test_the_readme_shows_at_least_eight_jobs():
     started = [command.split() for block in SHELL if block.page == "README.md" for command in block.commands]
     jobs = [words for words in started if words[0] == "sllm" and VERBS[words[1]].can_be_submitted]
     assert len(jobs) >= 8
+
+
+def options_of(verb: str) -> set[str]:
+    """The options of a command of ours, and of the commands in it."""
+    command = (
+        typer.main.get_command(cli.app).commands[verb].make_context(verb, [], resilient_parsing=True).command
+    )
+    commands = [command, *getattr(command, "commands", {}).values()]
+    return {option for one in commands for parameter in one.params for option in parameter.opts} | {
+        "--help",
+        "-h",
+    }
+
+
+def test_commands_in_the_text_name_verbs_and_options_that_there_are():
+    found = 0
+    for page in pages():
+        text = FENCE.sub("", page.read_text(encoding="utf-8"))
+        for command in re.findall(r"`sllm ([a-z][^`]*)`", text):
+            verb, *words = command.split()
+            assert verb in VERBS, f"{page}: sllm {command}"
+            options = [word for word in words if re.fullmatch(r"--?[a-z].*", word)]
+            assert set(options) <= options_of(verb), f"{page}: sllm {command}"
+            found += 1
+    assert found > 50
