@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from jobs.runner.completion import complete_key
 from pipeline.config.documentation import Key, keys_at, markdown
 from pipeline.errors import ConfigError
 
@@ -18,7 +19,10 @@ _WIDEST = 110
 
 def command(
     key: Annotated[
-        str | None, typer.Argument(metavar="KEY", help="A key or a section, such as vae; none: all.")
+        str | None,
+        typer.Argument(
+            metavar="KEY", help="A key or a section, such as vae; none: all.", autocompletion=complete_key
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
     as_markdown: Annotated[

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 import segmenters
+from jobs.runner.completion import complete_segmenter
 from jobs.runner.console import say
 from jobs.runner.output_file import opened_output
 from jobs.runner.progress import WorkProgress
@@ -43,7 +44,8 @@ def command(
         str | None, typer.Argument(metavar="IN", help="JSONL file with `id` and `text`."), PATH
     ] = None,
     segmenter: Annotated[
-        str, typer.Option("--segmenter", metavar="NAME", help="See --list.")
+        str,
+        typer.Option("--segmenter", metavar="NAME", help="See --list.", autocompletion=complete_segmenter),
     ] = "punctuation_v1",
     option: Annotated[
         list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="An option of the segmenter.")
@@ -54,7 +56,12 @@ def command(
     list_all: Annotated[bool, typer.Option("--list", help="List the segmenters and stop.")] = False,
     compare: Annotated[
         str | None,
-        typer.Option("--compare", metavar="NAME,NAME,...", help="Show the sentences of IN side by side."),
+        typer.Option(
+            "--compare",
+            metavar="NAME,NAME,...",
+            help="Show the sentences of IN side by side.",
+            autocompletion=complete_segmenter,
+        ),
     ] = None,
     html: Annotated[
         str | None,

@@ -21,4 +21,5 @@ TESTED = {
     "rich": "15.0.0",
     "matplotlib": "3.11.2",
     "jinja2": "3.1.6",
+    "psutil": "7.2.2",
 }

@@ -12,6 +12,7 @@ import typer
 
 from jobs.runner import presets
 from jobs.runner.arguments import AsJson, ConfigPath, Force, Overrides, config_and_overrides, loaded
+from jobs.runner.completion import complete_config
 from jobs.runner.console import only_result_on_stdout, say
 from jobs.verb import TextOption, Verb
 from jobs.verbs import steps_of
@@ -38,7 +39,10 @@ Detach = Annotated[
     ),
 ]
 ModelOrConfig = Annotated[
-    str, typer.Argument(metavar="MODEL|CONFIG", help="Folder of a model, or a YAML file.")
+    str,
+    typer.Argument(
+        metavar="MODEL|CONFIG", help="Folder of a model, or a YAML file.", autocompletion=complete_config
+    ),
 ]
 
 

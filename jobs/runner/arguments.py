@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from jobs.runner.completion import complete_config, complete_override
 from jobs.runner.presets import preset_or_file
 from pipeline.config import Config, load_config, undone
 from pipeline.config.paths import LOCAL_PATH, PATH, is_url, local_path, resolved_path
@@ -17,12 +18,18 @@ from pipeline.printable import printable
 ConfigPath = Annotated[
     str,
     typer.Argument(
-        metavar="CONFIG", help="YAML file, the name of a preset (such as demo), or the first KEY=VALUE."
+        metavar="CONFIG",
+        help="YAML file, the name of a preset (such as demo), or the first KEY=VALUE.",
+        autocompletion=complete_config,
     ),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="KEY=VALUE", help="Dotted key of the configuration and its value in YAML."),
+    typer.Argument(
+        metavar="KEY=VALUE",
+        help="Dotted key of the configuration and its value in YAML.",
+        autocompletion=complete_override,
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace what an earlier run wrote to the same output.")]
 AsJson = Annotated[

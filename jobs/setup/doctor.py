@@ -8,6 +8,7 @@ from rich.text import Text
 
 from infra.doctor import Check, State, all_checks
 from jobs.runner.arguments import Overrides, config_and_overrides, loaded
+from jobs.runner.completion import complete_config
 from jobs.runner.console import FAILED, only_result_on_stdout
 from jobs.runner.printable_console import PrintableConsole
 from pipeline.redaction import redacted
@@ -19,7 +20,9 @@ def command(
     config: Annotated[
         str | None,
         typer.Argument(
-            metavar="CONFIG", help="YAML file, preset or the first KEY=VALUE: checks what such jobs need."
+            metavar="CONFIG",
+            help="YAML file, preset or the first KEY=VALUE: checks what such jobs need.",
+            autocompletion=complete_config,
         ),
     ] = None,
     overrides: Overrides = None,
