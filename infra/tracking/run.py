@@ -47,12 +47,22 @@ class ActiveRun:
         self.output = output
         self.after_step = 0
         """Points up to this step are left out: an earlier run has them."""
+        self.name = ""
+        self.parent: ActiveRun | None = None
+        """The run of the command whose job this is, if it has several."""
         self._sender, self._key, self._upload_models = sender, key, upload_models
 
     @property
     def tracking_uri(self) -> str:
         """Address of the store."""
         return self._sender.uri
+
+    @property
+    def above(self) -> tuple[str, str] | None:
+        """UUID and name of the run above, where there is one."""
+        if self.parent is None:
+            return None
+        return str(uuid.UUID(hex=self.parent.run_id or self.parent.key)), self.parent.name
 
     @property
     def key(self) -> str:
@@ -201,7 +211,9 @@ def start_run(
         "must_exist": direct is not None,
         **below(parent, given if direct is None else None),
     }
-    return opened(tracking, journal, create, trouble)
+    run = opened(tracking, journal, create, trouble)
+    run.parent = parent
+    return run
 
 
 def below(parent: ActiveRun | None, given: str | None) -> dict[str, str | None]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from infra.provenance import code_versions, command_line, ray_job, user_name
 from infra.tracking.journal import Journal
+from infra.tracking.openlineage import JobEvents, job_events, open_client
 from infra.tracking.run import RUN_ID_VARIABLE, ActiveRun, send_unsent, start_run
 from infra.tracking.store import check_store, resolve_experiment, resolve_uri
 from infra.tracking.system_metrics import system_metrics
@@ -91,6 +92,7 @@ def run_job(
     folder.check(earlier, [artifact.path for artifact in inputs], force)
     check()
     trouble = check_store(config.tracking)
+    openlineage = open_client(config.tracking)
     with folder.held():
         replaced = earlier if force else None
         unfinished = earlier if not force and earlier is not None and earlier.finished is None else None
@@ -125,16 +127,18 @@ def run_job(
         )
         began = time.monotonic()
         say(f"{job} -> {output}: {_beginning(run.run_id, unfinished or repaired, config)}")
-        with _ended(run, config.tracking.required), _interruptible():
+        text = description(record)
+        events = JobEvents(openlineage, record, run, text)
+        with _ended(run, config.tracking.required), _interruptible(), job_events(events):
             if replaced is not None:
                 folder.remove(replaced, inputs)
             folder.write(record)
             continues = grown.run_id if grown is not None and unfinished is None else ""
             tags = run_tags(record) | ({"sllm.continues": continues} if continues else {})
             parameters = run_parameters(tree, sections, without, beside, record.tags)
-            run.log_start(parameters, inputs, tags, description(record))
-            for name, text in start_files(tree).items():
-                run.log_text(name, text)
+            run.log_start(parameters, inputs, tags, text)
+            for name, content in start_files(tree).items():
+                run.log_text(name, content)
             with system_metrics(run, datetime.datetime.fromisoformat(record.started).timestamp()):
                 metrics = body(run)
             if output_kind == "shards":
@@ -151,8 +155,9 @@ def run_job(
                 ray_job=ray_job(),  # a job that was not submitted has one since it connected
             )
             folder.write(record)
-            for name, text in result_files(record, output).items():
-                run.log_text(name, text)
+            events.record = record
+            for name, content in result_files(record, output).items():
+                run.log_text(name, content)
             if run.upload_model(record):
                 megabytes = sum(record.files.values()) / 1e6
                 say(

@@ -85,10 +85,26 @@ def run_training(
         ],
         grows=f"{section}.train.steps",
         body=body,
-        beside=["shards", "models", "stream", "launcher", "ray", "deepspeed"],
+        beside=[
+            "shards",
+            *_models_read(job, config, start, models),
+            "stream",
+            "launcher",
+            "ray",
+            "deepspeed",
+        ],
         check=check,
         force=force,
     )
+
+
+def _models_read(
+    job: TrainingJob, config: Config, start: str | None, models: Sequence[str | None]
+) -> list[str]:
+    """The keys of the models that the job reads."""
+    if start is not None:
+        return [f"models.{_section(job)}"]
+    return [f"models.{name}" for name in ("lm", "vae", "sllm") if getattr(config.models, name) in models]
 
 
 def goes_on_from(job: TrainingJob, config: Config) -> str | None:

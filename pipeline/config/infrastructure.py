@@ -151,6 +151,9 @@ class TrackingConfig(Section):
     retry_seconds: float = Field(default=20, gt=0, le=1e6)
     """Seconds without an answer of MLflow until a job that has ended waits no longer for it, and until a job with
     `required` fails."""
+    openlineage: bool = False
+    """Whether jobs also send OpenLineage events (START, then COMPLETE, FAIL or ABORT, with the data read and written).
+    Where they go is the client library's own configuration: `openlineage.yml`, or variables such as OPENLINEAGE_URL."""
 
 
 class RunConfig(Section):

@@ -1,6 +1,7 @@
 """A job is one run with a record: reused, refused, failed, interrupted, resumed."""
 
 import errno
+import json
 import os
 import signal
 import socket
@@ -162,3 +163,19 @@ def test_the_run_of_the_environment_is_said(job, tracking_uri, monkeypatch, capf
     monkeypatch.setenv("MLFLOW_RUN_ID", given)
     assert job().run_id == given
     assert f"logs into MLflow run {given} (MLFLOW_RUN_ID) at sqlite:" in capfd.readouterr().err
+
+
+def test_a_job_sends_openlineage_events_where_that_is_wanted(job, monkeypatch, tmp_path):
+    file = tmp_path / "events.jsonl"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "openlineage.yml").write_text(
+        f"transport: {{type: file, log_file_path: {file}, append: true}}"
+    )
+    record = job("tracking.openlineage=true")
+    first, last = map(json.loads, file.read_text().splitlines())
+    assert (first["eventType"], last["eventType"]) == ("START", "COMPLETE")
+    assert first["run"]["runId"].replace("-", "") == record.run_id
+    assert [one["name"] for one in first["inputs"]] == [str(tmp_path / "corpus.txt")]
+    (output,) = last["outputs"]
+    assert output["name"] == str(job.output)
+    assert output["facets"]["version"]["datasetVersion"] == record.output.digest
