@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,15 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     client_of(f"sqlite:///{file}").search_experiments()
     return file
+
+
+@pytest.fixture(scope="session")
+def postgres_uri() -> Iterator[str]:
+    """A PostgreSQL database, shared by the tests of a session."""
+    from tests.infra.tracking.postgres import postgres
+
+    with tempfile.TemporaryDirectory(prefix="sllm-postgres-") as folder, postgres(Path(folder)) as uri:
+        yield uri
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ def _start(verb: Verb, first: str, rest: list[str] | None, text: str | None, opt
     config_path, overrides = config_and_overrides(first, rest)
     if verb.model_key is not None and config_path is not None:
         folder = Path(resolved_path(config_path))
-        is_yaml = folder.suffix in (".yaml", ".yml")
+        is_yaml = folder.suffix in (".yaml", ".yml", ".json")
         is_named = is_mlflow_model(config_path) or (is_url(config_path) and not is_yaml)
         if folder.is_dir() or is_named:
             overrides = [f"{verb.model_key}={_quoted(config_path)}", *overrides]

@@ -19,7 +19,7 @@ ConfigPath = Annotated[
     str,
     typer.Argument(
         metavar="CONFIG",
-        help="YAML file, the name of a preset (such as demo), or the first KEY=VALUE.",
+        help="YAML file, the job.json of an earlier job, the name of a preset (such as demo), or the first KEY=VALUE.",
         autocompletion=complete_config,
     ),
 ]

@@ -28,6 +28,7 @@ from jobs.runner.run_page.files import result_files, start_files
 from jobs.runner.run_page.parameters import run_parameters
 from jobs.runner.run_page.tags import corpus_tag, inherited_tags, run_tags, shards_tags
 from pipeline.config import Config
+from pipeline.config.recorded import with_references
 from pipeline.errors import ConfigError, TrackingError
 from pipeline.lineage import Artifact, JobRecord, identity
 from pipeline.redaction import redacted, redacted_tree
@@ -66,8 +67,8 @@ def run_job(
     """
     folder = open_output(output, output_kind)
     whole = config.model_dump(mode="json")
-    tree = redacted_tree(whole)
-    tree["tracking"]["uri"] = resolve_uri(tree["tracking"]["uri"])
+    stored = whole | {"tracking": whole["tracking"] | {"uri": resolve_uri(whole["tracking"]["uri"])}}
+    tree = redacted_tree(stored)
     part = part_of(tree, sections, without)
     this = identity(job, part_of(whole, sections, without), inputs)
     is_shown_whole = part == part_of(whole, sections, without)
@@ -110,7 +111,7 @@ def run_job(
         record = JobRecord(
             job=job,
             identity=this,
-            config=tree,
+            config=with_references(stored),
             inputs=tuple(inputs),
             output=Artifact(output_kind, output, digest="", run_id=run.run_id or None),
             run_id=run.run_id,

@@ -14,6 +14,7 @@ from pipeline.config.inference import EvaluateConfig, GenerateConfig, ModelsConf
 from pipeline.config.infrastructure import DeepSpeedConfig, RayConfig, RunConfig, TrackingConfig
 from pipeline.config.models import LmConfig, Precision, SllmConfig, TrunkConfig, VaeConfig
 from pipeline.config.paths import PathString, is_url, resolved_path
+from pipeline.config.recorded import check_secrets, config_of, is_record
 from pipeline.config.section import Section, alternatives, is_section
 from pipeline.config.segmenter_training import SegmenterTrainConfig
 from pipeline.config.stream import StreamConfig
@@ -72,6 +73,7 @@ def load_config(path: str | None, overrides: list[str] | tuple[str, ...] = ()) -
 def load_section(kind: type[S], path: str | None, overrides: list[str] | tuple[str, ...] = ()) -> S:
     """A tree of this class from a YAML file (or none) with overrides `dotted.key=YAML value` on top.
 
+    A `Config` is also read from the record of a job, `job.json`.
     If a key is overridden twice, the last override counts; `undone` names the others.
 
     Raises `ConfigError` for a missing or broken file, for an unknown key (naming the nearest known one), and for a
@@ -79,11 +81,16 @@ def load_section(kind: type[S], path: str | None, overrides: list[str] | tuple[s
     """
     text = "" if path is None else _text_of(resolved_path(path))
     tree = {} if path is None else _tree_of(text, path)
+    is_recorded = kind is Config and is_record(tree)
+    if is_recorded:
+        tree, text = config_of(tree), ""
     given = {}
     for override in overrides:
         key, value = _parts(override, kind)
         _set(tree, key, read_value(value, f"override {override!r}"))
         given[key] = override
+    if is_recorded:
+        check_secrets(tree, str(path))
     return _validated(kind, tree, given, path, text)
 
 

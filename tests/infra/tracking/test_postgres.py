@@ -2,10 +2,8 @@
 
 import os
 import signal
-import tempfile
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -15,20 +13,13 @@ from pipeline.config import TrackingConfig
 from pipeline.errors import ConfigError
 from pipeline.lineage import Artifact
 from tests.infra.tracking.mlflow_server import mlflow_server, runs_at, steps_at
-from tests.infra.tracking.postgres import postgres
 
 POINTS = 60
 
 
 @pytest.fixture(scope="module")
-def database():
-    with tempfile.TemporaryDirectory(prefix="sllm-postgres-") as folder, postgres(Path(folder)) as uri:
-        yield uri
-
-
-@pytest.fixture(scope="module")
-def server(database, tmp_path_factory):
-    with mlflow_server(database, tmp_path_factory.mktemp("mlflow")) as started:
+def server(postgres_uri, tmp_path_factory):
+    with mlflow_server(postgres_uri, tmp_path_factory.mktemp("mlflow")) as started:
         yield started
 
 
@@ -89,15 +80,15 @@ def test_a_server_that_is_stopped_and_goes_on(server, tmp_path, monkeypatch):
     check(uri, run.run_id)
 
 
-def test_a_database_is_refused_at_once(database):
+def test_a_database_is_refused_at_once(postgres_uri):
     begun = time.monotonic()
-    nowhere = database.replace("/postgres", "/nosuch")
+    nowhere = postgres_uri.replace("/postgres", "/nosuch")
     with pytest.raises(ConfigError, match=r'cannot be used: .*database "nosuch" does not exist'):
         check_store(TrackingConfig(uri=nowhere))
     assert time.monotonic() - begun < 20
 
 
-def test_a_server_that_is_killed(database, server, tmp_path):
+def test_a_server_that_is_killed(postgres_uri, server, tmp_path):
     """The last test: what the server has not got is sent to its database."""
     port, group = server
     tracking = TrackingConfig(uri=f"http://127.0.0.1:{port}", experiment="killed", retry_seconds=3)
@@ -110,8 +101,8 @@ def test_a_server_that_is_killed(database, server, tmp_path):
     _, all_sent = job(tracking, tmp_path, kill)
     print(f"killed: {time.monotonic() - begun:.1f} s")
     assert not all_sent
-    direct = TrackingConfig(uri=database, experiment="killed", retry_seconds=60)
+    direct = TrackingConfig(uri=postgres_uri, experiment="killed", retry_seconds=60)
     run_id, all_sent = send_unsent(direct, str(tmp_path), time.time())
-    (stored,) = runs_at(database, "killed")
+    (stored,) = runs_at(postgres_uri, "killed")
     assert all_sent and stored.info.run_id == run_id and stored.info.status == "FINISHED"
-    check(database, run_id)
+    check(postgres_uri, run_id)
