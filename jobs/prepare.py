@@ -5,6 +5,8 @@ from functools import partial
 
 from infra.registry.models import with_model_folders
 from infra.storage import Folder
+from infra.tracking.corpus_files import FILE_LIST, files_of, list_of, split_tags
+from infra.tracking.run import ActiveRun
 from infra.tracking.store import check_server
 from infra.workers import start_workers
 from jobs.reports import corpus_summary
@@ -47,9 +49,12 @@ def run(config: Config, force: bool = False) -> JobRecord:
     if materials.tokenizer is not None and not config.prepare.overwrite:
         check_bos_eos(store, materials.tokenizer)
 
-    def body(_run: object) -> dict[str, float]:
+    def body(run: ActiveRun) -> dict[str, float]:
         start = time.monotonic()
         manifest = prepare(config, output, materials)
+        files = files_of(manifest)
+        run.log_tags(split_tags(files))
+        run.log_text(FILE_LIST, list_of(files))
         return {"seconds": time.monotonic() - start, **corpus_summary.metrics(manifest)}
 
     def is_intact(earlier: JobRecord) -> bool:

@@ -18,11 +18,14 @@ from urllib.parse import urlsplit
 from pipeline.config.paths import is_url
 from pipeline.lineage import Artifact
 from pipeline.redaction import redacted
+from pipeline.shards.manifest import Manifest
 
 FILES, PATHS = "sllm.files", "sllm.paths"
 """Beginnings of the names of tags: by the content of corpus files, by the paths of all inputs."""
 DEV_FILES, UNUSED_FILES = "sllm.dev_files", "sllm.unused_files"
 """The same for the files of a corpus with documents in dev alone, and with none in train or dev."""
+FILE_LIST = "corpus/files.jsonl"
+"""Artifact of a run that made shards: one line per corpus file."""
 OVERFULL = "*"
 KEY_DIGITS = 10
 """40 bits: two of a million files have the same with a probability of 0.4; the list of files then decides."""
@@ -42,6 +45,49 @@ class Corpus:
     source: tuple[str, ...]
     """Patterns, or paths of the files, without secrets."""
     num_files: int
+
+
+@dataclasses.dataclass(frozen=True)
+class CorpusFile:
+    """A line of `FILE_LIST`."""
+
+    path: str
+    sha256: str
+    num_bytes: int
+    """UTF-8 bytes of text."""
+    documents: dict[str, int] | None
+    """In the train and dev splits; None in shards that do not count them."""
+
+
+def files_of(manifest: Manifest) -> list[CorpusFile]:
+    """The corpus files of shards."""
+    counts = [{"train": 0, "dev": 0} for _ in manifest.identity.inputs]
+    for shard in manifest.shards:
+        for index, documents in shard.documents_by_input.items():
+            counts[index][shard.split] += documents
+    is_counted = all(shard.documents_by_input for shard in manifest.shards)
+    return [
+        CorpusFile(file.path, file.sha256, file.num_bytes, count if is_counted else None)
+        for file, count in zip(manifest.identity.inputs, counts, strict=True)
+    ]
+
+
+def list_of(files: Iterable[CorpusFile]) -> str:
+    """The content of `FILE_LIST`."""
+    return "".join(f"{json.dumps(dataclasses.asdict(file), ensure_ascii=False)}\n" for file in files)
+
+
+def read_list(text: str) -> list[CorpusFile]:
+    """The files in the content of `FILE_LIST`. Raises `ValueError` and `TypeError` where it is damaged."""
+    return [CorpusFile(**json.loads(line)) for line in text.splitlines() if line]
+
+
+def split_tags(files: Iterable[CorpusFile]) -> dict[str, str]:
+    """The tags of files without documents in train: a model that was trained on the shards has not seen them."""
+    untrained = [file for file in files if file.documents is not None and not file.documents["train"]]
+    dev = [file.sha256 for file in untrained if file.documents and file.documents["dev"]]
+    unused = [file.sha256 for file in untrained if file.documents and not file.documents["dev"]]
+    return buckets(DEV_FILES, dev) | buckets(UNUSED_FILES, unused)
 
 
 def corpus_of(inputs: Iterable[Artifact], patterns: Sequence[str]) -> Corpus | None:

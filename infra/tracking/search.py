@@ -3,11 +3,23 @@
 import dataclasses
 import json
 import re
+import tempfile
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.tracking.corpus_files import FILES, OVERFULL, PATHS, bucket, is_in, path_digest
+from infra.tracking.corpus_files import (
+    FILE_LIST,
+    FILES,
+    OVERFULL,
+    PATHS,
+    CorpusFile,
+    bucket,
+    is_in,
+    path_digest,
+    read_list,
+)
 from infra.tracking.datasets import DIGEST_CHARACTERS, OUTPUT_CONTEXT, PATH_TAG, RUN_TAG
 from infra.tracking.params import unflatten
 from infra.tracking.store import client_of, resolve_uri, sqlite_path
@@ -105,6 +117,17 @@ class RunSearch:
     def children(self, run_id: str) -> list[StoredJob]:
         """The jobs below a parent run, oldest first."""
         return self._search(f"tags.`mlflow.parentRunId` = '{run_id}'")
+
+    def corpus_files(self, run_id: str) -> list[CorpusFile] | None:
+        """The corpus files of a run that made shards; None where the store has no list of them, or cannot be read."""
+        from mlflow.exceptions import MlflowException
+
+        with tempfile.TemporaryDirectory(prefix="sllm-lineage-") as folder:
+            try:
+                file = client_of(self._uri).download_artifacts(run_id, FILE_LIST, folder)
+                return read_list(Path(file).read_text(encoding="utf-8"))
+            except (MlflowException, OSError, ValueError, TypeError):
+                return None
 
     def readers_of(self, digests: Iterable[str]) -> list[StoredJob]:
         """The finished jobs that read shards or models with these digests; in older stores corpus files too."""

@@ -124,6 +124,8 @@ def show_differences(a: str, b: str, tracking: str | None, as_json: bool = False
 def back(subject: Subject, tracking: str | None) -> LineageNode:
     """The tree of what a subject was made from; of a run of several jobs, of all that they made."""
     records = Records(tracking)
+    if subject.stored is not None:
+        records.add_stored(*subject.stored)
     if subject.children:
         trees = [walk_back(child.output, record=child, records=records) for child in subject.children]
         return LineageNode(subject.artifact, note=subject.status, made_from=tuple(trees))

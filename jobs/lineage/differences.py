@@ -47,7 +47,10 @@ def differences(a: LineageNode, b: LineageNode) -> list[Difference]:
     return list(dict.fromkeys(_between(a, b, set())))
 
 
-def _between(a: LineageNode, b: LineageNode, seen: set[tuple[Artifact, Artifact]]) -> Iterator[Difference]:
+def _between(
+    a: LineageNode, b: LineageNode, seen: set[tuple[Artifact, Artifact]], reader: str = ""
+) -> Iterator[Difference]:
+    """`reader`: the job that read them, as the beginning of a line."""
     key = (a.artifact, b.artifact)
     if key in seen or (a.artifact.digest == b.artifact.digest and a.artifact.digest):
         return
@@ -61,7 +64,7 @@ def _between(a: LineageNode, b: LineageNode, seen: set[tuple[Artifact, Artifact]
                 continue  # MLflow has the keys that were set
             yield Difference(f"{a.job}: {name}", _text(before), _text(after))
     else:
-        yield Difference(a.artifact.kind, _named(a), _named(b))
+        yield Difference(f"{reader}{a.artifact.kind}", _named(a), _named(b))
         return
     for name, before, after in differing(a.versions, b.versions):
         what = "commit" if name == "git" else f"version of {name}"
@@ -71,7 +74,7 @@ def _between(a: LineageNode, b: LineageNode, seen: set[tuple[Artifact, Artifact]
     for role, ours in _by_role(a).items():
         others = theirs.pop(role, [])
         for one, other in zip(ours, others, strict=False):
-            yield from _between(one, other, seen)
+            yield from _between(one, other, seen, f"{a.job}: ")
         for one in ours[len(others) :]:
             yield Difference(f"{a.job}: {role}", _named(one), _NOTHING)
         for other in others[len(ours) :]:

@@ -1,11 +1,12 @@
 """The records of the jobs upstream of an artifact, read level by level: beside the artifacts, else from MLflow."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from infra.storage import Folder, StorageError
+from infra.tracking.corpus_files import CorpusFile, files_of
 from infra.tracking.search import RunSearch, StoredJob
 from infra.tracking.store import resolve_uri
 from jobs.runner.output_folder import record_at
@@ -26,8 +27,9 @@ class Records:
         self._tracking = tracking
         self._found: dict[Artifact, tuple[JobRecord | None, str | None]] = {}
         self._searches: dict[str, RunSearch | ConfigError] = {}
-        self._stored: dict[str, StoredJob] = {}
-        self._inputs: dict[str, tuple[Artifact, ...]] = {}
+        self._stored: dict[str, tuple[StoredJob, RunSearch]] = {}
+        self._files: dict[str, list[CorpusFile] | None] = {}
+        self._documents: dict[tuple[str, str], dict[str, dict[str, int]]] = {}
         self._manifests: dict[tuple[str, str], Manifest | None] = {}
 
     def of(self, artifact: Artifact) -> tuple[JobRecord | None, str | None]:
@@ -61,23 +63,42 @@ class Records:
                 if given not in self._found
             ]
 
-    def add_stored(self, job: StoredJob) -> None:
-        """Keep a job that was read from the store."""
-        self._stored[job.record.run_id] = job
+    def add_stored(self, job: StoredJob, search: RunSearch) -> None:
+        """Keep a job that was read from this store."""
+        self._stored[job.record.run_id] = job, search
 
     def inputs(self, record: JobRecord) -> tuple[Artifact, ...]:
         """The inputs of a job, with each file of a corpus that MLflow has as one dataset, where their list is there."""
-        stored = self._stored.get(record.run_id)
+        stored, _ = self._stored.get(record.run_id, (None, None))
         if stored is None or stored.record is not record or not _has_whole_corpora(stored):
             return record.inputs
-        if record.run_id not in self._inputs:
+        files = self.files(record)
+        if files is None:
+            return record.inputs
+        others = (one for one in record.inputs if one.kind != "corpus")
+        return (*(Artifact("corpus", file.path, file.sha256) for file in files), *others)
+
+    def files(self, record: JobRecord) -> list[CorpusFile] | None:
+        """The corpus files of shards: by their manifest, else by the list in the store; None where neither is there."""
+        if record.output.kind != "shards":
+            return None
+        if record.run_id not in self._files:
             manifest = self.manifest(record)
-            given = record.inputs
-            if manifest is not None:
-                files = [Artifact("corpus", one.path, one.sha256) for one in manifest.identity.inputs]
-                given = (*files, *(one for one in given if one.kind != "corpus"))
-            self._inputs[record.run_id] = given
-        return self._inputs[record.run_id]
+            _, search = self._stored.get(record.run_id, (None, None))
+            from_store = (
+                search.corpus_files(record.run_id) if manifest is None and search is not None else None
+            )
+            self._files[record.run_id] = from_store if manifest is None else files_of(manifest)
+        return self._files[record.run_id]
+
+    def documents(self, record: JobRecord, given: Artifact) -> dict[str, int] | None:
+        """Documents of train and dev from a corpus file in shards; None where that is not known."""
+        if given.kind != "corpus" or record.output.kind != "shards":
+            return None
+        key = record.run_id, record.output.digest
+        if key not in self._documents:
+            self._documents[key] = _by_content(self.files(record) or ())
+        return self._documents[key].get(given.digest)
 
     def manifest(self, record: JobRecord) -> Manifest | None:
         """Manifest of the shards that a job wrote, if they are unchanged."""
@@ -90,16 +111,17 @@ class Records:
 
     def _ask(self, uri: str, artifacts: list[Artifact]) -> None:
         try:
-            jobs = self._search(uri).runs(str(one.run_id) for one in artifacts)
+            search = self._search(uri)
+            jobs = search.runs(str(one.run_id) for one in artifacts)
         except ConfigError:
-            jobs = {}
+            search, jobs = None, {}
         for one in artifacts:
             _, note = self._found[one]
             job = jobs.get(str(one.run_id))
-            if job is None:
+            if job is None or search is None:
                 self._found[one] = None, f"{note}, and no MLflow store has its run" if note else note
             else:
-                self.add_stored(job)
+                self.add_stored(job, search)
                 self._found[one] = job.record, note
 
     def _search(self, uri: str) -> RunSearch:
@@ -146,6 +168,16 @@ def section(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A section of a record's configuration; empty where there is none."""
     found = config.get(name)
     return found if isinstance(found, dict) else {}
+
+
+def _by_content(files: Iterable[CorpusFile]) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for file in files:
+        if file.documents is not None:
+            counts = found.setdefault(file.sha256, {"train": 0, "dev": 0})
+            for split, documents in file.documents.items():
+                counts[split] += documents
+    return found
 
 
 def _manifest(record: JobRecord) -> Manifest | None:

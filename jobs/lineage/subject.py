@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from infra.tracking.corpus_files import corpus_digest
-from infra.tracking.search import RunSearch
+from infra.tracking.search import RunSearch, StoredJob
 from infra.tracking.store import resolve_uri
 from jobs.lineage.records import beside, store_of
 from jobs.runner.output_folder import absolute, artifact_at, record_at
@@ -34,6 +34,8 @@ class Subject:
     """The jobs of a run that has no output of its own: of `sllm run` or `sllm compare`."""
     status: str | None = None
     """Of a run that wrote nothing."""
+    stored: tuple[StoredJob, RunSearch] | None = None
+    """The job as MLflow has it, and where, if the run was asked about."""
 
     @property
     def store(self) -> str:
@@ -68,7 +70,7 @@ def _of_run(run_id: str, search: RunSearch) -> Subject:
     if job is not None and job.record.output.digest:
         artifact = job.record.output
         own, _ = beside(artifact)
-        return Subject(artifact, own or job.record)
+        return Subject(artifact, own or job.record, stored=(job, search))
     children = tuple(child.record for child in search.children(run_id) if child.record.output.digest)
     if job is None and not children:
         raise ConfigError(

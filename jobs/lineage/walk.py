@@ -5,7 +5,7 @@ import json
 import shlex
 from collections.abc import Iterable, Sequence
 
-from infra.tracking.corpus_files import DEV_FILES, UNUSED_FILES, is_in
+from infra.tracking.corpus_files import DEV_FILES, FILES, UNUSED_FILES, CorpusFile, is_in
 from infra.tracking.search import RunSearch, StoredJob
 from jobs.lineage.node import LineageNode
 from jobs.lineage.records import Records, beside, section
@@ -14,7 +14,6 @@ from pipeline.config.paths import is_url
 from pipeline.lineage import Artifact, JobRecord
 from pipeline.output_files import RECORD_NAME
 from pipeline.redaction import redacted
-from pipeline.shards.manifest import Manifest
 
 DAMAGED = "its record is damaged: it is named among its own inputs"
 
@@ -47,10 +46,9 @@ def _back(
     if record is None:
         node = LineageNode(artifact, note=note)
     else:
-        manifest = records.manifest(record)
         inputs = tuple(
             dataclasses.replace(
-                _back(given, records, known, above | {artifact}), documents=_documents(manifest, given)
+                _back(given, records, known, above | {artifact}), documents=records.documents(record, given)
             )
             for given in records.inputs(record)
         )
@@ -133,19 +131,30 @@ class _Forward:
             return None, None
         if is_in(job.tags, UNUSED_FILES, given.digest):
             return {"train": 0, "dev": 0}, "none"
-        dev_alone = bool(is_in(job.tags, DEV_FILES, given.digest))
-        if is_url(job.record.output.path) and dev_alone:
-            return None, "dev"  # the tags say enough, and reading the manifest takes long
-        documents = _documents(self._records.manifest(job.record), given)
+        in_dev_alone = is_in(job.tags, DEV_FILES, given.digest)
+        if (
+            is_url(job.record.output.path)
+            and is_in(job.tags, FILES, given.digest)
+            and in_dev_alone is not None
+        ):
+            return (
+                None,
+                "dev" if in_dev_alone else None,
+            )  # the tags say enough, and reading the manifest takes long
+        documents = self._records.documents(job.record, given)
         if documents is None:
-            return None, "dev" if dev_alone else None
+            return None, "dev" if in_dev_alone else None
         return documents, "train" if documents["train"] else "dev" if documents["dev"] else "none"
 
     def _has_file(self, job: StoredJob, sha256: str) -> bool:
         if (known := job.has_file(sha256)) is not None:
             return known
-        manifest = self._records.manifest(job.record)
-        return manifest is None or sha256 in {file.sha256 for file in manifest.identity.inputs}
+        files = self._files(job)
+        return files is None or sha256 in {file.sha256 for file in files}
+
+    def _files(self, job: StoredJob) -> list[CorpusFile] | None:
+        self._records.add_stored(job, self._search)
+        return self._records.files(job.record)
 
     def _is_stale(self, job: StoredJob, artifact: Artifact) -> bool:
         """Whether a job with an input at this path read other content there."""
@@ -156,8 +165,7 @@ class _Forward:
             digests = {given.digest for given in job.record.inputs}
             return artifact.digest not in digests and job.has_path(path) is True
         if job.has_path(path) is None or job.has_file(artifact.digest) is None:
-            manifest = self._records.manifest(job.record)
-            files = [] if manifest is None else manifest.identity.inputs
+            files = self._files(job) or []
             return any(file.path == path and file.sha256 != artifact.digest for file in files)
         return not job.has_file(artifact.digest)
 
@@ -203,7 +211,3 @@ def again(record: JobRecord) -> str | None:
     return " ".join(
         shlex.quote(word) for word in ("sllm", record.job, file, f"output={output.rstrip('/')}-again")
     )
-
-
-def _documents(manifest: Manifest | None, given: Artifact) -> dict[str, int] | None:
-    return None if manifest is None or given.kind != "corpus" else manifest.documents_of(given.digest)

@@ -1,6 +1,7 @@
 """Which files a model was really trained on, and what MLflow says of the run: by real jobs on tiny text."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,56 @@ def test_mlflow_finds_models_by_the_segmenter_that_made_their_shards(jobs_run):
     sections = {key.partition(".")[0] for key in run.data.params}
     assert {"lm", "trunk", "shards", "stream", "precision", "tokenizer"} <= sections
     assert not sections & {"vae", "data", "prepare", "generate", "compare", "evaluate"}
+
+
+def test_verify_tells_whether_everything_upstream_is_what_the_model_was_trained_on(jobs_run, tmp_path):
+    """Question 7 of ten; the others are in `test_ten_questions.py`."""
+    root, uri = jobs_run
+    given = ["lineage", str(root / "lm-fixed"), "--tracking", uri, "--verify"]
+    same = CliRunner().invoke(app, given)
+    assert same.exit_code == 0 and same.stdout.count("(verified)") == 4, (
+        same.stdout
+    )  # model, shards, two files
+    (shard, *_) = sorted((root / "fixed").glob("train-*.arrow"))
+    for file, kind, said in (
+        (shard, "shards", f"{shard.name} missing or damaged"),
+        (root / "b_unread.jsonl", "corpus", "its SHA-256 is"),
+        (root / "lm-fixed" / "config.json", "model", "its SHA-256 is"),
+    ):
+        before = file.read_bytes()
+        file.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+        changed = CliRunner().invoke(app, given)
+        file.write_bytes(before)
+        (line,) = [line for line in changed.stdout.splitlines() if said in line]
+        assert changed.exit_code == 1 and kind in line and "changed" in line
+    assert CliRunner().invoke(app, given).exit_code == 0
+
+
+def test_the_record_makes_the_same_model_again(jobs_run):
+    """Question 10 of ten: the command that is shown, and what it makes."""
+    root, _ = jobs_run
+    tree = json.loads(lineage(jobs_run, root / "lm-rule", "--json"))
+    _, verb, *arguments = shlex.split(tree["again"])
+    done = CliRunner().invoke(app, [verb, *arguments])
+    assert done.exit_code == 0, done.stderr
+    again = root / "lm-rule-again"
+    assert (again / "model.safetensors").read_bytes() == (root / "lm-rule" / "model.safetensors").read_bytes()
+    same = CliRunner().invoke(app, ["lineage", str(root / "lm-rule"), str(again)])
+    assert same.exit_code == 0 and "have the same content" in same.stdout
+    reused = CliRunner().invoke(app, [verb, arguments[0]])
+    assert reused.exit_code == 0 and "reuse" in reused.stderr
+
+
+def test_the_store_knows_the_files_without_the_shards(jobs_run):
+    root, _ = jobs_run
+    shards = root / "rule"
+    run_id = json.loads((shards / "job.json").read_text())["run_id"]
+    hidden = shards.rename(root / "hidden")
+    try:
+        tree = json.loads(lineage(jobs_run, run_id, "--json"))
+        forward = json.loads(lineage(jobs_run, root / "dev_only.jsonl", "--json"))
+    finally:
+        hidden.rename(shards)
+    files = {Path(each["artifact"]["path"]).stem: each["documents"] for each in tree["made_from"]}
+    assert files["dev_only"] == {"train": 0, "dev": 5} and files["b_unread"] == {"train": 0, "dev": 0}
+    assert names(forward) == {"rule": {}}  # no model: it is in dev alone

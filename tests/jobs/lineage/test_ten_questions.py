@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from infra.provenance import user_name
+from infra.tracking.corpus_files import FILE_LIST, CorpusFile, list_of
 from infra.tracking.store import client_of
 from jobs.cli import app
 from jobs.lineage.walk import walk_back
@@ -28,7 +29,8 @@ def store(request, tmp_path_factory):
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
     else:
-        with mlflow_app(request.getfixturevalue("postgres_uri")) as port:
+        artifacts = tmp_path_factory.mktemp("artifacts")
+        with mlflow_app(request.getfixturevalue("postgres_uri"), artifacts) as port:
             yield f"http://127.0.0.1:{port}"
 
 
@@ -70,6 +72,9 @@ def make(store, job, kind, output, inputs, overrides, metrics=None):
 
     def body(run):
         Path(run.output, FILES[kind]).write_text(f"{Path.cwd()} {output}")
+        if kind == "shards":
+            files = [CorpusFile(one.path, one.digest, 1, {"train": 1, "dev": 0}) for one in given[:-1]]
+            run.log_text(FILE_LIST, list_of(files))
         return metrics or {}
 
     sections = {"shards": ["segmenter"], "model": ["lm"]}.get(kind, ["evaluate"])
@@ -194,7 +199,7 @@ def test_a_registered_model_is_found_by_version_and_alias(ask, store):
     client.create_registered_model(name)
     run_id = run_of("lm-spacy_v1")
     model_id = client.get_run(run_id).data.tags["sllm.output.model_id"]
-    client.create_model_version(name, str(Path("lm-spacy_v1").absolute()), run_id)
+    client.create_model_version(name, "s3://models/it", run_id)
     client.set_registered_model_alias(name, "champion", "1")
     for given in (f"models:/{name}/1", f"{name}/1", f"models:/{name}@champion", f"{name}@champion"):
         assert ask(given, "--json")["artifact"]["run_id"] == run_id
