@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -30,7 +29,6 @@ from pipeline.redaction import redacted
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run
 
-_LOGGED_MODEL = re.compile(r"m-[0-9a-f]{32}")
 _PASSED_ON = ("segmenter", "segmenter.digest", "segmenter.options", "tokenizer.digest", "corpus")
 """Tags that a record holds too."""
 _NAMES_A_SEARCH = 500
@@ -80,39 +78,6 @@ class RunSearch:
     def runs(self, run_ids: Iterable[str]) -> dict[str, StoredJob]:
         """The jobs of these runs that the store has, by run."""
         return {job.record.run_id: job for job in self._search_in("attributes.run_id", run_ids)}
-
-    def run_of_model(self, name: str) -> str:
-        """The run that trained the model `models:/NAME/VERSION`, `models:/NAME@ALIAS` or `models:/m-ID`.
-
-        Raises `ConfigError` where the store has no such model, or does not say.
-        """
-        from mlflow.exceptions import MlflowException
-
-        client = client_of(self._uri)
-        name = name.removeprefix("models:/").strip("/")
-        model_id: str | None = name
-        run_id: str | None = None
-        try:
-            if not _LOGGED_MODEL.fullmatch(name):
-                named, at, alias = name.rpartition("@")
-                if at:
-                    version = client.get_model_version_by_alias(named, alias)
-                else:
-                    named, _, number = name.rpartition("/")
-                    version = client.get_model_version(named, number.removeprefix("v"))
-                run_id, model_id = version.run_id, version.model_id
-            if not run_id and model_id:
-                run_id = client.get_logged_model(model_id).source_run_id
-        except MlflowException as error:
-            raise ConfigError(
-                f"the MLflow store {redacted(self._uri)} has no model {name!r} ({redacted(first_line(error))}): name "
-                "NAME/VERSION, NAME@ALIAS or m-ID, and the store with --tracking URI"
-            ) from error
-        if not run_id:
-            raise ConfigError(
-                f"MLflow does not say which run made the model {name!r}; name its folder or run"
-            )
-        return run_id
 
     def children(self, run_id: str) -> list[StoredJob]:
         """The jobs below a parent run, oldest first."""

@@ -5,6 +5,7 @@ import os
 import re
 from pathlib import Path
 
+from infra.registry.models import find_model
 from infra.tracking.corpus_files import corpus_digest
 from infra.tracking.search import RunSearch, StoredJob
 from infra.tracking.store import resolve_uri
@@ -49,8 +50,10 @@ def subject_of(given: str, tracking: str | None) -> Subject:
         if match := _RUN_ID.fullmatch(given):
             return _of_run(match[1], RunSearch(tracking or resolve_uri(None)))
         if _MODEL.fullmatch(given) and (given.startswith("models:/") or _has_store(tracking)):
-            search = RunSearch(tracking or resolve_uri(None))
-            return _of_run(search.run_of_model(given), search)
+            model = find_model(given if given.startswith("models:/") else f"models:/{given}", tracking)
+            if not model.run_id:
+                raise ConfigError(f"MLflow does not say which run made {given}; name its folder")
+            return _of_run(model.run_id, RunSearch(model.store))
     if not is_url(given) and (files := _corpus_files(given)):
         digest = corpus_digest(file.digest for file in files)
         return Subject(Artifact("corpus", absolute(given), digest), files=files)

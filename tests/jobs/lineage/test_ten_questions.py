@@ -199,7 +199,7 @@ def test_a_registered_model_is_found_by_version_and_alias(ask, store):
     client.create_registered_model(name)
     run_id = run_of("lm-spacy_v1")
     model_id = client.get_run(run_id).data.tags["sllm.output.model_id"]
-    client.create_model_version(name, "s3://models/it", run_id)
+    client.create_model_version(name, f"s3://models/{model_id}", run_id)
     client.set_registered_model_alias(name, "champion", "1")
     for given in (f"models:/{name}/1", f"{name}/1", f"models:/{name}@champion", f"{name}@champion"):
         assert ask(given, "--json")["artifact"]["run_id"] == run_id
