@@ -18,6 +18,7 @@ from pipeline.config.paths import PATH, resolved_options
 from pipeline.corpus.document_lines import read_documents
 from pipeline.corpus.streams import stored_bytes
 from pipeline.errors import ConfigError, CorpusError
+from pipeline.printable import printable
 from pipeline.unique_keys import read_value
 from segmenters import Segmenter, SegmenterError
 from segmenters.batching import BATCH_CHARACTERS
@@ -198,8 +199,8 @@ def list_segmenters() -> None:
         try:
             chosen = segmenters.load(name)
         except SegmenterError as error:
-            print(f"{name}\n    not usable here: {error}")
+            print(printable(f"{name}\n    not usable here: {error}"))
             continue
-        print(f"{name}\n    {(type(chosen).__doc__ or '').splitlines()[0]}")
+        print(printable(f"{name}\n    {(type(chosen).__doc__ or '').partition(chr(10))[0]}"))
         for field in dataclasses.fields(chosen):
-            print(f"    --option {field.name}={getattr(chosen, field.name)}")
+            print(printable(f"    --option {field.name}={getattr(chosen, field.name)}"))

@@ -45,9 +45,7 @@ def connect(config: RayConfig) -> None:
         address = _found(os.environ.get("RAY_ADDRESS"))
     _check_reachable(address, named_by)
     is_debugging = os.environ.get("SLLM_DEBUG", "") not in ("", "0")
-    notice = threading.Timer(
-        NOTICE_SECONDS, log.warning, [f"still connecting to the Ray cluster at {address}"]
-    )
+    notice = threading.Timer(NOTICE_SECONDS, log.warning, [f"still {_doing(address)}"])
     notice.daemon = True
     notice.start()
     try:
@@ -103,6 +101,11 @@ def _check_reachable(address: str | None, named_by: str) -> None:
             f"no Ray cluster answers at {named_by}={address} ({first_line(error)}): is it running, and is its port "
             "(6379 by default) open from here?"
         ) from error
+
+
+def _doing(address: str | None) -> str:
+    is_own = address in (None, "local")
+    return "starting Ray on this machine" if is_own else f"connecting to the Ray cluster at {address}"
 
 
 def _described(address: str) -> str:

@@ -8,6 +8,7 @@ import typer
 from jobs.runner.arguments import ConfigPath, Overrides, config_and_overrides, loaded
 from jobs.runner.console import answering_errors
 from pipeline.config.paths import LOCAL_PATH
+from pipeline.printable import printable
 
 
 def prepare(
@@ -86,7 +87,7 @@ def segmenters(
     ours = OURS if names is None else tuple(name for name in names.split(",") if name)
     others = tuple(PEERS) if peers is None else tuple(name for name in peers.split(",") if name)
     table = run(data, ours, others, gold or [])
-    print(json.dumps(table, indent=2) if as_json else markdown(table))
+    print(printable(json.dumps(table, indent=2) if as_json else markdown(table)))
 
 
 def train(

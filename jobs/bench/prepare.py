@@ -25,6 +25,7 @@ from jobs.runner.printable_console import PrintableConsole
 from pipeline.config import load_config
 from pipeline.corpus import Document, WorkUnitReader, find_sources, plan_work_units, survey_all
 from pipeline.errors import ConfigError
+from pipeline.printable import printable
 from pipeline.tokenization.tokenizer import Tokenizer
 
 SAMPLE_SECONDS = 0.05
@@ -72,7 +73,7 @@ def bench_prepare(
                 startup = _measure([*arguments, "start"])
                 whole = _measure([*arguments, "whole"])
             except ContenderError as error:
-                print(error, file=sys.stderr)
+                print(printable(str(error)), file=sys.stderr)
                 continue
             rate = size / 1e6 / whole[0]
             results.append(ContenderCost(contender, whole[0], startup[0], whole[1], whole[2], rate))

@@ -9,6 +9,7 @@ import segmenters
 from jobs.bench.segmenter_peers import PEERS, Peer
 from jobs.bench.segmenter_sets import gold_sets, sources
 from pipeline.corpus.document_lines import read_documents
+from pipeline.printable import printable
 from segmenters import Segmenter, SegmenterError
 from segmenters.contract import Ends
 from segmenters.learned.training.examples import read_gold
@@ -30,7 +31,7 @@ def run(
     peers: Sequence[str] = tuple(PEERS),
     own_gold: Sequence[str] = (),
     max_megabytes: float = 1.0,
-    report: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+    report: Callable[[str], None] = lambda line: print(printable(line), file=sys.stderr, flush=True),
 ) -> dict[str, dict[str, Cell]]:
     """By segmenter: F1 on every set and megabytes of UTF-8 per second of CPU time, in one process.
 

@@ -82,7 +82,7 @@ def show_logs(
         submissions.find(client, submission_id)
         log = "" if wait else client.get_job_logs(submission_id)
     if not wait:
-        print(log, end="")
+        print(printable(log), end="")
         return
     try:
         code = follow(client, submission_id, say)
