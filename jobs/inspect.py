@@ -141,7 +141,8 @@ def _print(shards: Shards, report: dict[str, Any], samples: int) -> None:
 
 def _print_histogram(console: Console, title: str, summary: dict[str, Any]) -> None:
     percentiles = ", ".join(f"{p}%: {value:.0f}" for p, value in summary["percentiles"].items())
-    console.print(f"\n[bold]{title}[/bold]  mean {summary['mean']:.1f}, {percentiles}, max {summary['max']}")
+    figures = f"  mean {summary['mean']:.1f}, {percentiles}, max {summary['max']}"
+    console.print(Text.assemble("\n", (title, "bold"), figures))
     most = max(summary["histogram"].values())
     for edge, count in summary["histogram"].items():
         last = 2 * int(edge) - 1

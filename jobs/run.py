@@ -1,6 +1,9 @@
 """`sllm run`: jobs one after the other; each reads the outputs of the previous ones."""
 
+import shlex
+
 from rich.table import Table
+from rich.text import Text
 
 from infra.provenance import command_line
 from infra.storage import Folder
@@ -96,7 +99,7 @@ def wire(config: Config, job: str) -> Config:
 def summarize(config: Config, records: dict[str, JobRecord]) -> None:
     """The figures of all jobs of the run."""
     console = PrintableConsole()
-    table = Table(title=f"sllm run: {config.output}", title_justify="left", show_header=False)
+    table = Table(title=f"sllm run: {redacted(str(config.output))}", title_justify="left", show_header=False)
     table.add_column("figure")
     table.add_column("value", justify="right")
     for name, value in _figures(config, records):
@@ -110,12 +113,11 @@ def summarize(config: Config, records: dict[str, JobRecord]) -> None:
     elif uri.startswith(("http://", "https://")):
         shown = uri
     else:
-        shown = f"mlflow ui --backend-store-uri {uri}"
-    console.print(f"[bold]MLflow:[/bold] {shown}", highlight=False)
+        shown = f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+    console.print(Text.assemble(("MLflow: ", "bold"), shown), soft_wrap=True)
     if "train-sllm" in records:
-        console.print(
-            f"[bold]Lineage:[/bold] sllm lineage {records['train-sllm'].output.path}", highlight=False
-        )
+        command = f"sllm lineage {shlex.quote(records['train-sllm'].output.path)}"
+        console.print(Text.assemble(("Lineage: ", "bold"), command), soft_wrap=True)
 
 
 def _figures(config: Config, records: dict[str, JobRecord]) -> list[tuple[str, str]]:

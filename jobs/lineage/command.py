@@ -141,7 +141,7 @@ def _only_forward(subject: Subject) -> bool:
 
 
 def _console() -> PrintableConsole:
-    console = PrintableConsole()
+    console = PrintableConsole(markup=True)
     if not console.is_terminal:
         console.width = UNWRAPPED
     return console

@@ -11,7 +11,13 @@ from pipeline.printable import printable
 
 
 class PrintableConsole(Console):
-    """Text, wherever it comes from, passes `printable` as it is rendered."""
+    """Text, wherever it comes from, passes `printable` as it is rendered.
+
+    `[...]` and `:name:` in it are text too, unless `markup` or `emoji` is given: names of files and fields hold them.
+    """
+
+    def __init__(self, *, markup: bool = False, emoji: bool = False, **options: Any) -> None:
+        super().__init__(markup=markup, emoji=emoji, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """As `Console.render_str`; columns are as wide as what is shown."""

@@ -68,6 +68,17 @@ def test_what_rich_draws(is_terminal):
     assert file.getvalue().count("u202e") >= 4
 
 
+def test_brackets_and_colons_are_text():
+    file = io.StringIO()
+    table = Table("[bold]a", title="runs/[/x] :smile:")
+    table.add_row("text[/0] :x: in a row that is wider than the title")
+    console = PrintableConsole(file=file, width=80)
+    console.print(table)
+    console.print("no field '[red]x[/red]'")
+    shown = file.getvalue()
+    assert all(text in shown for text in ("[bold]a", "runs/[/x] :smile:", "text[/0] :x:", "'[red]x[/red]'"))
+
+
 def test_a_progress_bar():
     file = io.StringIO()
     console = PrintableConsole(file=file, force_terminal=True, width=200, color_system=None)
