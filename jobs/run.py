@@ -46,10 +46,13 @@ def run(config: Config, force: bool = False) -> JobRecord:
                 corpus_summary.check_splits(records[name].output.path, [one for one in steps if one != name])
         if command.run is not None and "evaluate" in records:
             command.run.log_metrics(records["evaluate"].metrics)
+        steps_done = [Step(name, one, _is_same(one, before[name])) for name, one in records.items()]
+        report = _write_report(config, steps_done)
+        if command.run is not None and report is not None:
+            command.run.log_text(REPORT_NAME, report)
     summarize(config, records)
-    _write_report(
-        config, [Step(name, record, _is_same(record, before[name])) for name, record in records.items()]
-    )
+    if report is not None:
+        PrintableConsole().print(Text.assemble(("Report: ", "bold"), _report_path(config)), soft_wrap=True)
     return list(records.values())[-1]
 
 
@@ -57,17 +60,20 @@ def _is_same(record: JobRecord, before: JobRecord | None) -> bool:
     return before is not None and (before.identity, before.finished) == (record.identity, record.finished)
 
 
-def _write_report(config: Config, steps: list[Step]) -> None:
-    """Write `report.html`; the results are whole without it, so a failure is a warning."""
-    output = str(config.output)
-    path = f"{output.rstrip('/')}/{REPORT_NAME}"
+def _report_path(config: Config) -> str:
+    return redacted(joined(str(config.output), REPORT_NAME))
+
+
+def _write_report(config: Config, steps: list[Step]) -> str | None:
+    """Write `report.html` -> its content; None, and a warning, if it cannot be: the results are whole without it."""
     try:
         lineage = cards_of(*(walk_back(step.record.output) for step in _last_steps(steps)))
-        Folder(output).write(REPORT_NAME, run_report(config, steps, lineage, command_line()))
+        report = run_report(config, steps, lineage, command_line())
+        Folder(str(config.output)).write(REPORT_NAME, report)
     except (SllmError, OSError) as error:
-        say(f"warning: {path} cannot be written: {first_line(error)}")
-        return
-    say(f"report: {path}")
+        say(f"warning: {_report_path(config)} cannot be written: {first_line(error)}")
+        return None
+    return report.decode()
 
 
 def _last_steps(steps: list[Step]) -> list[Step]:

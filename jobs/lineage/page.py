@@ -18,6 +18,8 @@ from pipeline.redaction import redacted, redacted_tree
 FILES_SHOWN = 200
 FEW_FILES = 2
 """So many corpus files have a box each; more of them share one."""
+MOST_NODES = 150
+"""Artifacts on a page: the nearest ones."""
 MOST_CONFIGS = 60
 """Nodes whose configuration is on the page."""
 
@@ -37,8 +39,13 @@ def cards_of(*roots: LineageNode) -> list[NodeCard]:
     cards = [
         _card(key, node, tuple(graph.parents.get(key, ())), key in asked, number < MOST_CONFIGS)
         for number, (key, node) in enumerate(graph.nodes.items())
+        if number < MOST_NODES
     ]
-    return cards + [_group(key, files) for key, files in graph.groups.items()]
+    if left_out := len(graph.nodes) - len(cards):
+        note = f"{left_out:,} more artifacts are not on this page; --json lists all"
+        cards[0] = dataclasses.replace(cards[0], note="; ".join(filter(None, (cards[0].note, note))))
+    shown = {parent for card in cards for parent in card.node.parents}
+    return cards + [_group(key, files) for key, files in graph.groups.items() if key in shown]
 
 
 def page_of(root: LineageNode, scores: Sequence[Score] = ()) -> bytes:
@@ -129,13 +136,18 @@ def _facts(node: LineageNode) -> Iterator[tuple[str, str]]:
         ("its digest", node.segmenter_digest),
         ("tokenizer", node.tokenizer),
         ("content", None if node.is_verified is None else "as recorded" if node.is_verified else "differs"),
-        ("made from other content", ", ".join(each.artifact.path for each in node.stale)),
+        ("made from other content", _paths(node.stale)),
         ("documents", node.documents and _documents(node.documents)),
         ("command", node.command),
         ("to make it again", node.again),
     ):
         if value:
             yield name, redacted(value)
+
+
+def _paths(nodes: Sequence[LineageNode], most: int = 5) -> str:
+    rest = f", and {len(nodes) - most:,} more" if len(nodes) > most else ""
+    return ", ".join(each.artifact.path for each in nodes[:most]) + rest
 
 
 def _documents(documents: dict[str, int]) -> str:

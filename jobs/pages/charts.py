@@ -55,23 +55,29 @@ def histogram(bins: Sequence[tuple[str, Sequence[float]]], x_label: str, names: 
     return _svg(parts, f"Histogram: {x_label}")
 
 
-def curves(series: Sequence[Series], x_label: str, y_label: str) -> Markup:
-    """Lines over a common x axis; values that are not finite are left out."""
+def curves(
+    series: Sequence[Series], x_label: str, y_label: str, x_ticks: Sequence[float] | None = None
+) -> Markup:
+    """Lines over a common x axis; values that are not finite are left out.
+
+    With `x_ticks`, positive numbers, the axis is logarithmic and has those.
+    """
     drawn = [dataclasses.replace(one, points=_thinned(one.points)) for one in series]
     points = [point for one in drawn for point in one.points]
     if not points:
         return Markup("")
-    low_x, high_x = _span([x for x, _ in points])
+    at_x = (lambda x: x) if x_ticks is None else math.log2
+    low_x, high_x = _span([at_x(x) for x, _ in points])
     low_y, high_y = _span([y for _, y in points])
     parts = [_grid_y([(tick, _number(tick)) for tick in _ticks(low_y, high_y)], low_y, high_y)]
-    for tick in _ticks(low_x, high_x):
-        x = _scaled(tick, low_x, high_x, _LEFT, WIDTH - _RIGHT)
+    for tick in _ticks(low_x, high_x) if x_ticks is None else x_ticks:
+        x = _scaled(at_x(tick), low_x, high_x, _LEFT, WIDTH - _RIGHT)
         anchor = "end" if x > WIDTH - _RIGHT - 12 else "middle"
         parts.append(_text(x, HEIGHT - _BOTTOM + 14, _number(tick), anchor))
     for one in drawn:
         at = [
             (
-                _scaled(x, low_x, high_x, _LEFT, WIDTH - _RIGHT),
+                _scaled(at_x(x), low_x, high_x, _LEFT, WIDTH - _RIGHT),
                 _scaled(y, low_y, high_y, HEIGHT - _BOTTOM, _TOP),
             )
             for x, y in one.points

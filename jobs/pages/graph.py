@@ -1,5 +1,6 @@
 """A graph of artifacts as inline SVG: layers from top to bottom, each box a link to the details on the page."""
 
+import collections
 import dataclasses
 from collections.abc import Sequence
 
@@ -10,6 +11,8 @@ from pipeline.printable import printable
 BOX_WIDTH, BOX_HEIGHT, GAP_X, GAP_Y = 164, 50, 20, 40
 _BEND_WIDTH = 10
 """Width of the room of a line that passes a layer."""
+MOST_IN_LAYER = 5
+"""Boxes of a layer; more of them stand in the layers below."""
 _MOST_CHARACTERS = 24
 _SWEEPS = 6
 
@@ -70,28 +73,37 @@ def drawing(nodes: Sequence[GraphNode]) -> Markup:
 
 
 def _layers(by_key: dict[str, GraphNode]) -> dict[str, int]:
-    """Layer of each node: below all of its parents."""
+    """Layer of each node: below all of its parents, at most `MOST_IN_LAYER` in one."""
+    parents = {key: {one for one in node.parents if one in by_key} for key, node in by_key.items()}
+    children: dict[str, list[str]] = {key: [] for key in by_key}
+    for key, above in parents.items():
+        for parent in above:
+            children[parent].append(key)
     found: dict[str, int] = {}
-    waiting = list(by_key)
-    while waiting:
-        later = []
-        for key in waiting:
-            parents = [one for one in by_key[key].parents if one in by_key]
-            if all(parent in found for parent in parents):
-                found[key] = 1 + max((found[parent] for parent in parents), default=-1)
-            else:
-                later.append(key)
-        assert len(later) < len(waiting), "the graph has no circle"
-        waiting = later
+    sizes: collections.Counter[int] = collections.Counter()
+    missing = {key: len(above) for key, above in parents.items()}
+    ready = collections.deque(key for key, count in missing.items() if count == 0)
+    while ready:
+        key = ready.popleft()
+        layer = 1 + max((found[parent] for parent in parents[key]), default=-1)
+        while sizes[layer] == MOST_IN_LAYER:
+            layer += 1
+        found[key] = layer
+        sizes[layer] += 1
+        for child in children[key]:
+            missing[child] -= 1
+            if missing[child] == 0:
+                ready.append(child)
+    assert len(found) == len(by_key), "the graph has no circle"
     # What nothing was made from, such as a corpus of dev files, stands just above what it went into.
-    highest: dict[str, int] = {}
-    for key, node in by_key.items():
-        for parent in node.parents:
-            highest[parent] = min(found[key], highest.get(parent, found[key]))
-    for key, node in by_key.items():
-        if key in highest and not any(parent in by_key for parent in node.parents):
-            found[key] = highest[key] - 1
-    return found
+    for key, below in children.items():
+        layer = min((found[child] for child in below), default=0) - 1
+        if below and not parents[key] and layer != found[key] and sizes[layer] < MOST_IN_LAYER:
+            sizes[found[key]] -= 1
+            sizes[layer] += 1
+            found[key] = layer
+    used = {layer: index for index, layer in enumerate(sorted(set(found.values())))}
+    return {key: used[layer] for key, layer in found.items()}
 
 
 def _places(by_key: dict[str, GraphNode], layers: dict[str, int]) -> list[_Place]:

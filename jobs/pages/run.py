@@ -9,14 +9,13 @@ from functools import partial
 from typing import Any
 
 import yaml
-from markupsafe import Markup
 
 from infra.storage import Folder
 from infra.tracking.curves import Curves
-from jobs.pages.charts import Series, curves
 from jobs.pages.corpus import corpus_view, sample
 from jobs.pages.lineage import NodeCard, graph_of
 from jobs.pages.rendering import GENERATOR, render
+from jobs.pages.run_curves import TITLES, position_chart, training_charts
 from jobs.pages.sentences import ShownDocument, ShownSentence
 from jobs.reports.evaluation import notes_of, read_report
 from jobs.reports.shard_summary import shard_summary
@@ -29,17 +28,7 @@ from pipeline.shards.reading import open_shards
 
 REPORT_NAME = "report.html"
 SAMPLE_DOCUMENTS, SAMPLE_SENTENCES = 3, 30
-_TITLES = {
-    "unigram": "unigram model (control)",
-    "lm": "token-level model",
-    "sllm": "sentence-level LLM",
-    "sllm_latents_zeroed": "the same, latents zeroed (control)",
-    "sllm_latents_shuffled": "the same, latents of other documents (control)",
-}
-_CURVES = (
-    ("nll_per_token", "nats per document token"),
-    ("token_accuracy", "share of tokens predicted"),
-)
+GENERATED_SENTENCES = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +86,12 @@ def run_report(config: Config, steps: Sequence[Step], lineage: Sequence[NodeCard
     missing: list[str] = []
     figures = _read(missing, "the evaluation", read_report, by_name.get("evaluate"))
     scores = _scores(figures or {})
+    stored = Curves(config.tracking.uri)
     shown = redacted_tree(config.model_dump(mode="json"))
+    charts = training_charts(stored, by_name)
+    by_position = position_chart(stored, by_name.get("evaluate"), figures or {})
+    if stored.is_away:
+        missing.append("the MLflow store did not answer: curves are those of what waits to be sent to it")
     last = steps[-1].record
     ran = [step for step in steps if not step.is_reused]
     return render(
@@ -109,7 +103,8 @@ def run_report(config: Config, steps: Sequence[Step], lineage: Sequence[NodeCard
         steps=steps,
         total=_duration(sum(_seconds(step.record) for step in ran)) if ran else "",
         corpus=_read(missing, "the shards", partial(_corpus, config.stream), by_name.get("prepare")),
-        charts=_charts(config, steps, missing),
+        charts=charts,
+        by_position=by_position,
         scores=scores,
         scored=(figures or {}).get("unigram"),
         vae=(figures or {}).get("vae"),
@@ -152,38 +147,12 @@ def _corpus(options: StreamConfig, folder: str) -> dict[str, Any]:
     }
 
 
-def _charts(
-    config: Config, steps: Sequence[Step], missing: list[str]
-) -> list[tuple[str, Markup, list[Series], str]]:
-    """For each trained model and each metric of `_CURVES`: title, chart, legend, and the last values."""
-    found, read = [], Curves(config.tracking.uri)
-    for step in steps:
-        if step.record.output.kind != "model":
-            continue
-        for metric, label in _CURVES:
-            names = (f"train/{metric}", f"dev/{metric}")
-            of_run = read.of(step.record.run_id, step.record.output.path, names)
-            series = [
-                Series(name.partition("/")[0], of_run[name], is_dashed=name.startswith("dev/"), color=number)
-                for number, name in enumerate(names)
-                if name in of_run
-            ]
-            if series:
-                last = "; ".join(
-                    f"{one.name} {one.points[-1][1]:.4g} at step {one.points[-1][0]:,}" for one in series
-                )
-                found.append((f"{step.name}: {label}", curves(series, "optimizer step", label), series, last))
-    if read.is_away:
-        missing.append("the MLflow store did not answer: curves are those of what waits to be sent to it")
-    return found  # fmt: skip
-
-
 def _scores(figures: Mapping[str, Mapping[str, Any]]) -> list[Score]:
     found = {name: one for name, one in figures.items() if "bits_per_byte" in one}
     top = max((one["bits_per_byte"] for one in found.values()), default=1.0) or 1.0
     return [
         Score(
-            _TITLES.get(name, name),
+            TITLES.get(name, name),
             one["bits_per_byte"],
             one["perplexity_per_token"],
             int(one["parameters"]) if "parameters" in one else None,
@@ -244,8 +213,9 @@ def _comparison(folder: str) -> dict[str, Any]:
 
 def _generated(folder: str) -> dict[str, Any]:
     kept = json.loads(Folder(folder).read("generated.json") or b"{}")
-    sentences = tuple(ShownSentence(str(one), 0) for one in kept.get("sentences", []))
-    shown = ShownDocument("", "", sentences, 0, len(sentences), 0, 0)
+    texts = kept.get("sentences", [])
+    sentences = tuple(ShownSentence(str(one), 0) for one in texts[:GENERATED_SENTENCES])
+    shown = ShownDocument("", "", sentences, 0, len(texts), 0, 0)
     return {"prompt": str(kept.get("prompt", "")), "document": shown}
 
 

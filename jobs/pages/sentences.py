@@ -17,6 +17,8 @@ _LOADED = ("punctuation_v1", "punctuation_v2", "reference_v1", "fixed_v1", "lear
 """Segmenters that are loaded to see where the limit, not the segmenter, ended a sentence. No others: shards may be of
 strangers, and a segmenter that they name could be code."""
 _NO_LIMIT = 2**31 - 1
+LONGEST_ID = 200
+"""Characters shown of a document's id."""
 LONGEST_SENTENCE = 1200
 """Characters shown of a sentence: its start and its end."""
 
@@ -103,7 +105,7 @@ def shown_document(
     pieces = np.split(tokens, np.cumsum(shown)[:-1]) if len(shown) else []
     cut = _cut(shards, tokenizer, tokens, shown)
     return ShownDocument(
-        documents.doc_ids(index),
+        documents.doc_ids(index)[:LONGEST_ID],
         why,
         tuple(
             ShownSentence(tokenizer.decode(piece), len(piece), is_cut)

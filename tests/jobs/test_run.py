@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from infra.tracking.store import client_of
 from jobs import inspect
 from jobs import run as whole_path
 from jobs.lineage import command as lineage
+from jobs.pages.run import REPORT_NAME
 from jobs.reports.evaluation import read_report
 from jobs.verbs import STEPS, steps_of
 from pipeline.config import load_config
@@ -92,6 +94,7 @@ def test_the_report_shows_the_whole_run(finished, browser):
         assert seen.locator("#jobs td", has_text="ran in").count() == 6
         assert seen.locator("#sentences .s").count() > 3
         assert seen.locator("#curves polyline").count() >= 6
+        assert seen.locator("#comparison svg polyline").count() == 4  # of each model and its controls
         seen.locator("#lineage .graph a", has_text="corpus.jsonl").click()
         assert seen.locator("article:target").is_visible()
 
@@ -108,6 +111,14 @@ def test_figures_of_the_report_are_those_of_the_jobs(finished):
     assert f"{totals['train/sentences']:,.0f}" in html and f"{totals['dev/tokens']:,.0f}" in html
     assert read_record(output / "sllm").output.digest in html
     assert "</span> The dog sleeps." in html and "dev_fraction: 0.2" in html
+
+
+def test_mlflow_shows_the_report_of_the_run(finished):
+    _, uri = finished
+    client = client_of(uri)
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    (run,) = client.search_runs(experiments, "tags.`sllm.verb` = 'run'")
+    assert REPORT_NAME in [file.path for file in client.list_artifacts(run.info.run_id)]
 
 
 def test_a_page_that_is_not_ours_is_not_replaced(corpus, tmp_path, tracking_uri):

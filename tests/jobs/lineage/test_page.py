@@ -5,7 +5,7 @@ import random
 import re
 
 from jobs.lineage.node import LineageNode
-from jobs.lineage.page import FILES_SHOWN, cards_of, page_of
+from jobs.lineage.page import FILES_SHOWN, MOST_NODES, cards_of, page_of
 from jobs.lineage.scores import Score
 from pipeline.lineage import Artifact
 from tests.browser import fits
@@ -60,6 +60,14 @@ def test_what_was_made_from_a_file_stands_below_it():
     root = LineageNode(artifact("corpus", "a.jsonl"), went_into=(shards,))
     file, made, trained = cards_of(root)
     assert made.node.parents == (file.node.key,) and trained.node.parents == (made.node.key,)
+
+
+def test_a_page_of_very_many_artifacts_says_what_it_leaves_out():
+    models = tuple(LineageNode(artifact("model", f"runs/{i}"), job="train-lm") for i in range(10_000))
+    html = page_of(LineageNode(artifact("corpus", "a.jsonl"), went_into=models, stale=models)).decode()
+    assert html.count('<g class="box') == MOST_NODES and len(html) < 2_000_000
+    assert f"{10_001 - MOST_NODES:,} more artifacts are not on this page" in html
+    assert "runs/4, and 9,995 more" in html
 
 
 def test_the_page_shows_the_graph_and_leads_to_the_cards(tmp_path, browser):

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.pages.graph import BOX_WIDTH, GraphNode, drawing
+from jobs.pages.graph import BOX_WIDTH, MOST_IN_LAYER, GraphNode, drawing
 
 
 @st.composite
@@ -40,7 +40,7 @@ def test_boxes_stand_below_what_they_were_made_from_and_none_over_another(nodes)
     for y in {y for _, y in boxes.values()}:
         row = sorted(x for x, other in boxes.values() if other == y)
         assert all(right - left > BOX_WIDTH for left, right in itertools.pairwise(row))
-        assert row[0] >= 0
+        assert row[0] >= 0 and len(row) <= MOST_IN_LAYER
 
 
 @given(graphs())
@@ -63,6 +63,16 @@ def test_each_node_is_joined_with_each_of_its_parents(nodes):
                     waiting.append(end)
         children = {other.key for other in nodes if node.key in other.parents}
         assert children <= reached
+
+
+def test_many_results_of_one_file_stand_in_several_rows():
+    nodes = [
+        GraphNode("a", "corpus", "a", ""),
+        *(GraphNode(f"m{i}", "model", f"{i}", "", ("a",)) for i in range(12)),
+    ]
+    boxes = boxes_of(ElementTree.fromstring(drawing(nodes)))
+    rows = sorted({y for _, y in boxes.values()})
+    assert [sum(other == y for _, other in boxes.values()) for y in rows] == [1, 5, 5, 2]
 
 
 def test_names_of_files_are_shortened_and_escaped():
