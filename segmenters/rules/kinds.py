@@ -26,13 +26,16 @@ MORE_TERMINATORS = "…⋯⸮๚๛༎།༏༐༑༔᙮၏" + "።፧፨"
 """Ellipses; Thai, Tibetan, Canadian and Myanmar signs that end sentences without having the property."""
 COMMAS = "၊"
 """Has the property, but is used as a comma."""
-FREE_TERMINATORS = "。！？｡．﹒﹗﹖︒︕︖။၏។៕᪨᪩᪪᪫᭚᭛᭞᭟꧈꧉꩝꩞꩟"
+FREE_TERMINATORS = "།༎。！？｡．﹒﹗﹖︒︕︖။၏។៕᪨᪩᪪᪫᭚᭛᭞᭟꧈꧉꩝꩞꩟"
 """Of scripts without spaces between words: no white space is needed after them."""
 ELLIPSES = "…⋯"
 QUOTES = "“”‘’«»‹›„‚‟‛″′´`"
 """Open in one language and close in another, so that only their place tells."""
 
 ARMENIAN = 0x530, 0x58F
+HANGUL = 0xAC00, 0xD7A3
+BULLETS = "•◦▪‣⁃●■□○"
+SHAD = 0xF0D
 STOP, HYPHEN = map(ord, ".-")
 
 

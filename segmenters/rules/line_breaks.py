@@ -1,9 +1,8 @@
 """Line breaks that end a sentence, and those inside a hard-wrapped paragraph, which are white space.
 
-A paragraph is hard-wrapped if the first word of a line had no room at the end of the line before. LF, CR and CRLF
-give the same answer.
+A paragraph is hard-wrapped if the first word of a line had no room at the end of the line before.
 
-Shape suffixes: N characters, B line breaks (CRLF is one), K kept breaks.
+Shape suffixes: N characters, B line breaks (of CRLF only the LF), K kept breaks.
 """
 
 import numpy as np
@@ -21,8 +20,12 @@ _TOO_WIDE = 0.2
 """Most of the lines of wrapped text that may be wider than its width: code, tables, addresses."""
 _LEAST = 2
 """Fewest such breaks."""
-_BULLETS = "-*+•◦▪‣⁃#|>=~_`:;,)]}–—·●○■□➢✓→"
-_LF, _CR = map(ord, "\n\r")
+_MOST_ROOM = 40
+"""Characters left in a line, from which on it is not full, whatever the next word."""
+_SLACK = 8
+"""Characters by which the longest lines of wrapped text exceed the width that is found."""
+_BULLETS = "*+•◦▪‣⁃#|>=~_●○■□➢✓→"
+_HYPHEN, _TICK = map(ord, "-`")
 
 
 def hard_breaks(
@@ -35,9 +38,7 @@ def hard_breaks(
     unless the next line goes on; without it, only an empty line does. The break before a text is always kept.
     """
     break_B = np.flatnonzero(kind_N == Kind.BREAK)
-    pair_B = (code_N[break_B] == _LF) & (code_N[np.maximum(break_B - 1, 0)] == _CR)
-    pair_B[:1] = False
-    end_B, after_B = break_B[~pair_B], break_B[np.append(~pair_B, True)[1:]] + 1
+    end_B, after_B = break_B, break_B + 1
     if not len(end_B):
         return end_B, end_B, kind_N
     word_B = np.searchsorted(start_W, after_B)  # the first word after the break
@@ -50,13 +51,22 @@ def hard_breaks(
         _wrapped(code_N, kind_N, end_B, after_B, start_B, alone_B, text_starts) if by_line else alone_B
     )
     lower_B = alone_B & ~wrapped_B & (kind_N[np.minimum(start_B, len(kind_N) - 1)] == Kind.LOWER)
+    if by_line:
+        lower_B &= ~_listed(kind_N, end_B, after_B, alone_B)
     soft_B = wrapped_B | lower_B
     hard_W = start_W[np.unique(word_B[is_last_B & ~soft_B & (word_B < len(start_W) - 1)])]
     if soft_B.any():
         kind_N = kind_N.copy()
         kind_N[end_B[soft_B]] = Kind.SPACE
-        kind_N[after_B[soft_B] - 1] = Kind.SPACE
     return hard_W, start_B[lower_B], kind_N
+
+
+def _listed(kind_N: Kinds, end_B: Ends, after_B: Ends, alone_B: Mask) -> Mask:
+    """Whether the break is in a list of words: short lines of a paragraph that begins in lower case."""
+    start_B = np.append(0, after_B[:-1])  # of the line that the break ends
+    first_B = np.maximum.accumulate(np.where(np.append(False, alone_B[:-1]), 0, start_B))  # of its paragraph
+    is_lower_B = kind_N[np.minimum(first_B, len(kind_N) - 1)] == Kind.LOWER
+    return is_lower_B & (end_B - start_B < SHORTEST) & (kind_N[end_B - 1] <= Kind.LETTER)
 
 
 def _wrapped(
@@ -72,8 +82,10 @@ def _wrapped(
     text_K = np.searchsorted(text_starts, end_B[kept], side="right")
     width_K = _widths(length_K, text_K)
     room_K = width_K - length_K - 1
-    forced_K = (length_K >= SHORTEST) & (room_K < _word_lengths(kind_N, next_K, LONGEST))
-    wide_K = length_K > width_K
+    wide_K = length_K > width_K + _SLACK
+    forced_K = (length_K >= SHORTEST) & (room_K < _MOST_ROOM)
+    white = np.flatnonzero(kind_N <= Kind.BREAK)
+    forced_K[forced_K] = white[np.searchsorted(white, next_K[forced_K])] - next_K[forced_K] > room_K[forced_K]
     half_K = length_K * 2 > width_K
     texts = int(text_K.max()) + 1
     forced_T, half_T, wide_T, lines_T = (
@@ -82,10 +94,16 @@ def _wrapped(
     is_wrapped_T = (forced_T >= _LEAST) & (forced_T >= _TIGHT * half_T) & (wide_T <= _TOO_WIDE * lines_T)
     joined_K = forced_K & is_wrapped_T[text_K] & ~wide_K
     # A line that ends in a word such as "the" goes on.
-    word = words_before(code_N, kind_N, end_B[kept])
-    ends_small_K = kind_N[np.maximum(end_B[kept] - word.length_M, 0)] == Kind.LOWER
-    joined_K |= ends_small_K & (length_K >= SHORTEST) & word.among("binder")
-    joined_K &= ~are(code_N[np.minimum(next_K, len(code_N) - 1)], _BULLETS)
+    late_K = end_B[kept] - 1
+    not_lower_K = kind_N[np.minimum(next_K, len(kind_N) - 1)] != Kind.LOWER
+    asked = np.flatnonzero(~joined_K & (length_K >= SHORTEST) & (kind_N[late_K] == Kind.LOWER) & not_lower_K)
+    word = words_before(code_N, kind_N, end_B[kept[asked]])
+    joined_K[asked] = word.among("binder") & (kind_N[end_B[kept[asked]] - word.length_M] == Kind.LOWER)
+    last = len(code_N) - 1
+    code_K, third_K = code_N[np.minimum(next_K, last)], code_N[np.minimum(next_K + 2, last)]
+    item_K = are(code_K, _BULLETS) | (code_K == _TICK) & (third_K == _TICK)
+    item_K |= (code_K == _HYPHEN) & (kind_N[np.minimum(next_K + 1, last)] == Kind.SPACE)
+    joined_K &= ~item_K
     found_B[kept[joined_K]] = True
     return found_B
 
@@ -101,14 +119,3 @@ def _widths(length_K: Ends, text_K: Ends) -> Ends:
     place_K = first_K + (last_K - first_K) * 9 // 10
     width_K = sorted_length[np.minimum(place_K, len(order) - 1)]
     return np.where(last_K > first_K, width_K, LONGEST)
-
-
-def _word_lengths(kind_N: Kinds, start_K: Ends, most: int) -> Ends:
-    """Characters up to the next white space, at most `most`."""
-    length_K, inside_K = np.zeros(len(start_K), np.int64), np.ones(len(start_K), np.bool_)
-    for ahead in range(most):
-        inside_K &= kind_N[np.minimum(start_K + ahead, len(kind_N) - 1)] > Kind.BREAK
-        if not inside_K.any():
-            break
-        length_K += inside_K
-    return length_K

@@ -7,13 +7,12 @@ import numpy as np
 
 from segmenters.characters import Codes, Kind, Kinds
 from segmenters.contract import Ends
-from segmenters.rules.kinds import ARMENIAN
-from segmenters.rules.words import Mask, hashes, words_after
+from segmenters.rules.kinds import ARMENIAN, HANGUL, are
+from segmenters.rules.words import Mask, is_among, words_after
 
 _COLON, _SEMICOLON, _LETTER_I = map(ord, ":;I")
 _ETHIOPIC_COLON = 0x1361
 _GREEK = (0x370, 0x3FF), (0x1F00, 0x1FFF)
-_HANGUL = 0xAC00, 0xD7A3
 _NI, _DA, _YO = map(ord, "니다요")
 _VOWELS, _FINALS = 21, 28
 _VERB_VOWELS = (0, 1, 4, 5, 6, 7, 9, 10, 14, 20)
@@ -43,26 +42,43 @@ def _semicolons(code_N: Codes, kind_N: Kinds) -> Ends:
     at_S = at_S[(kind_N[np.minimum(at_S + 1, last)] == Kind.SPACE) & (kind_N[word_S] == Kind.UPPER)]
     if not len(at_S):
         return at_S
-    length_S, hash_S = words_after(code_N, kind_N, at_S + 2)
+    length_S, classes_S = words_after(code_N, kind_N, at_S + 2)
     pronoun_S = (length_S == 1) & (code_N[at_S + 2] == _LETTER_I)
-    return at_S[np.isin(hash_S, hashes("starter")) & ~pronoun_S]
+    return at_S[is_among(classes_S, "starter") & ~pronoun_S]
 
 
 def ends_without_mark(code_N: Codes, kind_N: Kinds) -> Ends:
-    """Offsets after Korean verbs in a polite final form with a space after them and no mark: `-nida`, `-yo`."""
-    if code_N.dtype == np.uint8:
-        return np.empty(0, np.int64)
+    """Offsets after what ends a sentence without a mark: a smiley before a capital, and a Korean verb in a polite final
+    form (`-nida`, `-yo`) before a space."""
+    smileys = _smileys(code_N, kind_N)
+    return smileys if code_N.dtype == np.uint8 else np.concatenate([smileys, _polite_verbs(code_N, kind_N)])
+
+
+def _smileys(code_N: Codes, kind_N: Kinds) -> Ends:
+    last = len(code_N) - 1
+    at_S = np.flatnonzero((code_N == _COLON) | (code_N == _SEMICOLON))
+    at_S = at_S[
+        (kind_N[np.maximum(at_S - 1, 0)] == Kind.SPACE) & (kind_N[np.minimum(at_S + 1, last)] > Kind.BREAK)
+    ]
+    end_S = at_S + 1
+    end_S = end_S + are(code_N[end_S], "-^'")
+    end_S = np.minimum(end_S + are(code_N[np.minimum(end_S, last)], "()DPp"), last)
+    mouth_S = are(code_N[end_S - 1], "()DPp") & (kind_N[end_S] == Kind.SPACE)
+    return end_S[mouth_S & (kind_N[np.minimum(end_S + 1, last)] == Kind.UPPER)]
+
+
+def _polite_verbs(code_N: Codes, kind_N: Kinds) -> Ends:
     last = len(code_N) - 1
     at_S = np.flatnonzero((code_N == _DA) | (code_N == _YO))
     at_S = at_S[
         (kind_N[np.minimum(at_S + 1, last)] == Kind.SPACE) & _is_hangul(code_N[np.minimum(at_S + 2, last)])
     ]
     before_S = code_N[np.maximum(at_S - 1, 0)].astype(np.int64)
-    vowel_S = (before_S - _HANGUL[0]) // _FINALS % _VOWELS
-    open_S = _is_hangul(before_S) & ((before_S - _HANGUL[0]) % _FINALS == 0)
+    vowel_S = (before_S - HANGUL[0]) // _FINALS % _VOWELS
+    open_S = _is_hangul(before_S) & ((before_S - HANGUL[0]) % _FINALS == 0)
     verb_S = np.where(code_N[at_S] == _DA, before_S == _NI, open_S & np.isin(vowel_S, _VERB_VOWELS))
     return at_S[verb_S] + 1
 
 
 def _is_hangul(code_S: Codes | Ends) -> Mask:
-    return (code_S >= _HANGUL[0]) & (code_S <= _HANGUL[1])
+    return (code_S >= HANGUL[0]) & (code_S <= HANGUL[1])

@@ -11,12 +11,15 @@ from typing import ClassVar
 import numpy as np
 
 from segmenters.batching import split_batched
-from segmenters.characters import Kind, word_starts
+from segmenters.characters import Codes, Kind, Kinds, word_starts
 from segmenters.contract import Ends, Segmenter
 from segmenters.rules.ends import sentence_ends
 from segmenters.rules.kinds import classified
 from segmenters.rules.line_breaks import hard_breaks
+from segmenters.rules.lists import item_starts
 from segmenters.rules.scripts import ends_without_mark, other_marks
+
+_LF, _CR = map(ord, "\n\r")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,11 +39,24 @@ class PunctuationV2(Segmenter):
     def sentence_starts(self, batch: str, text_starts: Ends) -> Ends:
         """Where sentences begin in a batch of texts (see `split_batched`)."""
         code_N, kind_N = classified(batch)
-        start_W = np.append(word_starts(kind_N), len(batch))
+        pairs = np.flatnonzero((code_N[:-1] == _CR) & (code_N[1:] == _LF))
+        if not len(pairs):
+            return self._starts(code_N, kind_N, text_starts)
+        # Without the CR of each CRLF the answer is that for LF.
+        starts = self._starts(
+            np.delete(code_N, pairs),
+            np.delete(kind_N, pairs),
+            text_starts - np.searchsorted(pairs, text_starts),
+        )
+        return starts + np.searchsorted(pairs - np.arange(len(pairs)), starts)
+
+    def _starts(self, code_N: Codes, kind_N: Kinds, text_starts: Ends) -> Ends:
+        start_W = np.append(word_starts(kind_N), len(kind_N))
         hard_W, lower_breaks, kind_N = hard_breaks(code_N, kind_N, start_W, text_starts, self.line_breaks)
         more_marks, more_ends = other_marks(code_N, kind_N), ends_without_mark(code_N, kind_N)
-        after_M = sentence_ends(code_N, kind_N, start_W, text_starts, lower_breaks, more_marks)
+        items = item_starts(code_N, kind_N, start_W)
+        after_M = sentence_ends(code_N, kind_N, start_W, text_starts, lower_breaks, more_marks, items)
         after_M = np.concatenate([after_M, more_ends])
-        inside_M = kind_N[np.minimum(after_M, len(batch) - 1)] > Kind.BREAK
+        inside_M = kind_N[np.minimum(after_M, len(kind_N) - 1)] > Kind.BREAK
         start_M = np.where(inside_M, after_M, start_W[np.searchsorted(start_W, after_M)])
-        return np.union1d(start_M, hard_W)
+        return np.unique(np.concatenate([start_M, hard_W, items]))

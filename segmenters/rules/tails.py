@@ -7,7 +7,7 @@ import numpy as np
 
 from segmenters.characters import Codes, Kind, Kinds
 from segmenters.contract import Ends
-from segmenters.rules.kinds import QUOTES, STOP, are
+from segmenters.rules.kinds import QUOTES, SHAD, STOP, are
 from segmenters.rules.words import Mask
 
 _MOST_CLOSERS = 4
@@ -134,4 +134,6 @@ def _pass_part(
         length_S += running_S & ~done_S
         if not running_S.any():
             break
+    length_S = np.where(gap_S & (code_S == SHAD), 1, length_S)
+    done_S |= gap_S & (code_S == SHAD)
     end_S += np.where(done_S & (~smile_S | mouth_S), length_S, 0)

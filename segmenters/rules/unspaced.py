@@ -22,7 +22,9 @@ _NEAR = 60
 def between_ideographs(code_N: Codes, kind_N: Kinds, marks: Marks) -> Mask:
     """Whether an ASCII terminator stands between ideographs, where no space is needed."""
     before_M = kind_N[np.maximum(marks.mark_M - 1, 0)]
-    between_M = (before_M == Kind.IDEOGRAPH) & (kind_N[marks.after_M] == Kind.IDEOGRAPH)
+    between_M = ((before_M == Kind.IDEOGRAPH) | (before_M == Kind.MARK)) & (
+        kind_N[marks.after_M] == Kind.IDEOGRAPH
+    )
     return between_M & ~are(code_N[marks.mark_M], ELLIPSES) & ~marks.closed_M
 
 
@@ -41,31 +43,30 @@ def run_together(code_N: Codes, kind_N: Kinds, marks: Marks) -> Mask:
     """Whether the space after a sentence was forgotten: lower case, a mark, a capital, in text that is not code."""
     last = len(code_N) - 1
     after_M = marks.after_M
-    upper_M = (kind_N[np.minimum(after_M, last)] == Kind.UPPER) & (
+    found_M = np.zeros(len(after_M), np.bool_)
+    before_M = kind_N[np.maximum(marks.mark_M - 1, 0)]
+    possible_M = (kind_N[np.minimum(after_M, last)] == Kind.UPPER) & (
         marks.closed_M | (after_M == marks.mark_M + 1)
     )
-    before_M = kind_N[np.maximum(marks.mark_M - 1, 0)]
-    upper_M &= (before_M == Kind.LOWER) | (before_M == Kind.CLOSER) & ~marks.closed_M
-    chosen = np.flatnonzero(upper_M)
-    found_M = np.zeros(len(after_M), np.bool_)
+    possible_M &= (before_M == Kind.LOWER) | (before_M == Kind.CLOSER) & ~marks.closed_M
+    second_M = kind_N[np.minimum(after_M + 1, last)]
+    chosen = np.flatnonzero(possible_M & ((second_M == Kind.LOWER) | (second_M == Kind.SPACE)))
     if not len(chosen):
         return found_M
+    code, breaks = np.flatnonzero(are(code_N, _CODE)), np.flatnonzero(kind_N == Kind.BREAK)
+    mark_S, after_S = marks.mark_M[chosen], after_M[chosen]
+    number_S = np.searchsorted(breaks, mark_S)  # of the line's end; a batch begins and ends with a break
+    low_S = np.maximum(mark_S - _NEAR, breaks[number_S - 1])
+    high_S = np.minimum(after_S + _NEAR, breaks[np.minimum(number_S, len(breaks) - 1)])
+    chosen = chosen[np.searchsorted(code, low_S) == np.searchsorted(code, high_S)]
     mark_S, after_S = marks.mark_M[chosen], after_M[chosen]
     word = words_before(code_N, kind_N, mark_S)
     lower_S = kind_N[mark_S - word.length_M] == Kind.LOWER
     clear_S = kind_N[np.maximum(mark_S - word.length_M - 1, 0)] <= Kind.BREAK
-    natural_S = (word.length_M >= _LEAST_LETTERS) & lower_S & clear_S & ~word.inner_M | (
-        before_M[chosen] == Kind.CLOSER
-    )
+    natural_S = (word.length_M >= _LEAST_LETTERS) & lower_S & clear_S & ~word.inner_M
     length_S, _ = words_after(code_N, kind_N, after_S)
     end_kind_S = kind_N[np.minimum(after_S + length_S, last)]
-    second_S = kind_N[np.minimum(after_S + 1, last)]
-    natural_S &= (end_kind_S == Kind.SPACE) | (end_kind_S == Kind.PAUSE)
-    natural_S &= (second_S == Kind.LOWER) | (second_S == Kind.SPACE)
-    code, breaks = np.flatnonzero(are(code_N, _CODE)), np.flatnonzero(kind_N == Kind.BREAK)
-    number_S = np.searchsorted(breaks, mark_S)  # of the line's end; a batch begins and ends with a break
-    low_S = np.maximum(mark_S - _NEAR, breaks[number_S - 1])
-    high_S = np.minimum(after_S + _NEAR, breaks[np.minimum(number_S, len(breaks) - 1)])
-    natural_S &= np.searchsorted(code, low_S) == np.searchsorted(code, high_S)
-    found_M[chosen] = natural_S
+    found_M[chosen] = (natural_S | (before_M[chosen] == Kind.CLOSER)) & (
+        (end_kind_S == Kind.SPACE) | (end_kind_S == Kind.PAUSE)
+    )
     return found_M
