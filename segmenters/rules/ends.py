@@ -10,6 +10,7 @@ from segmenters.contract import Ends
 from segmenters.rules.full_stops import stop_goes_on
 from segmenters.rules.kinds import ELLIPSES, QUOTES, are
 from segmenters.rules.marks import Marks
+from segmenters.rules.sorted_offsets import contains, merged
 from segmenters.rules.tails import after_tails
 from segmenters.rules.unspaced import between_ideographs, joined, run_together
 from segmenters.rules.words import Mask
@@ -42,7 +43,7 @@ def sentence_ends(
     mark_M = np.flatnonzero(kind_N >= Kind.TERMINATOR)
     mark_M = mark_M[kind_N[mark_M + 1] < Kind.TERMINATOR]  # the last of a run
     if len(more_marks):
-        mark_M = np.union1d(mark_M, more_marks)
+        mark_M = merged(mark_M, more_marks)
     marks = _around(code_N, kind_N, start_W, mark_M)
     return marks.after_M[_ends(code_N, kind_N, start_W, marks, text_starts, lower_breaks, item_starts)]
 
@@ -52,10 +53,14 @@ def _around(code_N: Codes, kind_N: Kinds, start_W: Ends, mark_M: Ends) -> Marks:
     own_M = np.append(True, np.maximum.accumulate(after_M)[:-1] <= mark_M[1:])[: len(mark_M)]  # not in a tail
     mark_M, after_M, closed_M, spread_M = (one[own_M] for one in (mark_M, after_M, closed_M, spread_M))
     last = len(code_N) - 1
-    solid_M = kind_N[after_M] > Kind.BREAK
-    next_M = np.minimum(np.where(solid_M, after_M, start_W[np.searchsorted(start_W, after_M)]), last)
+    next_M = np.minimum(after_M + (kind_N[after_M] == Kind.SPACE), last)
+    same_line_M = np.ones(len(after_M), np.bool_)
+    far = np.flatnonzero(kind_N[next_M] <= Kind.BREAK)  # more white space than one space
+    next_M[far] = np.minimum(start_W[np.searchsorted(start_W, after_M[far])], last)
     breaks = np.flatnonzero(kind_N == Kind.BREAK)
-    same_line_M = np.searchsorted(breaks, after_M) == np.searchsorted(breaks, next_M, side="right")
+    same_line_M[far] = np.searchsorted(breaks, after_M[far]) == np.searchsorted(
+        breaks, next_M[far], side="right"
+    )
     first_M = next_M
     for _ in range(_MOST_OPENERS):
         kind_M = kind_N[first_M]
@@ -79,7 +84,7 @@ def _ends(
     mark_M, after_M, next_M = marks.mark_M, marks.after_M, marks.next_M
     code_M, next_kind_M = code_N[mark_M], kind_N[next_M]
     spaced_M = kind_N[after_M] <= Kind.BREAK
-    at_break_M = np.isin(next_M, lower_breaks)
+    at_break_M = contains(lower_breaks, next_M)
     lower_M = marks.same_line_M & (next_kind_M == Kind.LOWER)
     stop_M = are(code_M, _FULL_STOPS)
     run_M = kind_N[np.maximum(mark_M - 1, 0)] >= Kind.TERMINATOR

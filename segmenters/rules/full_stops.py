@@ -12,6 +12,7 @@ from segmenters.characters import Codes, Kind, Kinds
 from segmenters.contract import Ends
 from segmenters.rules.kinds import ARMENIAN, BULLETS, HANGUL, QUOTES, STOP, are
 from segmenters.rules.marks import Marks
+from segmenters.rules.sorted_offsets import contains
 from segmenters.rules.words import Mask, is_among, words_after, words_before
 
 _LOWER_CASE_START = 4
@@ -109,10 +110,7 @@ def stop_goes_on(
     caseless_S = (kind_N[start_S] == Kind.LETTER) & (code_N[start_S] < HANGUL[0]) | are(
         code_N[start_S], _LETTERS_BEFORE_NAMES
     )
-    earlier = words_before(code_N, kind_N, before_S)
-    counted_S = earlier.number_M | earlier.caps_M & _is_roman(
-        code_N, before_S - earlier.length_M, earlier.length_M
-    )
+    ordinal_word_S, counted_S = _earlier_words(code_N, kind_N, before_S, (word.length_M == 1) | word.number_M)
     later_S = code_N[np.maximum(start_S - 2, 0)] == STOP  # the second of "т. п."
     named_S = (word.length_M == 1) & caseless_S & ~counted_S & ~later_S  # "г. Москва", but "1812 г. Он"
     title_S = whole_S & ~word.caps_M & (word.among("title") | capital_S & word.among("capital"))
@@ -133,13 +131,24 @@ def stop_goes_on(
     day_S = word.length_M <= _DAY_DIGITS
     known_S |= number_S & day_S & (after.among("date") | after.month_and_stop_S | digit_S & apart_S)
     ordinal_S = number_S & (word.length_M <= _ORDINAL_DIGITS) & after.upper_S
-    known_S |= ordinal_S & earlier.among("ordinal")  # German "am", "der"
+    known_S |= ordinal_S & ordinal_word_S  # German "am", "der"
     section_S = number_S & (word.length_M <= np.where(word.inner_M, _LONGEST_SECTION, _ITEM_DIGITS))
     goes_on_S = np.where(closed_S, (title_S | other_S) & ~starts_S, known_S)
     item_S = (section_S | word.letters_M & ~word.inner_M) & whole_S
     return goes_on_S | item_S & _at_start(
         code_N, kind_N, start_W, marks, chosen, start_S, ends_M, goes_on_S, item_starts
     )
+
+
+def _earlier_words(code_N: Codes, kind_N: Kinds, before_S: Ends, asked_S: Mask) -> tuple[Mask, Mask]:
+    """Whether the word before the last one, where asked, is such as German `am`, and whether it is a number."""
+    asked = np.flatnonzero(asked_S)
+    earlier = words_before(code_N, kind_N, before_S[asked])
+    ordinal_S, counted_S = np.zeros(len(before_S), np.bool_), np.zeros(len(before_S), np.bool_)
+    ordinal_S[asked] = earlier.among("ordinal")
+    roman_S = _is_roman(code_N, before_S[asked] - earlier.length_M, earlier.length_M)
+    counted_S[asked] = earlier.number_M | earlier.caps_M & roman_S
+    return ordinal_S, counted_S
 
 
 def _is_roman(code_N: Codes, start_S: Ends, length_S: Ends) -> Mask:
@@ -187,4 +196,4 @@ def _at_start(
     ended_M[chosen] = ~goes_on_S
     earlier_S = np.maximum(chosen - 1, 0)
     ended_S = ended_M[earlier_S] & (marks.next_M[earlier_S] == start_S) & (chosen > 0)
-    return line_S | listed_S | ended_S | bullet_S | np.isin(start_S, item_starts)
+    return line_S | listed_S | ended_S | bullet_S | contains(item_starts, start_S)

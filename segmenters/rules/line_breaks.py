@@ -10,6 +10,7 @@ import numpy as np
 from segmenters.characters import Codes, Kind, Kinds
 from segmenters.contract import Ends
 from segmenters.rules.kinds import are
+from segmenters.rules.sorted_offsets import contains
 from segmenters.rules.words import Mask, words_before
 
 SHORTEST, LONGEST = 40, 120
@@ -45,16 +46,14 @@ def hard_breaks(
     is_last_B = np.append(word_B[1:] != word_B[:-1], True)
     is_first_B = np.append(True, is_last_B[:-1])
     alone_B = is_last_B & is_first_B & (word_B < len(start_W) - 1)
-    alone_B &= ~np.isin(after_B, text_starts)
+    alone_B &= ~contains(text_starts, after_B)
     start_B = start_W[word_B]
-    wrapped_B = (
-        _wrapped(code_N, kind_N, end_B, after_B, start_B, alone_B, text_starts) if by_line else alone_B
-    )
+    wrapped_B = _wrapped(code_N, kind_N, start_W, end_B, word_B, alone_B, text_starts) if by_line else alone_B
     lower_B = alone_B & ~wrapped_B & (kind_N[np.minimum(start_B, len(kind_N) - 1)] == Kind.LOWER)
     if by_line:
         lower_B &= ~_listed(kind_N, end_B, after_B, alone_B)
     soft_B = wrapped_B | lower_B
-    hard_W = start_W[np.unique(word_B[is_last_B & ~soft_B & (word_B < len(start_W) - 1)])]
+    hard_W = start_W[word_B[is_last_B & ~soft_B & (word_B < len(start_W) - 1)]]
     if soft_B.any():
         kind_N = kind_N.copy()
         kind_N[end_B[soft_B]] = Kind.SPACE
@@ -70,22 +69,22 @@ def _listed(kind_N: Kinds, end_B: Ends, after_B: Ends, alone_B: Mask) -> Mask:
 
 
 def _wrapped(
-    code_N: Codes, kind_N: Kinds, end_B: Ends, after_B: Ends, start_B: Ends, alone_B: Mask, text_starts: Ends
+    code_N: Codes, kind_N: Kinds, start_W: Ends, end_B: Ends, word_B: Ends, alone_B: Mask, text_starts: Ends
 ) -> Mask:
-    """Whether the break is inside a hard-wrapped paragraph."""
+    """Whether the break is inside a hard-wrapped paragraph. `word_B` are the numbers of the words after the breaks."""
     found_B = np.zeros(len(end_B), np.bool_)
-    length_B = end_B - np.append(0, after_B[:-1])
+    length_B = end_B - np.append(0, end_B[:-1] + 1)
     kept = np.flatnonzero(alone_B & (length_B >= SHORTEST // 2))
     if not len(kept):
         return found_B
-    length_K, next_K = length_B[kept], start_B[kept]
+    length_K, next_K = length_B[kept], start_W[word_B[kept]]
     text_K = np.searchsorted(text_starts, end_B[kept], side="right")
     width_K = _widths(length_K, text_K)
     room_K = width_K - length_K - 1
     wide_K = length_K > width_K + _SLACK
     forced_K = (length_K >= SHORTEST) & (room_K < _MOST_ROOM)
-    white = np.flatnonzero(kind_N <= Kind.BREAK)
-    forced_K[forced_K] = white[np.searchsorted(white, next_K[forced_K])] - next_K[forced_K] > room_K[forced_K]
+    following_K = start_W[np.minimum(word_B[kept] + 1, len(start_W) - 1)]
+    forced_K &= following_K - 1 - next_K > room_K  # one space after the word
     half_K = length_K * 2 > width_K
     texts = int(text_K.max()) + 1
     forced_T, half_T, wide_T, lines_T = (
@@ -111,11 +110,11 @@ def _wrapped(
 def _widths(length_K: Ends, text_K: Ends) -> Ends:
     """The width of the text of each line: most of its lines are at most so long, the longest such a length."""
     fit_K = (length_K >= SHORTEST) & (length_K <= LONGEST)
-    order = np.lexsort((length_K[fit_K], text_K[fit_K]))
-    sorted_text, sorted_length = text_K[fit_K][order], length_K[fit_K][order]
-    first_K, last_K = (np.searchsorted(sorted_text, text_K, side) for side in ("left", "right"))
-    if not len(order):
+    keys = np.sort((text_K[fit_K] * (LONGEST + 1) + length_K[fit_K]).astype(np.int32))
+    if not len(keys):
         return np.full(len(length_K), LONGEST)
-    place_K = first_K + (last_K - first_K) * 9 // 10
-    width_K = sorted_length[np.minimum(place_K, len(order) - 1)]
-    return np.where(last_K > first_K, width_K, LONGEST)
+    edges = np.arange(int(text_K.max()) + 2, dtype=np.int32) * (LONGEST + 1)
+    first_T = np.searchsorted(keys, edges)  # the last is one too many
+    place_T = first_T[:-1] + (first_T[1:] - first_T[:-1]) * 9 // 10
+    width_T = keys[np.minimum(place_T, len(keys) - 1)] - edges[:-1]
+    return np.where(first_T[1:] > first_T[:-1], width_T, LONGEST)[text_K]

@@ -8,6 +8,7 @@ import numpy as np
 from segmenters.characters import Codes, Kind, Kinds
 from segmenters.contract import Ends
 from segmenters.rules.kinds import BULLETS, STOP, are
+from segmenters.rules.sorted_offsets import merged
 
 _CLOSE = ord(")")
 _ZERO, _A, _Z = map(ord, "0az")
@@ -17,7 +18,7 @@ _FIRST_LETTER = 100
 
 def item_starts(code_N: Codes, kind_N: Kinds, start_W: Ends) -> Ends:
     """Starts of the items but the first, where the first begins the line: their markers count up, or are one bullet."""
-    return np.union1d(_numbered(code_N, kind_N, start_W), _bulleted(code_N, kind_N, start_W))
+    return merged(_numbered(code_N, kind_N, start_W), _bulleted(code_N, kind_N, start_W))
 
 
 def _line_starts(kind_N: Kinds, start_W: Ends) -> tuple[Ends, Ends]:
@@ -28,8 +29,13 @@ def _line_starts(kind_N: Kinds, start_W: Ends) -> tuple[Ends, Ends]:
 
 def _numbered(code_N: Codes, kind_N: Kinds, start_W: Ends) -> Ends:
     last = len(code_N) - 1
-    at_S = np.flatnonzero((code_N == STOP) | (code_N == _CLOSE))
+    at_S = np.flatnonzero(kind_N >= Kind.CLOSER)
+    at_S = at_S[(code_N[at_S] == STOP) | (code_N[at_S] == _CLOSE)]
     at_S = at_S[kind_N[np.minimum(at_S + 1, last)] == Kind.SPACE]
+    at_S = at_S[kind_N[np.minimum(at_S + 2, last)] >= Kind.UPPER]
+    kind_S, earlier_S = kind_N[at_S - 1], kind_N[np.maximum(at_S - 2, 0)]
+    letter_S = (kind_S == Kind.LOWER) & ((earlier_S <= Kind.BREAK) | (earlier_S == Kind.SYMBOL))
+    at_S = at_S[letter_S | (kind_S == Kind.DIGIT) | (kind_S == Kind.TERMINATOR)]
     both_S = (code_N[at_S] == _CLOSE) & (code_N[at_S - 1] == STOP)
     end_S = at_S - both_S  # of the number or the letter
     code_S = code_N[end_S - 1].astype(np.int64)
@@ -42,7 +48,7 @@ def _numbered(code_N: Codes, kind_N: Kinds, start_W: Ends) -> Ends:
     begins_S = (kind_N[before_S] <= Kind.BREAK) | are(code_N[before_S], BULLETS)
     value_S = np.where(letter_S, _FIRST_LETTER + code_S - _A, code_S - _ZERO)
     value_S += np.where(tens_S, 10 * (code_N[earlier_S].astype(np.int64) - _ZERO), 0)
-    kept_S = (letter_S | digit_S) & begins_S & (kind_N[np.minimum(at_S + 2, last)] >= Kind.UPPER)
+    kept_S = (letter_S | digit_S) & begins_S
     start_S, value_S, style_S = (
         start_S[kept_S],
         value_S[kept_S],
@@ -67,7 +73,8 @@ def _numbered(code_N: Codes, kind_N: Kinds, start_W: Ends) -> Ends:
 def _bulleted(code_N: Codes, kind_N: Kinds, start_W: Ends) -> Ends:
     if code_N.dtype == np.uint8:
         return np.empty(0, np.int64)
-    at_S = np.flatnonzero(are(code_N, BULLETS))
+    at_S = np.flatnonzero(kind_N == Kind.SYMBOL)
+    at_S = at_S[are(code_N[at_S], BULLETS)]
     at_S = at_S[kind_N[np.maximum(at_S - 1, 0)] <= Kind.BREAK]
     if len(at_S) < 2:
         return at_S[:0]

@@ -8,6 +8,7 @@ import numpy as np
 from segmenters.characters import Codes, Kind, Kinds
 from segmenters.contract import Ends
 from segmenters.rules.kinds import ARMENIAN, HANGUL, are
+from segmenters.rules.sorted_offsets import merged
 from segmenters.rules.words import Mask, is_among, words_after
 
 _COLON, _SEMICOLON, _LETTER_I = map(ord, ":;I")
@@ -22,22 +23,24 @@ _VERB_VOWELS = (0, 1, 4, 5, 6, 7, 9, 10, 14, 20)
 def other_marks(code_N: Codes, kind_N: Kinds) -> Ends:
     """Characters that end a sentence where they stand: a semicolon before a capitalised word that begins sentences; the
     Armenian colon; the Greek question mark, which looks like a semicolon; two Ethiopic colons."""
-    marks = [_semicolons(code_N, kind_N)]
+    pauses = np.flatnonzero(kind_N == Kind.PAUSE)
+    colons, semicolons = pauses[code_N[pauses] == _COLON], pauses[code_N[pauses] == _SEMICOLON]
+    marks = [_before_starters(code_N, kind_N, semicolons)]
     if code_N.dtype != np.uint8:
-        at_S = np.flatnonzero(code_N == _COLON)
+        at_S = colons
         before_S = code_N[np.maximum(at_S - 1, 0)]
         marks.append(at_S[(before_S >= ARMENIAN[0]) & (before_S <= ARMENIAN[1])])
-        at_S = np.flatnonzero(code_N == _SEMICOLON)
+        at_S = semicolons
         before_S = code_N[np.maximum(at_S - 1, 0)]
         marks += [at_S[(before_S >= first) & (before_S <= last)] for first, last in _GREEK]
-        at_S = np.flatnonzero(code_N == _ETHIOPIC_COLON)
+        at_S = np.flatnonzero(kind_N == Kind.SYMBOL)
+        at_S = at_S[code_N[at_S] == _ETHIOPIC_COLON]
         marks.append(at_S[code_N[np.maximum(at_S - 1, 0)] == _ETHIOPIC_COLON])
-    return np.unique(np.concatenate(marks))
+    return merged(*marks)
 
 
-def _semicolons(code_N: Codes, kind_N: Kinds) -> Ends:
+def _before_starters(code_N: Codes, kind_N: Kinds, at_S: Ends) -> Ends:
     last = len(code_N) - 1
-    at_S = np.flatnonzero(code_N == _SEMICOLON)
     word_S = np.minimum(at_S + 2, last)
     at_S = at_S[(kind_N[np.minimum(at_S + 1, last)] == Kind.SPACE) & (kind_N[word_S] == Kind.UPPER)]
     if not len(at_S):
@@ -56,7 +59,8 @@ def ends_without_mark(code_N: Codes, kind_N: Kinds) -> Ends:
 
 def _smileys(code_N: Codes, kind_N: Kinds) -> Ends:
     last = len(code_N) - 1
-    at_S = np.flatnonzero((code_N == _COLON) | (code_N == _SEMICOLON))
+    at_S = np.flatnonzero(kind_N == Kind.PAUSE)
+    at_S = at_S[(code_N[at_S] == _COLON) | (code_N[at_S] == _SEMICOLON)]
     at_S = at_S[
         (kind_N[np.maximum(at_S - 1, 0)] == Kind.SPACE) & (kind_N[np.minimum(at_S + 1, last)] > Kind.BREAK)
     ]
@@ -69,7 +73,8 @@ def _smileys(code_N: Codes, kind_N: Kinds) -> Ends:
 
 def _polite_verbs(code_N: Codes, kind_N: Kinds) -> Ends:
     last = len(code_N) - 1
-    at_S = np.flatnonzero((code_N == _DA) | (code_N == _YO))
+    at_S = np.flatnonzero(kind_N <= Kind.BREAK)[1:] - 1  # the last of each word
+    at_S = at_S[(code_N[at_S] == _DA) | (code_N[at_S] == _YO)]
     at_S = at_S[
         (kind_N[np.minimum(at_S + 1, last)] == Kind.SPACE) & _is_hangul(code_N[np.minimum(at_S + 2, last)])
     ]

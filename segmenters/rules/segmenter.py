@@ -18,6 +18,7 @@ from segmenters.rules.kinds import classified
 from segmenters.rules.line_breaks import hard_breaks
 from segmenters.rules.lists import item_starts
 from segmenters.rules.scripts import ends_without_mark, other_marks
+from segmenters.rules.sorted_offsets import merged
 
 _LF, _CR = map(ord, "\n\r")
 
@@ -43,10 +44,10 @@ class PunctuationV2(Segmenter):
         if not len(pairs):
             return self._starts(code_N, kind_N, text_starts)
         # Without the CR of each CRLF the answer is that for LF.
+        kept_N = np.ones(len(code_N), np.bool_)
+        kept_N[pairs] = False
         starts = self._starts(
-            np.delete(code_N, pairs),
-            np.delete(kind_N, pairs),
-            text_starts - np.searchsorted(pairs, text_starts),
+            code_N[kept_N], kind_N[kept_N], text_starts - np.searchsorted(pairs, text_starts)
         )
         return starts + np.searchsorted(pairs - np.arange(len(pairs)), starts)
 
@@ -59,4 +60,4 @@ class PunctuationV2(Segmenter):
         after_M = np.concatenate([after_M, more_ends])
         inside_M = kind_N[np.minimum(after_M, len(kind_N) - 1)] > Kind.BREAK
         start_M = np.where(inside_M, after_M, start_W[np.searchsorted(start_W, after_M)])
-        return np.unique(np.concatenate([start_M, hard_W, items]))
+        return merged(start_M, hard_W, items)

@@ -87,7 +87,8 @@ class _Parity:
 
     def closes(self, at_S: Ends) -> Mask:
         if self.quotes is None:
-            self.quotes = np.flatnonzero(are(self.code_N, _DOUBLE_QUOTE))
+            quotes = np.flatnonzero(self.kind_N == Kind.QUOTE)
+            self.quotes = quotes[are(self.code_N[quotes], _DOUBLE_QUOTE)]
             self.breaks = np.flatnonzero(self.kind_N == Kind.BREAK)
         line_S = np.append(0, self.breaks)[np.searchsorted(self.breaks, at_S)]
         before_S = np.searchsorted(self.quotes, at_S) - np.searchsorted(self.quotes, line_S)

@@ -53,7 +53,8 @@ def run_together(code_N: Codes, kind_N: Kinds, marks: Marks) -> Mask:
     chosen = np.flatnonzero(possible_M & ((second_M == Kind.LOWER) | (second_M == Kind.SPACE)))
     if not len(chosen):
         return found_M
-    code, breaks = np.flatnonzero(are(code_N, _CODE)), np.flatnonzero(kind_N == Kind.BREAK)
+    code, breaks = np.flatnonzero(kind_N >= Kind.SYMBOL), np.flatnonzero(kind_N == Kind.BREAK)
+    code = code[are(code_N[code], _CODE)]
     mark_S, after_S = marks.mark_M[chosen], after_M[chosen]
     number_S = np.searchsorted(breaks, mark_S)  # of the line's end; a batch begins and ends with a break
     low_S = np.maximum(mark_S - _NEAR, breaks[number_S - 1])

@@ -18,6 +18,8 @@ LONGEST = 14
 """Characters of a word that are looked at; a longer word is in no list."""
 _FACTOR = 0x100000001B3
 _POWERS = np.array([pow(_FACTOR, index, 2**64) for index in range(LONGEST + 1)], np.uint64)
+_BLOCK = 2**12
+"""Places at once, so that memory is bounded and stays in the processor's caches."""
 Mask = NDArray[np.bool_]
 CLASSES = ("title", "capital", "number", "word", "last", "date", "ordinal", "starter", "binder")
 
@@ -57,69 +59,50 @@ def is_among(classes_M: NDArray[np.uint16], name: str) -> Mask:
 
 def words_before(code_N: Codes, kind_N: Kinds, at_M: Ends) -> Words:
     """The words (letters, digits, inner full stops and hyphens) that end before each place."""
-    count = len(at_M)
-    length_M, hash_M = np.zeros(count, np.int64), np.zeros(count, np.uint64)
-    inner_M, caps_M = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
-    letters_M, number_M = np.ones(count, np.bool_), np.ones(count, np.bool_)
-    open_S, at_S = np.arange(count), at_M  # the words that have not ended
-    was_letter_S = was_upper_S = np.zeros(count, np.bool_)
-    lower, digit, upper, mark = int(Kind.LOWER), int(Kind.DIGIT), int(Kind.UPPER), int(Kind.MARK)
-    for back in range(1, LONGEST + 2):
-        place_S = np.maximum(at_S - back, 0)
-        code_S, kind_S = code_N[place_S], kind_N[place_S]
-        letter_S = (kind_S >= lower) & (kind_S <= mark)
-        inside_S = (
-            letter_S if back == 1 else letter_S | was_letter_S & ((code_S == STOP) | (code_S == HYPHEN))
-        )
-        if not inside_S.all():
-            open_S, at_S, code_S, kind_S = (
-                open_S[inside_S],
-                at_S[inside_S],
-                code_S[inside_S],
-                kind_S[inside_S],
-            )
-            letter_S, was_letter_S, was_upper_S = (
-                letter_S[inside_S],
-                was_letter_S[inside_S],
-                was_upper_S[inside_S],
-            )
-        if not len(open_S):
-            break
-        upper_S, digit_S = kind_S == upper, kind_S == digit
-        inner_M[open_S] |= ~letter_S
-        number_M[open_S] &= digit_S | ~letter_S
-        letters_M[open_S] &= ~(letter_S & was_letter_S | digit_S)
-        caps_M[open_S] |= upper_S & was_upper_S
-        hash_M[open_S] += _lower()[in_plane(code_S)] * _POWERS[back - 1]
-        length_M[open_S] += 1
-        was_letter_S, was_upper_S = letter_S, upper_S
+    parts = [_before(code_N, kind_N, at_M[low : low + _BLOCK]) for low in range(0, max(len(at_M), 1), _BLOCK)]
+    return parts[0] if len(parts) == 1 else Words(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def _before(code_N: Codes, kind_N: Kinds, at_M: Ends) -> Words:
+    """L is the number of characters before the place."""
+    place_LM = np.maximum(at_M - np.arange(1, LONGEST + 2)[:, None], 0)
+    code_LM, kind_LM = code_N[place_LM], kind_N[place_LM]
+    letter_LM = (kind_LM >= Kind.LOWER) & (kind_LM <= Kind.MARK)
+    inside_LM = letter_LM.copy()
+    inside_LM[1:] |= letter_LM[:-1] & ((code_LM[1:] == STOP) | (code_LM[1:] == HYPHEN))
+    np.logical_and.accumulate(inside_LM, axis=0, out=inside_LM)
+    length_M = inside_LM.sum(0)
     # A full stop or a hyphen before the first letter is no part of the word.
-    dangling_M = (length_M > 1) & (length_M <= LONGEST) & (kind_N[np.maximum(at_M - length_M, 0)] > mark)
+    first_M = np.maximum(length_M - 1, 0)
+    column_M = np.arange(len(at_M))
+    dangling_M = (length_M > 1) & (length_M <= LONGEST) & ~letter_LM[first_M, column_M]
+    inside_LM[first_M[dangling_M], column_M[dangling_M]] = False
     length_M -= dangling_M
-    extra_M = (
-        code_N[np.maximum(at_M - length_M - 1, 0)].astype(np.uint64) * _POWERS[np.clip(length_M, 0, LONGEST)]
-    )
-    hash_M -= np.where(dangling_M, extra_M, np.uint64(0))
+    in_word_LM = letter_LM & inside_LM
+    digit_LM, upper_LM = in_word_LM & (kind_LM == Kind.DIGIT), in_word_LM & (kind_LM == Kind.UPPER)
     some_M = length_M > 0
-    return Words(length_M, _classes(hash_M), inner_M, letters_M & some_M, number_M & some_M, caps_M)
+    letters_M = some_M & ~(in_word_LM[1:] & in_word_LM[:-1]).any(0) & ~digit_LM.any(0)
+    number_M = some_M & ~(in_word_LM & ~digit_LM).any(0)
+    caps_M = (upper_LM[1:] & upper_LM[:-1]).any(0)
+    classes_M = _classes((_lower()[in_plane(code_LM)] * inside_LM * _POWERS[:, None]).sum(0, dtype=np.uint64))
+    return Words(length_M, classes_M, (inside_LM & ~letter_LM).any(0), letters_M, number_M, caps_M)
 
 
 def words_after(code_N: Codes, kind_N: Kinds, at_M: Ends) -> tuple[Ends, NDArray[np.uint16]]:
     """Length and bits of the classes of the words (letters and digits) that begin at each place."""
-    last = len(code_N) - 1
-    length_M, hash_M = np.zeros(len(at_M), np.int64), np.zeros(len(at_M), np.uint64)
-    open_S, at_S = np.arange(len(at_M)), at_M
-    lower, mark = int(Kind.LOWER), int(Kind.MARK)
-    for ahead in range(LONGEST + 1):
-        place_S = np.minimum(at_S + ahead, last)
-        kind_S = kind_N[place_S]
-        inside_S = (kind_S >= lower) & (kind_S <= mark)
-        open_S, at_S, place_S = open_S[inside_S], at_S[inside_S], place_S[inside_S]
-        if not len(open_S):
-            break
-        hash_M[open_S] = hash_M[open_S] * np.uint64(_FACTOR) + _lower()[in_plane(code_N[place_S])]
-        length_M[open_S] += 1
-    return length_M, _classes(hash_M)
+    parts = [_after(code_N, kind_N, at_M[low : low + _BLOCK]) for low in range(0, max(len(at_M), 1), _BLOCK)]
+    return np.concatenate([length for length, _ in parts]), np.concatenate([classes for _, classes in parts])
+
+
+def _after(code_N: Codes, kind_N: Kinds, at_M: Ends) -> tuple[Ends, NDArray[np.uint16]]:
+    """L is the number of characters from the place on."""
+    place_LM = np.minimum(at_M + np.arange(LONGEST + 1)[:, None], len(code_N) - 1)
+    kind_LM = kind_N[place_LM]
+    inside_LM = np.logical_and.accumulate((kind_LM >= Kind.LOWER) & (kind_LM <= Kind.MARK), axis=0)
+    length_M = inside_LM.sum(0)
+    power_LM = _POWERS[np.maximum(length_M - 1 - np.arange(LONGEST + 1)[:, None], 0)]
+    code_LM = _lower()[in_plane(code_N[place_LM])]
+    return length_M, _classes((code_LM * inside_LM * power_LM).sum(0, dtype=np.uint64))
 
 
 def word_hash(word: str) -> int:
