@@ -25,7 +25,13 @@ _LF, _CR = map(ord, "\n\r")
 
 @dataclasses.dataclass(frozen=True)
 class PunctuationV2(Segmenter):
-    """Rules for many languages."""
+    """Splits after the final marks of all scripts, with what belongs to them, and at line breaks.
+
+    A full stop ends no sentence after an abbreviation, an initial, an ordinal number, a day of a month or the number of
+    an item (`words.txt` has the words of 30 languages), and no mark does before lower case, unless the text is written
+    so. A line break inside a hard-wrapped paragraph counts as a space. Items of a list in one line are sentences.
+    CRLF and LF give the same answer. Time is linear; peak memory is below 64 MiB beside the texts and the answer.
+    """
 
     name: ClassVar[str] = "punctuation_v2"
 
