@@ -1,6 +1,7 @@
 """What the README and the documentation tell people to type, works: every block of commands is run, in order."""
 
 import re
+import warnings
 
 import pytest
 import typer
@@ -110,3 +111,20 @@ def test_commands_in_the_text_name_verbs_and_options_that_there_are():
             assert set(options) <= options_of(verb), f"{page}: sllm {command}"
             found += 1
     assert found > 50
+
+
+PYTHON = [block for block in ALL if block.language == "python" and not block.title]
+"""Those with a title are files, which the commands after them use."""
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=str)
+def test_the_python_code_runs(worlds, block):
+    import mlflow
+
+    last = next(one for one in reversed(RUN) if one.page == block.page or one.page == "README.md")
+    assert not worlds.error_of(last)
+    with worlds.of(block).inside(), warnings.catch_warnings(action="ignore"):  # MLflow's own
+        try:
+            exec(block.text, {})  # noqa: S102 - our own pages
+        finally:
+            mlflow.set_tracking_uri(None)

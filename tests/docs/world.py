@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -158,7 +159,7 @@ class World:
         verb = VERBS[next(word for word in words if not word.startswith("-"))]
         if not verb.has_own_arguments:
             words = [*words, *([] if "compare" in words else MODELS), *SMALL]
-        with self._inside():
+        with self.inside():
             result = CliRunner().invoke(cli.app, words)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             return 1, result.stdout, f"{result.stderr}\n{result.exception!r}"
@@ -180,12 +181,13 @@ class World:
                 "--dry-run"
             ]  # resolves the configuration
             nothing = contextlib.nullcontext()
-        with self._inside(), nothing:
+        with self.inside(), nothing:
             result = CliRunner().invoke(cli.app, words)
         return "" if result.exit_code == 0 else result.stderr or repr(result.exception)
 
     @contextlib.contextmanager
-    def _inside(self):
+    def inside(self) -> Iterator[None]:
+        """The working folder and its environment, for what runs in this process."""
         modules = mock.patch.object(sys, "path", [*sys.path, str(self.folder)])
         with contextlib.chdir(self.folder), mock.patch.dict(os.environ, self.environment), modules:
             yield
