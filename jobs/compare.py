@@ -114,17 +114,20 @@ def _compare(
 ) -> JobRecord:
     """Score and measure the trained designs, as one MLflow run."""
 
+    data = shards_artifact(str(config.shards), config.stream)
+    models = {each.name: artifact_at(each.folder) for each in designs}
+
     def body(run: ActiveRun) -> dict[str, float]:
-        return _report(config, shards, designs, baseline, run.output)
+        metrics = _report(config, shards, designs, baseline, run.output)
+        for name, model in models.items():
+            run.log_model_metrics(model, data, {"bits_per_byte": metrics[f"{name}/bits_per_byte"]})
+        return metrics
 
     return run_job(
         "compare",
         config,
         sections=["compare", "evaluate", "lm.context_tokens", "sllm.context_sentences"],
-        inputs=[
-            shards_artifact(str(config.shards), config.stream),
-            *(artifact_at(each.folder) for each in designs),
-        ],
+        inputs=[data, *models.values()],
         output=output,
         output_kind="report",
         body=body,

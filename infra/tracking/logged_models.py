@@ -35,7 +35,12 @@ BYTES_TAG = "sllm.bytes"
 SLOWEST_BYTES_PER_SECOND = 1e6
 """An upload that is slower is given up."""
 PASSED_ON = ("segmenter", "segmenter.digest", "segmenter.options", "tokenizer.digest", "corpus")
-"""Tags of the run that its model has too."""
+"""Tags of the run that its model has too, and a version of a registered model."""
+_OF_PAGE = (
+    *("mlflow.user", "mlflow.source.name", "mlflow.source.type", "mlflow.source.git.commit"),
+    "mlflow.note.content",
+)
+"""Tags of the run that the page of its model shows: who, from what, which code, and the description."""
 _PARAM_CHARACTERS = 250
 
 
@@ -48,7 +53,7 @@ def create_model(client: "MlflowClient", run: "Run", output: Artifact, is_upload
     made = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
     model = next((one for one in made if tags.items() <= one.tags.items()), None)
     if model is None:
-        passed_on = {name: run.data.tags[name] for name in PASSED_ON if name in run.data.tags}
+        passed_on = {name: run.data.tags[name] for name in (*PASSED_ON, *_OF_PAGE) if name in run.data.tags}
         model = client.create_logged_model(
             run.info.experiment_id,
             name=re.sub(r"[^\w-]+", "-", Path(output.path).name) or "model",

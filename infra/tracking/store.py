@@ -81,7 +81,7 @@ def client_of(uri: str) -> "MlflowClient":
 
     database.MAX_RETRY_COUNT = 1  # of a connection; by default MLflow tries for 100 seconds
     if file is None:
-        return MlflowClient(tracking_uri=uri)
+        return MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or uri)
     from mlflow.tracking._tracking_service.utils import _SERVER_ARTIFACT_ROOT_ENV_VAR as ROOT
 
     # MLflow's own default, for an experiment that it makes itself, is the working folder.

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from infra.registry.models import find_model
+from infra.tracking.store import client_of
 from jobs import compare, prepare
 from pipeline.config import load_config, override
 from pipeline.errors import ConfigError
@@ -62,6 +64,12 @@ def test_one_table_and_plot_of_all_designs(config, capfd):
     assert variants["lm"]["context_bytes_per_token"] == 4 * 2 * 2 * 128
     assert variants["local"]["window_bytes"] == 4 * 2 * 1 * 128 * 16
     assert record.metrics["lm/bits_per_byte"] == variants["lm"]["bits_per_byte"]
+    found = find_model(
+        f"runs:/{read_record(Path(str(config.output), 'lm', 'lm')).run_id}", config.tracking.uri
+    )
+    (metric,) = client_of(str(config.tracking.uri)).get_logged_model(found.model_id).metrics
+    assert metric.key == "bits_per_byte" and metric.value == variants["lm"]["bits_per_byte"]
+    assert metric.dataset_name == "shards"
     printed = capfd.readouterr().out
     assert "context attention" in printed and "One change at a time" in printed
 

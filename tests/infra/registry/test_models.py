@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 from infra.registry.models import find_model, model_folder
 from infra.registry.promotion import model_of_record, promote
-from infra.storage import Folder
+from infra.storage import Folder, StorageError
+from infra.tracking.logged_models import Clock, upload_model
 from infra.tracking.run import start_run
 from infra.tracking.store import client_of
 from pipeline.config import TrackingConfig
@@ -125,6 +127,44 @@ def test_a_reference_to_a_folder_that_is_gone_says_so(log, tracking_uri):
         model_folder(f"runs:/{record.run_id}", tracking_uri)
     with pytest.raises(ModelError, match="is gone, and MLflow has no copy"):
         promote(found, "books")
+
+
+def test_an_upload_that_was_cut_goes_on(log, tracking_uri, monkeypatch, caplog):
+    record = log(upload_models=False)
+    found = find_model(f"runs:/{record.run_id}", tracking_uri)
+    client = client_of(tracking_uri)
+    given = (tracking_uri, found.model_id, record.output.path, record.output.digest, record.run_id, Clock())
+    sent = []
+    send = type(client).log_model_artifact
+
+    def cut(self, model_id, path, *rest):
+        sent.append(Path(path).name)
+        if len(sent) == 3:
+            raise OSError("no space")
+        send(self, model_id, path, *rest)
+
+    monkeypatch.setattr(type(client), "log_model_artifact", cut)
+    with pytest.raises(StorageError, match="it keeps no files: no space"):
+        upload_model(client, *given)
+    assert client.get_logged_model(found.model_id).tags.get("sllm.bytes") is None
+    first = sent[:2]
+    upload_model(client, *given)
+    assert sent[-1] == "MLmodel" and not set(first) & set(sent[3:])
+    number = len(sent)
+    upload_model(client, *given)
+    assert len(sent) == number  # all is there
+    assert model_folder(f"models:/{found.model_id}", tracking_uri) != record.output.path
+
+
+def test_a_large_file_has_the_time_that_it_needs(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    clock = Clock()
+    for size, seconds in ((1_000_000, 10), (100_000_000, 101)):
+        with clock.sending(size):
+            assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == str(seconds)
+            assert clock.allowed_now == size / 1e6
+        assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "10" and clock.allowed_now == 0
+    assert clock.allowed_before == 101
 
 
 @pytest.mark.parametrize(

@@ -1,45 +1,21 @@
 """`models:/NAME@ALIAS` and its like are read wherever the folder of a model is."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from infra.tracking.store import client_of
-from jobs import evaluate
 from jobs.cli import app
 from jobs.training import train_lm
-from pipeline.config import load_config
 from pipeline.lineage import digest_files, read_record
-
-ARTIFACTS = Path(__file__).parents[2] / "artifacts" / "first"
-OVERRIDES = ["trunk.config.hidden_size=16", "trunk.config.intermediate_size=32", "lm.loss_tokens=32"]
+from tests.jobs.registry.conftest import ARTIFACTS, config, log_sllm, sllm
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory, empty_store):
-    """A folder with shards, and a small token-level model that is `models:/lm@champion` of the store in it."""
-    with pytest.MonkeyPatch.context() as patch:
-        root = tmp_path_factory.mktemp("project")
-        shutil.copytree(ARTIFACTS / "shards", root / "shards")
-        shutil.copy(empty_store, root / "mlflow.db")
-        patch.chdir(root)
-        train_lm.run(config(root, "output=lm", "lm.train.steps=2"))
-        assert sllm("promote", "lm", "--alias", "champion").stdout.strip() == "models:/lm@champion"
-        yield root
-
-
-def config(root, *overrides):
-    given = [f"tracking.uri=sqlite:///{root}/mlflow.db", f"shards={root}/shards", "launcher=local"]
-    return load_config(str(ARTIFACTS / "config.yaml"), [*OVERRIDES, *given, *overrides])
-
-
-def sllm(*arguments):
-    ran = CliRunner().invoke(app, arguments, catch_exceptions=False)
-    assert ran.exit_code == 0, ran.output
-    return ran
+@pytest.fixture(autouse=True)
+def in_project(project, monkeypatch):
+    monkeypatch.chdir(project)
 
 
 def test_the_model_in_the_store_has_its_files_and_what_to_search_by(project):
@@ -53,8 +29,8 @@ def test_the_model_in_the_store_has_its_files_and_what_to_search_by(project):
     assert model.tags["sllm.bytes"] == str(sizes)
 
 
-def test_evaluation_reads_it_and_gives_it_metrics_on_the_data(project):
-    record = evaluate.run(config(project, "models.lm=models:/lm@champion", "output=scores"))
+def test_evaluation_reads_it_and_gives_it_metrics_on_the_data(project, evaluated):
+    record = evaluated
     (given,) = [one for one in record.inputs if one.kind == "model"]
     assert given.run_id == read_record("lm").run_id and given.digest == read_record("lm").output.digest
     client = client_of(f"sqlite:///{project}/mlflow.db")
@@ -81,6 +57,21 @@ def test_export_copies_it(project):
     record = read_record("lm")
     assert digest_files("copy", record.files) == record.output.digest == read_record("copy").output.digest
     assert read_record("copy").inputs[0].run_id == record.run_id
+
+
+def test_generate_reads_it_by_its_name(project, tmp_path):
+    """With a sentence-level model, which another command trained."""
+    name = log_sllm(tmp_path, f"sqlite:///{project}/mlflow.db")
+    store = f"tracking.uri=sqlite:///{project}/mlflow.db"
+    shown = sllm(
+        "generate", name, store, "launcher=local", "generate.max_sentences=2", "--prompt", "The dog. "
+    )
+    folder = next(Path().glob("*-generated/*"))
+    assert folder.parent.name == f"{name.partition(':/')[2]}-generated"
+    kept = json.loads((folder / "generated.json").read_text())
+    assert shown.stdout.startswith("The dog. ") and len(kept["sentences"]) >= 1
+    (given,) = read_record(folder).inputs
+    assert given.kind == "model" and given.digest == read_record(ARTIFACTS / "sllm").output.digest
 
 
 def test_lineage_of_a_name(project):
