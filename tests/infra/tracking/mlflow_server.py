@@ -61,6 +61,7 @@ def mlflow_app(store, artifacts=None):
         app,
         handlers,
     )
+    from mlflow.tracking._model_registry import utils as registry_utils
     from werkzeug.serving import make_server
 
     with warnings.catch_warnings(action="ignore"):  # MLflow imports it when it answers
@@ -72,6 +73,7 @@ def mlflow_app(store, artifacts=None):
         if artifacts is not None:
             patch.setenv(ARTIFACTS_DESTINATION_ENV_VAR, str(artifacts))
             patch.setenv(SERVE_ARTIFACTS_ENV_VAR, "true")
+        patch.setattr(registry_utils, "_registry_uri", None)
         for name in ("_tracking_store", "_model_registry_store", "_artifact_repo"):
             patch.setattr(handlers, name, None)
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -85,6 +87,7 @@ def mlflow_app(store, artifacts=None):
             os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow's server has set it
             yield server.server_port
         finally:
+            os.environ.pop("MLFLOW_REGISTRY_URI", None)  # the server sets it when a model is asked for
             server.shutdown()
             server.server_close()
             thread.join()
