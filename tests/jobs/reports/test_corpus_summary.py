@@ -92,6 +92,16 @@ def test_where_nothing_was_rejected_that_is_said(tmp_path, tracking_uri, capfd) 
     assert "no document was rejected or filtered" in capfd.readouterr().out
 
 
+def test_text_that_max_bytes_leaves_out_is_said(tmp_path, tracking_uri, capfd) -> None:
+    (tmp_path / "b.txt").write_text(TEXT * 400)
+    options = ["data.document_bytes=500", f"data.inputs=['{tmp_path}/b.txt']"]
+    prepare_job.run(config(tmp_path, tracking_uri, *options, "data.max_bytes=10000"))
+    assert "data.max_bytes=10000 takes about 38% of the 26,000 bytes" in capfd.readouterr().out
+    all_of_it = [*options, f"output={tmp_path}/all"]
+    prepare_job.run(config(tmp_path, tracking_uri, *all_of_it))
+    assert "data.max_bytes" not in capfd.readouterr().out
+
+
 def test_what_rows_hold_is_no_markup(tmp_path, tracking_uri, capfd) -> None:
     with (tmp_path / "c.jsonl").open("w") as file:
         file.writelines(line + "\n" for line in LINES[:20])
