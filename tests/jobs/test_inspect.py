@@ -60,3 +60,6 @@ def test_one_flipped_bit_is_found(folder: Path, capsys: pytest.CaptureFixture[st
         show(str(folder), as_json=True)
     assert json.loads(capsys.readouterr().out)["damaged"] == [shard.name]
     show(str(folder), as_json=True, verify=False)
+    with pytest.raises(ShardError, match=f"{shard.name}.*checksum"):
+        show(str(folder), html=str(folder / "page.html"))
+    assert f"Damaged: {shard.name}." in (folder / "page.html").read_text()
