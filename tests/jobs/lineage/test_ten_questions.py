@@ -3,6 +3,7 @@
 Question 7, and question 10 with real weights, are in `test_corpus_files.py`.
 """
 
+import dataclasses
 import json
 import shlex
 from pathlib import Path
@@ -11,12 +12,16 @@ import pytest
 from typer.testing import CliRunner
 
 from infra.provenance import user_name
+from infra.storage import Folder, StorageError
 from infra.tracking.corpus_files import FILE_LIST, CorpusFile, list_of
+from infra.tracking.run import start_run
+from infra.tracking.search import RunSearch
 from infra.tracking.store import client_of
 from jobs.cli import app
-from jobs.lineage.walk import walk_back
+from jobs.lineage.walk import walk_back, walk_forward
 from jobs.runner.execution import run_job
-from pipeline.config import load_config
+from jobs.runner.output_folder import artifact_at, record_at
+from pipeline.config import TrackingConfig, load_config
 from pipeline.lineage import Artifact, artifact_of, identity_digest
 from tests.infra.tracking.mlflow_server import mlflow_app
 
@@ -71,7 +76,7 @@ def make(store, job, kind, output, inputs, overrides, metrics=None):
         given.append(Artifact("segmenter", config.segmenter.name, identity_digest(config.segmenter.name)))
 
     def body(run):
-        Path(run.output, FILES[kind]).write_text(f"{Path.cwd()} {output}")
+        Folder(run.output).write(FILES[kind], f"{Path.cwd()} {output}".encode())
         if kind == "shards":
             files = [CorpusFile(one.path, one.digest, 1, {"train": 1, "dev": 0}) for one in given[:-1]]
             run.log_text(FILE_LIST, list_of(files))
@@ -210,8 +215,6 @@ def test_a_registered_model_is_found_by_version_and_alias(ask, store):
 
 def test_the_store_alone_answers_with_one_search_per_level(ask, store, root, monkeypatch):
     """As on another machine, where the folders are not."""
-    from infra.tracking.search import RunSearch
-
     run_id = run_of("vae-spacy_v1")
     searches = []
     search = RunSearch._search
@@ -242,3 +245,78 @@ def test_a_store_that_is_away_does_not_hide_what_is_beside_the_artifacts(root, m
     tree = walk_back(artifact_of("vae-spacy_v1"), "sqlite:///nowhere.db")
     assert [each.job for each in tree.made_from] == ["prepare", "train-lm"]
     assert not Path("nowhere.db").exists()
+
+
+def test_a_run_of_several_jobs_and_one_that_failed(ask, store):
+    client = client_of(store)
+    runs = [run_of("lm-punctuation_v1"), run_of("vae-punctuation_v1")]
+    parent = client.create_run(client.get_run(runs[0]).info.experiment_id).info.run_id
+    for run_id in runs:
+        client.set_tag(run_id, "mlflow.parentRunId", parent)
+    tree = ask(parent, "--json")
+    assert tree["artifact"]["kind"] == "run"
+    assert {each["artifact"]["run_id"] for each in tree["made_from"]} == set(runs)
+    tracking = TrackingConfig(uri=store, experiment=Path.cwd().name)
+    failed = start_run(tracking, "failed", "lm-failed")
+    failed.log_start({"output": "lm-failed"}, [artifact_of("shards-spacy_v1")], {"sllm.job": "train-lm"})
+    failed.end("FAILED", RuntimeError("no memory"))
+    assert failed.close()
+    tree = ask(failed.run_id, "--json")
+    assert tree["note"] == "failed: RuntimeError: no memory" and tree["job"] == "train-lm"
+    assert names([tree], "made_from", "corpus") == {"a.txt", "b.txt"}
+
+
+def test_a_store_that_was_written_before_corpora_were_one_dataset(ask, store):
+    corpus, shards = (
+        Artifact("corpus", "/old/a.jsonl", "0a" * 32),
+        Artifact("shards", "/old/shards", "0b" * 32),
+    )
+    for output, given, kind in (("old-shards", corpus, "shards"), ("old-lm", shards, "model")):
+        run = start_run(TrackingConfig(uri=store, experiment=Path.cwd().name), output, output)
+        inputs = [dataclasses.asdict(given)]
+        run._sender.add({"do": "start", "params": {}, "inputs": inputs, "tags": {"sllm.job": output}})
+        run.log_output(shards if kind == "shards" else Artifact(kind, "/old/lm", "0c" * 32), {})
+        run.end("FINISHED")
+        assert run.close()
+    tree = walk_forward(corpus, RunSearch(store))
+    assert [(each.job, [one.job for one in each.went_into]) for each in tree.went_into] == [
+        ("old-shards", ["old-lm"])
+    ]
+    assert names([ask(run.run_id, "--json")], "made_from", "shards") == {"shards"}
+
+
+def test_shards_at_an_object_store_do_not_end_the_walk(ask, store, s3, monkeypatch):
+    bucket = f"walk-{Path.cwd().name}"
+    s3.mkdir(bucket)
+    url = f"s3://{bucket}/shards"
+    make(store, "prepare", "shards", url, ["corpus/a.txt"], ["segmenter.name=spacy_v1"])
+    config = load_config(None, [f"tracking.uri={store}", f"tracking.experiment={Path.cwd().name}"])
+
+    def body(run):
+        Path(run.output, "config.json").write_text("on a bucket")
+        return {}
+
+    run_job("train-lm", config, sections=["lm"], inputs=[artifact_at(url)], output="lm-on-bucket",
+            output_kind="model", body=body)  # fmt: skip
+
+    def away(path):
+        if path == url:
+            raise StorageError("no answer")
+        return record_at(path)
+
+    changes = [
+        lambda: None,
+        lambda: s3.rm(f"{bucket}/shards/job.json"),
+        lambda: monkeypatch.setattr("jobs.lineage.records.record_at", away),
+    ]
+    for change, note in zip(changes, [None, "no longer there", "cannot be reached"], strict=True):
+        change()
+        tree = ask("lm-on-bucket", "--json")
+        assert names([tree], "made_from", "corpus") == {"a.txt"}
+        (shards,) = tree["made_from"]
+        assert (shards["artifact"]["path"], shards["job"], shards["segmenter"]) == (
+            url,
+            "prepare",
+            "spacy_v1",
+        )
+        assert shards["note"] == note
