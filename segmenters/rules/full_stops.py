@@ -25,7 +25,8 @@ _LONGEST_IN_BRACKET = 5
 _ROMAN_LETTERS = 4
 _LETTERS_BEFORE_NAMES = "p" + "".join(map(chr, range(0x430, 0x460))) + "іїєґ"
 """Letters in lower case whose full stop is an abbreviation's: Czech and Polish `p.`, Cyrillic `г.`, `м.`, `т.`."""
-_APOSTROPHES = "'’°"
+_JOINTS = "'’°\"״׳"
+"""Characters before the letters that are looked at, with which they are one word."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +98,11 @@ def stop_goes_on(
     start_S = mark_S - apart_S - word.length_M
     before_S = np.maximum(start_S - 1, 0)
     opened_S = (kind_N[before_S] == Kind.OPENER) & ~are(code_N[before_S], QUOTES)
-    whole_S = ~are(code_N[before_S], _APOSTROPHES) & (word.length_M > 0)
+    joined_S = are(code_N[before_S], _JOINTS) & (kind_N[np.maximum(before_S - 1, 0)] <= Kind.IDEOGRAPH)
+    joined_S &= (
+        kind_N[np.maximum(before_S - 1, 0)] > Kind.BREAK
+    )  # "l'art", Hebrew quotes inside a word, "19°C"
+    whole_S = ~joined_S & (word.length_M > 0)
     next_S = marks.next_M[chosen]
     lower_S, digit_S = kind_N[next_S] == Kind.LOWER, kind_N[next_S] == Kind.DIGIT
     length_S, classes_S = words_after(code_N, kind_N, marks.first_M[chosen])
