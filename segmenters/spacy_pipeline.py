@@ -22,7 +22,12 @@ _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 
 @dataclasses.dataclass(frozen=True)
 class SpacyPipeline(Segmenter):
-    """Splits where a spaCy pipeline starts a sentence. Only the components needed for that are run."""
+    """Splits where a spaCy pipeline starts a sentence. Only the components needed for that are run.
+
+    spaCy's tokenizer takes time quadratic in a run of quotes or brackets without white space. A text with a word over
+    1,000 characters is therefore given to it in windows of 2,000 characters: time is linear, but long for such text (a
+    window of quotes alone took 0.3 s of CPU time, a window of letters 0.001 s).
+    """
 
     name: ClassVar[str] = "spacy_v1"
 
