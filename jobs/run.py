@@ -40,7 +40,8 @@ def run(config: Config, force: bool = False) -> JobRecord:
     check_report(str(config.output))
     records: dict[str, JobRecord] = {}
     with several_jobs("run", config, list(steps)) as command:
-        for name in steps:
+        for number, name in enumerate(steps, 1):
+            say(f"run: job {number} of {len(steps)}, {name}")
             records[name] = VERBS[name].load().run(wire(config, name), force=force)
             if name == "prepare":
                 corpus_summary.check_splits(records[name].output.path, [one for one in steps if one != name])

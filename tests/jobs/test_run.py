@@ -136,6 +136,7 @@ def test_a_second_run_reuses_everything(finished, corpus, capfd):
     whole_path.run(config(corpus, output, uri))
     said = capfd.readouterr().err
     assert said.count("reuse ") == len(steps_of([]))
+    assert "run: job 1 of 6, prepare\n" in said and "run: job 6 of 6, generate\n" in said
     html = (output / "report.html").read_text()
     assert html.count("reused, of 20") == len(steps_of([])) and "ran in" not in html
     assert "starts as" not in said
