@@ -172,7 +172,7 @@ def _starts_from(records: Mapping[str, JobRecord]) -> str:
     return (
         "The sentence-level LLM starts from the weights of the token-level model and of the SentenceVAE: together "
         f"they have seen {sum(tokens):,.0f} tokens, the token-level model {tokens[0]:,.0f}. So the table does not say "
-        "which design is better; `sllm compare` trains designs on the same tokens."
+        "which design is better: sllm compare trains designs on the same tokens."
     )
 
 
