@@ -125,9 +125,14 @@ def test_1_which_corpus_files_made_this_model(ask, by):
     assert names([tree], "made_from", "corpus") == {"a.txt", "b.txt"}
 
 
-def test_2_which_models_saw_this_file(ask):
+def test_2_which_models_saw_this_file(ask, store):
     models = {f"{kind}-{segmenter}" for kind in ("lm", "vae") for segmenter in ("punctuation_v1", "spacy_v1")}
     assert names([ask("corpus/a.txt", "--json")], "went_into", "model") == models
+    search = RunSearch(store)
+    walk_forward(artifact_of("corpus/a.txt"), search)
+    assert (
+        search.searches <= 8
+    )  # five for the file, then one per level: shards; models and reports; models of models
 
 
 def test_3_which_segmenter_made_its_shards(ask, store):
