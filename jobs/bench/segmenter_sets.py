@@ -24,14 +24,16 @@ _MAX_SOURCE_CHARACTERS = 200_000
 
 
 def gold_sets(data: Path) -> dict[str, list[Example]]:
-    """Labelled texts, by the name of the set. Raises `ConfigError` where the folder lacks them."""
+    """Labelled texts, by the name of the set: every dev set of `segmentation/`, and those labelled by construction."""
     sets: dict[str, list[Example]] = {}
     rng = random.Random(0)
     for name in GOLD:
-        path = data / f"{name}.jsonl.gz"
-        if not path.is_file():
-            raise ConfigError(f"{path} is not there: give the folder that holds segmentation/ and text/")
-        label = name.removeprefix("segmentation/")
+        if not (data / f"{name}.jsonl.gz").is_file():
+            raise ConfigError(
+                f"{data / name}.jsonl.gz is not there: give the folder that holds segmentation/ and text/"
+            )
+    for path in sorted((data / "segmentation").glob("*.dev.jsonl.gz")):
+        label = path.name.removesuffix(".jsonl.gz")
         sets[label] = list(read_gold(path))
         if label.startswith("en-"):
             sets[f"{label} stripped"] = [stripped(example, rng) for example in sets[label]]

@@ -2,20 +2,29 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import segmenters
 from jobs.bench.segmenter_peers import PEERS, Peer
 from jobs.bench.segmenter_sets import gold_sets, sources
+from jobs.bench.segmenter_stress import UNSPACED, WIDTH, single_sentences, wrapped
 from pipeline.corpus.document_lines import read_documents
 from pipeline.printable import printable
 from segmenters import Segmenter, SegmenterError
 from segmenters.contract import Ends
-from segmenters.learned.training.examples import read_gold
+from segmenters.learned.training.examples import Example, read_gold
 from segmenters.scoring import score_ends
 
-OURS = ("learned_v1", "punctuation_v1", "reference_v1", "spacy_v1", "fixed_v1")
+OURS = (
+    "learned_v1",
+    "punctuation_v1",
+    "punctuation_v2",
+    "reference_v1",
+    "spacy_v1",
+    "fixed_v1",
+    "wtpsplit_v1",
+)
 SPEED = ("text/en-docs.dev", "text/en-books.dev", "text/zh-docs.dev")
 _REPEATS = 3
 _MAX_SECONDS = 30.0
@@ -37,7 +46,9 @@ def run(
 
     `data` is a folder with `segmentation/*.jsonl.gz` (gold) and `text/*.jsonl.gz` (for speed: `max_megabytes` of
     each file); `own_gold` are more labelled files. Python files of the standard library and generated tables
-    are labelled by construction. For other code, the figure is the share of boundaries at line ends. A segmenter that
+    are labelled by construction. Packages are told the language, the first letters of a set's name; Punkt is trained on
+    `text/LANGUAGE-docs.train.jsonl.gz`. Then the share of single sentences that are split, and the F1 that is lost if
+    the texts are hard-wrapped. For other code, the figure is the share of boundaries at line ends. A segmenter that
     cannot be used gets the reason under `error`. Set OMP_NUM_THREADS=1 to measure one core.
     """
     sets = gold_sets(Path(data)) | {
@@ -49,11 +60,20 @@ def run(
     for name in [*names, *peers]:
         row: dict[str, Cell] = {}
         try:
-            segmenter = Peer(name) if name in PEERS else segmenters.load(name)
             for label, examples in sets.items():
                 report(f"{name}: {label}")
-                found = _split_in_time(segmenter, [example.text for example in examples])
+                try:
+                    segmenter = _segmenter(name, label, Path(data))
+                    found = _split_in_time(segmenter, [example.text for example in examples])
+                except SegmenterError as error:
+                    if name not in PEERS:
+                        raise
+                    row[label] = str(error)  # perhaps of this language alone
+                    continue
                 row[label] = None if found is None else score_ends(found, examples).f1
+            report(f"{name}: single sentences, wrapped text")
+            row |= _stress(name, Path(data), sets, row)
+            segmenter = _segmenter(name, "en", Path(data))
             for label, code in codes.items():
                 report(f"{name}: {label}")
                 found = _split_in_time(segmenter, code)
@@ -62,9 +82,46 @@ def run(
                 report(f"{name}: speed on {label}")
                 row[f"MB/s {label.removeprefix('text/').removesuffix('.dev')}"] = _speed(segmenter, sample)
         except SegmenterError as error:
-            row["error"] = str(error)
+            if not any(isinstance(cell, float) for cell in row.values()):
+                row["error"] = str(error)
         table[name] = row
     return table
+
+
+def _segmenter(name: str, label: str, data: Path) -> Segmenter:
+    """The segmenter for a set; a package is told the language with which the set's name begins."""
+    if name not in PEERS:
+        return segmenters.load(name)
+    language = label.partition("-")[0] if "-" in label else "en"
+    raw = data / "text" / f"{language}-docs.train.jsonl.gz"
+    return Peer(name, language, str(raw) if raw.is_file() else None)
+
+
+def _stress(
+    name: str, data: Path, sets: Mapping[str, list[Example]], row: Mapping[str, Cell]
+) -> dict[str, Cell]:
+    """Share of single sentences that are split, and the loss of F1 in hard-wrapped text: means over the sets."""
+    shares: dict[str, list[float]] = {}
+    for label, examples in sets.items():
+        f1 = row.get(label)
+        if ".dev" not in label or label.endswith("stripped") or not isinstance(f1, float):
+            continue
+        segmenter = _segmenter(name, label, data)
+        for with_mark in (False, True):
+            singles = single_sentences(examples, with_mark)
+            found = _split_in_time(segmenter, singles)
+            key = f"single sentences split, {'with' if with_mark else 'no'} final mark"
+            if found:
+                shares.setdefault(key, []).append(sum(len(ends) > 1 for ends in found) / len(found))
+        if label.partition("-")[0] in UNSPACED:
+            continue
+        for newline, kind in (("\n", "LF"), ("\r\n", "CRLF")):
+            lines = wrapped(examples, newline)
+            found = _split_in_time(segmenter, [one.text for one in lines])
+            if found is not None:
+                loss = f1 - score_ends(found, lines).f1
+                shares.setdefault(f"F1 lost, wrapped at {WIDTH}, {kind}", []).append(loss)
+    return {key: sum(values) / len(values) for key, values in shares.items()}
 
 
 def _split_in_time(segmenter: Segmenter, texts: list[str]) -> list[Ends] | None:
@@ -140,5 +197,5 @@ def markdown(table: dict[str, dict[str, Cell]]) -> str:
 
 def _shown(cell: Cell, digits: int) -> str:
     if not isinstance(cell, float):
-        return "over 30 s"
+        return "over 30 s" if cell is None else "-"
     return f"{cell:.{digits}g}" if digits == 3 else f"{cell:.{digits}f}"

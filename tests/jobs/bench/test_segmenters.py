@@ -9,9 +9,11 @@ import pytest
 
 from jobs.bench.segmenter_peers import Peer, _ends_of
 from jobs.bench.segmenter_sets import GOLD, python_example, table_example
-from jobs.bench.segmenters import SPEED, _split_in_time, markdown, run, share_at_line_ends
+from jobs.bench.segmenter_stress import single_sentences, wrapped
+from jobs.bench.segmenters import SPEED, _segmenter, _split_in_time, markdown, run, share_at_line_ends
 from pipeline.errors import ConfigError
 from segmenters import SegmenterError, load
+from segmenters.learned.training.examples import Example
 from segmenters.scoring import score
 
 
@@ -31,6 +33,10 @@ def test_the_table_has_every_set_and_says_what_is_missing(
     assert row["en-ewt.dev"] == 1.0 and row["en-ewt.dev stripped"] == 0.0
     assert isinstance(row["MB/s en-books"], float) and row["MB/s en-books"] > 0
     assert "pip install 'sllm[bench]'" in str(table["pysbd"]["error"])
+    assert (
+        row["single sentences split, no final mark"] == row["single sentences split, with final mark"] == 0.0
+    )
+    assert row["F1 lost, wrapped at 72, LF"] == row["F1 lost, wrapped at 72, CRLF"] == 0.0
     shown = markdown(table)
     assert "| en-ewt.dev | 1.0000 |" in shown and "\npysbd: pysbd cannot be used" in shown
 
@@ -62,6 +68,29 @@ def test_known_boundaries_of_python_and_tables() -> None:
     tables = [table_example(random.Random(seed)) for seed in range(8)]
     assert any("\n" in table.text[: table.ends[1]].rstrip("\r\n").split("\n", 1)[1] for table in tables)
     assert score(load("learned_v1"), tables).f1 == 1.0
+
+
+def test_wrapped_text_keeps_its_labels() -> None:
+    text = "One two three. " * 12 + "\nLast line here."
+    ends = [*range(14, 180, 15), len(text)]
+    (lines,) = wrapped([Example(text, tuple(ends))], "\r\n")
+    assert max(map(len, lines.text.split("\r\n"))) <= 72 < len(text)
+    solid = ["".join(lines.text[:end].split()) for end in lines.ends]
+    assert solid == ["".join(text[:end].split()) for end in ends]
+    assert single_sentences([Example("Is it? Yes. no", (6, 11, 14))], with_mark=True) == ["Is it?", "Yes."]
+    assert single_sentences([Example("Is it? Yes. no", (6, 11, 14))], with_mark=False) == [
+        "Is it",
+        "Yes",
+        "no",
+    ]
+
+
+def test_packages_get_the_language_and_raw_text_of_a_set(tmp_path: Path) -> None:
+    raw = tmp_path / "text" / "de-docs.train.jsonl.gz"
+    raw.parent.mkdir()
+    raw.touch()
+    assert _segmenter("punkt", "de-gsd.dev", tmp_path) == Peer("punkt", "de", str(raw))
+    assert _segmenter("punkt", "fr-gsd.dev", tmp_path) == Peer("punkt", "fr", None)
 
 
 def test_sentences_of_other_packages_are_found_again() -> None:
