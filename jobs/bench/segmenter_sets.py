@@ -24,7 +24,10 @@ _MAX_SOURCE_CHARACTERS = 200_000
 
 
 def gold_sets(data: Path) -> dict[str, list[Example]]:
-    """Labelled texts, by the name of the set: every dev set of `segmentation/`, and those labelled by construction."""
+    """Labelled texts, by the name of the set: every dev set of `segmentation/`, and those labelled by construction.
+
+    Raises `ConfigError` where the folder lacks those that are always measured.
+    """
     sets: dict[str, list[Example]] = {}
     rng = random.Random(0)
     for name in GOLD:
