@@ -29,7 +29,7 @@ from jobs.runner.run_page.parameters import run_parameters
 from jobs.runner.run_page.tags import corpus_tag, inherited_tags, run_tags, shards_tags
 from pipeline.config import Config
 from pipeline.config.recorded import with_references
-from pipeline.errors import ConfigError, TrackingError
+from pipeline.errors import ConfigError, TrackingError, first_line
 from pipeline.lineage import Artifact, JobRecord, identity
 from pipeline.redaction import redacted, redacted_tree
 
@@ -210,12 +210,23 @@ def _with_all_sent(record: JobRecord, config: Config, output: str, folder: Outpu
     """Send to MLflow what the finished job could not -> its record, with the run's id."""
     if not Journal.exists(output):
         return record
-    with contextlib.suppress(ConfigError), folder.held():  # held by another job, or it cannot be written
-        finished = datetime.datetime.fromisoformat(str(record.finished)).timestamp()
-        run_id, all_sent = send_unsent(config.tracking, output, finished)
-        if all_sent:
-            say(f"{output}: MLflow now has all of run {run_id or record.run_id}")
-        return _with_run_id(record, run_id, folder)
+    try:
+        with folder.held():
+            finished = datetime.datetime.fromisoformat(str(record.finished)).timestamp()
+            run_id, all_sent = send_unsent(config.tracking, output, finished)
+            record = _with_run_id(record, run_id, folder)
+    except ConfigError as error:  # held by another job, or it cannot be written
+        say(
+            f"warning: MLflow has not got all of run {record.run_id}, and nothing is sent now: {first_line(error)}"
+        )
+        return record
+    if all_sent:
+        say(f"{output}: MLflow now has all of run {record.run_id}")
+    else:
+        say(
+            f"warning: MLflow still has not got all of run {record.run_id or output}; the same command, started again, "
+            "sends it"
+        )
     return record
 
 

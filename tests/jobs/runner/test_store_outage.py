@@ -127,9 +127,12 @@ def test_gone_for_good(trouble, when, line, job, capfd, caplog):
         "in the middle",
     )  # ended before a timeout
     assert f"{JOURNAL_NAME} keeps the rest, and the same command, started again, sends it" in said
+    job()  # the same command, too early
+    assert "MLflow still has not got all of run" in capfd.readouterr().err
     line.up()
     record = job()  # the same command again
-    assert "reuse" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "reuse" in said and f"MLflow now has all of run {record.run_id}" in said
     check_one_whole_run(line, job, record)
 
 
