@@ -1,5 +1,6 @@
 """`sllm run`: jobs one after the other; each reads the outputs of the previous ones."""
 
+import contextlib
 import shlex
 
 from rich.table import Table
@@ -7,7 +8,7 @@ from rich.text import Text
 
 from infra.provenance import command_line
 from infra.storage import Folder
-from infra.tracking.store import resolve_uri
+from infra.tracking.store import experiment_page, resolve_uri
 from jobs.lineage.page import cards_of
 from jobs.lineage.walk import walk_back
 from jobs.pages.run import REPORT_NAME, Step, check_report, run_report
@@ -122,6 +123,8 @@ def summarize(config: Config, records: dict[str, JobRecord]) -> None:
     else:
         shown = f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
     console.print(Text.assemble(("MLflow: ", "bold"), shown), soft_wrap=True)
+    with contextlib.suppress(Exception):  # a store that is away now
+        console.print(Text(f"        {experiment_page(config.tracking)}"), soft_wrap=True)
     if "train-sllm" in records:
         command = f"sllm lineage {shlex.quote(records['train-sllm'].output.path)}"
         console.print(Text.assemble(("Lineage: ", "bold"), command), soft_wrap=True)

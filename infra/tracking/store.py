@@ -169,6 +169,16 @@ def experiment_id_of(tracking: TrackingConfig) -> str:
     return found_id
 
 
+def experiment_page(tracking: TrackingConfig) -> str:
+    """Address of the experiment in MLflow's web interface, in its view for the training of models; of a store that is
+    no server, where `mlflow ui` shows it. Raises the errors of `experiment_id_of`.
+    """
+    # MLflow 3.17 opens an experiment in the view that the browser showed last, at first that for prompts and traces.
+    uri = resolve_uri(tracking.uri)
+    server = uri.rstrip("/") if uri.startswith(("http://", "https://")) else "http://127.0.0.1:5000"
+    return f"{redacted(server)}/#/experiments/{experiment_id_of(tracking)}/runs?workflowType=machine_learning"
+
+
 def check_reachable(uri: str) -> None:
     """Raise where no server listens at a database's port, or a file is not a database: MLflow would retry for
     minutes. `IsADirectoryError` is a folder, `PermissionError` a file that may not be written, else the system's."""
