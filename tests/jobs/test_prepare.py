@@ -78,7 +78,7 @@ def test_a_wrong_segmenter_is_refused_before_anything_is_written(tmp_path: Path,
     source = tmp_path / "corpus.txt"
     source.write_text("One. Two.")
     settings = [f'data.inputs=["{source}"]', f"output={tmp_path / 'out'}", f"tracking.uri={tracking_uri}"]
-    with pytest.raises(SegmenterError, match="did you mean 'punctuation_v1'"):
+    with pytest.raises(SegmenterError, match="did you mean 'punctuation_v"):
         prepare_job.run(load_config(None, [*settings, "segmenter.name=punctuation"]))
     assert not (tmp_path / "out").exists()
 

@@ -66,7 +66,7 @@ def test_bytes_that_are_no_utf8_and_truncated_files_are_refused(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
-        ("punctuation", (), "did you mean 'punctuation_v1'"),
+        ("punctuation", (), "did you mean 'punctuation_v"),
         ("punctuation_v1", ("speed=1",), "it has no option 'speed'; its options are"),
         ("punctuation_v1", ("line_breaks",), "must look like key=value"),
     ],
