@@ -44,6 +44,7 @@ def finished(s3: Any, empty_store: Path, tmp_path_factory: pytest.TempPathFactor
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
         patch.setenv("HOME", str(beside))
+        patch.setenv("MPLCONFIGDIR", str(beside / "cache"))  # of matplotlib, which draws the plots of runs
         done = sllm("run", "s3://stores/day=1/run.yaml")
         assert done.exit_code == 0, done.stderr
         yield ("s3://stores/day=1/run.yaml",), here, beside
@@ -56,6 +57,7 @@ def test_all_is_in_the_bucket_and_nothing_here(finished: Any) -> None:
         "mlflow.db",
         "mlflow.db-shm",
         "mlflow.db-wal",
+        "artifacts",
         "cache",
     }
     sizes = Folder(RUN).sizes()
