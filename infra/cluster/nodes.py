@@ -3,6 +3,7 @@
 import contextlib
 import re
 import threading
+import time
 from typing import Any
 
 import ray
@@ -11,6 +12,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 CALL_SECONDS = 30.0
 """After so long a measurement has failed: the first one imports MLflow."""
+WAIT_SECONDS = 0.5
+"""The end of the job is looked for so often."""
 _lock = threading.Lock()
 _seen: dict[str, None] = {}
 
@@ -49,8 +52,8 @@ class WorkingNodes:
         self.here = self._name(self._own)
         """Name of the node of this process."""
 
-    def sample(self) -> dict[str, dict[str, float]]:
-        """The figures of each node that answers, by its name. Nodes that were lost are left out."""
+    def sample(self, ended: threading.Event) -> dict[str, dict[str, float]]:
+        """The figures of each node that answers before `ended` is set, by its name; lost nodes are left out."""
         with _lock:
             nodes = [node for node in _seen if node != self._own]
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
@@ -59,7 +62,11 @@ class WorkingNodes:
             if node in alive:
                 monitor = self._monitors.get(node) or self._start(node)
                 asked[monitor.sample.remote()] = node
-        done, _ = ray.wait(list(asked), num_returns=len(asked), timeout=CALL_SECONDS) if asked else ([], [])
+        done, waiting = list[Any](), list(asked)
+        give_up = time.monotonic() + CALL_SECONDS
+        while waiting and not ended.is_set() and time.monotonic() < give_up:
+            answered, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=WAIT_SECONDS)
+            done += answered
         found: dict[str, dict[str, float]] = {}
         for ref in done:
             try:

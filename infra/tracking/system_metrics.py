@@ -22,7 +22,8 @@ def system_metrics(run: ActiveRun, began_seconds: float) -> Iterator[None]:
     """A context in which `system/...` metrics are logged every 10 s and at the end, as MLflow names them; on a cluster
     `system/HOST/...`. Their steps are seconds since `began_seconds` (Unix time), so a resumed job goes on.
 
-    Nothing waits for a measurement, and none that fails harms the job.
+    No measurement that fails harms the job, and none goes on after the context: a call to Ray while the process ends
+    would end it with an error.
     """
     if not is_measured():
         yield
@@ -41,7 +42,7 @@ def system_metrics(run: ActiveRun, began_seconds: float) -> Iterator[None]:
         yield
     finally:
         ended.set()
-        thread.join(2 * SHORTEST_SECONDS)
+        thread.join()
 
 
 def _measure(run: ActiveRun, began_seconds: float, ended: threading.Event) -> None:
@@ -60,7 +61,7 @@ def _measure(run: ActiveRun, began_seconds: float, ended: threading.Event) -> No
         own = f"{nodes.here}/" if nodes is not None else ""
         values = {f"system/{own}{name}": value for name, value in here.sample().items()}
         if nodes is not None and not is_last:
-            for node, figures in nodes.sample().items():
+            for node, figures in nodes.sample(ended).items():
                 values |= {f"system/{node}/{name}": value for name, value in figures.items()}
         run.log_system_metrics(values, int(time.time() - began_seconds))
         if is_last:

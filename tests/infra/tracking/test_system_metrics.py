@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import threading
 import time
 
 import pytest
@@ -102,6 +103,31 @@ def test_a_measurement_that_fails_harms_no_job(tracking_uri, tmp_path, monkeypat
     assert run.close() and "no such sensor" in caplog.text
 
 
+def test_no_measurement_goes_on_after_the_job(tracking_uri, tmp_path, monkeypatch):
+    """Ray ends a process that calls it while it is shut down."""
+    asked = threading.Event()
+
+    class Slow:
+        here = "node"
+
+        def sample(self, ended):
+            asked.set()
+            ended.wait(60)
+            time.sleep(0.3)
+            return {}
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(module, "_is_on_ray", lambda: True)
+    monkeypatch.setattr(nodes, "WorkingNodes", Slow)
+    run = start_run(TrackingConfig(uri=tracking_uri), "job", str(tmp_path))
+    with system_metrics(run, time.time()):
+        assert asked.wait(60)
+    assert "system-metrics" not in {thread.name for thread in threading.enumerate()}
+    assert run.close()
+
+
 class Worker:
     def here(self, item):
         return ray.get_runtime_context().get_node_id()
@@ -122,21 +148,21 @@ def test_the_nodes_of_workers_become_known(ray_cluster):
 
 def test_each_node_is_measured_and_one_that_is_gone_left_out(ray_cluster, monkeypatch):
     own = ray.get_runtime_context().get_node_id()
-    working = WorkingNodes()
-    assert working.sample() == {}
+    working, never = WorkingNodes(), threading.Event()
+    assert working.sample(never) == {}
     worker_is_on(own)
     worker_is_on("0" * 56)  # a node that the cluster does not have
-    assert working.sample() == {}
+    assert working.sample(never) == {}
     working._own = "elsewhere"  # this node is now that of a worker
     try:
-        (figures,) = working.sample().values()
+        (figures,) = working.sample(never).values()
         assert figures[CPU] >= 0
         (monitor,) = working._monitors.values()
         ray.kill(monitor)
         end = time.monotonic() + 60
         with contextlib.suppress(ray.exceptions.RayError):
-            while working.sample() and time.monotonic() < end:
+            while working.sample(never) and time.monotonic() < end:
                 time.sleep(0.1)
-        assert json.dumps(next(iter(working.sample().values())))  # measured by another monitor
+        assert json.dumps(next(iter(working.sample(never).values())))  # measured by another monitor
     finally:
         working.close()
