@@ -114,6 +114,8 @@ class RunWriter:
             client.set_terminated(self.run_id, first["status"], end_time=first["ms"])
             self._delete_copies(client)
             self._adopt(client)
+            if first.get("delete"):
+                client.delete_run(self.run_id)
 
     def _create(self, client: "MlflowClient", operation: Operation) -> None:
         key, experiment = operation["key"], operation["experiment"]

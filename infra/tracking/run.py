@@ -43,7 +43,10 @@ above = contextvars.ContextVar[Above | None]("above", default=None)
 class ActiveRun:
     """The MLflow run of the running job."""
 
-    def __init__(self, sender: Sender, key: str, output: str, upload_models: bool = False) -> None:
+    def __init__(
+        self, sender: Sender, key: str, output: str, upload_models: bool = False, is_new: bool = False
+    ) -> None:
+        """`is_new`: whether no earlier job had this run."""
         self.output = output
         self.after_step = 0
         """Points up to this step are left out: an earlier run has them."""
@@ -51,6 +54,7 @@ class ActiveRun:
         self.parent: ActiveRun | None = None
         """The run of the command whose job this is, if it has several."""
         self._sender, self._key, self._upload_models = sender, key, upload_models
+        self._is_new, self._is_unused = is_new, False
 
     @property
     def tracking_uri(self) -> str:
@@ -170,7 +174,12 @@ class ActiveRun:
     def end(self, status: str, error: BaseException | None = None) -> None:
         """The run is FINISHED, FAILED or KILLED, with the first line of the error."""
         line = f"{type(error).__name__}: {redacted(first_line(error))}"[:5000] if error is not None else None
-        self._sender.add({"do": "end", "status": status, "error": line, "ms": _milliseconds()})
+        end = {"do": "end", "status": status, "error": line, "ms": _milliseconds()}
+        self._sender.add({**end, "delete": True} if self._is_unused else end)
+
+    def delete_at_end(self) -> None:
+        """Nothing was done in this run: delete it at its end, unless it was there before this job."""
+        self._is_unused = self._is_new
 
     def close(self) -> bool:
         """Send what waits -> whether MLflow has all of it; if not, the rest is in the file.
@@ -239,7 +248,8 @@ def opened(
     except BaseException:
         sender.close()
         raise
-    return ActiveRun(sender, create["key"], journal.output, tracking.upload_models)
+    is_new = create["run_id"] is None
+    return ActiveRun(sender, create["key"], journal.output, tracking.upload_models, is_new)
 
 
 def send_unsent(tracking: TrackingConfig, output: str, finished_seconds: float) -> tuple[str, bool]:

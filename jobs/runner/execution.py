@@ -29,7 +29,7 @@ from jobs.runner.run_page.parameters import run_parameters
 from jobs.runner.run_page.tags import corpus_tag, inherited_tags, run_tags, shards_tags
 from pipeline.config import Config
 from pipeline.config.recorded import with_references
-from pipeline.errors import ConfigError, TrackingError, first_line
+from pipeline.errors import ConfigError, SllmError, TrackingError, first_line
 from pipeline.lineage import Artifact, JobRecord, identity
 from pipeline.redaction import redacted, redacted_tree
 
@@ -133,7 +133,11 @@ def run_job(
         with _ended(run, config.tracking.required), _interruptible(), job_events(events):
             if replaced is not None:
                 folder.remove(replaced, inputs)
-            folder.write(record)
+            try:
+                folder.write(record)
+            except SllmError:  # the next start could not know of this run
+                run.delete_at_end()
+                raise
             continues = grown.run_id if grown is not None and unfinished is None else ""
             tags = run_tags(record) | ({"sllm.continues": continues} if continues else {})
             parameters = run_parameters(tree, sections, without, beside, record.tags)

@@ -130,7 +130,9 @@ def test_inputs_are_recorded_by_absolute_path(job, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("at", [1, 2])
-def test_a_record_that_finds_no_space_is_one_line_and_the_job_resumes_later(job, monkeypatch, at):
+def test_a_record_that_finds_no_space_is_one_line_and_the_job_resumes_later(
+    job, tracking_uri, monkeypatch, at
+):
     real, count = os.fsync, 0
 
     def full(descriptor):
@@ -146,7 +148,11 @@ def test_a_record_that_finds_no_space_is_one_line_and_the_job_resumes_later(job,
     ):
         job()
     assert not list(job.output.glob(".job.json.*"))
-    assert job().finished is not None
+    record = job()
+    assert record.finished is not None
+    client = client_of(tracking_uri)
+    runs = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    assert [run.info.run_id for run in runs] == [record.run_id]
 
 
 def test_a_store_that_cannot_be_reached_costs_no_earlier_result(job, tmp_path):
