@@ -29,7 +29,7 @@ _TABLE = (
         "train-segmenter",
         "Train the learned segmenter on gold sentence boundaries.",
         reads="texts with known boundaries: JSONL, CoNLL-U",
-        writes="weights of the segmenter `learned_v1`, a model card",
+        writes="weights of a learned segmenter, a model card",
         examples=("sllm train-segmenter train-segmenter output=runs/segmenter",),
         file="training.train_segmenter",
     ),

@@ -16,6 +16,7 @@ BUILT_IN = {
     "reference_v1": "segmenters.reference:Reference",
     "spacy_v1": "segmenters.spacy_pipeline:SpacyPipeline",
     "learned_v1": "segmenters.learned.segmenter:Learned",
+    "learned_v2": "segmenters.learned.correction.segmenter:LearnedV2",
     "fixed_v1": "segmenters.fixed:Fixed",
     "wtpsplit_v1": "segmenters.wtpsplit_sat:WtpsplitSat",
 }

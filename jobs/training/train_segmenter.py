@@ -12,15 +12,26 @@ from segmenters.learned.weights_file import SHIPPED_WEIGHTS
 
 if TYPE_CHECKING:
     from segmenters.learned.training.train import SegmenterTraining
+    from segmenters.learned.training.train_correction import CorrectionTraining
 
 _NOT_ON_THE_CARD = {"gold", "raw", "licence_note"}
 """Settings that are part of the text of the model card."""
+_OF_V1 = {
+    "segmenter",
+    "start_from",
+    "unpunctuated_steps",
+    "unpunctuated_learning_rate",
+    "dropout",
+    "word_dropout",
+    "weight_decay",
+}
+"""Settings that `learned_v2` does not have."""
 
 
 def run(config: Config, force: bool = False) -> JobRecord:
     """Train on the files of `config.segmenter_training` into the folder `config.output`, as one MLflow run.
 
-    The folder has the weights, for `--option weights=...` of `learned_v1`, and a model card. Raises `ConfigError`
+    The folder has the weights, for `--option weights=...` of the segmenter, and a model card. Raises `ConfigError`
     where gold files or output are not named.
     """
     from infra.storage import filled_at_end
@@ -32,6 +43,10 @@ def run(config: Config, force: bool = False) -> JobRecord:
     settings = config.segmenter_training
     if config.output is None or not settings.gold:
         raise ConfigError("train-segmenter needs segmenter_training.gold=[FILE, ...] and output=FOLDER")
+    if settings.segmenter == "learned_v2" and settings.start_from is not None:
+        raise ConfigError(
+            "segmenter_training.start_from adapts weights of learned_v1; leave it out, or set segmenter: learned_v1"
+        )
     output = output_folder(config.output, "train-segmenter needs output=FOLDER")
     inputs: list[Artifact] = [artifact_at(source.path) for source in (*settings.gold, *settings.raw)]
     if settings.start_from is not None:
@@ -46,15 +61,17 @@ def run(config: Config, force: bool = False) -> JobRecord:
             network = next(iter(figures)).partition("/")[0]  # first one is trained, then the other
             if network not in shown:
                 bars.close()
-                steps = settings.steps if network == "punctuated" else settings.unpunctuated_steps
+                steps = settings.unpunctuated_steps if network == "unpunctuated" else settings.steps
                 shown[network] = bars.enter_context(TrainingProgress(f"train-segmenter, {network}", steps))
             named = ((key.partition("/")[2].replace("_", " "), value) for key, value in figures.items())
             shown[network].show(step, ", ".join(f"{name} {value:.4g}" for name, value in named))
 
-        on_card = settings.model_dump(exclude=_NOT_ON_THE_CARD)
+        hidden = _NOT_ON_THE_CARD | (_OF_V1 if settings.segmenter == "learned_v2" else {"segmenter"})
+        on_card = settings.model_dump(exclude=hidden)
         shown: dict[str, TrainingProgress] = {}
         with contextlib.ExitStack() as bars, filled_at_end(run.output) as folder:
-            return training_of(settings, config.stream.cache).train(folder, on_card, report)
+            training = correction_of if settings.segmenter == "learned_v2" else training_of
+            return training(settings, config.stream.cache).train(folder, on_card, report)
 
     return run_job(
         "train-segmenter",
@@ -92,6 +109,24 @@ def training_of(settings: SegmenterTrainConfig, cache: str = StreamConfig().cach
             seed=settings.seed,
         ),
         start_from=_start_path(settings.start_from, cache),
+        held_out_fraction=settings.held_out_fraction,
+        num_threads=settings.num_threads,
+        seed=settings.seed,
+        licence_note=settings.licence_note,
+    )
+
+
+def correction_of(settings: SegmenterTrainConfig, cache: str = StreamConfig().cache) -> "CorrectionTraining":
+    """The training of `learned_v2` that these options describe; `cache` as in `training_of`."""
+    from segmenters.learned.training.correction import CorrectionSettings
+    from segmenters.learned.training.train_correction import CorrectionTraining
+
+    return CorrectionTraining(
+        gold={local_file(source.path, cache): source.weight for source in settings.gold},
+        raw=tuple(local_file(source.path, cache) for source in settings.raw),
+        settings=CorrectionSettings(
+            steps=settings.steps, learning_rate=settings.learning_rate, seed=settings.seed
+        ),
         held_out_fraction=settings.held_out_fraction,
         num_threads=settings.num_threads,
         seed=settings.seed,

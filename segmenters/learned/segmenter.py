@@ -12,13 +12,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from segmenters.batching import SEPARATOR, WINDOW, split_batched
+from segmenters.batching import SEPARATOR, WINDOW
 from segmenters.characters import Kind
 from segmenters.contract import Ends, Segmenter, SegmenterError
 from segmenters.learned.features import extract_features
 from segmenters.learned.length_constraints import best_cuts, ranges_to_split_again
-from segmenters.learned.logical_lines import structured_ends
-from segmenters.learned.structure import Structure, regions
+from segmenters.learned.regions import split_regions
 from segmenters.learned.weights_file import SHIPPED_WEIGHTS, load_weights
 from segmenters.punctuation import Punctuation
 
@@ -87,17 +86,7 @@ class Learned(Segmenter):
 
     def split(self, texts: list[str]) -> list[Ends]:
         """See `Segmenter.split`."""
-        stretches = [(number, region) for number, text in enumerate(texts) for region in regions(text)]
-        prose = [texts[n][r.start : r.end] for n, r in stretches if r.structure is Structure.PROSE]
-        prose_ends = iter(split_batched(prose, self.sentence_starts))
-        found: list[list[Ends]] = [[] for _ in texts]
-        for number, region in stretches:
-            if region.structure is Structure.PROSE:
-                inner = next(prose_ends)
-            else:
-                inner = structured_ends(texts[number][region.start : region.end], region.structure)
-            found[number].append(inner + region.start)
-        whole = [np.concatenate([np.empty(0, np.int64), *part]) for part in found]
+        whole = split_regions(texts, self.sentence_starts)
         if self.min_sentence_tokens == 1 and self.max_sentence_tokens is None:
             return whole
         return [self._constrained(text, text_ends) for text, text_ends in zip(texts, whole, strict=True)]

@@ -210,6 +210,8 @@ def _is_delimited(sample: str, whole: bool) -> bool:
             "\n" in sample.replace('"\n"', "").replace('"\r\n"', "").strip()
         )  # one column, with line breaks in it
     for delimiter in _DELIMITERS:
+        if outside.count(delimiter) < 0.9 * len(records):  # too few to be in most records
+            continue
         counts = [record.count(delimiter) for record in records]
         usual = max(set(counts), key=counts.count)
         if usual and counts.count(usual) >= 0.9 * len(counts):

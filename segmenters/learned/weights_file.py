@@ -8,9 +8,9 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,8 @@ from segmenters.learned.networks import (
 WEIGHTS_FORMAT_VERSION = 2
 """Raised when the meaning of the features or of a tensor changes."""
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights" / "learned_v1.safetensors"
+
+Found = TypeVar("Found")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +68,28 @@ class Weights:
 @functools.lru_cache(maxsize=4)
 def load_weights(path: str | Path) -> Weights:
     """Weights from a file or URL. Raises `SegmenterError` for one that is missing, damaged or of another version."""
+    return read_weights(
+        path,
+        WEIGHTS_FORMAT_VERSION,
+        lambda file: _weights(Tensors(file.arrays), file.metadata, file.digest),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightsFile:
+    """What is in a weights file."""
+
+    arrays: dict[str, NDArray[Any]]
+    metadata: dict[str, str]
+    digest: str
+    """SHA-256 of the file."""
+
+
+def read_weights(path: str | Path, version: int, made: Callable[[WeightsFile], Found]) -> Found:
+    """What `made` makes of a file or URL of this format version; it may raise `KeyError` and `ValueError`.
+
+    Raises `SegmenterError` for a file that is missing, damaged, incomplete or of another version.
+    """
     from safetensors import SafetensorError, deserialize
 
     remedy = "make it with `sllm train-segmenter`, or leave the option out for the weights shipped with sllm"
@@ -80,13 +104,13 @@ def load_weights(path: str | Path) -> Weights:
         metadata = header.get("__metadata__", {})
     except (SafetensorError, ValueError, KeyError) as error:
         raise SegmenterError(f"the weights {path} are damaged: {error}; {remedy}") from error
-    if metadata.get("format_version") != str(WEIGHTS_FORMAT_VERSION):
+    if metadata.get("format_version") != str(version):
         raise SegmenterError(
             f"the weights {path} have format version {metadata.get('format_version')}, but this sllm reads "
-            f"{WEIGHTS_FORMAT_VERSION}; {remedy}"
+            f"{version}; {remedy}"
         )
     try:
-        return _weights(_Tensors(tensors), metadata, hashlib.sha256(data).hexdigest())
+        return made(WeightsFile(tensors, metadata, hashlib.sha256(data).hexdigest()))
     except (KeyError, ValueError) as error:
         raise SegmenterError(f"the weights {path} are incomplete: {error}; {remedy}") from error
 
@@ -105,17 +129,18 @@ def _bytes_at(path: str) -> bytes:
 
 
 def _array(tensor: dict[str, Any]) -> NDArray[Any]:
-    dtypes = {"F32": np.float32, "I8": np.int8, "U16": np.uint16}
+    dtypes = {"F32": np.float32, "I8": np.int8, "U8": np.uint8, "U16": np.uint16}
     return np.frombuffer(tensor["data"], dtypes[tensor["dtype"]]).reshape(tensor["shape"])
 
 
 @dataclasses.dataclass(frozen=True)
-class _Tensors:
+class Tensors:
     """The arrays of a file, by name."""
 
     arrays: dict[str, NDArray[Any]]
 
     def table(self, name: str) -> Floats:
+        """A table `[rows, width]`, or the matrix of a layer `[out, in]`."""
         return self.arrays[name].astype(np.float32) * self.arrays[f"{name}.scale"]
 
     def linear(self, name: str) -> tuple[Floats, Floats]:
@@ -123,9 +148,11 @@ class _Tensors:
         return np.ascontiguousarray(self.table(f"{name}.weight").T), self.arrays[f"{name}.bias"]
 
     def norm(self, name: str) -> tuple[Floats, Floats]:
+        """Scale and shift of a layer norm `[H]`."""
         return self.arrays[f"{name}.weight"], self.arrays[f"{name}.bias"]
 
     def embedding(self, net: str) -> Embedding:
+        """The tables of a network of `learned_v1`. Raises `ValueError` where they do not fit the features."""
         word, *others = (self.table(f"{net}.{part}") for part in ("word", "suffix", "shape", "gap"))
         rows = _word_rows_in_use(self.arrays["word.check"])
         word_VE = np.zeros((len(rows), word.shape[1]), np.float32)
@@ -140,13 +167,29 @@ class _Tensors:
         names = {name.split(".")[1] for name in self.arrays if name.startswith(prefix)}
         return len(names)
 
+    def unpunctuated(self) -> UnpunctuatedNet:
+        """The network for unpunctuated text. Raises `ValueError` where it does not fit the padding of a batch."""
+        convolutions = tuple(
+            Convolution(self.norm(f"unmarked.norm{n}"), *self.linear(f"unmarked.convolution{n}"))
+            for n in range(self.count("unmarked.convolution"))
+        )
+        if sum(convolution.reach for convolution in convolutions) > PADDING:
+            raise ValueError("the convolutions reach over the padding between texts")
+        return UnpunctuatedNet(
+            self.embedding("unmarked"),
+            self.linear("unmarked.inner"),
+            convolutions,
+            self.norm("unmarked.norm"),
+            self.linear("unmarked.outer"),
+        )
+
 
 def _word_rows_in_use(check_V: NDArray[np.uint16]) -> NDArray[np.bool_]:
     """Stored rows of a word table: those of non-empty buckets."""
     return np.concatenate([np.ones(FIRST_WORD, np.bool_), check_V > 0])
 
 
-def _weights(tensors: _Tensors, metadata: Mapping[str, str], digest: str) -> Weights:
+def _weights(tensors: Tensors, metadata: Mapping[str, str], digest: str) -> Weights:
     layers = tuple(tensors.linear(f"marked.layer{n}") for n in range(tensors.count("marked.layer")))
     punctuated = PunctuatedNet(
         tensors.embedding("marked"), layers, int(metadata["before"]), int(metadata["after"])
@@ -158,26 +201,24 @@ def _weights(tensors: _Tensors, metadata: Mapping[str, str], digest: str) -> Wei
         or max(punctuated.before, punctuated.after) > PADDING
     ):
         raise ValueError("the layers do not fit the window")
-    convolutions = tuple(
-        Convolution(tensors.norm(f"unmarked.norm{n}"), *tensors.linear(f"unmarked.convolution{n}"))
-        for n in range(tensors.count("unmarked.convolution"))
-    )
-    if sum(convolution.reach for convolution in convolutions) > PADDING:
-        raise ValueError("the convolutions reach over the padding between texts")
-    unpunctuated = UnpunctuatedNet(
-        tensors.embedding("unmarked"),
-        tensors.linear("unmarked.inner"),
-        convolutions,
-        tensors.norm("unmarked.norm"),
-        tensors.linear("unmarked.outer"),
-    )
+    unpunctuated = tensors.unpunctuated()
     check_V = tensors.arrays["word.check"]
     return Weights(check_V, punctuated, unpunctuated, float(metadata["unmarked_shift"]), digest)
 
 
 def save_weights(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
-    """Write tensors: tables and matrices as int8 with one scale per column (tables) or per row, the rest in float32;
-    rows of word tables without a word are left out.
+    """Write the weights of `learned_v1`: rows of word tables without a word are left out."""
+    used = {
+        name: values[_word_rows_in_use(tensors["word.check"])] if name.endswith(".word") else values
+        for name, values in tensors.items()
+    }
+    write_weights(path, used, metadata, WEIGHTS_FORMAT_VERSION)
+
+
+def write_weights(
+    path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str], version: int
+) -> None:
+    """Write tensors: tables and matrices as int8 with one scale per column (tables) or per row, the rest as they are.
 
     The header is written again with sorted keys, so that equal values give equal bytes.
     """
@@ -185,8 +226,6 @@ def save_weights(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapp
 
     stored: dict[str, NDArray[Any]] = {}
     for name, values in tensors.items():
-        if name.endswith(".word"):
-            values = values[_word_rows_in_use(tensors["word.check"])]
         if values.ndim == 2:
             axis = 1 if name.endswith(".weight") else 0
             peak = np.abs(values).max(axis=axis, keepdims=True)
@@ -195,7 +234,7 @@ def save_weights(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapp
             stored[f"{name}.scale"] = scale
         else:
             stored[name] = values
-    data = save(stored, metadata={"format_version": str(WEIGHTS_FORMAT_VERSION), **metadata})
+    data = save(stored, metadata={"format_version": str(version), **metadata})
     size = int.from_bytes(data[:8], "little")
     header = json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)

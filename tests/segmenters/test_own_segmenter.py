@@ -41,13 +41,13 @@ def test_every_built_in_name_is_listed() -> None:
     assert segmenters.names().items() >= segmenters.BUILT_IN.items()
     assert all(
         segmenters.load(name).name == name
-        for name in ("punctuation_v1", "reference_v1", "learned_v1", "fixed_v1")
+        for name in ("punctuation_v1", "reference_v1", "learned_v1", "learned_v2", "fixed_v1")
     )
 
 
 def test_an_unknown_name_gets_the_nearest_one() -> None:
     with pytest.raises(segmenters.SegmenterError, match="did you mean 'learned_v1'"):
-        segmenters.load("learned_v2")
+        segmenters.load("learnedv1")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ _USES = {
     "starts from.",
     "train-vae": "It maps a sentence to one vector and back. It is a part of the sentence-level model.",
     "train-sllm": "It predicts the next sentence: `sllm generate MODEL --prompt TEXT`.",
-    "train-segmenter": "It finds the ends of sentences: `segmenter.name=learned_v1` with the option `weights`.",
+    "train-segmenter": "It finds the ends of sentences: the segmenter that its configuration names, with the "
+    "option `weights`.",
 }
 _SECTIONS = {
     "train-lm": ("lm", "trunk"),

@@ -197,3 +197,46 @@ _AUGMENTATIONS: tuple[tuple[Callable[[Example, random.Random], Example], float],
     (foreign, 1.0),
     (other_script, 0.5),
 )
+
+
+# ---- for `learned_v2`, whose rule sees each text before and after
+
+
+_QUOTES = ('"', '"'), ("“", "”"), ("„", "“"), ("«", "»"), ("'", "'"), ("‘", "’"), ("»", "«"), ("「", "」")
+
+
+def requoted(example: Example, rng: random.Random) -> Example:
+    """Double quotes of another style, each as long as before."""
+    first, last = rng.choice(_QUOTES)
+    text = example.text
+    for opener, closer in (("“", "”"), ("«", "»"), ("„", "“")):
+        if opener in text:
+            return dataclasses.replace(example, text=text.replace(opener, first).replace(closer, last))
+    halves = text.split('"')
+    parts = [half + (first if number % 2 == 0 else last) for number, half in enumerate(halves[:-1])]
+    return dataclasses.replace(example, text="".join(parts) + halves[-1])
+
+
+def shuffled(example: Example, rng: random.Random) -> Example:
+    """Its sentences in another order, one space between them."""
+    found = [one.strip() for one in sentences(example) if one.strip()]
+    rng.shuffle(found)
+    return rebuilt(example, [(f" {one}" if number else one, True) for number, one in enumerate(found)])
+
+
+def singles(example: Example, rng: random.Random, share: float) -> list[Example]:
+    """Texts of one sentence each, half of them without their final mark."""
+    found = []
+    for sentence in sentences(example):
+        one = sentence.strip()
+        if one and rng.random() < share:
+            one = _without_last_mark(one) if rng.random() < 0.5 else one
+            found.append(dataclasses.replace(example, text=one, ends=(len(one),)))
+    return [one for one in found if one.text]
+
+
+def few_final_marks(example: Example, rng: random.Random) -> Example:
+    """Few sentences lose their final mark."""
+    share = rng.choice((0.05, 0.15, 0.4))
+    pieces = [(_without_last_mark(one) if rng.random() < share else one, True) for one in sentences(example)]
+    return rebuilt(example, pieces)

@@ -109,6 +109,21 @@ def read_raw(path: Path) -> Iterator[Example]:
             yield Example(text, tuple(rule.split([text])[0].tolist()))
 
 
+def read_texts(path: Path, most: int) -> Iterator[str]:
+    """The `text` of the documents of JSONL, up to `most` characters or somewhat more.
+
+    Raises `SegmenterError` for a line without `text`.
+    """
+    size = 0
+    for where, document in _documents(path):
+        if not isinstance(document.get("text"), str):
+            raise SegmenterError(f"{where}: raw text needs `text`")
+        yield document["text"]
+        size += len(document["text"])
+        if size > most:
+            return
+
+
 _PROSE = re.compile(
     r"[^\W\d_\s\"'“‘(][^|{}=<>`\\/_*#]*[.!?。！？:：][\"'”’)]*|[\"“‘'][^|{}=<>`\\/_*#]*[.!?。！？][\"'”’)]*"
 )

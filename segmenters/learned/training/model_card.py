@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from segmenters.learned.correction.weights_file import load_weights as load_correction
 from segmenters.learned.weights_file import load_weights
 
 
@@ -45,6 +46,59 @@ punctuation, no line breaks.
 
 | held out from | F1 |
 |---|---|
+{results}
+
+## Settings
+
+{values}
+"""
+
+
+def correction_card(
+    weights: Path,
+    characters: Mapping[str, int],
+    scores: Mapping[str, float],
+    held_out_fraction: float,
+    licence_note: str,
+    settings: Mapping[str, object],
+) -> str:
+    """The model card of `learned_v2` in Markdown: data, licences, scores beside those of the rule, settings.
+
+    `scores`: F1 by `held_out/NAME/f1` and `held_out/NAME/f1_of_rule`; the rest as in `model_card`.
+    """
+    files = "\n".join(f"| `{Path(path).name}` | {count:,} |" for path, count in characters.items())
+    names = [name.split("/")[1] for name in scores if name.endswith("/f1")]
+    results = "\n".join(
+        f"| {name} | {scores[f'held_out/{name}/f1']:.4f} | {scores[f'held_out/{name}/f1_of_rule']:.4f} |"
+        for name in names
+    )
+    values = ", ".join(f"{key} {value}" for key, value in settings.items())
+    return f"""# A sentence segmenter: learned_v2
+
+{weights.stat().st_size:,} bytes, SHA-256 `{load_correction(weights).digest}`. The rule `punctuation_v2` decides where
+sentences end; this network overrules it after a space where its log-odds are large enough. In long stretches without
+any mark or line break the network for unpunctuated text of `learned_v1` decides.
+
+## Data
+
+| file | characters |
+|---|---|
+{files}
+
+{licence_note}
+
+Labelled text was used as it is and augmented: its sentences in another order and alone, with and without their final
+marks, in lower and upper case, with quotes of other styles; words were hidden, as in a language that was not trained
+on. Of raw text two statistics of each word were used: how often it is in lower case, and how often a full stop that
+ends no sentence is after it; and the first 200,000 characters of each file with the answers of the rule. The weights
+store hashes of words and numbers, no text.
+
+## Scores
+
+F1 on {held_out_fraction:.0%} of the texts of each labelled file (at least one text), which were not trained on.
+
+| held out from | learned_v2 | punctuation_v2 |
+|---|---|---|
 {results}
 
 ## Settings

@@ -59,7 +59,7 @@ class SegmenterTraining:
         `shown` are the settings that the card lists. Raises `SegmenterError` for a file that cannot be used.
         """
         rng = random.Random(self.seed)
-        gold, held_out = _divided(self.gold, self.held_out_fraction, rng)
+        gold, held_out = divided(self.gold, self.held_out_fraction, rng)
         raw = {path: list(read_raw(Path(path))) for path in self.raw}
         if self.num_threads is not None:
             torch.set_num_threads(self.num_threads)
@@ -119,7 +119,7 @@ class SegmenterTraining:
         return {"word.check": check_V, **punctuated.tensors(), **unpunctuated.tensors()}, sizes
 
 
-def _divided(paths: Mapping[str, float], held_out_fraction: float, rng: random.Random) -> tuple[Texts, Texts]:
+def divided(paths: Mapping[str, float], held_out_fraction: float, rng: random.Random) -> tuple[Texts, Texts]:
     """By gold file the texts to train on, and those held out (at least one of each, where there are two)."""
     gold, held_out = Texts(), Texts()
     for path in paths:

@@ -68,7 +68,7 @@ def test_the_wheel_alone_finds_them(wheel, tmp_path):
     shipped |= {
         path.relative_to(REPOSITORY) for name in packages for path in (REPOSITORY / name).rglob("*.py")
     }
-    shipped |= {Path("segmenters/learned/weights/learned_v1.safetensors")}
+    shipped |= {Path(f"segmenters/learned/weights/learned_v{n}.safetensors") for n in (1, 2)}
     assert all((wheel / path).is_file() for path in shipped)
     assert not (wheel / "tests").exists()
     program = "import sys; from jobs.cli import main; assert 'installed/jobs' in sys.modules['jobs'].__file__; main()"

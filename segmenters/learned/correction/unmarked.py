@@ -1,0 +1,78 @@
+"""Sentences in long lines without any mark: transcripts, verse and chat in one line.
+
+The network is that for unpunctuated text of `segmenters.learned.networks`; each stretch is computed alone.
+
+Shape suffixes: N characters, B bounds of stretches, W words of a stretch.
+"""
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segmenters.batching import SEPARATOR
+from segmenters.characters import Codes, Kind, Kinds
+from segmenters.contract import Ends
+from segmenters.learned.features import extract_features
+from segmenters.learned.networks import UNKNOWN_WORD, UnpunctuatedNet, word_rows
+from segmenters.rules.kinds import are
+
+_SHORTEST = _FEWEST_LOWER = 32
+"""Least characters of a line without marks, and words where it is in small letters alone, as in a transcript."""
+_FEWEST_WORDS = 90
+"""Words or ideographs of another stretch, which may be a single sentence."""
+_WORDS_PER_SIGN = 3
+"""With more symbols, brackets and quotes than one in so many words a stretch is code."""
+_BETWEEN_NOUNS = "、·"
+"""Pauses that text without other marks may have."""
+_LEAST_KNOWN = 0.5
+"""Share of the words that the network knows."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Unmarked:
+    """The network for unpunctuated text and its vocabulary."""
+
+    check_V: NDArray[np.uint16]
+    net: UnpunctuatedNet
+    shift: float
+    """Added to the log-odds."""
+
+    def starts(self, batch: str, code_N: Codes, kind_N: Kinds) -> Ends:
+        """Where further sentences begin in a batch of texts."""
+        pause_N = (kind_N == Kind.PAUSE) & ~are(code_N, _BETWEEN_NOUNS)
+        bound_B = np.flatnonzero((kind_N >= Kind.TERMINATOR) | (kind_N == Kind.BREAK) | pause_N)
+        low_B, high_B = bound_B[:-1] + 1, bound_B[1:]
+        broken_B = kind_N[bound_B] == Kind.BREAK
+        long_B = (high_B - low_B > _SHORTEST) & broken_B[:-1] & broken_B[1:]
+        low_B, high_B = low_B[long_B], high_B[long_B]
+        gaps = np.flatnonzero((kind_N == Kind.SPACE) | (kind_N == Kind.IDEOGRAPH))
+        words_B = np.searchsorted(gaps, high_B) - np.searchsorted(gaps, low_B)
+        some_B = words_B >= _FEWEST_LOWER
+        low_B, high_B, words_B = low_B[some_B], high_B[some_B], words_B[some_B]
+        capitals = np.flatnonzero(kind_N == Kind.UPPER)
+        small = np.flatnonzero(kind_N == Kind.LOWER)
+        lower_B = np.searchsorted(capitals, high_B) == np.searchsorted(capitals, low_B)
+        lower_B &= np.searchsorted(small, high_B) - np.searchsorted(small, low_B) > words_B
+        signs = np.flatnonzero((kind_N == Kind.SYMBOL) | ((kind_N >= Kind.OPENER) & (kind_N <= Kind.CLOSER)))
+        signs_B = np.searchsorted(signs, high_B) - np.searchsorted(signs, low_B)
+        prose_B = signs_B * _WORDS_PER_SIGN <= words_B
+        chosen_B = prose_B & (words_B >= np.where(lower_B, _FEWEST_LOWER, _FEWEST_WORDS))
+        found = [
+            self._inside(batch[low:high]) + low
+            for low, high in zip(low_B[chosen_B].tolist(), high_B[chosen_B].tolist(), strict=True)
+        ]
+        return np.concatenate([np.empty(0, np.int64), *found])
+
+    def _inside(self, text: str) -> Ends:
+        """Where sentences begin within a stretch."""
+        none = np.empty(0, np.int64)
+        row = extract_features(SEPARATOR + text + SEPARATOR, np.array([len(SEPARATOR)], np.int64), none)
+        real_W = np.flatnonzero(row.start_W >= 0)
+        if len(real_W) < _FEWEST_LOWER:
+            return none
+        word_W = word_rows(row.word_W, self.check_V)
+        if np.mean(word_W[real_W] > UNKNOWN_WORD) < _LEAST_KNOWN:
+            return none
+        logit_W = self.net.logits(row, word_W, real_W[1:]) + np.float32(self.shift)
+        return row.start_W[real_W[1:][logit_W >= 0]] - len(SEPARATOR)

@@ -1,0 +1,92 @@
+"""The weights file of `learned_v2`: the tables and layers that correct the rule, and the network for unmarked text."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segmenters.learned.correction.network import CorrectionNet, Statistics, Vocabulary
+from segmenters.learned.correction.places import FEATURES, WORDS
+from segmenters.learned.correction.unmarked import Unmarked
+from segmenters.learned.weights_file import Tensors, WeightsFile, read_weights, write_weights
+
+WEIGHTS_FORMAT_VERSION = 3
+"""Raised when the meaning of the features or of a tensor changes; 2 is that of `learned_v1`."""
+SHIPPED_WEIGHTS = Path(__file__).parent.parent / "weights" / "learned_v2.safetensors"
+NUM_MARGINS = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class CorrectionWeights:
+    """The networks of `learned_v2`."""
+
+    correction: CorrectionNet
+    unmarked: Unmarked
+    digest: str
+    """SHA-256 of the file."""
+
+
+@functools.lru_cache(maxsize=4)
+def load_weights(path: str | Path) -> CorrectionWeights:
+    """Weights from a file or URL. Raises `SegmenterError` for one that is missing, damaged or of another version."""
+    return read_weights(path, WEIGHTS_FORMAT_VERSION, _weights)
+
+
+def _weights(file: WeightsFile) -> CorrectionWeights:
+    tensors, arrays = Tensors(file.arrays), file.arrays
+    checks = tuple(arrays[f"words.check{number}"] for number in range(len(WORDS)))
+    vocabulary = Vocabulary(Statistics(arrays["statistics.check"], arrays["statistics.step"]), checks)
+    used = _rows_in_use(vocabulary)
+    stored = tensors.table("correction.table")
+    table_RH = np.zeros((len(used), stored.shape[1]), np.float32)
+    table_RH[used] = stored  # fails where they do not fit
+    margins = tuple(map(float, file.metadata["margins"].split()))
+    if (
+        len(margins) != NUM_MARGINS
+        or len(vocabulary.statistics.step_V) != len(vocabulary.statistics.check_V) + 1
+    ):
+        raise ValueError("the margins or the statistics do not fit")
+    correction = CorrectionNet(
+        vocabulary,
+        table_RH,
+        arrays["correction.bias"],
+        tensors.linear("correction.inner"),
+        tensors.linear("correction.outer"),
+        margins,
+    )
+    unmarked = Unmarked(arrays["word.check"], tensors.unpunctuated(), float(file.metadata["unmarked_shift"]))
+    return CorrectionWeights(correction, unmarked, file.digest)
+
+
+def _rows_in_use(vocabulary: Vocabulary) -> NDArray[np.bool_]:
+    """Stored rows of the table: those of the features, and of words those of non-empty buckets."""
+    parts = [np.ones(sum(FEATURES.values()), np.bool_)]
+    for check_V in vocabulary.checks:
+        parts += [np.ones(1, np.bool_), check_V > 0]
+    return np.concatenate(parts)
+
+
+def save_weights(
+    path: Path, vocabulary: Vocabulary, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]
+) -> None:
+    """Write the vocabulary and the tensors of both networks; rows of the table without a word are left out."""
+    words: dict[str, NDArray[Any]] = {
+        f"words.check{number}": check_V for number, check_V in enumerate(vocabulary.checks)
+    }
+    statistics: dict[str, NDArray[Any]] = {
+        "statistics.check": vocabulary.statistics.check_V,
+        "statistics.step": vocabulary.statistics.step_V,
+    }
+    stored: dict[str, NDArray[Any]] = {**tensors, **words, **statistics}
+    stored["correction.table"] = stored["correction.table"][_rows_in_use(vocabulary)]
+    for name, values in tensors.items():
+        if name.startswith("unmarked.") and name.endswith(".word"):
+            used = np.concatenate(
+                [np.ones(len(values) - len(tensors["word.check"]), np.bool_), tensors["word.check"] > 0]
+            )
+            stored[name] = values[used]
+    write_weights(path, stored, metadata, WEIGHTS_FORMAT_VERSION)

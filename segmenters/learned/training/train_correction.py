@@ -1,0 +1,157 @@
+"""The whole training of `learned_v2`: texts held out, statistics of words, the network, the model card.
+
+In one process, without Ray or MLflow.
+"""
+
+import dataclasses
+import random
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from segmenters.learned.correction.network import Vocabulary
+from segmenters.learned.correction.places import WORDS
+from segmenters.learned.correction.segmenter import LearnedV2
+from segmenters.learned.correction.weights_file import load_weights, save_weights
+from segmenters.learned.structure import Structure, regions
+from segmenters.learned.training.augmentation import (
+    few_final_marks,
+    lowered,
+    raised,
+    requoted,
+    shuffled,
+    singles,
+)
+from segmenters.learned.training.correction import (
+    LEAST_COUNT,
+    NUM_BUCKETS,
+    CorrectionSettings,
+    together,
+    train_correction,
+)
+from segmenters.learned.training.examples import Example, read_texts
+from segmenters.learned.training.features import Report
+from segmenters.learned.training.model_card import correction_card
+from segmenters.learned.training.open_places import OpenPlaces, open_places, statistics, vocabulary
+from segmenters.learned.training.train import CARD_NAME, WEIGHTS_NAME, Texts, divided
+from segmenters.learned.training.unpunctuated import UnpunctuatedModule, UnpunctuatedSettings
+from segmenters.learned.weights_file import SHIPPED_WEIGHTS as LEARNED_V1
+from segmenters.learned.weights_file import load_weights as load_learned_v1
+from segmenters.rules.segmenter import PunctuationV2
+from segmenters.scoring import score
+
+MARGINS = (5.0, 3.0, 5.0, 4.0, 3.5, 3.0)
+"""See `CorrectionNet.margins`. Chosen on texts and on whole languages that were held out of training."""
+STATISTICS_BUCKETS = 2**16
+CHARACTERS_OF_RAW, CHARACTERS_BY_RULE = 3_000_000, 200_000
+"""Characters at the start of each raw file that the statistics of words are made of, and that the network is trained on
+with the answers of the rule."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CorrectionTraining:
+    """The data and settings of a training."""
+
+    gold: Mapping[str, float]
+    """Files with known boundaries, and the weight of each."""
+    raw: tuple[str, ...]
+    """JSONL files with `text`, for the statistics of words."""
+    settings: CorrectionSettings
+    held_out_fraction: float
+    """Share of the texts of each gold file that is held out for scoring."""
+    num_threads: int | None
+    """Threads of torch; None: torch's choice."""
+    seed: int
+    licence_note: str
+    """Sentence on the licences of the data, for the model card."""
+
+    def train(self, output: Path, shown: Mapping[str, object], report: Report) -> dict[str, float]:
+        """Train, and write weights and card into the folder `output`; returns F1 on the texts held out.
+
+        `shown` are the settings that the card lists. Raises `SegmenterError` for a file that cannot be used.
+        """
+        rng = random.Random(self.seed)
+        gold, held_out = divided(self.gold, self.held_out_fraction, rng)
+        if self.num_threads is not None:
+            torch.set_num_threads(self.num_threads)
+        plain = {path: open_places(texts) for path, texts in gold.items()}
+        words_MK = np.concatenate([one.places.words_MK for one in plain.values()])
+        found = Vocabulary(
+            statistics(self._unlabelled(gold), STATISTICS_BUCKETS),
+            tuple(vocabulary(words_MK[:, k], LEAST_COUNT, NUM_BUCKETS[k]) for k in range(len(WORDS))),
+        )
+        parts = [part for path in gold for part in self._weighted(path, gold[path], plain[path], rng)]
+        parts += map(_by_rule, self.raw)
+        module = train_correction(together(parts), found, self.settings, report)
+        unmarked = load_learned_v1(LEARNED_V1)
+        copy = UnpunctuatedModule(UnpunctuatedSettings(), len(unmarked.check_V))
+        copy.load(unmarked.unpunctuated)
+        tensors: dict[str, NDArray[Any]] = {
+            "word.check": unmarked.check_V,
+            **module.tensors(),
+            **copy.tensors(),
+        }
+        metadata = {
+            "name": LearnedV2.name,
+            "margins": " ".join(map(str, MARGINS)),
+            "unmarked_shift": str(unmarked.unpunctuated_shift),
+        }
+        file = output / WEIGHTS_NAME
+        save_weights(file, found, tensors, metadata)
+        load_weights.cache_clear()
+
+        segmenter, rule = LearnedV2(weights=str(file)), PunctuationV2()
+        scores: dict[str, float] = {}
+        for path, texts in held_out.items():
+            name = Path(path).name.split(".")[0]
+            scores[f"held_out/{name}/f1"] = score(segmenter, texts).f1
+            scores[f"held_out/{name}/f1_of_rule"] = score(rule, texts).f1
+        used = {path: sum(len(text.text) for text in texts) for path, texts in gold.items()}
+        used |= {path: sum(map(len, read_texts(Path(path), CHARACTERS_OF_RAW))) for path in self.raw}
+        card = correction_card(file, used, scores, self.held_out_fraction, self.licence_note, shown)
+        (output / CARD_NAME).write_text(card, encoding="utf-8")
+        return scores
+
+    def _unlabelled(self, gold: Texts) -> Iterator[str]:
+        for path in self.raw:
+            yield from read_texts(Path(path), CHARACTERS_OF_RAW)
+        for texts in gold.values():
+            yield from (text.text for text in texts)
+
+    def _weighted(
+        self, path: str, texts: list[Example], plain: OpenPlaces, rng: random.Random
+    ) -> Iterator[OpenPlaces]:
+        """The places of the texts as they are and augmented. A file with 4 times the places has twice the weight."""
+        balance = self.gold[path] * max(len(plain.label_M), 1) ** -0.5
+        yield _with_weight(plain, 2 * balance)
+        for augment, weight in (
+            (shuffled, 1.0),
+            (few_final_marks, 0.3),
+            (requoted, 0.3),
+            (lowered, 0.25),
+            (raised, 0.1),
+        ):
+            yield _with_weight(open_places(augment(text, rng) for text in texts), weight * balance)
+        yield _with_weight(open_places(one for text in texts for one in singles(text, rng, 0.5)), balance)
+
+
+def _by_rule(path: str) -> OpenPlaces:
+    """The places of the prose of a raw file, with the answers of the rule, so that the network keeps to it in technical
+    text."""
+    texts = [
+        text[region.start : region.end]
+        for text in read_texts(Path(path), CHARACTERS_BY_RULE)
+        for region in regions(text)
+        if region.structure is Structure.PROSE
+    ]
+    ends = PunctuationV2().split(texts)
+    data = open_places(Example(text, tuple(one.tolist())) for text, one in zip(texts, ends, strict=True))
+    return _with_weight(data, max(len(data.label_M), 1) ** -0.5)
+
+
+def _with_weight(data: OpenPlaces, weight: float) -> OpenPlaces:
+    return dataclasses.replace(data, weight_M=np.full(len(data.label_M), weight, np.float32))

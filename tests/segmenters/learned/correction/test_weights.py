@@ -1,0 +1,34 @@
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from segmenters import SegmenterError, load
+from segmenters.learned.correction.weights_file import SHIPPED_WEIGHTS
+from segmenters.learned.weights_file import SHIPPED_WEIGHTS as LEARNED_V1
+
+
+def test_weights_decide_the_digest_and_are_small() -> None:
+    shipped = load("learned_v2")
+    assert shipped.fingerprint()["weights"] == load("learned_v2", weights=str(SHIPPED_WEIGHTS)).weights_digest
+    assert SHIPPED_WEIGHTS.stat().st_size <= 4_000_000
+
+
+def test_weights_of_another_segmenter_and_incomplete_ones_are_refused(tmp_path: Path) -> None:
+    def refusal(file: Path) -> str:
+        with pytest.raises(SegmenterError) as caught:
+            load("learned_v2", weights=str(file)).weights_digest  # noqa: B018
+        return str(caught.value)
+
+    assert "have format version 2, but this sllm reads 3" in refusal(LEARNED_V1)
+    data = SHIPPED_WEIGHTS.read_bytes()
+    metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    tensors = load_file(SHIPPED_WEIGHTS)
+    file = tmp_path / "w.safetensors"
+    save_file(tensors, file, metadata={**metadata, "margins": "1"})
+    assert "are incomplete: the margins" in refusal(file)
+    other = tmp_path / "x.safetensors"
+    del tensors["words.check3"]
+    save_file(tensors, other, metadata=metadata)
+    assert "are incomplete: 'words.check3'" in refusal(other)
