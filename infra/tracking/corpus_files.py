@@ -9,6 +9,7 @@ blanks between. A tag that would be longer than MLflow allows (some 700 files) i
 import dataclasses
 import hashlib
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,11 @@ _TAG_CHARACTERS = 8000
 _NAME_CHARACTERS, _SOURCE_CHARACTERS = 500, 60_000
 """MLflow's limits, the last one rounded down."""
 _NAMES_SHOWN = 3
+BETWEEN = " + "
+"""Between names of a corpus that has several, and between the values of inputs that differ."""
+_FILE_ENDINGS = re.compile(
+    r"(\.(gz|zst|bz2|xz|lz4|jsonl|json|ndjson|txt|md|rst|csv|tsv|conllu|parquet|arrow))+$", re.IGNORECASE
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +105,8 @@ def corpus_of(inputs: Iterable[Artifact], patterns: Sequence[str]) -> Corpus | N
     if not files:
         return None
     source = tuple(_shown(pattern) for pattern in patterns or [file.path for file in files])
-    return Corpus(corpus_name(source), corpus_digest(file.digest for file in files), source, len(files))
+    name = corpus_name(patterns or [file.path for file in files])
+    return Corpus(name, corpus_digest(file.digest for file in files), source, len(files))
 
 
 def corpus_digest(digests: Iterable[str]) -> str:
@@ -108,11 +115,11 @@ def corpus_digest(digests: Iterable[str]) -> str:
 
 
 def corpus_name(patterns: Sequence[str]) -> str:
-    """A name for people: of each pattern the last part before a wildcard, joined by `+`."""
+    """A name for people: of each pattern the last part before a wildcard, without file endings, joined by ` + `."""
     names = list(dict.fromkeys(_name_of(pattern) for pattern in patterns))
     more = len(names) - _NAMES_SHOWN
     shown = [*names[:_NAMES_SHOWN], *([f"{more} more"] if more > 0 else [])]
-    return "+".join(shown)[:_NAME_CHARACTERS]
+    return BETWEEN.join(shown)[:_NAME_CHARACTERS]
 
 
 def source_of(corpus: Corpus) -> tuple[str, dict[str, Any]]:
@@ -172,7 +179,8 @@ def _shown(pattern: str) -> str:
 
 
 def _name_of(pattern: str) -> str:
-    path = pattern.partition("?")[0] if is_url(pattern) and "*" not in pattern else pattern
+    path = redacted(pattern.partition("?")[0] if is_url(pattern) and "*" not in pattern else pattern)
     parts = [part for part in path.removeprefix("datasets:").replace("://", "/").split("/") if part]
     fixed = [part for part in parts if not set("*?[") & set(part)]
-    return ((fixed or parts)[-1] if parts else pattern).rstrip(":")
+    name = (fixed[-1] if fixed else "corpus").rstrip(":")
+    return _FILE_ENDINGS.sub("", name) or name

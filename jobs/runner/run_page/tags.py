@@ -1,16 +1,14 @@
 """Tags of the MLflow run of a job: what people search by, and what a job passes on to those that read its output."""
 
 import json
-import re
 import socket
 from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from infra.provenance import command_line, git_repository, ray_job, ray_job_tags, user_name
+from infra.tracking.corpus_files import BETWEEN, corpus_name
 from jobs.runner.output_folder import record_at
 from pipeline.config import Config
-from pipeline.config.paths import fixed_part, is_url
 from pipeline.errors import SllmError
 from pipeline.lineage import Artifact, JobRecord, identity_digest
 from pipeline.redaction import redacted
@@ -18,13 +16,8 @@ from pipeline.redaction import redacted
 if TYPE_CHECKING:
     from pipeline.shards.manifest import Manifest
 
-BETWEEN = " + "
-"""Between the values of inputs that differ."""
 _LONGEST = 5000
 """Characters of a tag that every MLflow store takes."""
-_FILE_ENDINGS = re.compile(
-    r"(\.(gz|zst|bz2|xz|lz4|jsonl|json|ndjson|txt|md|rst|csv|tsv|conllu|parquet|arrow))+$", re.IGNORECASE
-)
 
 
 def inherited_tags(inputs: Sequence[Artifact]) -> dict[str, str]:
@@ -44,9 +37,8 @@ def shards_tags(output: str) -> dict[str, str]:
 
 
 def corpus_tag(config: Config) -> dict[str, str]:
-    """The tag with the name of the corpus: the last name of each path or URL of `data.inputs`, without file endings."""
-    names = dict.fromkeys(_corpus_name(given) for given in config.data.inputs)
-    return {"corpus": BETWEEN.join(names)[:_LONGEST]} if names else {}
+    """The tag with the name of the corpus, which is also that of its data set."""
+    return {"corpus": corpus_name(config.data.inputs)} if config.data.inputs else {}
 
 
 def run_tags(record: JobRecord) -> dict[str, str]:
@@ -117,16 +109,3 @@ def _of_manifest(manifest: "Manifest") -> dict[str, str]:
         "tokenizer.digest": manifest.tokenizer_digest,
     }
     return {key: value for key, value in tags.items() if value}
-
-
-def _corpus_name(given: str) -> str:
-    if given.endswith(":"):  # such as the documentation of Python
-        return given.rstrip(":")
-    path = given.partition("?")[0] if "://" in given else given
-    if is_url(path):
-        parts = [part for part in path.split("/") if not set("*?[") & set(part)]
-        path = "/".join(parts)
-    else:
-        path = fixed_part(path)
-    name = PurePosixPath(path.rpartition(":")[2] if "://" not in path else path).name
-    return _FILE_ENDINGS.sub("", redacted(name)) or name or "corpus"

@@ -52,10 +52,10 @@ def test_names_and_sources():
     names = {
         ("/data/books/*.jsonl.gz",): "books",
         ("s3://b/wiki/day=*/x*.parquet?token=a*",): "wiki",
-        ("https://h/a/b.jsonl?sig=x",): "b.jsonl",
+        ("https://h/a/b.jsonl?sig=x",): "b",
         ("python-docs:",): "python-docs",
         ("datasets:/data/set",): "set",
-        ("/a/x", "/b/x", "/c/y", "/d/z", "/e/w"): "x+y+z+1 more",
+        ("/a/x", "/b/x", "/c/y", "/d/z", "/e/w"): "x + y + z + 1 more",
     }
     for patterns, name in names.items():
         assert corpus_name(patterns) == name

@@ -72,7 +72,7 @@ def test_the_page_of_runs_opens_for_training_with_the_jobs_of_a_command_below_it
 
     def show_data_sets(page):
         page.get_by_text("Expand rows").first.click()
-        page.get_by_text("corpus.jsonl (").first.wait_for()
+        page.get_by_text("corpus (").first.wait_for()
 
     text = look("runs", f"/experiments/EXPERIMENT/{path}", "run several", "train-lm lm", act=show_data_sets)
     lines = text.splitlines()
