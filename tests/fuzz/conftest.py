@@ -51,7 +51,7 @@ _SHARES = {
     **{"checkpoint": 0.01, "model": 0.0003, "tokenizer": 0.001, "segmenter weights": 0.0005},
     **{"gold": 0.02, "raw text": 0.003},
     **{"punctuation_v1": 0.02, "reference_v1": 0.04, "learned_v1": 0.005, "spacy_v1": 0.01},
-    **{"fixed_v1": 0.03, "wtpsplit_v1": 0.0001},
+    **{"punctuation_v2": 0.02, "learned_v2": 0.005, "fixed_v1": 0.03, "wtpsplit_v1": 0.0001},
 }
 """Of the runs, by target: the quick ones have more."""
 
