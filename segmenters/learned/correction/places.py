@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from segmenters.characters import Codes, Kind, Kinds
 from segmenters.contract import Ends
-from segmenters.learned.correction.words import Hashes, Words, affixes, words_before, words_from
+from segmenters.learned.correction.words import Hashes, Words, affixes, in_words, words_before, words_from
 
 Columns = NDArray[np.int16]
 
@@ -166,15 +166,18 @@ def _described(
     text_M = np.searchsorted(text_starts, at_M, side="right") - 1
     low_M = text_starts[text_M]  # the first character of the text
     second_M = np.maximum(number_M - 2, 0)
-    before = words_before(code_N, kind_N, back_M)
-    after = words_from(code_N, kind_N, ahead_M)
+    word_N = in_words(code_N, kind_N)
+    before = words_before(code_N, kind_N, word_N, back_M)
+    after = words_from(code_N, kind_N, word_N, ahead_M)
     before2 = _blank(
-        words_before(code_N, kind_N, end_W[second_M] - 1), (number_M > 1) & (start_W[second_M] >= low_M)
+        words_before(code_N, kind_N, word_N, end_W[second_M] - 1),
+        (number_M > 1) & (start_W[second_M] >= low_M),
     )
     next_M = np.minimum(number_M + 1, count - 1)
     text_end_M = np.append(text_starts[1:], last + 1)[text_M]
     after2 = _blank(
-        words_from(code_N, kind_N, start_W[next_M]), (start_W[next_M] < text_end_M) & (next_M > number_M)
+        words_from(code_N, kind_N, word_N, start_W[next_M]),
+        (start_W[next_M] < text_end_M) & (next_M > number_M),
     )
     rule_M = start_N[at_M]
     first_kind_M, last_kind_M = kind_N[at_M].astype(np.int16), kind_N[end_M - 1].astype(np.int16)

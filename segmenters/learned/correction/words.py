@@ -57,36 +57,28 @@ class Words(NamedTuple):
     """It has more than one capital and no small letter."""
 
 
-def _is_word(code_N: Codes, kind_N: Kinds, place_M: Ends) -> Mask:
-    """Whether the character at each place is part of a word: a letter, a digit, or a full stop between two."""
-    last = len(code_N) - 1
-    kind_M = kind_N[place_M]
-    word_M = (kind_M >= Kind.LOWER) & (kind_M <= Kind.MARK)
-    stops = np.flatnonzero(code_N[place_M] == _STOP)
-    if len(stops):
-        before, after = kind_N[place_M[stops] - 1], kind_N[np.minimum(place_M[stops] + 1, last)]
-        word_M[stops] = (
-            (before >= Kind.LOWER) & (before <= Kind.MARK) & (after >= Kind.LOWER) & (after <= Kind.MARK)
-        )
-    return word_M
+def in_words(code_N: Codes, kind_N: Kinds) -> Mask:
+    """Which characters are part of a word: letters, digits, and full stops between two of them."""
+    letter_N = (kind_N >= Kind.LOWER) & (kind_N <= Kind.MARK)
+    stops = np.flatnonzero(code_N[1:-1] == _STOP) + 1
+    word_N = letter_N.copy()
+    word_N[stops] = letter_N[stops - 1] & letter_N[stops + 1]
+    return word_N
 
 
-def words_from(code_N: Codes, kind_N: Kinds, at_M: Ends) -> Words:
-    """The words whose first character is at each place."""
-    return _hashed(code_N, kind_N, at_M, np.ones(len(at_M), np.bool_), LONGEST)
+def words_from(code_N: Codes, kind_N: Kinds, word_N: Mask, at_M: Ends) -> Words:
+    """The words whose first character is at each place; `word_N` as of `in_words`."""
+    return _hashed(code_N, kind_N, word_N, at_M, np.ones(len(at_M), np.bool_))
 
 
-def words_before(code_N: Codes, kind_N: Kinds, at_M: Ends) -> Words:
-    """The words whose last character is at each place (above 0)."""
-    start_M = at_M.copy()
-    inside_M = _is_word(code_N, kind_N, at_M)
+def words_before(code_N: Codes, kind_N: Kinds, word_N: Mask, at_M: Ends) -> Words:
+    """The words whose last character is at each place (above 0); `word_N` as of `in_words`."""
+    first = np.flatnonzero(word_N[1:] & ~word_N[:-1]) + 1
+    inside_M = word_N[at_M]
+    number_M = np.searchsorted(first, at_M, side="right") - 1
+    start_M = np.maximum(first[np.maximum(number_M, 0)], at_M - _FARTHEST) if len(first) else at_M
     some_M = inside_M | (kind_N[at_M] == Kind.IDEOGRAPH)
-    for _ in range(_FARTHEST):
-        inside_M[inside_M] = _is_word(code_N, kind_N, start_M[inside_M] - 1)
-        if not inside_M.any():
-            break
-        start_M = start_M - inside_M
-    return _hashed(code_N, kind_N, start_M, some_M, LONGEST)
+    return _hashed(code_N, kind_N, word_N, np.where(inside_M, start_M, at_M), some_M)
 
 
 def affixes(code_N: Codes, kind_N: Kinds, at_M: Ends, step: int) -> Hashes:
@@ -103,15 +95,15 @@ def _of(code_M: Codes) -> Hashes:
     return _character_hashes()[code_M if code_M.dtype == np.uint8 else np.minimum(code_M, _OTHER)]
 
 
-def _hashed(code_N: Codes, kind_N: Kinds, start_M: Ends, some_M: Mask, longest: int) -> Words:
+def _hashed(code_N: Codes, kind_N: Kinds, word_N: Mask, start_M: Ends, some_M: Mask) -> Words:
     last, count = len(code_N) - 1, len(start_M)
     length_M, hash_M = np.zeros(count, np.uint8), np.zeros(count, np.uint32)
     inner_M, caps_M = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
     lower_M, upper_M = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
     inside = np.flatnonzero(some_M)  # the places whose word goes on
-    for number in range(longest):
+    for number in range(LONGEST):
         place_I = np.minimum(start_M[inside] + number, last)
-        word_I = _is_word(code_N, kind_N, place_I)
+        word_I = word_N[place_I]
         if number == 0 and code_N.dtype != np.uint8:
             single = inside[kind_N[place_I] == Kind.IDEOGRAPH]
             hash_M[single], length_M[single] = _of(code_N[start_M[single]]), 1
