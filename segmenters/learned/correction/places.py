@@ -228,6 +228,7 @@ def _signs(code_M: Codes) -> NDArray[np.int16]:
 def _shapes(words: Words, kind_M: Kinds) -> NDArray[np.int16]:
     length_M = np.minimum(words.length_M, 5).astype(np.int16)
     case_M = np.where(kind_M == Kind.UPPER, 1, np.where(kind_M == Kind.DIGIT, 2, 0)).astype(np.int16)
+    case_M[length_M == 0] = 0  # the character may be of another text
     return (length_M * 3 + case_M) * 2 + np.where(case_M == 1, words.caps_M, words.inner_M)
 
 
