@@ -13,21 +13,14 @@ from pathlib import Path
 
 from pipeline.redaction import redacted
 
+PACKAGES = ("sllm", "torch", "ray", "deepspeed", "transformers", "tokenizers", "pyarrow", "spacy", "mlflow")
+"""Packages whose versions decide results."""
+
 
 def code_versions() -> dict[str, str]:
     """Versions of sllm (package, git commit if there is one) and of the libraries that decide results."""
     versions = {}
-    for package in (
-        "sllm",
-        "torch",
-        "ray",
-        "deepspeed",
-        "transformers",
-        "tokenizers",
-        "pyarrow",
-        "spacy",
-        "mlflow",
-    ):
+    for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

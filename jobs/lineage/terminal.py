@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
+from infra.provenance import PACKAGES
 from jobs.lineage.differences import Difference
 from jobs.lineage.node import LineageNode
 from jobs.lineage.scores import Score
@@ -15,17 +16,6 @@ from jobs.lineage.scores import Score
 FILES_SHOWN = 12
 METRICS_SHOWN = 6
 SCORES_SHOWN = 20
-PACKAGES_SHOWN = (
-    "sllm",
-    "torch",
-    "ray",
-    "deepspeed",
-    "transformers",
-    "tokenizers",
-    "pyarrow",
-    "spacy",
-    "mlflow",
-)
 _METRICS = (
     *("bits_per_byte", "nll_per_token", "token_accuracy", "exact_sentences"),
     *("documents", "sentences", "tokens"),
@@ -141,7 +131,7 @@ def _label(step: LineageNode) -> str:
 
 def _details(step: LineageNode) -> list[str]:
     """Lines of the artifact that was asked about."""
-    versions = [f"{name} {step.versions[name]}" for name in PACKAGES_SHOWN if name in step.versions]
+    versions = [f"{name} {step.versions[name]}" for name in PACKAGES if name in step.versions]
     shown = {
         "commit": step.versions.get("git"),
         "packages": ", ".join(versions),
