@@ -39,18 +39,21 @@ def alone(monkeypatch):
 
 def measured(tracking_uri, output, began, resume=None):
     run = start_run(TrackingConfig(uri=tracking_uri), "job", str(output), resume=resume)
+    logged, log = [], run.log_system_metrics
+
+    def noted(values, step):
+        logged.append(step)
+        log(values, step)
+
+    run.log_system_metrics = noted
     with system_metrics(run, began):
-        until(lambda: any(line["do"] == "metrics" for line in run._sender.journal.waiting(99)), run)
+        end = time.monotonic() + 60
+        while not logged:
+            assert time.monotonic() < end
+            time.sleep(0.05)
     run.end("FINISHED")
     assert run.close()
     return run.run_id
-
-
-def until(done, run, seconds=60):
-    end = time.monotonic() + seconds
-    while not done() and "system/" not in str(stored(run)):
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 def stored(run):
