@@ -25,7 +25,8 @@ def command(
         PATH,
     ],
     name: Annotated[
-        str | None, typer.Option("--name", help="Name of the registered model; by default the folder's.")
+        str | None,
+        typer.Option("--name", help="Name of the registered model; by default the last part of MODEL."),
     ] = None,
     alias: Annotated[
         str | None, typer.Option("--alias", help="Alias of this version, such as champion.")

@@ -100,9 +100,13 @@ def test_each_path_of_the_command_line_is_decided_here() -> None:
         ("export", "checkpoint", True), ("lineage", "path", True), ("inspect", "shards", True),
         ("inspect", "plot", True), ("segment", "source", True), ("segment", "output", True), ("segment", "html", True),
         ("bench prepare", "source", False), ("bench prepare", "tokenizer", False), ("bench stream", "shards", False),
-        ("bench segmenters", "data", False), ("bench segmenters", "gold", False),
+        ("bench segmenters", "data", False), ("bench segmenters", "gold", False), ("init", "file", False),
     }  # fmt: skip
-    assert all(name.startswith("bench ") for name, _, takes_url in _path_arguments() if not takes_url)
+    assert all(
+        name.startswith("bench ") or name == "init"
+        for name, _, takes_url in _path_arguments()
+        if not takes_url
+    )
 
 
 @pytest.mark.parametrize(
