@@ -28,6 +28,8 @@ ARGUMENTS = (
 )
 TALLEST = 12_000
 """Height of a screenshot in pixels; Chromium draws no picture over 16,384."""
+_RESIZED = "ResizeObserver loop completed"
+"""Of an error that only says that a page is laid out once more."""
 TIMEOUT_MS = 60_000
 Seen = TypeVar("Seen")
 
@@ -112,7 +114,8 @@ class Browser:
                 page.wait_for_timeout(50)  # what the page does on loading may fail a moment later
             finally:
                 _screenshot(page, name)
-        left = [fault for fault in faults if ignored is None or not re.search(ignored, fault)]
+        harmless = _RESIZED if ignored is None else f"{_RESIZED}|{ignored}"
+        left = [fault for fault in faults if not re.search(harmless, fault)]
         assert not left, f"{url}: {left}"
         return seen
 
