@@ -98,7 +98,7 @@ class ShardOutput:
         Raises `ShardError` where there are shards of another identity, unless they may be overwritten.
         """
         names = self.store.names()
-        self.store.remove([name for name in names if is_of_job(half_written(name) or "", "shards")])
+        self.store.remove(_half_written(names))
         there, found = self._found(names, num_work_units, overwrite)
         differences = there.differences(identity) if there is not None else []
         if differences and not overwrite:
@@ -172,7 +172,8 @@ class ShardOutput:
             identity, len(finished), records, rejected, filtered, (tokenizer.bos_id, tokenizer.eos_id)
         )
         self.store.write(MANIFEST_NAME, (manifest.model_dump_json(indent=1) + "\n").encode())
-        self.store.remove(_of_progress(self.store.names()))
+        names = self.store.names()
+        self.store.remove([*_of_progress(names), *_half_written(names)])
         return manifest
 
     def _found(
@@ -235,6 +236,11 @@ class ShardOutput:
         # The manifest and the plan are removed last: while they exist, the other files are known as ours.
         self.store.remove([REJECTED, *shards, *(name for name in _of_progress(names) if name != PLAN_NAME)])
         self.store.remove([MANIFEST_NAME, PLAN_NAME])
+
+
+def _half_written(names: Iterable[str]) -> list[str]:
+    """Files that workers which were killed had begun to write."""
+    return [name for name in names if is_of_job(half_written(name) or "", "shards")]
 
 
 def _of_progress(names: Iterable[str]) -> list[str]:

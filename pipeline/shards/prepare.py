@@ -99,10 +99,13 @@ def _results(
 def _train_tokenizer(config: Config, work_units: list[WorkUnit], progress: ShowProgress) -> Tokenizer:
     """A tokenizer trained on the first `tokenizer.train_bytes` of the train documents."""
     corpus_bytes = sum(work_unit.num_bytes for work_unit in work_units)
-    advance = progress("train the tokenizer", min(corpus_bytes, config.tokenizer.train_bytes))
+    most = min(corpus_bytes, config.tokenizer.train_bytes)
+    advance = progress("train the tokenizer", most)
+    left = config.tokenizer.train_bytes
 
     def texts() -> Iterator[str]:
-        reader, left = WorkUnitReader(config.data), config.tokenizer.train_bytes
+        nonlocal left
+        reader = WorkUnitReader(config.data)
         for work_unit in work_units:
             for document in reader.read(work_unit):
                 if not isinstance(document, Document) or document.is_dev:
@@ -115,7 +118,9 @@ def _train_tokenizer(config: Config, work_units: list[WorkUnit], progress: ShowP
                 if left <= 0:
                     return
 
-    return Tokenizer.train(texts(), config.tokenizer.vocab_size)
+    tokenizer = Tokenizer.train(texts(), config.tokenizer.vocab_size)
+    advance(most - (config.tokenizer.train_bytes - left))  # dev documents and markup are not read for it
+    return tokenizer
 
 
 def _check(config: Config, output: ShardOutput, finished: FinishedWorkUnits) -> None:

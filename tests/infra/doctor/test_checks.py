@@ -44,7 +44,7 @@ def test_packages_that_are_missing_or_too_old_are_named(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(metadata, "version", version)
     checks = {check.name: check for check in installation.packages()}
-    assert checks["spacy"].state == "error" and "pip install 'spacy>=3.8'" in checks["spacy"].remedy
+    assert checks["spacy"].state == "error" and "pip install 'spacy>=3." in checks["spacy"].remedy
     assert checks["deepspeed"].state == "error" and "0.18.0, but sllm needs" in checks["deepspeed"].found
     assert checks["packages"].state == "ok" and "mlflow 3.6 (tested: " in checks["packages"].remedy
 

@@ -182,8 +182,25 @@ def test_progress_counts_the_bytes_of_each_pass_and_a_finished_output_is_left(
 ) -> None:
     store, passes = MemoryStore(), list[Any]()
     manifest = made(given, store, done=passes)
-    assert [title for title, *_ in passes] == ["look for duplicates", "prepare", "without repeated ids"]
+    titles = ["train the tokenizer", "look for duplicates", "prepare", "without repeated ids"]
+    assert [title for title, *_ in passes] == titles
     assert all(total == sum(parts) for _, total, *parts in passes)
-    assert passes[0][1] == passes[1][1] == manifest.identity.inputs[0].num_bytes > passes[2][1] > 0
+    corpus_bytes = manifest.identity.inputs[0].num_bytes
+    assert passes[1][1] == passes[2][1] == corpus_bytes > passes[3][1] > 0
     store.writes_left = 0
     assert made(given, store) == manifest
+
+
+def test_what_a_killed_worker_had_begun_is_gone_at_the_end(given: tuple[Config, Materials]) -> None:
+    store = MemoryStore()
+    write, begun = store.write, ".train-00000.arrow.12-34.partial"
+
+    def written(name: str, data: Any) -> None:
+        if name == MANIFEST_NAME:
+            store.files[begun] = b"half"
+            store.files[".notes.12-34.partial"] = b"another's"
+        write(name, data)
+
+    store.write = written  # type: ignore[method-assign]
+    made(given, store)
+    assert begun not in store.files and ".notes.12-34.partial" in store.files
