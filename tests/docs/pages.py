@@ -54,9 +54,11 @@ class Block:
 
 
 def pages() -> list[Path]:
-    """Every page, README first, then in the order of the names."""
+    """Every page, README first, then in the order of the site, which is that of a reader."""
     top = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
-    return [*top, *sorted(DOCS.rglob("*.md"))]
+    site = (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8")
+    order = {page: site.find(f": {page.relative_to(DOCS).as_posix()}\n") for page in DOCS.rglob("*.md")}
+    return [*top, *sorted(order, key=lambda page: (order[page], page))]
 
 
 def blocks() -> list[Block]:
