@@ -116,7 +116,7 @@ def test_config_inputs_and_tags_are_stored(run):
     assert "".join(stored.data.params[key] for key in ("notes", "notes:1", "notes:2")) == "é" * 13000
     assert stored.data.tags["sllm.job"] == "prepare"
     (dataset,) = stored.inputs.dataset_inputs
-    assert (dataset.dataset.name, dataset.dataset.digest) == ("a.jsonl", corpus_digest(["ab" * 32])[:36])
+    assert (dataset.dataset.name, dataset.dataset.digest) == ("a", corpus_digest(["ab" * 32])[:36])
     assert corpus_digest(["ab" * 32]) in dataset.dataset.profile
     assert json.loads(dataset.dataset.source) == {"uri": "/data/a.jsonl", "patterns": ["/data/a.jsonl"]}
     assert {tag.key: tag.value for tag in dataset.tags} == {"mlflow.data.context": "corpus"}
