@@ -86,7 +86,7 @@ def check_one_whole_run(line, job, record):
     assert stored.data.metrics == {"loss": 1 / POINTS, "rate": 0.5, "final": 3.0}
     assert stored.data.params["lm.train.steps"] and stored.data.tags["sllm.job"] == "train-lm"
     assert stored.data.tags["sllm.output.digest"] == record.output.digest
-    assert [one.dataset.name for one in stored.inputs.dataset_inputs] == ["corpus.txt"]
+    assert [one.dataset.name for one in stored.inputs.dataset_inputs] == ["corpus"]
     assert len(stored.outputs.model_outputs) == 1
     assert not (job.output / JOURNAL_NAME).exists() and read_record(job.output) == record
 
