@@ -104,9 +104,9 @@ def corpus_of(inputs: Iterable[Artifact], patterns: Sequence[str]) -> Corpus | N
     files = [artifact for artifact in inputs if artifact.kind == "corpus"]
     if not files:
         return None
-    source = tuple(_shown(pattern) for pattern in patterns or [file.path for file in files])
-    name = corpus_name(patterns or [file.path for file in files])
-    return Corpus(name, corpus_digest(file.digest for file in files), source, len(files))
+    given = patterns or [file.path for file in files]
+    source = tuple(_shown(pattern) for pattern in given)
+    return Corpus(corpus_name(given), corpus_digest(file.digest for file in files), source, len(files))
 
 
 def corpus_digest(digests: Iterable[str]) -> str:
