@@ -34,7 +34,7 @@ def offered(words: list[str], shell: str = "bash") -> list[str]:
         (["plan", "demo", "ray.use_gpu", "=", ""], ["true", "false"]),
         (["doctor", "dem"], ["demo"]),
         (["config", "lm.context"], ["lm.context_tokens"]),
-        (["segment", "--segmenter", "learned"], ["learned_v1"]),
+        (["segment", "--segmenter", "learned"], ["learned_v1", "learned_v2"]),
         (["segment", "--compare", "learned_v1,ref"], ["learned_v1,reference_v1"]),
     ],
 )
