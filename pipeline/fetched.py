@@ -18,12 +18,15 @@ from urllib.parse import urlsplit
 
 from pipeline.config.paths import is_url, resolved_path
 from pipeline.errors import ModelError
-from pipeline.lineage import JobRecord, digest_files, parse_record
+from pipeline.gguf import is_gguf, write_plain_folder
+from pipeline.lineage import JobRecord, digest_file, digest_files, parse_record
 from pipeline.output_files import MODEL_AND_TOKENIZER_FILES, RECORD_NAME, is_of_job, matches
 from pipeline.remote import StorageError, explained, file_system
 
 FOLDER = "models"
 """Folder of the copies, in the cache folder."""
+GGUF_FOLDERS = "v1"
+"""Beginning of the names of folders made from GGUF files; it changes when they would be written differently."""
 _DIGEST_CHARACTERS = 16
 _verified = set[tuple[Path, str]]()
 """Copies whose checksums this process has compared."""
@@ -32,11 +35,13 @@ _lock = threading.Lock()
 
 def local_model(path: str, cache: str) -> str:
     """The local folder of a model or tokenizer: `path` itself, or for a URL the copy of its files below the folder
-    `cache`.
+    `cache`; for a GGUF file the folder there with what the file holds.
 
     A copy of what a job of ours wrote is compared with the digest in its record. Raises `ModelError` where there is no
     model, it is unfinished, or a file is damaged; `StorageError` where it cannot be fetched.
     """
+    if is_gguf(path):
+        return _opened(local_file(path, cache), cache)
     if not is_url(path):
         return path
     url = path.rstrip("/")
@@ -70,6 +75,28 @@ def local_file(path: str, cache: str) -> str:
         raise StorageError(f"{path} cannot be fetched: {explained(error, path)}") from error
     with _lock:
         return str(_copy(folder, [name], _stamp_of({name: info}), "", cache) / name)
+
+
+def _opened(file: str, cache: str) -> str:
+    """The plain folder of the model in a GGUF file, made if it is missing; it is named after the file's content."""
+    root, source = Path(resolved_path(cache), FOLDER, "gguf"), Path(file)
+    if not source.is_file():
+        raise ModelError(f"there is no file {file}: correct the path, or name a folder or hub name")
+    folder = root / f"{GGUF_FOLDERS}-{digest_file(source)[:_DIGEST_CHARACTERS]}"
+    with _lock, _alone(folder):
+        if not folder.is_dir():
+            aside = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+            try:
+                write_plain_folder(source, aside)
+                aside.rename(folder)
+            except OSError as error:
+                raise StorageError(
+                    f"{file} cannot be written as a folder to {folder}: {error.strerror or error}; free some space, or "
+                    "set stream.cache"
+                ) from error
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+    return str(folder)
 
 
 def _copy(url: str, names: list[str], stamp: str, digest: str, cache: str) -> Path:

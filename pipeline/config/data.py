@@ -92,7 +92,8 @@ class TokenizerConfig(Section):
     """Which tokenizer, or how to train one."""
 
     path: ModelPathString | None = None
-    """Folder or hub name of a Hugging Face fast tokenizer; none: a byte-level BPE is trained on the corpus."""
+    """Folder, GGUF file (`sllm[graft]`) or hub name of a Hugging Face fast tokenizer; none: a byte-level BPE is trained
+    on the corpus."""
     bos_token: str | None = None
     """Token of its vocabulary that begins a text (BOS); none: the BOS that the tokenizer names, else its EOS."""
     eos_token: str | None = None

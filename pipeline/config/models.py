@@ -81,7 +81,8 @@ class TrunkConfig(Section):
     """The decoder-only transformer: the token-level model, and the trunk of the SLLM."""
 
     path: ModelPathString | None = None
-    """Folder or hub name of a pretrained causal language model; none: built from `config`."""
+    """Folder, GGUF file (`sllm[graft]`) or hub name of a pretrained causal language model; none: built from
+    `config`."""
     config: dict[str, Any] = Field(default=SMALL_LLAMA)
     """Hugging Face configuration with `model_type`; without `model_type`, these values replace those of the default.
     The vocabulary is the shards', unless it is given here. If `path` is also given, the model there must have this
