@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import NamedTuple
 
+from segmenters.learned.code_lines import count_code_lines, is_minified
+from segmenters.learned.fences import fenced_blocks, without_fenced_blocks
+
 
 class Structure(Enum):
     """Kind of a text or a region of it."""
@@ -30,56 +33,21 @@ class Region(NamedTuple):
 SAMPLE = 2**14
 """Characters at the start of a text from which its kind is recognised."""
 
-_FENCE = re.compile(
-    r"^[ \t]*(?P<fence>```++|~~~++)(?P<language>[^\n`]*)\n(?P<body>.*?)(?:^[ \t]*(?P=fence)[`~]*[ \t]*$\n?|\Z)",
-    re.M | re.S,
-)
 _LONG_STRING = re.compile(r"(\"\"\"|''').*?(?:(?<!\\)\1|\Z)", re.S)
 _BLOCK_COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)", re.S)
 _COMMENT_LINE = re.compile(r"#(?!\w|!?\[)|//|--[ ]|;;|#$|%[ ]")
-_CODE_LINE = re.compile(
-    r"(?:[@#]|#!)\[?\w"  # decorator, attribute, preprocessor
-    r"|(?:import|from|use|using|package|module|require|include|export|return|raise|assert|throw|del|yield|await)"
-    r"\b[^.!?]*[^ .!?]$"
-    r"|(?:def|class)[ ]\w+[^.]*:(?:[ ]\.\.\.)?$"
-    r"|(?:def|class|fn|func|function|let|const|var|val|pub|mod|impl|struct|enum|type|namespace|template|public"
-    r"|private|protected|static|void|int|inline|constexpr|interface|async|trait)[ ][^.!?]*[^ .!?]$"
-    r"|(?:if|elif|for|while|with|except|match|case|switch)\b[^?]*[:{)]$|(?:else|try|finally|pass|break|continue)\b.?:?$"
-    r"|[\w.\[\]\"', *&:<>$-]+?[ ]?(?:[-+*/|&%^]|\*\*|//|<<|>>)?=[ ]?[^= ]"  # assignment
-    r"|[\w.:]+(?:<[\w, ]*>)?\([^ ]|[\w.:]+\(\)"  # call
-    r"|\.\w+\("
-    r"|(?:-[ ]+)*[\"\']?[\w./@$-]+[\"\']?:(?:[ ][^.?!]*)?$"  # key: value
-    r"|-[ ][^ ]+$|-{3}$"
-    r"|</?\w[^>]*>|<[!?]"
-    r"|[\[({]*[-+\w.\"\']+[\])}]*(?:[ ]*[:,][ ]*[\[({]*[-+\w.\"\'\\]*[\])}]*)*,$"  # row of a table
-    r"|[rbuf]?(?:\"[^\"]*\"|'[^']*')(?:[ ]?[:)\]}]+[,;]?|,|[ ]?[:%+][^.!?]*)$"  # a string
-    r"|[\])}>]|[^ ]{1,20}[\])}]+[,;]?$"
-)
-_SHORT_STRING = re.compile(r"\"[^\"]*\"|'[^']*'")
-_CODE_ENDS = tuple("{};\\=[(&+")
-_PROSE_END = re.compile(r"[^\W\d_][\"'”’)\]*_]*[.!?…。！？][\"'”’)\]*_]*$")
-_CODE_CHARACTERS = re.compile(r"[=;{}<>\\_]")
-_FEW_SPACES = 3  # of a line of prose, at least
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n(?=.)", re.S)
-_PYTHON_LINE = re.compile(
-    r"(?:async[ ])?def[ ]\w+[ ]*\(|class[ ]\w+[^{;]*:$|import[ ][\w., ]+$|from[ ][\w.]+[ ]import\b"
-    r"|(?:if|elif|for|while|with|except)\b[^{]*:$|(?:else|try|finally):$|@\w[\w.]*(?:\(|$)|self\.\w|raise[ ]\w"
-    r"|print\(|[rbu]?\"\"|__\w+__[ ]*=|return\b[^;]*$|pass$|\w[\w.\[\], ]*[ ]=[ ][^;{]*$|[\w.]+\([^;{]*\)$|assert[ ]"
-    r"|not[ ]|and[ ]|or[ ]|None\b|del[ ]|yield\b"
-)
-_OTHER_LINE = re.compile(
-    r"[^\"\'#]*[{;]$|}|fn[ ]|let[ ]|const[ ]|var[ ]|pub[ ]|use[ ]|#include|-[ ]+\w|[\w-]+:(?:[ ][^=]*)?$|\[[\w.-]+\]$|<"
-    r"|(?:public|private|static|struct|enum|void|int|function|export|namespace)\b"
-)
 _CODE_SHARE = 0.6
 _LINES = 80  # of a sample, evenly spaced
-_LONGEST_CODE_LINE = 200
 _DEFINITION = re.compile(
-    r"^(?:import \w|from \S+ import\b|[ \t]*def \w+\(|class \w[^\n]*:\s*$|async def |if __name__|__\w+__ =)",
+    r"\n(?:import \w|from \S+ import\b|[ \t]*def \w+\(|class \w[^\n]*:[^\S\n]*$|async def |if __name__|__\w+__ =)",
     re.M,
 )
+"""After a line break, which a search finds fast."""
+_DEFINING = ("import", "def ", "class ", "if __name__", "__ =")
+"""Each definition has one of these."""
 _MANY_DEFINITIONS = 3
-_TOP_LEVEL = re.compile(_DEFINITION.pattern + r"|^\w+(?:: [^=\n]+)? = ", re.M)
+_TOP_LEVEL = re.compile(_DEFINITION.pattern + r"|\n\w+(?:: [^=\n]+)? = ", re.M)
 _MANY_COMMENTS = 3
 _STARTS_WITH_LONG_STRING = re.compile(r"(?:\s|#[^\n]*\n)*[rRbBuU]?(?:\"\"\"|''')")
 
@@ -88,12 +56,12 @@ def recognise(text: str) -> Structure:
     """The kind of a text as a whole, from its first `SAMPLE` characters."""
     sample = text[:SAMPLE]
     if "\n" not in sample:
-        return Structure.CODE if _is_minified(sample) else Structure.PROSE
+        return Structure.CODE if is_minified(sample) else Structure.PROSE
     whole_lines = sample.rindex("\n") + 1
     if len(text) > SAMPLE and whole_lines > SAMPLE // 2:  # else one very long line decides
         sample = sample[:whole_lines]
     starts_with_string = _STARTS_WITH_LONG_STRING.match(sample) is not None
-    if starts_with_string and _TOP_LEVEL.search(text[: 4 * SAMPLE]):
+    if starts_with_string and _TOP_LEVEL.search("\n" + text[: 4 * SAMPLE]):
         return Structure.PYTHON
     if _is_delimited(sample, whole=len(text) <= SAMPLE):
         return Structure.DELIMITED
@@ -104,7 +72,7 @@ def recognise(text: str) -> Structure:
     if "/*" in sample:
         sample = _BLOCK_COMMENT.sub("", sample)
     if "```" in sample or "~~~" in sample:
-        sample = _FENCE.sub("", sample)
+        sample = without_fenced_blocks(sample)
     if sample.startswith("---\n"):
         sample = _FRONT_MATTER.sub("", sample, count=1)
     if _is_yaml(sample):
@@ -114,39 +82,21 @@ def recognise(text: str) -> Structure:
     lines = [line for line in seen if not _COMMENT_LINE.match(line)]
     if not lines:
         return Structure.CODE if len(seen) >= _MANY_COMMENTS else Structure.PROSE
-    code = python = other = 0
-    for line in lines:
-        if len(line) > _LONGEST_CODE_LINE:
-            code += line.count(" ") < len(line) // 12 or _is_minified(line)
-            continue
-        if (
-            line.count(" ") >= _FEW_SPACES
-            and _PROSE_END.search(line, len(line) - 8)
-            and not _CODE_CHARACTERS.search(line)
-        ):
-            continue
-        bare = _SHORT_STRING.sub("''", line).split("  #")[0].split(" //")[0].rstrip()
-        if bare.endswith(_CODE_ENDS) or _CODE_LINE.match(bare):
-            code += 1
-            python += bool(_PYTHON_LINE.match(bare))
-            other += bool(_OTHER_LINE.match(bare))
-    definitions = _DEFINITION.findall(sample)
-    at_margin = any(not one[:1].isspace() for one in definitions)  # in documentation, code is indented
-    if len(definitions) >= _MANY_DEFINITIONS and at_margin and python > other:
-        return Structure.PYTHON
-    if code < _CODE_SHARE * len(lines):
+    least_code = _CODE_SHARE * len(lines)
+    defines = _has_definitions(sample)
+    found = count_code_lines(lines, 0 if defines else least_code)
+    is_python = found.python > found.other
+    if found.code < least_code and not (defines and is_python):
         return Structure.PROSE
-    return Structure.PYTHON if python > other else Structure.CODE
+    return Structure.PYTHON if is_python else Structure.CODE
 
 
-def _is_minified(line: str) -> bool:
-    """Whether a long line is code without line breaks, by its share of brackets and operators."""
-    operators = sum(map(line.count, "{}();=,[]"))
-    return (
-        len(line) > _LONGEST_CODE_LINE
-        and operators > len(line) // 10
-        and line.count(";") + line.count("{") > 3
-    )
+def _has_definitions(sample: str) -> bool:
+    """Whether there are many Python definitions, and one at the margin: in documentation, code is indented."""
+    if not any(map(sample.__contains__, _DEFINING)):
+        return False
+    definitions = _DEFINITION.findall("\n" + sample)
+    return len(definitions) >= _MANY_DEFINITIONS and any(not one[1].isspace() for one in definitions)
 
 
 _YAML_MARGIN = re.compile(r"(?:[\w./$-]+|\"[^\"]+\"|'[^']+'):(?:\s|$)|-\s|---|\.\.\.$|#|%\w|[\]})]")
@@ -162,10 +112,13 @@ def _is_yaml(sample: str) -> bool:
 
     Prose in blocks and comments does not make the text prose.
     """
+    margin = list[str]()
+    for line in sample.split("\n"):
+        if line and not line[0].isspace():
+            if not _YAML_MARGIN.match(line):
+                return False
+            margin.append(line)
     if _YAML_NESTED.search(sample) is None:
-        return False
-    margin = [line for line in sample.split("\n") if line and not line[0].isspace()]
-    if not all(map(_YAML_MARGIN.match, margin)):
         return False
     entries = [line for line in margin if line[0] not in "#%]}" and line not in ("---", "...")]
     return sum(map(bool, map(_YAML_KEY.match, entries))) > len(entries) / 2
@@ -178,15 +131,14 @@ def regions(text: str) -> Iterator[Region]:
         yield Region(0, len(text), whole)
         return
     start = 0
-    for block in _FENCE.finditer(text):
-        if block.start() > start:
-            yield Region(start, block.start(), Structure.PROSE)
-        language = block["language"].strip().lower()
-        body = Structure.PYTHON if language.startswith(("py", "{.py")) else Structure.CODE
-        yield Region(block.start(), block.start("body"), Structure.CODE)
-        if block.end() > block.start("body"):
-            yield Region(block.start("body"), block.end(), body)
-        start = block.end()
+    for block in fenced_blocks(text):
+        if block.start > start:
+            yield Region(start, block.start, Structure.PROSE)
+        yield Region(block.start, block.body, Structure.CODE)
+        if block.end > block.body:
+            is_python = block.language.startswith(("py", "{.py"))
+            yield Region(block.body, block.end, Structure.PYTHON if is_python else Structure.CODE)
+        start = block.end
     if start < len(text):
         yield Region(start, len(text), Structure.PROSE)
 

@@ -1,5 +1,10 @@
-import pytest
+import re
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segmenters.learned import logical_lines
 from segmenters.learned.logical_lines import structured_ends
 from segmenters.learned.structure import Structure
 from tests.segmenters.learned.structured_texts import PYTHON, RUST, TABLE
@@ -51,3 +56,43 @@ def test_records_end_outside_quotes() -> None:
 @pytest.mark.parametrize("text", ["", "\n", " \n\n ", '"', "'''", "x", "(\n", '"a\nb', "}\n}\n", "\\\n"])
 def test_broken_text_loses_nothing(text: str, structure: Structure) -> None:
     assert "".join(parts(text, structure)) == text
+
+
+PIECES = (
+    *(
+        '"',
+        "'",
+        "`",
+        '"""',
+        "'''",
+        "/*",
+        "*/",
+        "//",
+        "# ",
+        "(",
+        ")",
+        "[",
+        "]",
+        "{",
+        "}",
+        "\\",
+        "\\\n",
+        "\n",
+        "\r\n",
+    ),
+    *("a", "b ", ":", "\n\n", "'x'", '"s"', "f(a)", "{b}", "http://c"),
+)
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
+def test_what_is_skipped_at_once_changes_no_end(text: str) -> None:
+    """With a pattern that stops at once, every token takes the slow way."""
+    stops = re.compile("(?P<opener>)")
+    for ends, fast in (
+        (logical_lines._python_ends, "_PYTHON_FAST"),
+        (logical_lines._code_ends, "_CODE_FAST"),
+    ):
+        found = ends(text)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(logical_lines, fast, stops)
+            assert ends(text) == found
