@@ -114,9 +114,9 @@ class CorrectionNet:
         logits = np.empty(len(rows_MC), np.float32)
         for low in range(0, len(rows_MC), _BLOCK):
             rows_BC = rows_MC[low : low + _BLOCK]
-            hidden_BH = self.table_RH[rows_BC[:, 0]] + self.bias_H
+            hidden_BH = self.table_RH.take(rows_BC[:, 0], axis=0) + self.bias_H
             for number in range(1, rows_BC.shape[1]):
-                hidden_BH += self.table_RH[rows_BC[:, number]]
+                hidden_BH += self.table_RH.take(rows_BC[:, number], axis=0)  # twice as fast as an index
             for matrix, bias in (self.inner, self.outer):
                 hidden_BH = np.einsum(
                     "bh,hk->bk", np.maximum(hidden_BH, hidden_BH * np.float32(LEAK)), matrix

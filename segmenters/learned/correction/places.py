@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from segmenters.characters import Codes, Kind, Kinds
 from segmenters.contract import Ends
-from segmenters.learned.correction.words import Hashes, Words, affixes, in_words, words_before, words_from
+from segmenters.learned.correction.words import Hashes, WordIndex, Words, affixes
 
 Columns = NDArray[np.int16]
 
@@ -87,7 +87,8 @@ def places(code_N: Codes, kind_N: Kinds, rule_starts: Ends, text_starts: Ends) -
     lastly_W = last_W[:-1]
     open_W = _OPEN_BEFORE[first_W[1:]] | (lastly_W >= Kind.TERMINATOR) | start_N[start_W[1:]]
     open_W |= _OPEN_AFTER_MARK[first_W[1:]] & (lastly_W > Kind.IDEOGRAPH)
-    open_W |= _CLOSING[lastly_W] & _after_mark(kind_N, end_W[:-1])
+    closing = np.flatnonzero(_CLOSING[lastly_W])
+    open_W[closing] |= _after_mark(kind_N, end_W[closing])
     # A gap with a line break is the rule's. All white space of two characters or more is looked at for one.
     open_W &= kind_N[end_W[:-1]] == Kind.SPACE
     wide = np.flatnonzero(open_W & (gap_W > 1))
@@ -126,11 +127,13 @@ def _after_mark(kind_N: Kinds, end_W: Ends) -> NDArray[np.bool_]:
 def _bullets(kind_N: Kinds, start_M: Ends, end_M: Ends) -> NDArray[np.bool_]:
     """Whether the token is one sign, or more of the same kind, at the start of its line: `-`, `*`, `##`, `>`."""
     sign_M = (kind_N[start_M] > Kind.IDEOGRAPH) & (kind_N[start_M] < Kind.TERMINATOR)
-    sign_M &= kind_N[end_M - 1] == kind_N[start_M]
-    before_M = start_M - 1
+    sign_M &= (kind_N[end_M - 1] == kind_N[start_M]) & (end_M - start_M <= _LONGEST_BULLET)
+    few = np.flatnonzero(sign_M)
+    before = start_M[few] - 1
     for _ in range(_DEEPEST_BULLET):
-        before_M = before_M - ((kind_N[before_M] == Kind.SPACE) & (before_M > 0))
-    return sign_M & (end_M - start_M <= _LONGEST_BULLET) & (kind_N[before_M] == Kind.BREAK)
+        before = before - ((kind_N[before] == Kind.SPACE) & (before > 0))
+    sign_M[few] = kind_N[before] == Kind.BREAK
+    return sign_M
 
 
 def _described(
@@ -166,17 +169,16 @@ def _described(
     text_M = np.searchsorted(text_starts, at_M, side="right") - 1
     low_M = text_starts[text_M]  # the first character of the text
     second_M = np.maximum(number_M - 2, 0)
-    word_N = in_words(code_N, kind_N)
-    before = words_before(code_N, kind_N, word_N, back_M)
-    after = words_from(code_N, kind_N, word_N, ahead_M)
+    index = WordIndex(code_N, kind_N)
+    before, after = index.words_before(back_M), index.words_from(ahead_M)
     before2 = _blank(
-        words_before(code_N, kind_N, word_N, end_W[second_M] - 1),
+        index.words_before(end_W[second_M] - 1),
         (number_M > 1) & (start_W[second_M] >= low_M),
     )
     next_M = np.minimum(number_M + 1, count - 1)
     text_end_M = np.append(text_starts[1:], last + 1)[text_M]
     after2 = _blank(
-        words_from(code_N, kind_N, word_N, start_W[next_M]),
+        index.words_from(start_W[next_M]),
         (start_W[next_M] < text_end_M) & (next_M > number_M),
     )
     rule_M = start_N[at_M]
@@ -221,7 +223,7 @@ def _blank(words: Words, real_M: NDArray[np.bool_]) -> Words:
 
 def _signs(code_M: Codes) -> NDArray[np.int16]:
     """ASCII signs as they are; others hashed to the values below the space."""
-    other_M = (code_M ^ (code_M >> 5)) % 32
+    other_M = (code_M ^ (code_M >> 5)) & 31
     return np.where(code_M < NUM_SIGNS, code_M, other_M).astype(np.int16)
 
 

@@ -40,22 +40,20 @@ class Unmarked:
 
     def starts(self, batch: str, code_N: Codes, kind_N: Kinds) -> Ends:
         """Where further sentences begin in a batch of texts."""
-        pause_N = (kind_N == Kind.PAUSE) & ~are(code_N, _BETWEEN_NOUNS)
-        bound_B = np.flatnonzero((kind_N >= Kind.TERMINATOR) | (kind_N == Kind.BREAK) | pause_N)
+        bound_B = np.flatnonzero(
+            (kind_N >= Kind.TERMINATOR) | (kind_N == Kind.BREAK) | (kind_N == Kind.PAUSE)
+        )
+        bound_B = bound_B[(kind_N[bound_B] != Kind.PAUSE) | ~are(code_N[bound_B], _BETWEEN_NOUNS)]
         low_B, high_B = bound_B[:-1] + 1, bound_B[1:]
         broken_B = kind_N[bound_B] == Kind.BREAK
         long_B = (high_B - low_B > _SHORTEST) & broken_B[:-1] & broken_B[1:]
         low_B, high_B = low_B[long_B], high_B[long_B]
-        gaps = np.flatnonzero((kind_N == Kind.SPACE) | (kind_N == Kind.IDEOGRAPH))
-        words_B = np.searchsorted(gaps, high_B) - np.searchsorted(gaps, low_B)
-        some_B = words_B >= _FEWEST_LOWER
-        low_B, high_B, words_B = low_B[some_B], high_B[some_B], words_B[some_B]
-        capitals = np.flatnonzero(kind_N == Kind.UPPER)
-        small = np.flatnonzero(kind_N == Kind.LOWER)
-        lower_B = np.searchsorted(capitals, high_B) == np.searchsorted(capitals, low_B)
-        lower_B &= np.searchsorted(small, high_B) - np.searchsorted(small, low_B) > words_B
-        signs = np.flatnonzero((kind_N == Kind.SYMBOL) | ((kind_N >= Kind.OPENER) & (kind_N <= Kind.CLOSER)))
-        signs_B = np.searchsorted(signs, high_B) - np.searchsorted(signs, low_B)
+        if not len(low_B):
+            return low_B
+        kinds_B = _kinds_within(kind_N, low_B, high_B)
+        words_B = kinds_B[:, Kind.SPACE] + kinds_B[:, Kind.IDEOGRAPH]
+        lower_B = (kinds_B[:, Kind.UPPER] == 0) & (kinds_B[:, Kind.LOWER] > words_B)
+        signs_B = kinds_B[:, [Kind.SYMBOL, Kind.OPENER, Kind.QUOTE, Kind.CLOSER]].sum(1)
         prose_B = signs_B * _WORDS_PER_SIGN <= words_B
         chosen_B = prose_B & (words_B >= np.where(lower_B, _FEWEST_LOWER, _FEWEST_WORDS))
         found = [
@@ -76,3 +74,12 @@ class Unmarked:
             return none
         logit_W = self.net.logits(row, word_W, real_W[1:]) + np.float32(self.shift)
         return row.start_W[real_W[1:][logit_W >= 0]] - len(SEPARATOR)
+
+
+def _kinds_within(kind_N: Kinds, low_B: Ends, high_B: Ends) -> NDArray[np.int64]:
+    """[B, 16] how many characters of each kind are in each stretch."""
+    length_B = high_B - low_B
+    stretch = np.repeat(np.arange(len(low_B)), length_B)  # of the characters of all stretches
+    shift_B = low_B - np.append(0, np.cumsum(length_B)[:-1])
+    kind = kind_N[np.arange(len(stretch)) + shift_B[stretch]]
+    return np.bincount(stretch * 16 + kind, minlength=16 * len(low_B)).reshape(-1, 16)

@@ -21,6 +21,10 @@ _FACTOR = np.uint32(0x9E3779B1)
 _POWERS = np.array([pow(0x9E3779B1, number, 2**32) for number in range(LONGEST)], np.uint32)
 _STOP = ord(".")
 _OTHER = 0x10000
+_UPPER, _INNER = 16, 256
+"""Of a word small letters count 1, capitals and full stops so much: its sum tells how many there are of each."""
+_COUNTED = np.zeros(16, np.uint16)
+_COUNTED[[Kind.LOWER, Kind.UPPER, Kind.TERMINATOR]] = 1, _UPPER, _INNER
 
 Hashes = NDArray[np.uint32]
 Mask = NDArray[np.bool_]
@@ -57,28 +61,55 @@ class Words(NamedTuple):
     """It has more than one capital and no small letter."""
 
 
-def in_words(code_N: Codes, kind_N: Kinds) -> Mask:
-    """Which characters are part of a word: letters, digits, and full stops between two of them."""
-    letter_N = (kind_N >= Kind.LOWER) & (kind_N <= Kind.MARK)
-    stops = np.flatnonzero(code_N[1:-1] == _STOP) + 1
-    word_N = letter_N.copy()
-    word_N[stops] = letter_N[stops - 1] & letter_N[stops + 1]
-    return word_N
+class WordIndex:
+    """All words of a text: letters and digits, and full stops between two of them."""
 
+    def __init__(self, code_N: Codes, kind_N: Kinds) -> None:
+        self.code_N, self.kind_N = code_N, kind_N
+        letter_N = (kind_N >= Kind.LOWER) & (kind_N <= Kind.MARK)
+        stops = np.flatnonzero(code_N[1:-1] == _STOP) + 1
+        self.word_N = letter_N.copy()
+        self.word_N[stops] = letter_N[stops - 1] & letter_N[stops + 1]
+        edges = (
+            np.flatnonzero(self.word_N[1:] != self.word_N[:-1]) + 1
+        )  # the batch begins and ends with a break
+        self.first, self.end = edges[0::2], edges[1::2]
 
-def words_from(code_N: Codes, kind_N: Kinds, word_N: Mask, at_M: Ends) -> Words:
-    """The words whose first character is at each place; `word_N` as of `in_words`."""
-    return _hashed(code_N, kind_N, word_N, at_M, np.ones(len(at_M), np.bool_))
+    def words_from(self, at_M: Ends) -> Words:
+        """The words whose first character is at each place."""
+        inside = np.flatnonzero(self.word_N[at_M])
+        number_I = np.searchsorted(self.first, at_M[inside], side="right") - 1
+        return self._words(at_M, inside, number_I)
 
+    def words_before(self, at_M: Ends) -> Words:
+        """The words whose last character is at each place (above 0)."""
+        inside = np.flatnonzero(self.word_N[at_M])
+        number_I = np.searchsorted(self.first, at_M[inside], side="right") - 1
+        start_M = at_M.copy()
+        start_M[inside] = np.maximum(self.first[number_I], at_M[inside] - _FARTHEST)
+        return self._words(start_M, inside, number_I)
 
-def words_before(code_N: Codes, kind_N: Kinds, word_N: Mask, at_M: Ends) -> Words:
-    """The words whose last character is at each place (above 0); `word_N` as of `in_words`."""
-    first = np.flatnonzero(word_N[1:] & ~word_N[:-1]) + 1
-    inside_M = word_N[at_M]
-    number_M = np.searchsorted(first, at_M, side="right") - 1
-    start_M = np.maximum(first[np.maximum(number_M, 0)], at_M - _FARTHEST) if len(first) else at_M
-    some_M = inside_M | (kind_N[at_M] == Kind.IDEOGRAPH)
-    return _hashed(code_N, kind_N, word_N, np.where(inside_M, start_M, at_M), some_M)
+    def _words(self, start_M: Ends, inside: Ends, number_I: Ends) -> Words:
+        """`inside` are the places in words, `number_I` the numbers of these words."""
+        count = len(start_M)
+        length_M, hash_M = np.zeros(count, np.uint8), np.zeros(count, np.uint32)
+        inner_M, caps_M = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
+        if len(inside):
+            start_I = start_M[inside]
+            length_I = np.minimum(self.end[number_I] - start_I, LONGEST)
+            # The characters of all words, one word after the other, and sums over each word.
+            first_I = np.cumsum(length_I) - length_I
+            offset = np.arange(first_I[-1] + length_I[-1]) - np.repeat(first_I, length_I)
+            place = offset + np.repeat(start_I, length_I)
+            hash_M[inside] = np.add.reduceat(_of(self.code_N[place]) * _POWERS[offset], first_I)
+            counted_I = np.add.reduceat(_COUNTED[self.kind_N[place]], first_I)
+            length_M[inside] = length_I
+            inner_M[inside] = counted_I >= _INNER
+            caps_M[inside] = (counted_I % _UPPER == 0) & (counted_I % _INNER > _UPPER)
+        if self.code_N.dtype != np.uint8:
+            single = np.flatnonzero(self.kind_N[start_M] == Kind.IDEOGRAPH)
+            hash_M[single], length_M[single] = _of(self.code_N[start_M[single]]), 1
+        return Words(start_M, length_M, mixed(hash_M), inner_M, caps_M)
 
 
 def affixes(code_N: Codes, kind_N: Kinds, at_M: Ends, step: int) -> Hashes:
@@ -93,32 +124,6 @@ def affixes(code_N: Codes, kind_N: Kinds, at_M: Ends, step: int) -> Hashes:
 
 def _of(code_M: Codes) -> Hashes:
     return _character_hashes()[code_M if code_M.dtype == np.uint8 else np.minimum(code_M, _OTHER)]
-
-
-def _hashed(code_N: Codes, kind_N: Kinds, word_N: Mask, start_M: Ends, some_M: Mask) -> Words:
-    last, count = len(code_N) - 1, len(start_M)
-    length_M, hash_M = np.zeros(count, np.uint8), np.zeros(count, np.uint32)
-    inner_M, caps_M = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
-    lower_M, upper_M = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
-    inside = np.flatnonzero(some_M)  # the places whose word goes on
-    for number in range(LONGEST):
-        place_I = np.minimum(start_M[inside] + number, last)
-        word_I = word_N[place_I]
-        if number == 0 and code_N.dtype != np.uint8:
-            single = inside[kind_N[place_I] == Kind.IDEOGRAPH]
-            hash_M[single], length_M[single] = _of(code_N[start_M[single]]), 1
-        inside, place_I = inside[word_I], place_I[word_I]
-        if not len(inside):
-            break
-        code_I, kind_I = code_N[place_I], kind_N[place_I]
-        hash_M[inside] += _of(code_I) * _POWERS[number]
-        length_M[inside] += np.uint8(1)
-        inner_M[inside] |= code_I == _STOP
-        lower_M[inside] |= kind_I == Kind.LOWER
-        upper_I = kind_I == Kind.UPPER
-        caps_M[inside] |= upper_I & upper_M[inside]
-        upper_M[inside] |= upper_I
-    return Words(start_M, length_M, mixed(hash_M), inner_M, caps_M & ~lower_M)
 
 
 def rows_of(hash_M: Hashes, check_V: NDArray[np.uint16]) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from segmenters.batching import SEPARATOR, WINDOW
 from segmenters.characters import Kind
 from segmenters.learned.correction.network import ABBREVIATIONS, CASES, Statistics
 from segmenters.learned.correction.places import Places, places
-from segmenters.learned.correction.words import checks, in_words, words_from
+from segmenters.learned.correction.words import WordIndex, checks
 from segmenters.learned.training.examples import Example
 from segmenters.rules.kinds import classified
 from segmenters.rules.segmenter import PunctuationV2
@@ -105,7 +105,7 @@ def statistics(texts: Iterable[str], num_buckets: int) -> Statistics:
         start_W = start_W[~inner_W]
         if not len(start_W):
             continue
-        word = words_from(code_N, kind_N, in_words(code_N, kind_N), start_W)
+        word = WordIndex(code_N, kind_N).words_from(start_W)
         long_W = letter_N[np.minimum(start_W + word.length_M, len(code_N) - 1)]
         after_W = np.minimum(start_W + word.length_M, len(code_N) - 2)
         stop_W = (code_N[after_W] == ord(".")) & ~long_W

@@ -46,11 +46,11 @@ def test_statistics_tell_capitals_and_abbreviations() -> None:
     def step(word: str) -> tuple[int, int]:
         import numpy as np
 
-        from segmenters.learned.correction.words import in_words, rows_of, words_from
+        from segmenters.learned.correction.words import WordIndex, rows_of
         from segmenters.rules.kinds import classified
 
         code_N, kind_N = classified(f"\n{word}\n")
-        first = words_from(code_N, kind_N, in_words(code_N, kind_N), np.array([1]))
+        first = WordIndex(code_N, kind_N).words_from(np.array([1]))
         row = rows_of(first.hash_M, found.check_V)
         return divmod(int(found.step_V[row[0]]), 8)
 
