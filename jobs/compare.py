@@ -18,7 +18,7 @@ from infra.tracking.run import ActiveRun
 from jobs.reports.comparison import markdown, plot
 from jobs.runner.console import say
 from jobs.runner.execution import run_job
-from jobs.runner.output_folder import artifact_at, check_new, output_folder
+from jobs.runner.output.folder import artifact_at, check_new, output_folder
 from jobs.runner.progress import time_left
 from jobs.runner.several_jobs import several_jobs
 from jobs.runner.training import shards_artifact

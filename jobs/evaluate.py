@@ -9,7 +9,7 @@ from infra.tracking.run import ActiveRun
 from jobs.reports.evaluation import print_report, read_report, write_report
 from jobs.runner.console import say
 from jobs.runner.execution import run_job
-from jobs.runner.output_folder import output_folder
+from jobs.runner.output.folder import output_folder
 from jobs.runner.progress import WorkProgress
 from jobs.runner.run_page.plots import by_position_plot
 from jobs.runner.training import model_artifact, shards_artifact

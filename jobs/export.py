@@ -18,7 +18,7 @@ from infra.tracking.run import ActiveRun
 from jobs.runner.arguments import AsJson, Force, Overrides, loaded
 from jobs.runner.console import only_result_on_stdout
 from jobs.runner.execution import run_job
-from jobs.runner.output_folder import artifact_at, output_folder, record_at
+from jobs.runner.output.folder import artifact_at, output_folder, record_at
 from jobs.runner.progress import WorkProgress
 from pipeline.config import Config
 from pipeline.config.paths import PATH, is_mlflow_model, resolved_path

@@ -12,7 +12,7 @@ from infra.storage import Folder
 from infra.tracking.run import ActiveRun
 from jobs.runner.console import say
 from jobs.runner.execution import run_job
-from jobs.runner.output_folder import output_folder
+from jobs.runner.output.folder import output_folder
 from jobs.runner.progress import WorkProgress
 from jobs.runner.training import model_artifact
 from pipeline.config import Config

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from jobs.reports.shard_summary import SPLITS, shard_summary
 from jobs.runner.console import say
-from jobs.runner.output_file import opened_output
+from jobs.runner.output.file import opened_output
 from jobs.runner.printable_console import PrintableConsole
 from jobs.runner.progress import WorkProgress
 from pipeline.config.paths import PATH, is_url

@@ -11,7 +11,7 @@ from infra.tracking.store import check_server
 from infra.workers import start_workers
 from jobs.reports import corpus_summary
 from jobs.runner.console import say
-from jobs.runner.output_folder import check_new
+from jobs.runner.output.folder import check_new
 from jobs.runner.progress import WorkProgress
 from pipeline.config import Config
 from pipeline.config.paths import fixed_part, is_url

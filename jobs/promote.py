@@ -11,7 +11,7 @@ from infra.registry.promotion import Promoted, model_of_record, promote
 from infra.tracking.store import resolve_uri
 from jobs.runner.arguments import AsJson
 from jobs.runner.console import say
-from jobs.runner.output_folder import record_at
+from jobs.runner.output.folder import record_at
 from pipeline.config.paths import PATH, is_mlflow_model, resolved_tracking_uri
 from pipeline.errors import ModelError
 from pipeline.printable import printable

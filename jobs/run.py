@@ -15,7 +15,7 @@ from jobs.pages.run import REPORT_NAME, Step, check_report, run_report
 from jobs.reports import corpus_summary
 from jobs.reports.evaluation import lossy_documents, notes_of, read_report
 from jobs.runner.console import say
-from jobs.runner.output_folder import check_new, output_folder, record_at
+from jobs.runner.output.folder import check_new, output_folder, record_at
 from jobs.runner.printable_console import PrintableConsole
 from jobs.runner.several_jobs import several_jobs
 from jobs.verbs import STEPS, VERBS, steps_of

@@ -11,7 +11,7 @@ import typer
 import segmenters
 from jobs.runner.completion import complete_segmenter
 from jobs.runner.console import say
-from jobs.runner.output_file import opened_output
+from jobs.runner.output.file import opened_output
 from jobs.runner.progress import WorkProgress
 from pipeline.config import DataConfig
 from pipeline.config.paths import PATH, resolved_options

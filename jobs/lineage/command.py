@@ -14,7 +14,7 @@ from jobs.lineage.scores import scores
 from jobs.lineage.subject import Subject, subject_of
 from jobs.lineage.terminal import differences_of, scores_of, tree_of
 from jobs.lineage.walk import node_of, walk_back, walk_forward
-from jobs.runner.output_file import opened_output
+from jobs.runner.output.file import opened_output
 from jobs.runner.printable_console import PrintableConsole
 from pipeline.config.paths import PATH, resolved_tracking_uri
 from pipeline.errors import ConfigError

@@ -9,7 +9,7 @@ from infra.storage import Folder, StorageError
 from infra.tracking.corpus_files import CorpusFile, files_of
 from infra.tracking.search import RunSearch, StoredJob
 from infra.tracking.store import resolve_uri
-from jobs.runner.output_folder import record_at
+from jobs.runner.output.folder import record_at
 from pipeline.config.paths import PathError, is_url, resolved_tracking_uri
 from pipeline.errors import ConfigError, ShardError
 from pipeline.lineage import MANIFEST_NAME, Artifact, JobRecord

@@ -10,7 +10,7 @@ from infra.tracking.corpus_files import corpus_digest
 from infra.tracking.search import RunSearch, StoredJob
 from infra.tracking.store import resolve_uri
 from jobs.lineage.records import beside, store_of
-from jobs.runner.output_folder import absolute, artifact_at, record_at
+from jobs.runner.output.folder import absolute, artifact_at, record_at
 from pipeline.config import DataConfig
 from pipeline.config.paths import is_url
 from pipeline.errors import ConfigError, CorpusError

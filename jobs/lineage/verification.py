@@ -6,7 +6,7 @@ from pathlib import Path
 from infra.storage import Folder, StorageError
 from jobs.lineage.node import LineageNode
 from jobs.lineage.records import NOT_THERE
-from jobs.runner.output_folder import record_at
+from jobs.runner.output.folder import record_at
 from pipeline.config.paths import is_url
 from pipeline.corpus.file_names import path_on_disk
 from pipeline.errors import ConfigError, ShardError

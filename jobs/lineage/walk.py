@@ -9,7 +9,7 @@ from infra.tracking.corpus_files import DEV_FILES, FILES, UNUSED_FILES, CorpusFi
 from infra.tracking.search import RunSearch, StoredJob
 from jobs.lineage.node import LineageNode
 from jobs.lineage.records import Records, beside, section
-from jobs.runner.output_folder import absolute
+from jobs.runner.output.folder import absolute
 from pipeline.config.paths import is_url
 from pipeline.lineage import Artifact, JobRecord
 from pipeline.output_files import RECORD_NAME

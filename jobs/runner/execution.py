@@ -1,37 +1,35 @@
 """The execution of one job: finished work is reused, other work in the folder is refused, the rest runs as one MLflow
 run."""
 
-import contextlib
 import dataclasses
 import datetime
 import os
-import signal
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from infra.provenance import code_versions, command_line, ray_job, user_name
-from infra.tracking.journal import Journal
 from infra.tracking.openlineage import JobEvents, job_events, open_client
-from infra.tracking.run import RUN_ID_VARIABLE, ActiveRun, send_unsent, start_run
+from infra.tracking.run import RUN_ID_VARIABLE, ActiveRun, start_run
 from infra.tracking.store import check_store, resolve_experiment, resolve_uri
 from infra.tracking.system_metrics import system_metrics
 from jobs.runner.console import say
-from jobs.runner.identity import digests_of, has_grown, part_of, refusal, value_at, with_current_options
-from jobs.runner.output_checks import OutputFolder
-from jobs.runner.output_folder import absolute, open_output
+from jobs.runner.earlier_work import EarlierWork, Work, earlier_work, stored_tree, work_of
+from jobs.runner.identity import value_at
+from jobs.runner.output.checks import OutputFolder
+from jobs.runner.output.folder import absolute, open_output
 from jobs.runner.progress import duration
+from jobs.runner.run_end import ended, interruptible, with_all_sent, with_run_id
 from jobs.runner.run_page.description import description
 from jobs.runner.run_page.files import result_files, start_files
 from jobs.runner.run_page.parameters import run_parameters
 from jobs.runner.run_page.tags import corpus_tag, inherited_tags, run_tags, shards_tags
 from pipeline.config import Config
 from pipeline.config.recorded import with_references
-from pipeline.errors import ConfigError, SllmError, TrackingError, first_line
-from pipeline.lineage import Artifact, JobRecord, identity
-from pipeline.redaction import redacted, redacted_tree
+from pipeline.errors import SllmError
+from pipeline.lineage import Artifact, JobRecord
+from pipeline.redaction import redacted
 
 
 def run_job(
@@ -66,111 +64,119 @@ def run_job(
     results, only where it is another kind of job.
     """
     folder = open_output(output, output_kind)
-    whole = config.model_dump(mode="json")
-    stored = whole | {"tracking": whole["tracking"] | {"uri": resolve_uri(whole["tracking"]["uri"])}}
-    tree = redacted_tree(stored)
-    part = part_of(tree, sections, without)
-    this = identity(job, part_of(whole, sections, without), inputs)
-    is_shown_whole = part == part_of(whole, sections, without)
-    earlier = folder.read()
-    grown: JobRecord | None = None
-    inputs = [dataclasses.replace(artifact, path=redacted(absolute(artifact.path))) for artifact in inputs]
-    if earlier is not None and not force:
-        then = part_of(with_current_options(earlier.config), sections, without)
-        same_work = earlier.job == job and digests_of(earlier.inputs) == digests_of(inputs)
-        if same_work and then != part and grows is not None and has_grown(then, part, grows):
-            grown = earlier
-        elif earlier.identity != this and not (same_work and then == part and is_shown_whole):
-            if replace_other and earlier.job == job:
-                force = True
-            elif earlier.finished is not None or folder.left_something(inputs):
-                raise ConfigError(refusal(earlier, job, then, part, inputs, output))
-            else:
-                earlier = None
-        elif folder.is_whole(earlier) and is_intact(earlier):
-            say(f"reuse {output}: {job} run {earlier.run_id}, finished {earlier.finished}")
-            return _with_all_sent(earlier, config, output, folder)
-    folder.check(earlier, [artifact.path for artifact in inputs], force)
+    work = work_of(job, config, inputs, sections, without, grows)
+    earlier = earlier_work(folder, output, work, is_intact, force, replace_other)
+    if earlier.record is not None and earlier.is_finished:
+        say(f"reuse {output}: {job} run {earlier.record.run_id}, finished {earlier.record.finished}")
+        return with_all_sent(earlier.record, config, output, folder)
+    folder.check(earlier.record, [artifact.path for artifact in work.inputs], earlier.is_replaced)
     check()
     trouble = check_store(config.tracking)
     openlineage = open_client(config.tracking)
     with folder.held():
-        replaced = earlier if force else None
-        unfinished = earlier if not force and earlier is not None and earlier.finished is None else None
-        repaired = earlier if not force and earlier is not None and output_kind == "shards" else None
+        repaired = earlier.record if output_kind == "shards" and not earlier.is_replaced else None
+        resumed = earlier.unfinished or repaired
         run = start_run(
             config.tracking,
             name=f"{job} {Path(output).name}",
             output=output,
-            resume=unfinished or repaired,
-            identity=this,
+            resume=resumed,
+            identity=work.identity,
             trouble=trouble,
         )
-        if grown is not None and unfinished is None and grows is not None:
-            run.after_step = int(value_at(grown.config, grows))
-        record = JobRecord(
-            job=job,
-            identity=this,
-            config=with_references(stored),
-            inputs=tuple(inputs),
-            output=Artifact(output_kind, output, digest="", run_id=run.run_id or None),
-            run_id=run.run_id,
-            metrics={},
-            versions=code_versions(),
-            started=unfinished.started if unfinished else _now(),
-            finished=None,
-            files=grown.files if grown is not None else {},
-            user=user_name(),
-            host=socket.gethostname(),
-            command=command_line(),
-            ray_job=ray_job(),
-            tags=corpus_tag(config) if output_kind == "shards" else inherited_tags(inputs),
+        if earlier.grown is not None and earlier.unfinished is None and grows is not None:
+            run.after_step = int(value_at(earlier.grown.config, grows))
+        record = _begun(
+            work, config, earlier, Artifact(output_kind, output, digest="", run_id=run.run_id or None)
         )
         began = time.monotonic()
-        say(f"{job} -> {output}: {_beginning(run.run_id, unfinished or repaired, config)}")
+        say(f"{job} -> {output}: {_beginning(run.run_id, resumed, config)}")
         text = description(record)
         events = JobEvents(openlineage, record, run, text)
-        with _ended(run, config.tracking.required), _interruptible(), job_events(events):
-            if replaced is not None:
-                folder.remove(replaced, inputs)
+        with ended(run, config.tracking.required), interruptible(), job_events(events):
+            if earlier.replaced is not None:
+                folder.remove(earlier.replaced, work.inputs)
             try:
                 folder.write(record)
             except SllmError:  # the next start could not know of this run
                 run.delete_at_end()
                 raise
-            continues = grown.run_id if grown is not None and unfinished is None else ""
-            tags = run_tags(record) | ({"sllm.continues": continues} if continues else {})
-            parameters = run_parameters(tree, sections, without, beside, record.tags)
-            run.log_start(parameters, inputs, tags, text)
-            for name, content in start_files(tree).items():
-                run.log_text(name, content)
+            _log_start(run, record, work, earlier, beside, text)
             with system_metrics(run, datetime.datetime.fromisoformat(record.started).timestamp()):
                 metrics = body(run)
-            if output_kind == "shards":
-                record = dataclasses.replace(record, tags=record.tags | shards_tags(output))
-                run.log_tags(record.tags)
-            made = folder.describe(run.run_id, inputs)
-            run.log_output(dataclasses.replace(made, path=redacted(absolute(output))), metrics)
-            record = dataclasses.replace(
-                record,
-                output=made,
-                metrics={key: float(value) for key, value in metrics.items()},
-                finished=_now(),
-                files=folder.written(inputs),
-                ray_job=ray_job(),  # a job that was not submitted has one since it connected
-            )
-            folder.write(record)
-            events.record = record
-            for name, content in result_files(record, output).items():
-                run.log_text(name, content)
-            if run.upload_model(record):
-                megabytes = sum(record.files.values()) / 1e6
-                say(
-                    f"{job} -> {output}: MLflow gets the files of the model too, {megabytes:,.1f} MB; with "
-                    "tracking.upload_models=false it refers to the folder"
-                )
+            record = events.record = _finished(run, record, work, folder, metrics)
+            _log_result(run, record)
         say(f"{job} -> {output}: finished in {duration(time.monotonic() - began)}{_last_figures(record)}")
-        return _with_run_id(record, run.run_id, folder)
+        return with_run_id(record, run.run_id, folder)
+
+
+def _begun(work: Work, config: Config, earlier: EarlierWork, output: Artifact) -> JobRecord:
+    """The record of a job that begins, or goes on."""
+    return JobRecord(
+        job=work.job,
+        identity=work.identity,
+        config=with_references(stored_tree(config)),
+        inputs=work.inputs,
+        output=output,
+        run_id=output.run_id or "",
+        metrics={},
+        versions=code_versions(),
+        started=earlier.unfinished.started if earlier.unfinished else _now(),
+        finished=None,
+        files=earlier.grown.files if earlier.grown is not None else {},
+        user=user_name(),
+        host=socket.gethostname(),
+        command=command_line(),
+        ray_job=ray_job(),
+        tags=corpus_tag(config) if output.kind == "shards" else inherited_tags(work.inputs),
+    )
+
+
+def _log_start(
+    run: ActiveRun, record: JobRecord, work: Work, earlier: EarlierWork, beside: Sequence[str], text: str
+) -> None:
+    """Parameters, inputs, tags, description and files that are known before the work."""
+    tags = run_tags(record)
+    if earlier.grown is not None and earlier.unfinished is None and earlier.grown.run_id:
+        tags |= {"sllm.continues": earlier.grown.run_id}
+    parameters = run_parameters(work.tree, work.sections, work.without, beside, record.tags)
+    run.log_start(parameters, work.inputs, tags, text)
+    for name, content in start_files(work.tree).items():
+        run.log_text(name, content)
+
+
+def _finished(
+    run: ActiveRun, record: JobRecord, work: Work, folder: OutputFolder, metrics: dict[str, float]
+) -> JobRecord:
+    """The record of the finished job, which is written to its folder; run and record have its output and metrics."""
+    output = record.output.path
+    if record.output.kind == "shards":
+        record = dataclasses.replace(record, tags=record.tags | shards_tags(output))
+        run.log_tags(record.tags)
+    made = folder.describe(run.run_id, work.inputs)
+    run.log_output(dataclasses.replace(made, path=redacted(absolute(output))), metrics)
+    record = dataclasses.replace(
+        record,
+        output=made,
+        metrics={key: float(value) for key, value in metrics.items()},
+        finished=_now(),
+        files=folder.written(work.inputs),
+        ray_job=ray_job(),  # a job that was not submitted has one since it connected
+    )
+    folder.write(record)
+    return record
+
+
+def _log_result(run: ActiveRun, record: JobRecord) -> None:
+    """Files that show the result, and those of a model."""
+    for name, content in result_files(record, run.output).items():
+        run.log_text(name, content)
+    if run.upload_model(record):
+        megabytes = sum(record.files.values()) / 1e6
+        say(
+            f"{record.job} -> {run.output}: MLflow gets the files of the model too, {megabytes:,.1f} MB; with "
+            "tracking.upload_models=false it refers to the folder"
+        )
 
 
 def _beginning(run_id: str, resumed: JobRecord | None, config: Config) -> str:
@@ -198,87 +204,6 @@ def _last_figures(record: JobRecord) -> str:
 
 
 _LAST_FIGURES = {"train/nll_per_token": "nll/token", "dev/nll_per_token": "dev nll/token"}
-
-
-def _with_run_id(record: JobRecord, run_id: str, folder: OutputFolder) -> JobRecord:
-    """The record with the run's id, which may come to be known late."""
-    if run_id in ("", record.run_id):
-        return record
-    output = dataclasses.replace(record.output, run_id=run_id)
-    record = dataclasses.replace(record, run_id=run_id, output=output)
-    folder.write(record)
-    return record
-
-
-def _with_all_sent(record: JobRecord, config: Config, output: str, folder: OutputFolder) -> JobRecord:
-    """Send to MLflow what the finished job could not -> its record, with the run's id."""
-    if not Journal.exists(output):
-        return record
-    try:
-        with folder.held():
-            finished = datetime.datetime.fromisoformat(str(record.finished)).timestamp()
-            run_id, all_sent = send_unsent(config.tracking, output, finished)
-            record = _with_run_id(record, run_id, folder)
-    except ConfigError as error:  # held by another job, or it cannot be written
-        say(
-            f"warning: MLflow has not got all of run {record.run_id}, and nothing is sent now: {first_line(error)}"
-        )
-        return record
-    if all_sent:
-        say(f"{output}: MLflow now has all of run {record.run_id}")
-    else:
-        say(
-            f"warning: MLflow still has not got all of run {record.run_id or output}; the same command, started again, "
-            "sends it"
-        )
-    return record
-
-
-@contextlib.contextmanager
-def _ended(run: ActiveRun, required: bool) -> Iterator[None]:
-    """End the run with its status. The result of a job does not depend on MLflow, unless `tracking.required` is set."""
-    try:
-        yield
-    except BaseException as error:
-        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
-        run.end("KILLED" if stopped and run.failure is None else "FAILED", error)
-        _close(run)
-        if run.failure is not None:
-            raise TrackingError(run.failure) from error
-        raise
-    run.end("FINISHED")
-    missing = _close(run)
-    if required and (missing or run.failure):
-        raise TrackingError(f"tracking.required is set: {missing or run.failure}; {run.output} is whole")
-
-
-def _close(run: ActiveRun) -> str | None:
-    """Send what waits; print and return a line if the store does not take all of it."""
-    if run.close():
-        return None
-    missing = (
-        f"MLflow has not got all of this job; {run.kept_in} keeps the rest, and the same command, started again, "
-        "sends it"
-    )
-    say(f"warning: {missing}")
-    return missing
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """A context in which SIGTERM, which schedulers send first, ends the job as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(_signal: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _now() -> str:

@@ -10,7 +10,7 @@ from infra.mlmodel.files import write_mlmodel
 from infra.registry.models import with_model_folders
 from infra.tracking.run import ActiveRun
 from jobs.runner.execution import run_job
-from jobs.runner.output_folder import artifact_at, open_output, output_folder, record_at
+from jobs.runner.output.folder import artifact_at, open_output, output_folder, record_at
 from jobs.runner.progress import TrainingProgress, figures_line
 from jobs.runner.run_page.plots import LossCurves
 from pipeline.config import Config, StreamConfig

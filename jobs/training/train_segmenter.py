@@ -37,7 +37,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
     from infra.storage import filled_at_end
     from infra.tracking.run import ActiveRun
     from jobs.runner.execution import run_job
-    from jobs.runner.output_folder import artifact_at, output_folder
+    from jobs.runner.output.folder import artifact_at, output_folder
     from jobs.runner.progress import TrainingProgress
 
     settings = config.segmenter_training

@@ -3,7 +3,7 @@ from pathlib import Path
 
 from jobs.lineage.terminal import tree_of
 from jobs.lineage.walk import walk_back
-from jobs.runner.local_output import LocalOutputFolder
+from jobs.runner.output.local import LocalOutputFolder
 from pipeline.config import Config
 from pipeline.lineage import (
     RECORD_NAME,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from infra.provenance import command_line, git_repository, ray_job, ray_job_tags, user_name
 from infra.tracking.corpus_files import BETWEEN, corpus_name
-from jobs.runner.output_folder import record_at
+from jobs.runner.output.folder import record_at
 from pipeline.config import Config
 from pipeline.errors import SllmError
 from pipeline.lineage import Artifact, JobRecord, identity_digest

@@ -20,7 +20,7 @@ from infra.tracking.store import client_of
 from jobs.cli import app
 from jobs.lineage.walk import walk_back, walk_forward
 from jobs.runner.execution import run_job
-from jobs.runner.output_folder import artifact_at, record_at
+from jobs.runner.output.folder import artifact_at, record_at
 from pipeline.config import TrackingConfig, load_config
 from pipeline.lineage import Artifact, artifact_of, identity_digest
 from tests.infra.tracking.mlflow_server import mlflow_app

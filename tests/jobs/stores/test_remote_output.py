@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jobs.runner.local_output import LocalOutputFolder
-from jobs.runner.output_checks import OutputFolder
-from jobs.runner.remote_output import RemoteOutputFolder
+from jobs.runner.output.checks import OutputFolder
+from jobs.runner.output.local import LocalOutputFolder
+from jobs.runner.output.remote import RemoteOutputFolder
 from pipeline.errors import ConfigError
 from pipeline.lineage import Artifact, JobRecord
 from pipeline.output_files import FILES

@@ -12,7 +12,7 @@ from infra.storage import Folder
 from jobs.cli import app
 from jobs.pages.run import REPORT_NAME
 from jobs.reports.evaluation import read_report
-from jobs.runner.output_folder import record_at
+from jobs.runner.output.folder import record_at
 from jobs.verbs import STEPS, steps_of
 
 TRAIN = "{steps: 2, micro_batch_tokens: 256, micro_batches_per_step: 1, checkpoint_every: 1}"

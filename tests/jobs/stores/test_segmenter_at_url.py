@@ -9,7 +9,7 @@ import fsspec
 import pytest
 
 import segmenters
-from jobs.runner.output_folder import record_at
+from jobs.runner.output.folder import record_at
 from jobs.training import train_segmenter
 from pipeline.config import load_config
 from segmenters.learned.training.train import SegmenterTraining

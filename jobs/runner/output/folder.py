@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from infra.storage import Folder
-from jobs.runner.local_output import LocalOutputFolder
-from jobs.runner.output_checks import OutputFolder
-from jobs.runner.remote_output import RemoteOutputFolder
+from jobs.runner.output.checks import OutputFolder
+from jobs.runner.output.local import LocalOutputFolder
+from jobs.runner.output.remote import RemoteOutputFolder
 from pipeline.config.paths import is_url, resolved_path
 from pipeline.errors import ConfigError
 from pipeline.lineage import (

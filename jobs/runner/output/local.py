@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from infra.storage import StorageError
-from jobs.runner.output_checks import BLOCKS, FOREIGN, are_shards, refuse
+from jobs.runner.output.checks import BLOCKS, FOREIGN, are_shards, refuse
 from pipeline.errors import ConfigError
 from pipeline.lineage import (
     MANIFEST_NAME,

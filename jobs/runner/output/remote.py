@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from infra.storage import Folder
-from jobs.runner.output_checks import BLOCKS, FOREIGN, are_shards, refuse
+from jobs.runner.output.checks import BLOCKS, FOREIGN, are_shards, refuse
 from pipeline.lineage import (
     MANIFEST_NAME,
     PLAN_NAME,
