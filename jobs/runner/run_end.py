@@ -18,7 +18,10 @@ from pipeline.lineage import JobRecord
 
 @contextlib.contextmanager
 def ended(run: ActiveRun, required: bool) -> Iterator[None]:
-    """End the run with its status. The result of a job does not depend on MLflow, unless `tracking.required` is set."""
+    """End the run with its status. The result of a job does not depend on MLflow, unless `tracking.required` is set.
+
+    Raises `TrackingError` where MLflow is required and lacks something.
+    """
     try:
         yield
     except BaseException as error:
