@@ -9,7 +9,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import tomllib
 from pathlib import Path
 
@@ -42,47 +41,25 @@ def requirements() -> tuple[list[str], list[str]]:
     return ours, [one for one in extras["dev"] if not _EXTRA.match(one)]
 
 
+def oldest(requirement: str) -> str:
+    """The requirement with its lower bound as the only version: `ray[train]>=2.50` becomes `ray[train]==2.50`."""
+    name, bound = requirement.split(";")[0].split(">=")
+    return f"{name}=={bound.split(',')[0].strip()}"
+
+
 def environment(kind: str) -> Path:
     """The folder of an environment with the oldest or newest dependencies, installed if it is not there yet."""
     folder = ROOT / ".matrix" / kind
     done = folder / "installed.txt"
     ours, tests = requirements()
-    wanted = "\n".join([*ours, *tests])
-    if done.exists() and done.read_text() == wanted:
+    wanted = [*(map(oldest, ours) if kind == "oldest" else ours), *tests]
+    if done.exists() and done.read_text().splitlines() == wanted:
         return folder
     uv = [sys.executable, "-m", "uv", "--quiet"]
     subprocess.run([*uv, "venv", "--clear", "--python", sys.executable, folder], check=True)
-    # Only what pyproject.toml names is the oldest: the lower bounds in other packages are theirs to keep.
-    resolution = "lowest-direct" if kind == "oldest" else "highest"
-    with (
-        tempfile.NamedTemporaryFile("w", suffix=".in") as ours_file,
-        tempfile.NamedTemporaryFile("w", suffix=".in") as resolved,
-    ):
-        ours_file.write("\n".join(ours))
-        ours_file.flush()
-        compiling = [
-            *uv,
-            "pip",
-            "compile",
-            "--resolution",
-            resolution,
-            ours_file.name,
-            "--output-file",
-            resolved.name,
-        ]
-        subprocess.run(compiling, check=True, stdout=subprocess.DEVNULL)
-        installing = [
-            *uv,
-            "pip",
-            "install",
-            "--python",
-            folder / "bin/python",
-            "--requirement",
-            resolved.name,
-            *tests,
-        ]
-        subprocess.run(installing, check=True)
-    done.write_text(wanted)
+    # One command: the resolver must see all of them.
+    subprocess.run([*uv, "pip", "install", "--python", folder / "bin/python", *wanted], check=True)
+    done.write_text("\n".join(wanted))
     return folder
 
 
