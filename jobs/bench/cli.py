@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from jobs.runner.arguments import ConfigPath, Overrides, config_and_overrides, loaded
+from jobs.runner.completion import complete_config
 from jobs.runner.console import answering_errors
 from pipeline.config.paths import LOCAL_PATH
 from pipeline.printable import printable
@@ -141,6 +142,50 @@ def scale(
     print(json.dumps(measure(part, count, documents, num_workers).as_dict(), indent=2))
 
 
+def generate(
+    configs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CONFIG ...] [KEY=VALUE ...]",
+            help="Configurations of sentence-level models, and overrides for all of them; none: 125M, 350M and 1.3B of "
+            "the paper.",
+            autocompletion=complete_config,
+        ),
+    ] = None,
+    weights: Annotated[
+        Literal["fp32", "bf16", "int8"], typer.Option("--weights", help="Weights of all models.")
+    ] = "bf16",
+    batch: Annotated[str, typer.Option("--batch", help="Documents side by side.")] = "1,4,16",
+    context: Annotated[str, typer.Option("--context", help="Tokens before what is generated.")] = "512,2048",
+    tokens: Annotated[int, typer.Option("--tokens", min=1, help="Generated per document and round.")] = 64,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds, after one to warm up.")] = 3,
+    plot: Annotated[
+        str | None, typer.Option("--plot", metavar="FILE", help="PNG or SVG to write."), LOCAL_PATH
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Generation of sentence-level models beside their trunk as token-level model: tokens/s, latency, memory.
+
+    Models have random weights and run on the CPU. Sentences have the lengths of those in `shards`, else of English.
+    The token-level model runs in our loop and in that of Hugging Face, and again with as few layers as the sentence
+    decoder.
+
+    \b
+    Examples:
+      sllm bench generate paper/opt-125m-h1 paper/opt-125m-h2 --context 512,4096 --plot speed.svg
+      sllm bench generate paper/opt-1.3b-h1 shards=runs/shards --batch 1 --weights int8 --json
+    """
+    from jobs.bench.generation.command import show
+
+    show(
+        configs or [],
+        (batch, context),
+        {"weights": weights, "tokens": tokens, "rounds": rounds},
+        plot,
+        as_json,
+    )
+
+
 command = typer.Typer(no_args_is_help=True, add_completion=False)
-for _verb in (prepare, stream, segmenters, train, scale):
+for _verb in (prepare, stream, segmenters, train, generate, scale):
     command.command()(answering_errors(_verb))

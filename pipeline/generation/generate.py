@@ -48,15 +48,21 @@ def generate(model: Sllm, prompt: Prompt, config: GenerateConfig) -> Iterator[Ge
 
 @torch.inference_mode()
 def generate_documents(
-    model: Sllm, prompts: Sequence[Prompt], config: GenerateConfig, may_stop: bool = True
+    model: Sllm,
+    prompts: Sequence[Prompt],
+    config: GenerateConfig,
+    may_stop: bool = True,
+    sampler: Sampler | None = None,
+    lengths: Iterator[int] | None = None,
 ) -> Iterator[tuple[int, GeneratedSentence]]:
     """Many documents side by side -> (document, sentence) as they are generated.
 
-    Only the end of a prompt that fits the context is read. `may_stop=False` generates up to the limits, to measure
-    speed. Raises `ModelError` for sentences over the model's limit.
+    Only the end of a prompt that fits the context is read. To measure speed, `may_stop=False` generates up to the
+    limits, and `lengths` are the largest numbers of tokens of the sentences as they begin; `sampler` replaces that of
+    `config`. Raises `ModelError` for sentences over the model's limit.
     """
     model.eval()
-    sampler = Sampler(config.temperature, config.top_p, config.seed)
+    sampler = sampler or Sampler(config.temperature, config.top_p, config.seed)
     longest = config.max_sentence_tokens or model.vae.config.max_sentence_tokens
     if longest > model.vae.config.max_sentence_tokens:
         raise ModelError(
@@ -72,7 +78,8 @@ def generate_documents(
     going = starting = list(range(len(names)))
     while going:
         if starting:
-            limits = [min(tokens_left[document], longest) for document in starting]
+            ends = [longest if lengths is None else min(next(lengths), longest) for _ in starting]
+            limits = [min(tokens_left[document], end) for document, end in zip(starting, ends, strict=True)]
             earlier = [cache.earlier(document) for document in starting]
             decoder.start(starting, cache.predict(starting), limits, earlier)
         generated = decoder.generate(sampler, max(1, int(len(going) * WAITING_SHARE)))

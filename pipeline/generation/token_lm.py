@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterator
 import torch
 from torch import Tensor
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicSlidingWindowLayer
 
+from pipeline.generation.preallocated import preallocated_cache
 from pipeline.generation.sampling import Sampler
 from pipeline.models.precision import at_least_fp32
 from pipeline.models.token_lm import TokenLm, learned_positions
@@ -30,7 +30,7 @@ def generate_tokens(
     position on.
     """
     start_BT = torch.full((batch, 1), bos_id, device=next(model.parameters()).device)
-    steps = _next_tokens(model, start_BT, context_tokens, {bos_id, eos_id}, sampler)
+    steps = next_tokens(model, start_BT, context_tokens, {bos_id, eos_id}, sampler)
     return torch.stack([next(steps) for _ in range(num_tokens)], dim=1)
 
 
@@ -50,22 +50,29 @@ def continue_tokens(
     """
     start_BT = torch.tensor([[bos_id, *prompt][-context_tokens:]], device=next(model.parameters()).device)
     found: list[int] = []
-    steps = _next_tokens(model, start_BT, context_tokens, {bos_id} - {eos_id}, sampler)
+    steps = next_tokens(model, start_BT, context_tokens, {bos_id} - {eos_id}, sampler)
     while len(found) < max_tokens and (token := int(next(steps))) != eos_id:
         found.append(token)
     return found
 
 
-def _next_tokens(
-    model: TokenLm, tokens_BT: Tensor, context_tokens: int, never: Collection[int], sampler: Sampler
+def next_tokens(
+    model: TokenLm,
+    tokens_BT: Tensor,
+    context_tokens: int,
+    never: Collection[int],
+    sampler: Sampler,
+    cache: DynamicCache | None = None,
 ) -> Iterator[Tensor]:
-    """The next token [B] of each document, without end; `never`: ids that are not generated."""
+    """The next token [B] of each document, without end; `never`: ids that are not generated; `cache`: of the tokens
+    before `tokens_BT`."""
     model.eval()
     slides = learned_positions(model.model) is None
-    unread_BT, cache = tokens_BT, new_cache(model, context_tokens)
+    unread_BT, cache = tokens_BT, cache or preallocated_cache(model.model.config, context_tokens)
     while True:
         if not slides and cache.get_seq_length() == context_tokens:
-            unread_BT, cache = tokens_BT[:, -max(context_tokens // 2, 1) :], new_cache(model, context_tokens)
+            unread_BT = tokens_BT[:, -max(context_tokens // 2, 1) :]
+            cache = preallocated_cache(model.model.config, context_tokens)
         logits_BV = model.model(
             input_ids=unread_BT, past_key_values=cache, use_cache=True, logits_to_keep=1
         ).logits[:, -1]
@@ -73,14 +80,6 @@ def _next_tokens(
         logits_BV[:, list(never)] = -torch.inf
         token_B = sampler(logits_BV)
         unread_BT = token_B[:, None]
-        tokens_BT = torch.cat([tokens_BT, unread_BT], dim=1)
+        if not slides:
+            tokens_BT = torch.cat([tokens_BT[:, -context_tokens:], unread_BT], dim=1)
         yield token_B
-
-
-def new_cache(model: TokenLm, context_tokens: int) -> DynamicCache:
-    """An empty cache in which each token attends to itself and at most `context_tokens` - 1 tokens before it."""
-    cache = DynamicCache(config=model.model.config)
-    for i, layer in enumerate(cache.layers):
-        own = getattr(layer, "sliding_window", None)  # of a model with a window of its own
-        cache.layers[i] = DynamicSlidingWindowLayer(min(own or context_tokens, context_tokens))
-    return cache
