@@ -207,7 +207,11 @@ _TABLE = (
         "Measure sllm and other packages in one run.",
         reads="a file, shards or a configuration",
         writes="speed and quality of sllm and of other packages, on the terminal",
-        examples=("sllm bench prepare books.jsonl.gz runs/shards/tokenizer", "sllm bench stream runs/shards"),
+        examples=(
+            "sllm bench prepare books.jsonl.gz runs/shards/tokenizer",
+            "sllm bench stream runs/shards",
+            "sllm bench generate paper/opt-125m-h1 --context 512,4096 --plot speed.svg",
+        ),
         group="Look",
         has_own_arguments=True,
         file="bench.cli",

@@ -4,10 +4,11 @@ A pass reads each weight once for all documents that are generated side by side,
 the caches of a processor keep between passes is not considered: the smallest model here has 100 MB.
 """
 
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch.nn import functional as F
 
 from pipeline.evaluation.flops import context_bytes_per_token, model_parts
 from pipeline.models.sllm import Sllm
@@ -44,12 +45,13 @@ def reads_per_token(
     return Reads(bytes_per_weight * weights / tokens_per_sentence, kept / tokens_per_sentence)
 
 
-def memory_bandwidth(seconds: float = 1.0) -> float:
-    """Bytes/s that torch's threads read at most: the fastest sum over 512 MiB of fp32 in `seconds`."""
-    numbers = torch.ones(2**27)
-    best, end = float("inf"), time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        start = time.perf_counter()
-        numbers.sum()
-        best = min(best, time.perf_counter() - start)
-    return 4 * numbers.numel() / best
+def memory_bandwidth(clock: Callable[[], float], repeats: int = 20) -> float:
+    """Bytes/s that torch's threads read at most: the fastest of several products of a vector and an fp32 matrix of 128
+    MiB."""
+    matrix, vector = torch.ones(2**14, 2**11), torch.ones(1, 2**11)
+    best = float("inf")
+    for _ in range(repeats):
+        start = clock()
+        F.linear(vector, matrix)
+        best = min(best, clock() - start)
+    return 4 * matrix.numel() / best

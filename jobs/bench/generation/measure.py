@@ -20,6 +20,7 @@ from jobs.bench.generation.contenders import (
     OwnLoop,
     SentenceLevel,
     Timing,
+    clock,
     random_model,
     sllm,
     token_lm,
@@ -97,14 +98,14 @@ def measure(configs: dict[str, Config], options: Options) -> dict[str, Any]:
     torch.manual_seed(0)
     configs = {name: untrained(config) for name, config in configs.items()}
     lengths_N = sentence_lengths(next(iter(configs.values())))
-    bandwidth = memory_bandwidth()
+    bandwidth = memory_bandwidth(clock)
     rows: list[Row] = []
     verification: dict[str, dict[str, float]] = {}
     sizes: dict[str, dict[str, Config]] = {}
     for name, config in configs.items():
         sizes.setdefault(repr(config.trunk), {})[name] = config
     for same_trunk in sizes.values():
-        size = os.path.commonprefix(list(same_trunk)) if len(same_trunk) > 1 else next(iter(same_trunk))
+        size = _size(next(iter(same_trunk.values())))
         entrants = _entrants(same_trunk, lengths_N, options)
         for batch, context in itertools.product(options.batches, options.contexts):
             rows += _compare(size, entrants, batch, context, options, lengths_N.mean(), bandwidth)
@@ -117,6 +118,7 @@ def measure(configs: dict[str, Config], options: Options) -> dict[str, Any]:
         gc.collect()
     return {
         "device": "cpu",
+        "seconds": "CPU" if torch.get_num_threads() == 1 else "wall",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "load": os.getloadavg()[0],
@@ -169,6 +171,13 @@ def _entrants(configs: dict[str, Config], lengths_N: NDArray[np.int64], options:
         model = random_model(sllm(config), options.weights)
         entrants.append(_Entrant(name, "sentence-level", SentenceLevel(model, lengths), shape(sllm(config))))
     return entrants
+
+
+def _size(config: Config) -> str:
+    shape = config.trunk.config
+    if config.trunk.path is not None:
+        return f"trunk {config.trunk.path}"
+    return f"{shape['model_type']}, {shape['num_hidden_layers']} layers of {shape['hidden_size']}"
 
 
 def _with_room(config: Config, tokens: int, tokens_per_sentence: float) -> Config:

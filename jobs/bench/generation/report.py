@@ -18,7 +18,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         f"at {report['bandwidth_bytes_per_second'] / 1e9:.1f} GB/s, sentences of {report['tokens_per_sentence']:.1f} "
         "tokens; "
         f"the fastest of {options['rounds']} rounds of {options['tokens']} tokens per document, models in turns; "
-        f"load {report['load']:.1f}.",
+        f"load {report['load']:.1f}; {report['seconds']} seconds.",
         "Tokens/s are of text, all documents together. `bound`: the ratio to the token-level model if memory bandwidth "
         "were the only limit; `of the bound`: the share of the model's own speed under that limit.",
     ]
