@@ -81,13 +81,13 @@ def layers_of_cache(cache: DynamicCache) -> list[PreallocatedLayer]:
     return [layer for layer in cache.layers if isinstance(layer, PreallocatedLayer)]
 
 
-def seen_mask(cache: DynamicCache, new: int, window: int, like: Tensor) -> Tensor | None:
-    """Additive mask [1, 1, N, X] of `new` tokens over the keys of `PreallocatedLayer`; None where it is the causal one
-    that a model makes itself."""
+def seen_mask(cache: DynamicCache, new: int, window: int, dtype: torch.dtype) -> Tensor | None:
+    """Additive mask [1, 1, N, X] of N new tokens over the X keys of `PreallocatedLayer`; None where it is the causal
+    one that a model makes itself."""
     length = cache.get_seq_length()
     if new == 1 or length + new <= window:
         return None
     size = min(length, window - 1) + new
     distance_NX = torch.arange(size - new, size)[:, None] - torch.arange(size)
     sees_NX = (distance_NX >= 0) & (distance_NX < window)
-    return torch.zeros(1, 1, new, size, dtype=like.dtype).masked_fill_(~sees_NX, -torch.inf).to(like.device)
+    return torch.zeros(1, 1, new, size, dtype=dtype).masked_fill_(~sees_NX, -torch.inf)

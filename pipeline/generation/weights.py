@@ -26,7 +26,7 @@ class PackedLinear(nn.Module):
         self._packed: Any = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach().bfloat16(), 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., in] -> [..., out], bf16."""
+        """[B, I] -> [B, O] in bf16; more dimensions in front are kept."""
         out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "none", [], "")
         return out
 
@@ -49,7 +49,7 @@ class Int8Linear(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., in] -> [..., out], bf16."""
+        """[B, I] -> [B, O] in bf16; more dimensions in front are kept."""
         flat = torch._weight_int8pack_mm(x.reshape(-1, self.in_features), self.weight_OI, self.scale_O)
         out = flat if self.bias is None else flat + self.bias
         return out.view(*x.shape[:-1], self.out_features)

@@ -133,7 +133,7 @@ def measure(configs: dict[str, Config], options: Options) -> dict[str, Any]:
 
 
 def sentence_lengths(config: Config) -> NDArray[np.int64]:
-    """Tokens of sentences in the order of the corpus: of `shards`, else log-normal with a mean of about 18."""
+    """Tokens of each sentence [N] in the order of the corpus: of `shards`, else log-normal with a mean of about 18."""
     if config.shard_folders:
         documents = open_shards(config.shard_folders[0], config.stream).documents("train")
         return np.asarray(documents.sentence_lengths[:100_000], np.int64)
