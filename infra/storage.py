@@ -1,9 +1,11 @@
 """A local folder or one at an fsspec URL: the store of shards. Files appear whole or not at all."""
 
 import contextlib
+import logging
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,10 @@ _WITH_FOLDERS = frozenset(
 one would create a mistyped bucket."""
 
 
+log = logging.getLogger("sllm")
+
+NOTICE_SECONDS = 30.0
+"""Seconds after which a line says that an operation on a store goes on: the client tries again on its own, silently."""
 MODEL_IS_WHOLE = "config.json"
 _MISSING = (FileNotFoundError, NotADirectoryError)
 
@@ -71,7 +77,10 @@ class Folder:
 
         Locally: temporary file, fsync, rename. Object stores show an object when it is complete.
         """
-        with self._explained(f"{name} cannot be written to", FileNotFoundError):
+        with (
+            self._explained(f"{name} cannot be written to", FileNotFoundError),
+            self._noticed(f"writing {name} to"),
+        ):
             if self._local is None:
                 self._remote.pipe_file(self._path(name, for_writing=True), bytes(data))
             else:
@@ -79,7 +88,10 @@ class Folder:
 
     def put(self, name: str, file: Path) -> None:
         """As `write`, with the content of a local file, which may be larger than memory."""
-        with self._explained(f"{name} cannot be written to", FileNotFoundError):
+        with (
+            self._explained(f"{name} cannot be written to", FileNotFoundError),
+            self._noticed(f"writing {name} to"),
+        ):
             if self._local is None:
                 self._remote.put_file(str(file), self._path(name, for_writing=True))
             else:
@@ -90,7 +102,7 @@ class Folder:
 
     def get(self, name: str, path: Path) -> None:
         """Copy a file from here to a local one, whose folder must exist. Raises `StorageError`, `FileNotFoundError`."""
-        with self._explained(f"{name} cannot be read from"):
+        with self._explained(f"{name} cannot be read from"), self._noticed(f"reading {name} from"):
             if self._local is None:
                 self._remote.get_file(self._path(name), str(path))
             else:
@@ -98,7 +110,11 @@ class Folder:
 
     def read(self, name: str) -> bytes | None:
         """The file's bytes; None where there is none."""
-        with self._explained(f"{name} cannot be read from"), contextlib.suppress(*_MISSING):
+        with (
+            self._explained(f"{name} cannot be read from"),
+            self._noticed(f"reading {name} from"),
+            contextlib.suppress(*_MISSING),
+        ):
             if self._local is not None:
                 return (self._local / name).read_bytes()
             found: bytes = self._remote.cat_file(self._path(name))
@@ -140,7 +156,7 @@ class Folder:
 
     def remove(self, names: list[str]) -> None:
         """Delete those of these files that exist, and local folders that become empty; links are not followed."""
-        with self._explained("no file can be removed from"):
+        with self._explained("no file can be removed from"), self._noticed("removing files from"):
             for name in names:
                 if self._local is None:
                     with contextlib.suppress(FileNotFoundError):
@@ -149,7 +165,7 @@ class Folder:
                     remove_written(self._local, [name])
 
     def _found(self) -> dict[str, dict[str, Any]]:
-        with self._explained("the files cannot be listed of"):
+        with self._explained("the files cannot be listed of"), self._noticed("listing the files of"):
             self._remote.invalidate_cache()
             if not self._remote.exists(self._root):
                 return {}
@@ -168,6 +184,21 @@ class Folder:
         if for_writing and self._has_folders:
             self._remote.makedirs(path.rpartition("/")[0], exist_ok=True)
         return path
+
+    @contextlib.contextmanager
+    def _noticed(self, doing: str) -> Iterator[None]:
+        """A context that says so, once, if it takes long and the files are on a store."""
+        if self._local is not None:
+            yield
+            return
+        line = f"{doing} {self.url!r} has taken {NOTICE_SECONDS:g} s and goes on"
+        notice = threading.Timer(NOTICE_SECONDS, log.warning, [line])
+        notice.daemon = True
+        notice.start()
+        try:
+            yield
+        finally:
+            notice.cancel()
 
     @contextlib.contextmanager
     def _explained(self, what: str, *also: type[OSError]) -> Iterator[None]:

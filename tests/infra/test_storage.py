@@ -1,6 +1,7 @@
 import errno
 import hashlib
 import pickle
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +38,17 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
     with pytest.raises(StorageError, match=r"a cannot be written.*No space left"):
         folder.write("a", b"new")
     assert folder.names() == ["a"] and folder.read("a") == b"old"
+
+
+def test_a_slow_store_is_told(monkeypatch: Any) -> None:
+    folder, lines, told = Folder("memory://slow-store"), [], threading.Event()
+
+    def warning(line: str) -> None:
+        lines.append(line)
+        told.set()
+
+    monkeypatch.setattr("infra.storage.NOTICE_SECONDS", 0.01)
+    monkeypatch.setattr("infra.storage.log.warning", warning)
+    monkeypatch.setattr(folder._remote, "pipe_file", lambda path, content: told.wait(60))
+    folder.write("a.arrow", b"x")
+    assert lines == ["writing a.arrow to 'memory://slow-store' has taken 0.01 s and goes on"]
