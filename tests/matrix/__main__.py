@@ -16,18 +16,14 @@ ROOT = Path(__file__).parents[2]
 EXTRAS = ("lora", "filters", "s3", "postgres", "openlineage")
 """Extras whose lower bounds are tried too; what tests alone need (`dev`) is always the newest."""
 QUICK = (
-    *(
-        "tests/segmenters",
-        "tests/pipeline",
-        "tests/infra/tracking/test_run.py",
-        "tests/infra/test_deepspeed_engine.py",
-    ),
-    *(
-        "tests/jobs/test_run.py",
-        "tests/jobs/test_verbs.py",
-        "tests/jobs/test_prepare.py",
-        "tests/jobs/test_lineage.py",
-    ),
+    "tests/segmenters",
+    "tests/pipeline",
+    "tests/infra/tracking/test_run.py",
+    "tests/infra/test_deepspeed_engine.py",
+    "tests/jobs/test_run.py",
+    "tests/jobs/test_verbs.py",
+    "tests/jobs/test_prepare.py",
+    "tests/jobs/lineage",
 )
 """What runs if no arguments of pytest are given: each library at work, without the long tests of faults."""
 _EXTRA = re.compile(r"sllm\[.*\]")
