@@ -10,6 +10,8 @@ from transformers.cache_utils import DynamicSlidingWindowLayer
 
 SPARE_SHARE = 1 / 8
 """Share of the context that is allocated beyond it: the last tokens move to the start once in so many tokens."""
+REMOVABLE = 64
+"""Tokens that can be removed again."""
 
 
 class PreallocatedLayer(DynamicSlidingWindowLayer):
@@ -27,12 +29,14 @@ class PreallocatedLayer(DynamicSlidingWindowLayer):
         new, window = key_states.shape[2], self.sliding_window
         self.is_initialized = True
         kept = min(self._end, window - 1)
-        if self._both is None or self._both[0].shape[2] < kept + new:
-            self._allocate(key_states, value_states, kept, max(new, int(window * (1 + SPARE_SHARE)) + 1))
+        stay = min(self._end, window - 1 + REMOVABLE)
+        if self._both is None or self._both[0].shape[2] < stay + new:
+            size = max(new, int(window * (1 + SPARE_SHARE)) + 1) + REMOVABLE
+            self._allocate(key_states, value_states, stay, size)
         elif self._end + new > self._both[0].shape[2]:
             for one in self._both:
-                one[:, :, :kept] = one[:, :, self._end - kept : self._end].clone()
-            self._end = kept
+                one[:, :, :stay] = one[:, :, self._end - stay : self._end].clone()
+            self._end = stay
         assert self._both is not None
         first, self._end = self._end - kept, self._end + new
         for one, states in zip(self._both, (key_states, value_states), strict=True):
@@ -47,7 +51,7 @@ class PreallocatedLayer(DynamicSlidingWindowLayer):
         return self.keys, self.values
 
     def crop(self, tokens_to_remove: int) -> None:
-        """Remove the last -`tokens_to_remove` tokens, of those that were added last."""
+        """Remove the last -`tokens_to_remove` tokens, at most `REMOVABLE` after one another."""
         assert tokens_to_remove <= 0
         self._end += tokens_to_remove
         self.cumulative_length += tokens_to_remove
@@ -82,8 +86,8 @@ def layers_of_cache(cache: DynamicCache) -> list[PreallocatedLayer]:
 
 
 def seen_mask(cache: DynamicCache, new: int, window: int, dtype: torch.dtype) -> Tensor | None:
-    """Additive mask [1, 1, N, X] of N new tokens over the X keys of `PreallocatedLayer`; None where it is the causal
-    one that a model makes itself."""
+    """Additive mask of the shape [1, 1, N, X] for N new tokens over the X keys of `PreallocatedLayer`; None where it is
+    the causal one that a model makes itself."""
     length = cache.get_seq_length()
     if new == 1 or length + new <= window:
         return None
