@@ -112,9 +112,9 @@ class PromptLookup:
                     self._ends[tuple(tokens[end - size : end])] = end
         self._seen = max(len(tokens) - 1, 0)
         for size in self._sizes:
-            end = self._ends.get(tuple(tokens[-size:])) if size <= len(tokens) else None
-            if end is not None:
-                return list(tokens[end : end + count]), None
+            found = self._ends.get(tuple(tokens[-size:])) if size <= len(tokens) else None
+            if found is not None:
+                return list(tokens[found : found + count]), None
         return [], None
 
 
