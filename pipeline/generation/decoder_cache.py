@@ -22,13 +22,16 @@ KeysAndLatents = tuple[Tensor, Tensor]
 class DecoderCache:
     """Keys and values of the last X positions of each of B documents, in each layer.
 
-    Position p is in cell p mod X, so that a new position replaces the oldest.
+    Position p is in cell p mod X, so that a new position replaces the oldest. A position attends to the last `window`
+    positions; with more cells than that the last positions can be taken back, and written again.
     """
 
-    def __init__(self, config: SentenceVaeConfig, batch: int, size: int, like: Tensor) -> None:
+    def __init__(
+        self, config: SentenceVaeConfig, batch: int, size: int, like: Tensor, window: int | None = None
+    ) -> None:
         head_size = config.hidden_size // config.num_heads
         shape = (batch, config.num_heads, size, head_size)
-        self.size = size
+        self.size, self.window = size, size if window is None else window
         self.layers = [(like.new_zeros(shape), like.new_zeros(shape)) for _ in range(config.num_layers)]
         """Keys and values [B, A, X, K]."""
         self.document_B = torch.arange(batch, device=like.device)
@@ -64,6 +67,28 @@ class CachedPositions:
         return F.scaled_dot_product_attention(
             q_BAK[:, :, None], keys_BAXK, values_BAXK, attn_mask=self._mask_B11X
         )[:, :, 0]
+
+
+class CachedRun:
+    """R new positions of the only document: they are added to the cache and attend to themselves and to the cached
+    positions before them. The cache has at least R cells more than the window."""
+
+    def __init__(self, cache: DecoderCache, positions_R: Tensor, dtype: torch.dtype) -> None:
+        self.positions_T = positions_R
+        self._cache = cache
+        age_RX = (positions_R[:, None] - cache.cell_X) % cache.size
+        self._mask_11RX = additive_mask(
+            ((age_RX < cache.window) & (age_RX <= positions_R[:, None]))[None, None], dtype
+        )
+
+    def attend(self, q_RAK: Tensor, k_RAK: Tensor, v_RAK: Tensor, layer: int) -> Tensor:
+        """Scaled dot-product attention -> [R, A, K]."""
+        cache = self._cache
+        cache.put(layer, torch.zeros_like(self.positions_T), self.positions_T % cache.size, k_RAK, v_RAK)
+        keys_1AXK, values_1AXK = cache.layers[layer]
+        return F.scaled_dot_product_attention(
+            q_RAK.transpose(0, 1)[None], keys_1AXK, values_1AXK, attn_mask=self._mask_11RX
+        )[0].transpose(0, 1)
 
 
 class FillingCache:
@@ -107,3 +132,15 @@ class EarlierInDocuments:
         return F.scaled_dot_product_attention(q_BAK[:, :, None], *self._by_head, attn_mask=self._mask_B11M)[
             :, :, 0
         ]
+
+
+class EarlierInDocument:
+    """The earlier sentences of one document, to all of which each of R positions attends (`EarlierLatents`)."""
+
+    def __init__(self, keys_and_latents: KeysAndLatents) -> None:
+        self._keys_MH, self._latents_MH = keys_and_latents
+
+    def attend(self, q_RAK: Tensor, none_H: Tensor) -> Tensor:
+        """Scaled dot-product attention -> [R, A, K]."""
+        by_head = keys_and_values(self._keys_MH[None], self._latents_MH[None], none_H, q_RAK.shape[1])
+        return F.scaled_dot_product_attention(q_RAK.transpose(0, 1)[None], *by_head)[0].transpose(0, 1)

@@ -12,6 +12,7 @@ import torch
 
 from pipeline.config import GenerateConfig
 from pipeline.errors import ModelError
+from pipeline.generation.drafted_sentences import DraftedDecoder
 from pipeline.generation.sampling import Sampler
 from pipeline.generation.sentence_decoder import SentenceDecoder
 from pipeline.generation.trunk_cache import TrunkCache
@@ -21,6 +22,7 @@ from pipeline.stream.batches import SentenceBatch
 
 Prompt = Sequence[Sequence[int]]
 """Token ids of each of its sentences."""
+Decoder = SentenceDecoder | DraftedDecoder
 
 WAITING_SHARE = 1 / 2
 """Share of the documents that may wait at the end of a sentence. More waiting means fewer and larger passes of encoder
@@ -54,12 +56,13 @@ def generate_documents(
     may_stop: bool = True,
     sampler: Sampler | None = None,
     lengths: Iterator[int] | None = None,
+    decoder: Decoder | None = None,
 ) -> Iterator[tuple[int, GeneratedSentence]]:
     """Many documents side by side -> (document, sentence) as they are generated.
 
     Only the end of a prompt that fits the context is read. To measure speed, `may_stop=False` generates up to the
     limits, and `lengths` are the largest numbers of tokens of the sentences as they begin; `sampler` replaces that of
-    `config`. Raises `ModelError` for sentences over the model's limit.
+    `config`. `decoder`: in place of a `SentenceDecoder`. Raises `ModelError` for sentences over the model's limit.
     """
     model.eval()
     sampler = sampler or Sampler(config.temperature, config.top_p, config.seed)
@@ -69,7 +72,7 @@ def generate_documents(
             f"generate.max_sentence_tokens={longest}: the model ends each sentence after "
             f"{model.vae.config.max_sentence_tokens} tokens; set it to that or less, or leave it out"
         )
-    decoder = SentenceDecoder(model.vae, len(prompts), longest, model.context_attention)
+    decoder = decoder or SentenceDecoder(model.vae, len(prompts), longest, model.context_attention)
     cache = TrunkCache(model, len(prompts))
     _read_prompts(model, [prompt[-model.config.context_sentences :] for prompt in prompts], cache, decoder)
     names = list(range(len(prompts)))  # of the documents in the batch
@@ -111,9 +114,7 @@ def generate_documents(
             going = list(range(len(names)))
 
 
-def _read_prompts(
-    model: Sllm, prompts: Sequence[Prompt], cache: TrunkCache, decoder: SentenceDecoder
-) -> None:
+def _read_prompts(model: Sllm, prompts: Sequence[Prompt], cache: TrunkCache, decoder: Decoder) -> None:
     """Fill the cache of the trunk, and that of a decoder that attends to earlier sentences."""
     documents = [document for document, prompt in enumerate(prompts) if prompt]
     if not documents:

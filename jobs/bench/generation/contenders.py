@@ -14,6 +14,7 @@ from pipeline.config import Config, GenerateConfig
 from pipeline.generation.generate import Prompt, generate_documents
 from pipeline.generation.preallocated import layers_of_cache, preallocated_cache, remove_last
 from pipeline.generation.sampling import Sampler
+from pipeline.generation.single_query import use_single_query
 from pipeline.generation.token_lm import next_tokens
 from pipeline.generation.trunk_cache import TrunkCache
 from pipeline.generation.weights import Weights, prepare_weights
@@ -79,6 +80,7 @@ def random_model(build: Callable[[], Model], weights: Weights) -> Model:
                 if "RotaryEmbedding" in type(child).__name__:  # its frequencies are no parameters
                     module._init_weights(child)
     prepare_weights(model, weights)
+    use_single_query(model.model if isinstance(model, TokenLm) else model.trunk)
     return model.eval().requires_grad_(False)
 
 
