@@ -16,7 +16,7 @@ from jobs.runner.progress import WorkProgress
 from pipeline.config import DataConfig
 from pipeline.config.paths import PATH, resolved_options
 from pipeline.corpus.document_lines import read_documents
-from pipeline.corpus.streams import stored_bytes
+from pipeline.corpus.opening.streams import stored_bytes
 from pipeline.errors import ConfigError, CorpusError
 from pipeline.printable import printable
 from pipeline.unique_keys import read_value

@@ -109,7 +109,7 @@ def _corpus_files(given: str) -> tuple[Artifact, ...]:
     if not is_folder and (os.path.lexists(given) or not set("*?[") & set(given)):
         return ()
     from pipeline.corpus.file_names import path_on_disk  # its package reads Parquet
-    from pipeline.corpus.inputs import find_sources
+    from pipeline.corpus.files.inputs import find_sources
 
     try:
         sources = find_sources(DataConfig(inputs=(given,)), say=lambda line: None)

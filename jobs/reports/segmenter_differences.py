@@ -11,12 +11,12 @@ from rich.text import Text
 
 import segmenters
 from jobs.runner.printable_console import PrintableConsole
-from pipeline.corpus.compression import compression_of
 from pipeline.corpus.document_lines import read_documents
 from pipeline.corpus.format_detection import START_BYTES
 from pipeline.corpus.formats.json_layout import json_layout
 from pipeline.corpus.formats.lines import without_byte_order_marks
-from pipeline.corpus.streams import first_bytes, text_chunks
+from pipeline.corpus.opening.compression import compression_of
+from pipeline.corpus.opening.streams import first_bytes, text_chunks
 from pipeline.errors import CorpusError
 from pipeline.printable import printable
 from segmenters.contract import Ends

@@ -107,8 +107,8 @@ def configuration(inputs: Sequence[str], output: str, size: str = "cpu") -> str:
 
 def _text_field(path: str) -> str | None:
     """The field of the first row of JSON lines that holds the longest text; None where it is `text`."""
-    from pipeline.corpus.compression import compression_of
-    from pipeline.corpus.streams import first_bytes, text_chunks
+    from pipeline.corpus.opening.compression import compression_of
+    from pipeline.corpus.opening.streams import first_bytes, text_chunks
 
     chunks = text_chunks(path, compression_of(first_bytes(path, _FIRST_BYTES)))
     first = next(chunks, b"").partition(b"\n")[0]

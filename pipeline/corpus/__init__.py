@@ -4,7 +4,7 @@ It must not know tokens, shards or models, nor where the work runs.
 """
 
 from pipeline.corpus.documents import Document, Rejection
-from pipeline.corpus.inputs import PYTHON_DOCS, find_sources
+from pipeline.corpus.files.inputs import PYTHON_DOCS, find_sources
 from pipeline.corpus.python_docs import python_docs
 from pipeline.corpus.source import Piece, Source, Survey
 from pipeline.corpus.survey import survey, survey_all

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import DataConfig
-from pipeline.corpus.compression import Compression, compression_of
-from pipeline.corpus.encodings import other_encoding, utf16_without_byte_order_mark
 from pipeline.corpus.format_detection import START_BYTES, detect
 from pipeline.corpus.formats.fields import MISSING, field_value, json_value, repeated_key, shortly
 from pipeline.corpus.formats.lines import RECORD_SEPARATOR, decoded, lines, without_byte_order_marks
 from pipeline.corpus.formats.table import format_by_signature
-from pipeline.corpus.streams import first_bytes, text_chunks
+from pipeline.corpus.opening.compression import Compression, compression_of
+from pipeline.corpus.opening.encodings import other_encoding, utf16_without_byte_order_mark
+from pipeline.corpus.opening.streams import first_bytes, text_chunks
 from pipeline.errors import CorpusError
 
 LARGEST_LINE = 2**28

@@ -7,11 +7,16 @@ import re
 from dataclasses import dataclass
 
 from pipeline.config import DataConfig
-from pipeline.corpus.compression import COMPRESSION_SUFFIXES, Compression, compression_of, decompressed
-from pipeline.corpus.encodings import UTF8, is_text, utf16_without_byte_order_mark
 from pipeline.corpus.formats.format import CorpusFormat, FileStart, Layout, Resemblance
 from pipeline.corpus.formats.table import FORMATS, TEXT, format_by_signature, format_by_suffix
-from pipeline.corpus.streams import first_bytes
+from pipeline.corpus.opening.compression import (
+    COMPRESSION_SUFFIXES,
+    Compression,
+    compression_of,
+    decompressed,
+)
+from pipeline.corpus.opening.encodings import UTF8, is_text, utf16_without_byte_order_mark
+from pipeline.corpus.opening.streams import first_bytes
 from pipeline.corpus.unread_formats import (
     BINARY,
     COMPRESSED_TWICE,

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from pipeline.corpus.compression import Compression
-from pipeline.corpus.gzip_access.restart_points import RestartPoint
+from pipeline.corpus.opening.compression import Compression
+from pipeline.corpus.opening.restart_points import RestartPoint
 
 
 @dataclass(frozen=True)

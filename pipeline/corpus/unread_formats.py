@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipeline.corpus.encodings import is_text
+from pipeline.corpus.opening.encodings import is_text
 
 _UNPACK = "unpack it first"
 _CONVERT = "write it as Parquet or JSON lines"

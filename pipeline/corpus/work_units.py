@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pipeline.config import DataConfig
 from pipeline.corpus.documents import Document, Rejection
 from pipeline.corpus.formats.table import FORMATS
+from pipeline.corpus.opening.streams import RangeReader, stamp
 from pipeline.corpus.source import Piece, Source, Survey
-from pipeline.corpus.streams import RangeReader, stamp
 from pipeline.errors import CorpusError
 
 TYPICAL_COMPRESSION = 4

@@ -13,8 +13,8 @@ from typing import Any
 from pipeline.config import Config, DataConfig
 from pipeline.corpus import Piece, Source, Survey, survey_all
 from pipeline.corpus.formats.table import FORMATS
-from pipeline.corpus.gzip_access.restart_points import RestartPoint
-from pipeline.corpus.streams import stamp, version
+from pipeline.corpus.opening.restart_points import RestartPoint
+from pipeline.corpus.opening.streams import stamp, version
 from pipeline.corpus.survey import URLS_AT_ONCE, Surveyor, SurveyTask
 from pipeline.lineage import identity_digest
 from pipeline.redaction import redacted

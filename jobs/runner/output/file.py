@@ -9,7 +9,7 @@ from typing import IO, cast
 
 from infra.storage import Folder
 from pipeline.config.paths import is_url
-from pipeline.corpus.compression import COMPRESSION_SUFFIXES
+from pipeline.corpus.opening.compression import COMPRESSION_SUFFIXES
 from pipeline.errors import ConfigError
 from pipeline.output_files import written_aside
 

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 from pipeline.config import DataConfig
 from pipeline.corpus.documents import Document, Rejection
-from pipeline.corpus.encodings import transcoded
-from pipeline.corpus.formats.columns import check_columns
+from pipeline.corpus.formats.columnar.columns import check_columns
 from pipeline.corpus.formats.csv_records import Records, csv_grammar
 from pipeline.corpus.formats.document_maker import DocumentMaker
 from pipeline.corpus.formats.format import CorpusFormat, FileStart, Layout, Resemblance
 from pipeline.corpus.formats.lines import count_lines, line_blocks
+from pipeline.corpus.opening.encodings import transcoded
+from pipeline.corpus.opening.streams import text_chunks
 from pipeline.corpus.source import Piece, Source
-from pipeline.corpus.streams import text_chunks
 from pipeline.errors import CorpusError
 
 _DELIMITERS = {"csv": ",", "tsv": "\t", "tab": "\t", "psv": "|"}

@@ -10,11 +10,11 @@ from typing import Any
 
 from pipeline.config import DataConfig
 from pipeline.corpus.documents import Document, Rejection
-from pipeline.corpus.formats.columns import check_columns, column_path
+from pipeline.corpus.formats.columnar.columns import check_columns, column_path
+from pipeline.corpus.formats.columnar.record_batches import fields_to_read
 from pipeline.corpus.formats.document_maker import DocumentMaker
 from pipeline.corpus.formats.fields import shortly
 from pipeline.corpus.formats.format import CorpusFormat
-from pipeline.corpus.formats.record_batches import fields_to_read
 from pipeline.corpus.source import Piece, Source, Survey
 from pipeline.errors import CorpusError
 

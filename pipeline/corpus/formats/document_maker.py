@@ -4,9 +4,9 @@ from typing import Any
 
 from pipeline.config import DataConfig
 from pipeline.corpus.documents import Document, Rejection, id_hash, made_id
-from pipeline.corpus.encodings import UTF8
 from pipeline.corpus.formats.fields import MISSING, field_value, shortly
 from pipeline.corpus.formats.lines import NOT_UTF8, bad_byte
+from pipeline.corpus.opening.encodings import UTF8
 from pipeline.corpus.source import Source
 
 

@@ -9,10 +9,10 @@ from typing import ClassVar
 
 from pipeline.config import DataConfig
 from pipeline.corpus.documents import Document, Rejection
-from pipeline.corpus.encodings import UTF8, other_encoding, transcoded
-from pipeline.corpus.gzip_access.restart_points import RestartPoints, can_restart
+from pipeline.corpus.opening.encodings import UTF8, other_encoding, transcoded
+from pipeline.corpus.opening.restart_points import RestartPoints, can_restart
+from pipeline.corpus.opening.streams import stamp, stored_bytes, text_chunks
 from pipeline.corpus.source import Piece, Source, Survey
-from pipeline.corpus.streams import stamp, stored_bytes, text_chunks
 from pipeline.errors import CorpusError
 
 POINTS_PER_PIECE = 16

@@ -3,13 +3,13 @@
 A test compares the names with the values of `data.format`.
 """
 
-from pipeline.corpus.formats.arrow import Arrow
+from pipeline.corpus.formats.columnar.arrow import Arrow
+from pipeline.corpus.formats.columnar.parquet import Parquet
 from pipeline.corpus.formats.conllu import ConllU
 from pipeline.corpus.formats.csv_format import Csv
 from pipeline.corpus.formats.datasets_library import Datasets
 from pipeline.corpus.formats.format import CorpusFormat
 from pipeline.corpus.formats.jsonl import JsonLines
-from pipeline.corpus.formats.parquet import Parquet
 from pipeline.corpus.formats.text import Text
 
 TEXT: CorpusFormat = Text()

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from pipeline.config import DataConfig
 from pipeline.corpus.documents import Document, Rejection
-from pipeline.corpus.encodings import UTF8, other_encoding
 from pipeline.corpus.formats.document_maker import DocumentMaker
 from pipeline.corpus.formats.format import CorpusFormat
 from pipeline.corpus.formats.lines import (
@@ -17,8 +16,9 @@ from pipeline.corpus.formats.lines import (
     decoded,
     without_byte_order_marks,
 )
+from pipeline.corpus.opening.encodings import UTF8, other_encoding
+from pipeline.corpus.opening.streams import stored_bytes
 from pipeline.corpus.source import Piece, Source, TextCut
-from pipeline.corpus.streams import stored_bytes
 
 _ENDS = tuple(
     re.compile(pattern)

@@ -19,11 +19,11 @@ from pipeline.corpus import (
     plan_work_units,
     survey_all,
 )
-from pipeline.corpus.compression import COMPRESSION_SUFFIXES
 from pipeline.corpus.formats.document_maker import DocumentMaker
 from pipeline.corpus.formats.format import CorpusFormat, FileStart, Resemblance
 from pipeline.corpus.formats.lines import lines
 from pipeline.corpus.formats.table import FORMATS, TEXT
+from pipeline.corpus.opening.compression import COMPRESSION_SUFFIXES
 from pipeline.corpus.unread_formats import UNREAD_SUFFIXES
 from pipeline.errors import CorpusError
 

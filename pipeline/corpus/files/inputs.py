@@ -8,14 +8,14 @@ from dataclasses import replace
 
 from pipeline.config import DataConfig
 from pipeline.config.paths import is_url
-from pipeline.corpus.excluded_files import beside_data, exclude, exclude_metadata
+from pipeline.corpus.files.excluded import beside_data, exclude, exclude_metadata
+from pipeline.corpus.files.listing import FoundFile, Listing, list_local
+from pipeline.corpus.files.url_listing import list_url
 from pipeline.corpus.format_detection import DetectedFormat, detect, detect_by_name
 from pipeline.corpus.formats.table import FORMATS
 from pipeline.corpus.formats.text import with_text_cuts
-from pipeline.corpus.listing import FoundFile, Listing, list_local
+from pipeline.corpus.opening.streams import is_web
 from pipeline.corpus.source import Source
-from pipeline.corpus.streams import is_web
-from pipeline.corpus.url_listing import list_url
 from pipeline.errors import CorpusError
 from pipeline.printable import printable
 from pipeline.redaction import redacted

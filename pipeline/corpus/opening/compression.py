@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import pyarrow as pa
 import zstandard
 
-from pipeline.corpus.gzip_access.restart_points import (
+from pipeline.corpus.opening.restart_points import (
     NotingDecoder,
     RestartPoint,
     RestartPoints,

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from pipeline.config import DataConfig
 from pipeline.corpus import find_sources, survey, survey_all
-from pipeline.corpus.compression import decompressed
-from pipeline.corpus.gzip_access import restart_points
-from pipeline.corpus.gzip_access.restart_points import RestartPoints
-from pipeline.corpus.streams import RangeReader, text_chunks
+from pipeline.corpus.opening import restart_points
+from pipeline.corpus.opening.compression import decompressed
+from pipeline.corpus.opening.restart_points import RestartPoints
+from pipeline.corpus.opening.streams import RangeReader, text_chunks
 from pipeline.corpus.work_units import WorkUnitReader, plan_work_units
 from pipeline.errors import CorpusError
 
@@ -139,8 +139,8 @@ def test_each_work_unit_starts_near_its_text(tmp_path: Path, monkeypatch: pytest
     expected = [document for unit in units for document in WorkUnitReader(data).read(unit)]
     assert len(expected) == 600
     monkeypatch.setattr(restart_points.NotingDecoder, "decompress", counted)
-    monkeypatch.setattr("pipeline.corpus.compression.CHUNK_BYTES", 2**12)
-    monkeypatch.setattr("pipeline.corpus.gzip_access.restart_points.CHUNK_BYTES", 2**12)
+    monkeypatch.setattr("pipeline.corpus.opening.compression.CHUNK_BYTES", 2**12)
+    monkeypatch.setattr("pipeline.corpus.opening.restart_points.CHUNK_BYTES", 2**12)
     # Each by another worker, as on a cluster.
     assert [document for unit in units for document in WorkUnitReader(data).read(unit)] == expected
     size = sum(unit.num_bytes for unit in units)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from pipeline.config import DataConfig
 from pipeline.corpus import Document, Rejection, WorkUnitReader, find_sources, plan_work_units, survey_all
-from pipeline.corpus.compression import CHUNK_BYTES, decompressed
 from pipeline.corpus.document_lines import read_documents
+from pipeline.corpus.opening.compression import CHUNK_BYTES, decompressed
 from pipeline.errors import CorpusError
 
 NUM_BYTES = 2**28

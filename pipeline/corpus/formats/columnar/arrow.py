@@ -9,13 +9,17 @@ import pyarrow as pa
 from pipeline.config import DataConfig
 from pipeline.config.paths import is_url
 from pipeline.corpus.documents import Document, Rejection
-from pipeline.corpus.encodings import is_text
 from pipeline.corpus.file_names import path_on_disk
-from pipeline.corpus.formats.columns import check_schema
+from pipeline.corpus.formats.columnar.columns import check_schema
+from pipeline.corpus.formats.columnar.record_batches import (
+    ROWS_AT_ONCE,
+    documents_of_batches,
+    pieces_of_groups,
+)
 from pipeline.corpus.formats.format import CorpusFormat
-from pipeline.corpus.formats.record_batches import ROWS_AT_ONCE, documents_of_batches, pieces_of_groups
+from pipeline.corpus.opening.encodings import is_text
+from pipeline.corpus.opening.streams import open_binary
 from pipeline.corpus.source import Piece, Source
-from pipeline.corpus.streams import open_binary
 from pipeline.errors import CorpusError
 
 

@@ -7,17 +7,17 @@ import pyarrow.parquet as pq
 
 from pipeline.config import DataConfig
 from pipeline.corpus.documents import Document, Rejection
-from pipeline.corpus.encodings import is_text
-from pipeline.corpus.formats.columns import check_schema, column_path
-from pipeline.corpus.formats.format import CorpusFormat
-from pipeline.corpus.formats.record_batches import (
+from pipeline.corpus.formats.columnar.columns import check_schema, column_path
+from pipeline.corpus.formats.columnar.record_batches import (
     ROWS_AT_ONCE,
     documents_of_batches,
     fields_to_read,
     pieces_of_groups,
 )
+from pipeline.corpus.formats.format import CorpusFormat
+from pipeline.corpus.opening.encodings import is_text
+from pipeline.corpus.opening.streams import open_binary
 from pipeline.corpus.source import Piece, Source
-from pipeline.corpus.streams import open_binary
 from pipeline.errors import CorpusError
 
 

@@ -4,8 +4,8 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
-from pipeline.corpus.listing import FoundFile, Listing
-from pipeline.corpus.streams import first_bytes, open_binary
+from pipeline.corpus.files.listing import FoundFile, Listing
+from pipeline.corpus.opening.streams import first_bytes, open_binary
 from pipeline.errors import CorpusError
 from pipeline.output_files import RECORD_NAME, is_of_job
 

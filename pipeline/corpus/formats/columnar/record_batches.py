@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from pipeline.config import DataConfig
 from pipeline.corpus.documents import Document, Rejection
-from pipeline.corpus.formats.columns import column_values
+from pipeline.corpus.formats.columnar.columns import column_values
 from pipeline.corpus.formats.document_maker import DocumentMaker
 from pipeline.corpus.source import Piece, Source
 from pipeline.errors import CorpusError

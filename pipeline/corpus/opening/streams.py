@@ -8,10 +8,10 @@ from typing import BinaryIO, cast
 import fsspec
 
 from pipeline.config.paths import is_url
-from pipeline.corpus.compression import CHUNK_BYTES, Compression, decompressed
-from pipeline.corpus.encodings import UTF8, transcoded
 from pipeline.corpus.file_names import path_on_disk
-from pipeline.corpus.gzip_access.restart_points import RestartPoint, RestartPoints, can_restart
+from pipeline.corpus.opening.compression import CHUNK_BYTES, Compression, decompressed
+from pipeline.corpus.opening.encodings import UTF8, transcoded
+from pipeline.corpus.opening.restart_points import RestartPoint, RestartPoints, can_restart
 from pipeline.errors import CorpusError
 
 SETTLED_NS = 2 * 10**9

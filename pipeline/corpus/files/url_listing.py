@@ -6,8 +6,8 @@ from urllib.parse import unquote, urlsplit
 
 import fsspec
 
-from pipeline.corpus.listing import FoundFile, Listing, matches_glob
-from pipeline.corpus.streams import is_web
+from pipeline.corpus.files.listing import FoundFile, Listing, matches_glob
+from pipeline.corpus.opening.streams import is_web
 from pipeline.errors import CorpusError
 
 
