@@ -83,7 +83,8 @@ def segmenters(
 ) -> None:
     """F1 on texts with known boundaries and MB/s in one process, for sllm and other packages (the extra `bench`)."""
     from jobs.bench.segmenter_peers import PEERS
-    from jobs.bench.segmenters import OURS, markdown, run
+    from jobs.bench.segmenter_table import markdown
+    from jobs.bench.segmenters import OURS, run
 
     ours = OURS if names is None else tuple(name for name in names.split(",") if name)
     others = tuple(PEERS) if peers is None else tuple(name for name in peers.split(",") if name)

@@ -38,7 +38,7 @@ def gold_sets(data: Path) -> dict[str, list[Example]]:
     for path in sorted((data / "segmentation").glob("*.dev.jsonl.gz")):
         label = path.name.removesuffix(".jsonl.gz")
         sets[label] = list(read_gold(path))
-        if label.startswith("en-"):
+        if label.startswith(("en-", "zh-")):
             sets[f"{label} stripped"] = [stripped(example, rng) for example in sets[label]]
     sets["python"] = python_examples(rng)
     sets["csv"] = [table_example(random.Random(seed)) for seed in range(_NUM_TABLES)]

@@ -9,6 +9,7 @@ import segmenters
 from jobs.bench.segmenter_peers import PEERS, Peer
 from jobs.bench.segmenter_sets import gold_sets, sources
 from jobs.bench.segmenter_stress import UNSPACED, WIDTH, single_sentences, wrapped
+from jobs.bench.segmenter_table import Cell, Table, add_summary, is_set
 from pipeline.corpus.document_lines import read_documents
 from pipeline.printable import printable
 from segmenters import Segmenter, SegmenterError
@@ -17,6 +18,7 @@ from segmenters.learned.training.examples import Example, read_gold
 from segmenters.scoring import score_ends
 
 OURS = (
+    "learned_v2",
     "learned_v1",
     "punctuation_v1",
     "punctuation_v2",
@@ -26,12 +28,11 @@ OURS = (
     "wtpsplit_v1",
 )
 SPEED = ("text/en-docs.dev", "text/en-books.dev", "text/zh-docs.dev")
-_REPEATS = 3
+_REPEATS = 4
 _MAX_SECONDS = 30.0
 """CPU time of a segmenter for one set of texts."""
-
-Cell = float | str | None
-"""A figure; a reason why nothing could be measured; or none if a set took over `_MAX_SECONDS`."""
+_OF_PACKAGES = ("spacy_v1", "wtpsplit_v1")
+"""Those of `OURS` that are packages."""
 
 
 def run(
@@ -41,22 +42,23 @@ def run(
     own_gold: Sequence[str] = (),
     max_megabytes: float = 1.0,
     report: Callable[[str], None] = lambda line: print(printable(line), file=sys.stderr, flush=True),
-) -> dict[str, dict[str, Cell]]:
+) -> Table:
     """By segmenter: F1 on every set and megabytes of UTF-8 per second of CPU time, in one process.
 
     `data` is a folder with `segmentation/*.jsonl.gz` (gold) and `text/*.jsonl.gz` (for speed: `max_megabytes` of
     each file); `own_gold` are more labelled files. Python files of the standard library and generated tables
     are labelled by construction. Packages are told the language, the first letters of a set's name; Punkt is trained on
     `text/LANGUAGE-docs.train.jsonl.gz`. Then the share of single sentences that are split, and the F1 that is lost if
-    the texts are hard-wrapped. For other code, the figure is the share of boundaries at line ends. A segmenter that
-    cannot be used gets the reason under `error`. Set OMP_NUM_THREADS=1 to measure one core.
+    the texts are hard-wrapped. For other code, the figure is the share of boundaries at line ends. The last column is
+    the best package on each set. A segmenter that cannot be used gets the reason under `error`. Set OMP_NUM_THREADS=1
+    to measure one core.
     """
     sets = gold_sets(Path(data)) | {
         Path(path).name.split(".jsonl")[0]: list(read_gold(Path(path))) for path in own_gold
     }
     codes = sources(Path(data))
     texts = {name: _megabytes(Path(data) / f"{name}.jsonl.gz", max_megabytes) for name in SPEED}
-    table: dict[str, dict[str, Cell]] = {}
+    table: Table = {}
     for name in [*names, *peers]:
         row: dict[str, Cell] = {}
         try:
@@ -85,6 +87,7 @@ def run(
             if not any(isinstance(cell, float) for cell in row.values()):
                 row["error"] = str(error)
         table[name] = row
+    add_summary(table, {*peers, *_OF_PACKAGES})
     return table
 
 
@@ -104,7 +107,7 @@ def _stress(
     shares: dict[str, list[float]] = {}
     for label, examples in sets.items():
         f1 = row.get(label)
-        if ".dev" not in label or label.endswith("stripped") or not isinstance(f1, float):
+        if not is_set(label) or not isinstance(f1, float):
             continue
         segmenter = _segmenter(name, label, data)
         for with_mark in (False, True):
@@ -164,13 +167,15 @@ def _megabytes(path: Path, megabytes: float) -> list[str]:
 def _speed(segmenter: Segmenter, texts: list[str]) -> float:
     """MB/s: the best of a few repeats, so that other work on the machine counts less.
 
-    A slow segmenter gets only the first texts.
+    The first pass, in small calls, finds out how many texts a slow segmenter can do; in the others each call gets all
+    of them, about as much text as `sllm prepare` gives to one.
     """
     best, begun, count = 0.0, time.process_time(), len(texts)
-    for _ in range(_REPEATS):
+    for repeat in range(_REPEATS):
         size, started = 0, time.process_time()
-        for low in range(0, count, 16):
-            part = texts[low : min(low + 16, count)]
+        step = 16 if repeat == 0 else count
+        for low in range(0, count, step):
+            part = texts[low : min(low + step, count)]
             segmenter.split(part)
             size += sum(len(text.encode()) for text in part)
             if time.process_time() - begun > _MAX_SECONDS:
@@ -180,22 +185,3 @@ def _speed(segmenter: Segmenter, texts: list[str]) -> float:
         if time.process_time() - begun > _MAX_SECONDS:
             break
     return best
-
-
-def markdown(table: dict[str, dict[str, Cell]]) -> str:
-    """The table in Markdown, one row per set and one column per segmenter, with errors below it."""
-    works = {name: row for name, row in table.items() if "error" not in row}
-    labels = list(dict.fromkeys(label for row in works.values() for label in row))
-    lines = ["| | " + " | ".join(works) + " |", "|---" * (len(works) + 1) + "|"]
-    for label in labels:
-        digits = 3 if label.startswith("MB/s") else 4
-        cells = [_shown(row.get(label), digits) for row in works.values()]
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    lines += [f"\n{name}: {row['error']}" for name, row in table.items() if "error" in row]
-    return "\n".join(lines)
-
-
-def _shown(cell: Cell, digits: int) -> str:
-    if not isinstance(cell, float):
-        return "over 30 s" if cell is None else "-"
-    return f"{cell:.{digits}g}" if digits == 3 else f"{cell:.{digits}f}"

@@ -10,10 +10,12 @@ import pytest
 from jobs.bench.segmenter_peers import Peer, _ends_of
 from jobs.bench.segmenter_sets import GOLD, python_example, table_example
 from jobs.bench.segmenter_stress import single_sentences, wrapped
-from jobs.bench.segmenters import SPEED, _segmenter, _split_in_time, markdown, run, share_at_line_ends
+from jobs.bench.segmenter_table import BEST, add_summary, markdown
+from jobs.bench.segmenters import OURS, SPEED, _segmenter, _split_in_time, run, share_at_line_ends
 from pipeline.errors import ConfigError
 from segmenters import SegmenterError, load
 from segmenters.learned.training.examples import Example
+from segmenters.registry import BUILT_IN
 from segmenters.scoring import score
 
 
@@ -98,3 +100,28 @@ def test_sentences_of_other_packages_are_found_again() -> None:
     assert _ends_of("", []).tolist() == []
     with pytest.raises((SegmenterError, KeyError)):
         Peer("none").split(["a"])
+
+
+def test_segmenters_are_compared_with_the_best_package_and_the_rule_on_each_set() -> None:
+    table: dict[str, dict[str, float | str | None]] = {
+        "learned_v2": {"de.dev": 0.9, "en.dev": 0.8, "en.dev stripped": 0.5, "python": 1.0, "fr.dev": None},
+        "punctuation_v1": {"de.dev": 0.91, "en.dev": 0.7},
+        "spacy_v1": {"de.dev": 0.5, "en.dev": 0.8, "en.dev stripped": 0.1, "fr.dev": 0.2, "MB/s": 3.0},
+        "punkt": {"de.dev": "no such language", "en.dev": 0.6},
+        "pysbd": {"error": "not there"},
+    }
+    add_summary(table, ("spacy_v1", "punkt", "pysbd"))
+    assert table[BEST] == {"de.dev": 0.5, "en.dev": 0.8, "en.dev stripped": 0.1, "fr.dev": 0.2}
+    ours = table["learned_v2"]
+    assert ours["mean of 2 sets"] == pytest.approx(0.85)
+    assert ours["sets where punctuation_v1 and all packages are at most equal"] == "1"
+    assert ours["sets where one is more than 0.003 better"] == "1"
+    assert not [label for label in table["punkt"] if label.startswith(("mean", "sets"))]
+    shown = markdown(table)
+    assert "| de.dev | 0.9000 | 0.9100 | 0.5000 | - | 0.5000 |" in shown
+    assert "| sets where one is more than 0.003 better | 1 | 1 | - | - | - |" in shown
+    assert "| fr.dev | over 30 s | - | 0.2000 | - | 0.2000 |" in shown
+
+
+def test_every_registered_segmenter_is_measured() -> None:
+    assert set(OURS) == set(BUILT_IN)
