@@ -187,6 +187,53 @@ def generate(
     )
 
 
+def speculate(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="Folder of a token-level or sentence-level model."),
+        LOCAL_PATH,
+    ],
+    shards: Annotated[
+        str,
+        typer.Argument(metavar="SHARDS", help="Its dev documents begin the texts; same tokenizer."),
+        LOCAL_PATH,
+    ],
+    layers: Annotated[
+        str,
+        typer.Option(
+            "--layers", metavar="N,N,...", help="First layers of the model, or of its decoder, that draft."
+        ),
+    ] = "1",
+    drafted: Annotated[
+        int, typer.Option("--drafted", min=1, help="Largest number of tokens drafted for a pass.")
+    ] = 4,
+    tokens: Annotated[int, typer.Option("--tokens", min=1, help="Generated per document.")] = 64,
+    documents: Annotated[int, typer.Option("--documents", min=1, help="Documents, one after the other.")] = 4,
+    prompt: Annotated[
+        int, typer.Option("--prompt", min=1, help="Tokens of each document that are given.")
+    ] = 256,
+    weights: Annotated[
+        Literal["fp32", "bf16", "int8"], typer.Option("--weights", help="Weights of the model.")
+    ] = "fp32",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and not a table.")] = False,
+) -> None:
+    """Lossless speculation with a trained model: tokens per pass and tokens/s with each way to draft, on the CPU.
+
+    Drafts for a token-level model: prompt lookup, its first layers. For a sentence-level one: the first layers of its
+    decoder draft the sentence, which the whole decoder verifies. Greedy, and sampled at temperature 1.
+
+    \b
+    Example:
+      sllm bench speculate runs/demo/lm runs/demo/shards --layers 1,2
+    """
+    from jobs.bench.generation.command import numbers
+    from jobs.bench.generation.speculate import markdown, measure
+
+    counts = numbers("--layers", layers)
+    results = measure(model, shards, counts, drafted, tokens, documents, prompt, weights)
+    print(printable(json.dumps(results, indent=2) if as_json else markdown(results)))
+
+
 command = typer.Typer(no_args_is_help=True, add_completion=False)
-for _verb in (prepare, stream, segmenters, train, generate, scale):
+for _verb in (prepare, stream, segmenters, train, generate, speculate, scale):
     command.command()(answering_errors(_verb))

@@ -32,7 +32,7 @@ def show(
         names += [] if name is None else [name]
         overrides += changes
     batches, contexts = (
-        _numbers(option, given) for option, given in zip(("--batch", "--context"), lists, strict=True)
+        numbers(option, given) for option, given in zip(("--batch", "--context"), lists, strict=True)
     )
     configs = {name: loaded(name, overrides) for name in names or SIZES}
     report = measure(configs, Options(batches=batches, contexts=contexts, **options))
@@ -41,7 +41,8 @@ def show(
     print(printable(json.dumps(report, indent=2) if as_json else markdown(report)))
 
 
-def _numbers(option: str, given: str) -> tuple[int, ...]:
+def numbers(option: str, given: str) -> tuple[int, ...]:
+    """Of a list such as `1,4,16`. Raises `ConfigError` for anything else."""
     numbers = tuple(int(part) for part in given.split(",") if part.strip().isdecimal())
     if len(numbers) != len(given.split(",")) or 0 in numbers:
         raise ConfigError(f"{option} {given!r} is no list of whole numbers of at least 1, such as 1,4,16")

@@ -11,9 +11,11 @@ from pipeline.generation.token_lm import next_tokens
 from pipeline.models.token_lm import TokenLm
 
 
+@pytest.mark.parametrize("many", [2, 100])
 @pytest.mark.parametrize("mask", ["none", "bool", "additive"])
 @pytest.mark.parametrize("groups", [1, 2, 4])
-def test_it_is_the_attention_of_pytorch(groups, mask):
+def test_it_is_the_attention_of_pytorch(groups, mask, many, monkeypatch):
+    monkeypatch.setattr("pipeline.generation.single_query.MANY_KEYS", many)
     torch.manual_seed(0)
     q = torch.randn(3, 4, 1, 8)
     room = torch.randn(2, 3, groups, 20, 8)
@@ -25,6 +27,8 @@ def test_it_is_the_attention_of_pytorch(groups, mask):
     ]
     expected = F.scaled_dot_product_attention(q, k, v, attn_mask=given, enable_gqa=True)
     assert torch.allclose(single_query(q, k, v, given, 8**-0.5), expected, atol=1e-6)
+    copied = single_query(q, k.contiguous(), v.contiguous(), given, 8**-0.5)
+    assert torch.allclose(copied, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen3", "mistral", "gpt_neox", "opt", "gpt2"])
