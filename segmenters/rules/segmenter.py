@@ -45,7 +45,10 @@ class PunctuationV2(Segmenter):
 
     def sentence_starts(self, batch: str, text_starts: Ends) -> Ends:
         """Where sentences begin in a batch of texts (see `split_batched`)."""
-        code_N, kind_N = classified(batch)
+        return self.starts_in(*classified(batch), text_starts)
+
+    def starts_in(self, code_N: Codes, kind_N: Kinds, text_starts: Ends) -> Ends:
+        """The same, of a batch whose characters are `classified`."""
         pairs = np.flatnonzero((code_N[:-1] == _CR) & (code_N[1:] == _LF))
         if not len(pairs):
             return self._starts(code_N, kind_N, text_starts)

@@ -45,7 +45,7 @@ class LearnedV2(Segmenter):
         """Where sentences begin in a batch of texts of prose (see `split_batched`)."""
         weights = load_weights(self._path)
         code_N, kind_N = classified(batch)
-        rule_starts = PunctuationV2().sentence_starts(batch, text_starts)
+        rule_starts = PunctuationV2().starts_in(code_N, kind_N, text_starts)
         found = places(code_N, kind_N, rule_starts, text_starts)
         begins_M = weights.correction.begins(found)
         starts = np.setdiff1d(rule_starts, found.at_M[~begins_M], assume_unique=True)
