@@ -1,5 +1,6 @@
 """`sllm bench segmenters`: F1 and speed of segmenters of sllm and other packages, in one run."""
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -51,7 +52,7 @@ def run(
     `text/LANGUAGE-docs.train.jsonl.gz`. Then the share of single sentences that are split, and the F1 that is lost if
     the texts are hard-wrapped. For other code, the figure is the share of boundaries at line ends. The last column is
     the best package on each set. A segmenter that cannot be used gets the reason under `error`. Set OMP_NUM_THREADS=1
-    to measure one core.
+    to measure one core. `report` gets what is measured next, and each row when it is complete.
     """
     sets = gold_sets(Path(data)) | {
         Path(path).name.split(".jsonl")[0]: list(read_gold(Path(path))) for path in own_gold
@@ -87,6 +88,7 @@ def run(
             if not any(isinstance(cell, float) for cell in row.values()):
                 row["error"] = str(error)
         table[name] = row
+        report(f"{name}: {json.dumps(row)}")  # so that a run that is cut short has told something
     add_summary(table, {*peers, *_OF_PACKAGES})
     return table
 
