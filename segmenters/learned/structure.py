@@ -165,6 +165,8 @@ def _is_delimited(sample: str, whole: bool) -> bool:
         if outside.count(delimiter) < 0.9 * len(records):  # too few to be in most records
             continue
         counts = [record.count(delimiter) for record in records]
+        if len(counts) - counts.count(0) < 0.9 * len(counts):
+            continue
         usual = max(set(counts), key=counts.count)
         if usual and counts.count(usual) >= 0.9 * len(counts):
             spaced = outside.count(delimiter + " ") if delimiter != "\t" else 0
