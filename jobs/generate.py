@@ -101,4 +101,7 @@ def _is_stdout_apart() -> bool:
 
 
 def _name(config: Config) -> str:
-    return hashlib.sha256(config.generate.model_dump_json().encode()).hexdigest()[:12]
+    # Without the weights where they are the default: so folders keep their names.
+    generate = config.generate
+    kept = generate.model_dump_json(exclude={"weights"} if generate.weights == "fp32" else None)
+    return hashlib.sha256(kept.encode()).hexdigest()[:12]

@@ -1,5 +1,7 @@
 """What trained models are used for."""
 
+from typing import Literal
+
 from pydantic import Field, field_validator
 
 from pipeline.config.paths import PathString
@@ -45,6 +47,9 @@ class GenerateConfig(Section):
     """Nucleus sampling: probability mass of the tokens that are sampled from."""
     seed: Seed = 0
     """Seed of the sampling."""
+    weights: Literal["fp32", "bf16", "int8"] = "fp32"
+    """Weights during generation. A single document is generated at the speed at which weights are read from memory, and
+    bf16 has half as many bytes as fp32. int8 is for CPUs, with a scale per row of a matrix."""
 
     @field_validator("temperature")
     @classmethod

@@ -12,6 +12,8 @@ from pipeline.config import Config, GenerateConfig
 from pipeline.errors import ModelError
 from pipeline.fetched import local_model
 from pipeline.generation.generate import generate
+from pipeline.generation.single_query import use_single_query
+from pipeline.generation.weights import prepare_weights
 from pipeline.models.device import device_for, device_name
 from pipeline.models.saved import saved_model
 from pipeline.models.sentence_vae import SentenceVaeConfig
@@ -38,6 +40,9 @@ def continued(config: Config, may_use_gpu: bool) -> Iterator[str | Generated]:
     model, tokenizer = saved_model(path, Sllm, "sllm"), Tokenizer.load(path)
     device = device_for(may_use_gpu)
     torch.nn.Module.to(model, device)
+    prepare_weights(model, config.generate.weights)
+    if config.generate.weights != "fp32" and device.type == "cpu":
+        use_single_query(model.trunk)
     encoded = encode_prompt(model.vae.config, tokenizer, config.generate.prompt)
     yield device_name(device)
     yield from generate_text(model, tokenizer, encoded, config.generate)

@@ -4,9 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.config import GenerateConfig
+from pipeline.config import GenerateConfig, load_config
+from pipeline.generation import text
 from pipeline.generation.generate import generate
+from pipeline.generation.single_query import NAME
 from pipeline.generation.weights import Int8Linear, PackedLinear, prepare_weights
+from pipeline.models.blocks import Head
 
 pytestmark = pytest.mark.skipif(
     not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU has no bf16 products"
@@ -54,3 +57,16 @@ def test_fp32_is_left_as_it_is(sllm):
     before = model.state_dict()
     prepare_weights(model, "fp32")
     assert model.state_dict().keys() == before.keys()
+
+
+@pytest.mark.parametrize("weights", ["fp32", "bf16", "int8"])
+def test_generate_weights_is_what_a_model_generates_with(sllm, monkeypatch, weights):
+    model = sllm().float()
+    replaced = {"saved_model": model, "local_model": "folder", "encode_prompt": []}
+    for name, value in replaced.items():
+        monkeypatch.setattr(text, name, lambda *_, value=value: value)
+    monkeypatch.setattr(text.Tokenizer, "load", lambda path: None)
+    config = load_config(None, ["models.sllm=folder", f"generate.weights={weights}"])
+    assert next(text.continued(config, may_use_gpu=False)) == "CPU"
+    assert type(model.vae.head) is {"fp32": Head, "bf16": PackedLinear, "int8": Int8Linear}[weights]
+    assert model.trunk.config._attn_implementation == ("sdpa" if weights == "fp32" else NAME)
