@@ -14,6 +14,7 @@ from pipeline.config import Config, GenerateConfig
 from pipeline.generation.generate import Prompt, generate_documents
 from pipeline.generation.preallocated import layers_of_cache, preallocated_cache, remove_last
 from pipeline.generation.sampling import Sampler
+from pipeline.generation.sentence_decoder import SentenceDecoder
 from pipeline.generation.single_query import use_single_query
 from pipeline.generation.token_lm import next_tokens
 from pipeline.generation.trunk_cache import TrunkCache
@@ -204,35 +205,39 @@ class SentenceLevel:
         own = (min(length, longest) for length in lengths)
         prompts: list[Prompt] = [random_prompt(vocabulary, own, context, seed) for seed in range(batch)]
         config = GenerateConfig(max_tokens=10**9, max_sentences=10**9)
-        sampler = _NoEos(model.vae.config.eos_token_id)
+        decoder = SentenceDecoder(model.vae, batch, longest, model.context_attention)
+        sampler = _NoEos(decoder)
         start = clock()
-        steps = generate_documents(model, prompts, config, may_stop=False, sampler=sampler, lengths=own)
+        steps = generate_documents(
+            model, prompts, config, may_stop=False, sampler=sampler, lengths=own, decoder=decoder
+        )
         begun: set[int] = set()
-        first_sentence, generated, since = None, 0, 0.0
-        for document, sentence in steps:
+        first_sentence, before, since = None, 0, 0.0
+        for document, _ in steps:
             first_sentence = first_sentence or clock() - start
-            if len(begun) == batch:
-                generated += len(sentence.token_ids)
+            if len(begun) == batch and sampler.tokens - before >= batch * tokens:
+                break
             begun.add(document)
             if since == 0.0 and len(begun) == batch:
-                since = clock()
-            if generated >= batch * tokens:
-                break
+                since, before = clock(), sampler.tokens
+        generated = sampler.tokens - before
         assert sampler.first is not None
         seconds, first = clock() - since, sampler.first - start
         return Timing(generated, seconds, first, first, first_sentence, _context_bytes(model, prompts[0]))
 
 
 class _NoEos(Sampler):
-    """Greedy, without EOS; keeps when the first token was there."""
+    """Greedy, without EOS; counts the tokens of text, and keeps when the first one was there."""
 
-    def __init__(self, eos_id: int) -> None:
+    def __init__(self, decoder: SentenceDecoder) -> None:
         super().__init__()
-        self.eos_id = eos_id
+        self.decoder, self.tokens = decoder, 0
         self.first: float | None = None
 
     def __call__(self, logits_BV: Tensor) -> Tensor:
-        logits_BV[:, self.eos_id] = -torch.inf
+        decoder = self.decoder
+        logits_BV[:, decoder.vae.config.eos_token_id] = -torch.inf
+        self.tokens += int((decoder.going_B & (decoder.positions_B < decoder.limits_B)).sum())
         token_B = super().__call__(logits_BV)
         self.first = self.first or clock()
         return token_B

@@ -72,6 +72,15 @@ def test_sentences_have_the_given_lengths(weights):
     assert timing.first_token < timing.first_sentence
 
 
+def test_tokens_of_documents_side_by_side_are_those_decoded_in_the_time():
+    """Not those of sentences that were complete when it began."""
+    model = random_model(sllm(untrained(load_config(None, TINY))), "fp32")
+    timing = SentenceLevel(model, lambda: itertools.cycle([5])).run(4, 10, 1)
+    # All four end their sentences together, so the next four are decoded whole.
+    assert timing.tokens == 4 * 5
+    assert timing.seconds > 1e-4
+
+
 def test_reads_are_half_of_the_flops_of_a_single_document():
     """2 FLOPs per weight, and 4 per query, key and unit of width for two values."""
     config = untrained(load_config(None, TINY))
