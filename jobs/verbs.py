@@ -93,6 +93,16 @@ _TABLE = (
         step=RunStep("comparison", "report", by_default=False, record_folder=REPORT_FOLDER),
     ),
     Verb(
+        "graft",
+        "Graft a SentenceVAE onto a pretrained language model, and score it against that model.",
+        reads="text or shards, a pretrained model: folder, GGUF file or hub name",
+        writes="a sentence-level LLM around it, controls; one table, one plot",
+        examples=(
+            """sllm graft graft trunk.path=SmolLM2-135M-Instruct.Q4_1.gguf data.inputs='["books/*.jsonl.gz"]'""",
+        ),
+        file="training.graft",
+    ),
+    Verb(
         "run",
         "Run the whole path: prepare, train the three models, evaluate, generate.",
         reads="a configuration",

@@ -39,6 +39,7 @@ FILES = {
     "report": (
         *("evaluation.json", "generated.json"),
         *("comparison.json", "comparison.md", "comparison.png", "comparison.svg"),
+        *("graft.json", "graft.md", "graft.png", "graft.svg"),
     ),
 }
 """By kind of output, patterns of the names of the files that its jobs write, except record and checkpoints."""

@@ -22,6 +22,7 @@ _SECTIONS = {
     "evaluate": ("evaluate", "lm"),
     "generate": ("generate",),
     "compare": ("compare", "evaluate", "lm", "sllm"),
+    "graft": ("graft", "evaluate"),
 }
 """Sections of the configuration that a job uses; of another job all."""
 _PLACES = ("output", "shards", "models", "tracking", "launcher", "ray", "run")

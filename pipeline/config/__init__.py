@@ -5,6 +5,7 @@
 
 from pipeline.config.comparison import CompareConfig, Variant
 from pipeline.config.data import DataConfig, FilterConfig, PrepareConfig, SegmenterConfig, TokenizerConfig
+from pipeline.config.grafting import GraftConfig
 from pipeline.config.inference import EvaluateConfig, GenerateConfig, ModelsConfig
 from pipeline.config.infrastructure import DeepSpeedConfig, RayConfig, RunConfig, TrackingConfig
 from pipeline.config.models import LmConfig, SllmConfig, TrainConfig, TrunkConfig, VaeConfig
@@ -21,6 +22,7 @@ __all__ = [
     "EvaluateConfig",
     "FilterConfig",
     "GenerateConfig",
+    "GraftConfig",
     "LmConfig",
     "ModelsConfig",
     "PrepareConfig",

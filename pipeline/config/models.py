@@ -149,6 +149,8 @@ class VaeArchitecture:
     """Tie the decoder's head to the token embedding. The paper: two matrices."""
     kl_weight: NonNegative = 0.0
     """Weight of the KL term; 0 is the paper's plain autoencoder."""
+    rope_theta: Annotated[float, Field(ge=1, le=1e12)] = 10_000.0
+    """Base of the rotary positions of `block: llama`. With `decoder_from_lm`: that of the model."""
 
 
 @with_config(DOCUMENTED)
@@ -164,6 +166,12 @@ class VaeTraining:
     """Share of the encoder's input tokens whose embedding training sets to zero."""
     latent_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout on the latent during training."""
+    freeze_embedding: bool = False
+    """Freeze token embedding and LM head, also in the SLLM."""
+    loss_vocabulary: CountOrZero = 0
+    """Sampled softmax (arXiv 1412.2007), also in the SLLM: the loss in training normalises over the targets of the
+    micro-batch and this many other tokens, drawn anew each time. So losses of training are estimates; those of the dev
+    split are exact. 0: over all tokens."""
 
 
 class VaeConfig(Section, VaeTraining, VaeArchitecture):
@@ -173,6 +181,10 @@ class VaeConfig(Section, VaeTraining, VaeArchitecture):
     """Width; none: the trunk's."""
     init_from_lm: bool = True
     """Initialise the token embedding from the token-level model, trained or pretrained, if its width is the same."""
+    decoder_from_lm: tuple[CountOrZero, ...] | None = Field(default=None, min_length=1)
+    """Layers of the token-level model, trained or pretrained, from which the decoder's layers start, one each: 0 is the
+    first. Norm, head, and the scale of the latents start from the model too. Needs `block: llama`, a model
+    of such layers, and its widths. None: fresh weights."""
     train: TrainConfig = TrainConfig()
     """How it is trained."""
 

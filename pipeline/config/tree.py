@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pipeline.config.comparison import CompareConfig
 from pipeline.config.data import DataConfig, PrepareConfig, SegmenterConfig, TokenizerConfig
 from pipeline.config.explanation import explained, plain_kind
+from pipeline.config.grafting import GraftConfig
 from pipeline.config.inference import EvaluateConfig, GenerateConfig, ModelsConfig
 from pipeline.config.infrastructure import DeepSpeedConfig, RayConfig, RunConfig, TrackingConfig
 from pipeline.config.models import LmConfig, Precision, SllmConfig, TrunkConfig, VaeConfig
@@ -54,6 +55,7 @@ class Config(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     generate: GenerateConfig = GenerateConfig()
     compare: CompareConfig = CompareConfig()
+    graft: GraftConfig = GraftConfig()
     ray: RayConfig = RayConfig()
     deepspeed: DeepSpeedConfig = DeepSpeedConfig()
     tracking: TrackingConfig = TrackingConfig()

@@ -88,7 +88,10 @@ def check_variants(config: Config, presets: Path) -> dict[str, Variant]:
 
 def check_design(config: Config, name: str, presets: Path) -> None:
     """Build the model of each stage on the meta device. Raises `ConfigError` or `ModelError` that names the design."""
-    fresh = {"sllm.vae_from": "config", "sllm.trunk_from": "config", "vae.init_from_lm": False}
+    fresh = {
+        **{"sllm.vae_from": "config", "sllm.trunk_from": "config"},
+        **{"vae.init_from_lm": False, "vae.decoder_from_lm": None},
+    }
     for verb in config.compare.variants[name].stages:
         own = override(design_config(config, name, presets, {}), fresh)
         try:

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from pipeline.config import Config, ModelsConfig, TrunkConfig
 from pipeline.config.models import SllmArchitecture, VaeArchitecture, VaeTraining
 from pipeline.errors import ConfigError, ModelError
+from pipeline.models.decoder_start import start_decoder
 from pipeline.models.model_folder import check_folder, is_folder, on_device
 from pipeline.models.saved import check_fits, saved_model
 from pipeline.models.sentence_vae import SentenceVae, SentenceVaeConfig, check_longest
@@ -35,6 +36,8 @@ from pipeline.shards.reading import Shards, open_shards
 
 _SWITCHES = frozenset({"kl_weight", "output_latent_scale"})
 """Options of a SentenceVAE for which the architecture depends only on whether they are above 0."""
+_OF_TRAINING = ("freeze_embedding", "loss_vocabulary")
+"""Options of a SentenceVAE that the training of an SLLM takes from its own configuration."""
 _SAME_ARCHITECTURE = "training continues only from weights of the same architecture"
 
 
@@ -93,6 +96,7 @@ def untrained(config: Config) -> Config:
         update={
             "models": ModelsConfig(),
             "trunk": trunk.model_copy(update={"path": path}),
+            "vae": config.vae.model_copy(update={"decoder_from_lm": None}),
             "sllm": config.sllm.model_copy(update=sllm),
         }
     )
@@ -166,6 +170,8 @@ def _vae_config(config: Config, shards: Shards | None, beside: PreTrainedConfig)
 def _sllm_config(
     config: Config, vae_config: PreTrainedConfig, trunk_config: PreTrainedConfig
 ) -> SllmModelConfig:
+    for option in _OF_TRAINING:
+        setattr(vae_config, option, getattr(config.vae, option))
     trunk_config = copy.deepcopy(trunk_config)
     trunk_config._attn_implementation = config.trunk.attention or "sdpa"
     return SllmModelConfig(
@@ -199,11 +205,19 @@ def _new_vae(config: Config, shards: Shards | None, read_weights: bool) -> Sente
     of_trunk = _trunk_config(config, shards, source)
     vae_config = _vae_config(config, shards, of_trunk)
     vae = on_device(lambda: SentenceVae(vae_config), read_weights)
+    layers = config.vae.decoder_from_lm
+    if layers is not None and (source is None or not config.vae.init_from_lm):
+        raise ConfigError(
+            "vae.decoder_from_lm needs models.lm=FOLDER or trunk.path=MODEL, and vae.init_from_lm=true"
+        )
     if config.vae.init_from_lm and source is not None:
-        embedding = token_vectors(_causal_lm(config, of_trunk, source, read_weights))
+        model = _causal_lm(config, of_trunk, source, read_weights)
+        embedding = token_vectors(model)
         if embedding.shape[1] == vae_config.hidden_size:
             with torch.no_grad():
                 vae.embedding.weight.copy_(embedding[: vae.config.vocab_size])
+        if layers is not None:
+            start_decoder(vae, model, layers)
     return vae
 
 

@@ -6,6 +6,7 @@ backward pass. This costs a third more work in the head, and memory does not gro
 is called as a module, so that its hooks run (tied weights, autocast, the gathering of ZeRO-3).
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -38,6 +39,29 @@ def head_cross_entropy(head: nn.Linear, hidden_RH: Tensor, targets_R: Tensor) ->
     run = _again_in_backward if torch.is_grad_enabled() else _losses
     nll, hit = zip(*(run(head, hidden, targets) for hidden, targets in chunks), strict=True)
     return torch.cat(nll), torch.cat(hit)
+
+
+def sampled_cross_entropy(
+    head: nn.Linear, hidden_RH: Tensor, targets_R: Tensor, sample_size: int
+) -> tuple[Tensor, Tensor]:
+    """As `head_cross_entropy`, over the targets and `sample_size` other tokens, drawn anew (arXiv 1412.2007).
+
+    `head` called with token ids gives their vectors. Each sampled token stands for an equal part of those left out, so
+    the sum of exponentials is right on average; its logarithm is low by half its relative variance. A target counts as
+    the likeliest if none of these tokens is likelier. No target is `IGNORED`.
+    """
+    present_P, index_R = targets_R.unique(return_inverse=True)
+    left_out = head.out_features - len(present_P)
+    drawn = torch.randperm(head.out_features, device=targets_R.device)[: sample_size + len(present_P)]
+    drawn_N = drawn[~torch.isin(drawn, present_P)][:sample_size]
+    if not len(drawn_N):  # every token is a target
+        return head_cross_entropy(head, hidden_RH, targets_R)
+    vectors_CH = head(torch.cat([present_P, drawn_N]))
+    weight_C = torch.zeros(len(vectors_CH), device=hidden_RH.device)
+    weight_C[len(present_P) :] = math.log(left_out / len(drawn_N))
+    logits_RC = at_least_fp32(F.linear(hidden_RH, vectors_CH)) + weight_C
+    nll_R = F.cross_entropy(logits_RC, index_R, reduction="none")
+    return nll_R, logits_RC.detach().argmax(-1) == index_R
 
 
 def _losses(head: Callable[[Tensor], Tensor], hidden_RH: Tensor, targets_R: Tensor) -> tuple[Tensor, Tensor]:

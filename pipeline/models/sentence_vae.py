@@ -33,7 +33,7 @@ from pipeline.models.blocks import (
     add_positions,
     new_norm,
 )
-from pipeline.models.cross_entropy import head_cross_entropy
+from pipeline.models.cross_entropy import head_cross_entropy, sampled_cross_entropy
 from pipeline.stream.batches import SentenceBatch
 
 
@@ -119,6 +119,8 @@ class SentenceVae(PreTrainedModel):
         last_norm = config.norm_first or config.block == "llama"
         self.decoder_norm = new_norm(config) if last_norm else nn.Identity()
         self.head = Head(hidden, config.vocab_size, bias=False)
+        for part in (self.embedding, self.head):
+            part.requires_grad_(not config.freeze_embedding)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -150,7 +152,13 @@ class SentenceVae(PreTrainedModel):
         """As `token_nll`, from the decoder's output."""
         decoded = batch.decoded
         check_longest(decoded.longest_sentence, self.config.max_sentence_tokens)
-        nll_R, is_likeliest_R = head_cross_entropy(self.head, hidden_RH, decoded.targets_R)
+        if self.training and self.config.loss_vocabulary:
+            found = sampled_cross_entropy(
+                self.head, hidden_RH, decoded.targets_R, self.config.loss_vocabulary
+            )
+        else:
+            found = head_cross_entropy(self.head, hidden_RH, decoded.targets_R)
+        nll_R, is_likeliest_R = found
         is_certain_R = decoded.positions.positions_T == self.config.max_sentence_tokens
         return nll_R.masked_fill(is_certain_R, 0.0), is_likeliest_R | is_certain_R
 
@@ -282,7 +290,8 @@ class SentenceVae(PreTrainedModel):
         if config.block == "paper":
             return add_positions(embedded_TH, positions_T, num_positions), None
         head_size = config.hidden_size // config.num_heads
-        rotation = Rotation(pattern.positions_T, head_size, self.embedding.weight.dtype)
+        dtype = self.embedding.weight.dtype
+        rotation = Rotation(pattern.positions_T, head_size, dtype, config.rope_theta)
         return embedded_TH * config.hidden_size**0.5, rotation
 
 

@@ -85,7 +85,8 @@ class Sllm(PreTrainedModel):
                 f"{latent_size}"
             )
         self.lookup = ContextAttention(config, latent_size) if config.context_attention_heads else None
-        self.vae.requires_grad_(not config.freeze_vae)
+        if config.freeze_vae:
+            self.vae.requires_grad_(False)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:

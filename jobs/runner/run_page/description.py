@@ -18,6 +18,7 @@ _DOES = {
     "generate": "Generates text, sentence by sentence",
     "run": "Runs jobs, each of which reads what those before it wrote",
     "compare": "Scores and times designs that were trained on the same tokens",
+    "graft": "Scores a SentenceVAE grafted onto a pretrained model beside that model",
 }
 _INPUTS_NAMED = 8
 

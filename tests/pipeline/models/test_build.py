@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from jobs.cli import app
 from pipeline.config import load_config, override
 from pipeline.config.models import SllmArchitecture, VaeArchitecture, VaeTraining
+from pipeline.errors import ConfigError
 from pipeline.evaluation.flops import num_parameters
 from pipeline.models.build import build_lm, build_sllm, build_vae, untrained
 
@@ -90,7 +91,8 @@ def test_an_option_of_the_section_is_in_the_saved_configuration():
         "vae.block": "llama", "vae.conditioning": "prefix", "vae.decoder_window": 8, "vae.output_latent_scale": 0.5,
         "vae.encoder_embedding": "output", "vae.norm_first": True, "vae.tie_word_embeddings": False,
         "vae.kl_weight": 0.5, "vae.free_bits": 0.75, "vae.focal_gamma": 1.0,
-        "vae.token_dropout": 0.125, "vae.latent_dropout": 0.375,
+        "vae.token_dropout": 0.125, "vae.latent_dropout": 0.375, "vae.rope_theta": 5e4,
+        "vae.freeze_embedding": True, "vae.loss_vocabulary": 7,
         "sllm.context_sentences": 9, "sllm.context_attention_heads": 4, "sllm.freeze_vae": True,
     }  # fmt: skip
     shared = [
@@ -104,6 +106,23 @@ def test_an_option_of_the_section_is_in_the_saved_configuration():
     for key, value in changed.items():
         section, _, name = key.partition(".")
         assert saved[section][name] == value, key
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_frozen_embedding_is_frozen_in_both_models(tied):
+    config = override(load_config(None), {"vae.freeze_embedding": True, "vae.tie_word_embeddings": tied})
+    vae = build_vae(config, None, read_weights=False)
+    sllm = build_sllm(untrained(config), None, read_weights=False)
+    for model, name in ((vae, ""), (sllm, "vae.")):
+        frozen = {key for key, weight in model.named_parameters() if not weight.requires_grad}
+        assert frozen == {f"{name}embedding.weight", *([] if tied else [f"{name}head.weight"])}
+
+
+def test_a_decoder_that_starts_from_a_model_needs_one():
+    config = override(load_config(None), {"vae.decoder_from_lm": [0], "vae.block": "llama"})
+    with pytest.raises(ConfigError, match=r"vae\.decoder_from_lm needs models\.lm=FOLDER or"):
+        build_vae(config, None, read_weights=False)
+    assert build_vae(untrained(config), None, read_weights=False).config.num_layers == 1
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS.glob("*.yaml")), ids=lambda path: path.stem)

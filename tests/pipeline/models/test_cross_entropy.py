@@ -8,7 +8,8 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM
 
 from pipeline.models import cross_entropy
-from pipeline.models.cross_entropy import head_cross_entropy
+from pipeline.models.blocks import Head
+from pipeline.models.cross_entropy import head_cross_entropy, sampled_cross_entropy
 from pipeline.models.token_lm import HEAD_IS_LAST, TokenLm
 from pipeline.stream.batches import IGNORED, SentenceBatch, TokenBatch
 
@@ -113,3 +114,28 @@ def test_a_sentence_vae_has_the_same_loss_in_chunks_as_at_once(sllm, monkeypatch
     found_R, found_hit_R = vae.token_nll(latents_SH, batch)
     torch.testing.assert_close(found_R, whole_R)
     assert torch.equal(found_hit_R, hit_R)
+
+
+def test_a_sample_of_all_other_tokens_gives_the_exact_loss():
+    head, hidden_RH, targets_R = Head(8, 50, bias=False), torch.randn(20, 8), torch.randint(50, (20,))
+    whole_R, hit_R = head_cross_entropy(head, hidden_RH, targets_R)
+    found_R, found_hit_R = sampled_cross_entropy(head, hidden_RH, targets_R, 50)
+    torch.testing.assert_close(found_R, whole_R)
+    assert torch.equal(found_hit_R, hit_R)
+    everything_R = torch.arange(50)  # no token is left to draw
+    hidden_RH = torch.randn(50, 8)
+    found_R, _ = sampled_cross_entropy(head, hidden_RH, everything_R, 4)
+    torch.testing.assert_close(found_R, head_cross_entropy(head, hidden_RH, everything_R)[0])
+
+
+def test_the_sampled_normaliser_is_right_on_average():
+    torch.manual_seed(0)
+    head, hidden_RH, targets_R = Head(8, 300, bias=False), torch.randn(6, 8), torch.randint(300, (6,))
+    logits_RV = head(hidden_RH).detach()
+    own_R = logits_RV.gather(1, targets_R[:, None])[:, 0]
+    with torch.no_grad():
+        draws = [sampled_cross_entropy(head, hidden_RH, targets_R, 40)[0] + own_R for _ in range(800)]
+    mean_R = torch.stack(draws).exp().mean(0)
+    torch.testing.assert_close(mean_R, logits_RV.exp().sum(1), rtol=0.02, atol=0)
+    sampled_cross_entropy(head, hidden_RH, targets_R, 40)[0].sum().backward()
+    assert int((head.weight.grad != 0).any(1).sum()) == len(targets_R.unique()) + 40
