@@ -7,7 +7,10 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from pipeline.evaluation.comparison import DesignFigures, beyond_frontier
+from pipeline.evaluation.controls.intervals import ratio_interval
 
 _MARKERS = {"token-level": "o", "sentence-level": "^"}
 _LATENTS = {"zeroed": "zeroed", "shuffled": "of another document", "oracle": "of the sentence itself"}
@@ -30,18 +33,20 @@ def markdown(designs: Sequence[DesignFigures], setting: Mapping[str, Any]) -> st
         f"document, with key/value caches in all models, which take turns; {setting['device']}, "
         f"{setting['threads']} thread(s), torch {setting['torch']}. "
         f"Ratios are bits per byte divided by those of: {base.title}. "
-        "A design is beyond the frontier if no token-level model is both as good and as fast.",
+        "A design is beyond the frontier if no token-level model is both as good and as fast. Intervals are of 95 %, "
+        "by a bootstrap over documents; the spread over seeds is not in them.",
         "",
         *_table(
             [
-                "design", "parameters", "bits per byte", "ratio", "training tokens", "training TFLOP",
+                "design", "parameters", "bits per byte", "ratio", "with a cache", "training tokens", "training TFLOP",
                 *(f"tokens/s, batch {batch}" for batch in batches), "MFLOP per generated token",
                 "bytes per token of context", "bytes of the window", "beyond the frontier",
             ],
             [
                 [
-                    each.title, f"{each.parameters:,}", f"{each.bits_per_byte:.4f}",
-                    f"{each.bits_per_byte / base.bits_per_byte:.3f}", f"{each.training_tokens:,.0f}",
+                    each.title, f"{each.parameters:,}", _with_spread(each),
+                    _ratio(each, base), "" if each.cached_bits_per_byte is None else f"{each.cached_bits_per_byte:.4f}",
+                    f"{each.training_tokens:,.0f}",
                     f"{each.training_flops / 1e12:,.1f}",
                     *(f"{speed.tokens_per_second:,.0f}" for speed in each.speeds),
                     f"{each.generation_flops_per_token / 1e6:.2f}",
@@ -64,7 +69,17 @@ def markdown(designs: Sequence[DesignFigures], setting: Mapping[str, Any]) -> st
             f"**Bits per byte mean nothing here**: the token ids of {lossy:,} documents of the dev split do not give "
             "the text back. Compare designs with each other only, not with those of another tokenizer.",
         ]
+    if setting.get("seeds"):
+        seeds = ", ".join(map(str, setting["seeds"]))
+        lines += ["", f"Bits per byte are the mean over the seeds {seeds}, with the standard deviation."]
+    if any(each.cached_bits_per_byte is not None for each in designs):
+        lines += [
+            "",
+            f"With a cache: a continuous cache (arXiv 1612.04426) of the last {setting['cache_tokens']:,} positions at "
+            "test time; its two numbers are fitted on every other document and used on the rest.",
+        ]
     by_name = {each.name: each for each in designs}
+    lines += _controls(by_name)
     changed = [(each, by_name[each.changed_from]) for each in designs if each.changed_from in by_name]
     if changed:
         rows = [
@@ -97,6 +112,55 @@ def markdown(designs: Sequence[DesignFigures], setting: Mapping[str, Any]) -> st
     rows = [[each.title, *("" if math.isnan(x) else f"{x:.3f}" for x in each.curve)] for each in designs]
     lines += _table(["design", *spans], rows)
     return "\n".join(lines) + "\n"
+
+
+def _with_spread(each: DesignFigures) -> str:
+    if len(each.bits_by_seed) < 2:
+        return f"{each.bits_per_byte:.4f}"
+    return f"{each.bits_per_byte:.4f} ± {np.std(each.bits_by_seed, ddof=1):.4f}"
+
+
+def _ratio(each: DesignFigures, base: DesignFigures, cached: bool = False) -> str:
+    ours, theirs = (one.cached_nll_by_document if cached else one.nll_by_document for one in (each, base))
+    if not ours or not theirs:
+        return ""
+    nll_N, base_N = np.array(ours), np.array(theirs)
+    ratio = f"{nll_N.sum() / base_N.sum():.4f}"
+    if each is base:
+        return ratio
+    low, high = ratio_interval(nll_N, base_N)
+    return f"{ratio} ({low:.4f} to {high:.4f})"
+
+
+def _controls(by_name: Mapping[str, DesignFigures]) -> list[str]:
+    """Each sentence-level design over its controls; below 1 the design is better."""
+    rows = [
+        [
+            each.title,
+            control.title,
+            f"{each.training_flops / control.training_flops:.2f}",
+            _ratio(each, control),
+            _ratio(each, control, cached=True),
+        ]
+        for each in by_name.values()
+        for control in map(by_name.get, each.controls)
+        if control is not None
+    ]
+    if not rows:
+        return []
+    head = [
+        "design",
+        "control",
+        "FLOPs over the control's",
+        "bits per byte over the control's",
+        "both with a cache",
+    ]
+    return [
+        *("", "## Controls", ""),
+        "Below 1 the design is better than its control.",
+        "",
+        *_table(head, rows),
+    ]
 
 
 def plot(designs: Sequence[DesignFigures], setting: Mapping[str, Any], form: str) -> bytes:

@@ -6,9 +6,12 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from pipeline.config.paths import PathString
-from pipeline.config.section import Bytes, Count, CountOrZero, Section, Share
+from pipeline.config.section import Bytes, Count, CountOrZero, Section, Seed, Share
 
 TrainingVerb = Literal["train-lm", "train-vae", "train-sllm"]
+Control = Literal[
+    "token-level-twin", "blind-chunks", "no-trunk-prediction", "no-context-attention", "continuous-cache"
+]
 
 
 class Variant(Section):
@@ -23,6 +26,8 @@ class Variant(Section):
     `jobs/presets/designs`. None: it takes these sections from the comparison itself."""
     overrides: dict[str, object] = Field(default={})
     """Dotted keys of the configuration and their values; they replace those of the preset."""
+    tokens: Bytes | None = None
+    """Document tokens that it is trained on, all stages together; none: `compare.tokens`."""
     changed_from: str | None = None
     """Variant from which this one differs in one point; the report shows the difference."""
 
@@ -36,6 +41,23 @@ class CompareConfig(Section):
     """Names of the designs to train and compare; none: all."""
     overrides: dict[str, object] = Field(default={})
     """Dotted keys and their values for all designs; they replace those of the presets."""
+    controls: tuple[Control, ...] = (
+        *("token-level-twin", "blind-chunks", "no-trunk-prediction"),
+        *("no-context-attention", "continuous-cache"),
+    )
+    """What is trained and scored beside each sentence-level design; `[]`, for a quick look: nothing.
+    `token-level-twin`: a token-level model of as many layers as the decoder, with context attention to as many chunks of tokens as the
+    design has sentences, if it has context attention; where the training FLOPs of the two differ, also one trained with
+    as many FLOPs. `blind-chunks`: the design on chunks of as many tokens as a sentence has on average.
+    `no-trunk-prediction`, `no-context-attention`: the design trained without that part. `continuous-cache`: a cache of
+    the last positions (arXiv 1612.04426) at test time, for all designs."""
+    twin: str | None = None
+    """Token-level variant from which the twins differ in layers and context attention alone; none: the baseline."""
+    cache_tokens: Count = 1024
+    """Positions that the continuous cache holds."""
+    seeds: tuple[Seed, ...] = ()
+    """Each design is trained with each of these seeds in all its stages; the report has mean and standard deviation.
+    None: once, with the seeds of its stages."""
     baseline: str | None = None
     """Token-level variant whose bits per byte are 1 in the table; none: the first token-level one."""
     tokens: Bytes = 1_000_000

@@ -106,6 +106,13 @@ class LmConfig(Section):
     loss_tokens: Count | None = None
     """Tokens of a window that are in the training loss; those before them, up to `context_tokens` in all, are
     context-only. None: all of a window are in the loss, so on average half of it is context."""
+    context_attention_heads: CountOrZero = 0
+    """Heads of the cross-attention from each position, after the layers, to the latents of earlier chunks of tokens:
+    the memory of a sentence-level model, without sentences. 0: no such attention."""
+    context_chunk_tokens: Count = 16
+    """Tokens of a chunk; chunks are cut from the start of the document, wherever sentences end."""
+    context_chunks: Count = 64
+    """Most chunks that a position attends to, those in its own window included."""
     train: TrainConfig = TrainConfig()
     """How it is trained."""
 
@@ -199,6 +206,9 @@ class SllmArchitecture:
     context_attention_heads: CountOrZero = 0
     """Heads of the cross-attention from each position of the decoder, after its layers, to the latents of earlier
     sentences. The number must divide the size of a latent. 0 (the paper): no such attention."""
+    trunk_prediction: bool = True
+    """Whether the decoder gets the latent that the trunk predicts. False, as a control: zeros, in training too; the
+    trunk decides on the stop alone."""
     freeze_vae: bool = False
     """Freeze the weights of the SentenceVAE."""
 

@@ -6,15 +6,16 @@ Bits per byte are exact likelihoods of the same documents, speed is measured, an
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from typing import Any, cast
 
+import numpy as np
 import torch
 
 from pipeline.config import Config, StreamConfig, TrainConfig
 from pipeline.evaluation.ablations import Ablation, has_other_documents
+from pipeline.evaluation.controls.continuous_cache import cached_nll
 from pipeline.evaluation.designs import TrainedDesign, model_of
-from pipeline.evaluation.flops import context_bytes_per_token, num_parameters, training_flops_of
+from pipeline.evaluation.flops import context_bytes_per_token, num_parameters
 from pipeline.evaluation.generation_speed import (
     Speed,
     generation_flops_per_token,
@@ -24,13 +25,17 @@ from pipeline.evaluation.generation_speed import (
 )
 from pipeline.evaluation.likelihood import (
     bits_per_byte_by_position,
+    likelihood,
     likelihood_of_tokens,
+    nll_by_document,
     select_documents,
     sllm_nll_by_token,
     token_lm_nll_by_token,
 )
 from pipeline.evaluation.scoring import Float64
+from pipeline.evaluation.training_flops import training_flops_per_token
 from pipeline.fetched import local_model
+from pipeline.models.chunk_attention import ChunkAttentionLm
 from pipeline.models.device import device_for, device_name
 from pipeline.models.saved import saved_model
 from pipeline.models.sllm import Sllm
@@ -38,7 +43,7 @@ from pipeline.models.token_lm import TokenLm, learned_positions, load_causal_lm
 from pipeline.shards.reading import open_shards
 from pipeline.stream.order import Corpus, Stream, StreamState
 from pipeline.stream.windows import DocumentSource, SentenceWindows, TokenWindows
-from pipeline.training.task import Task, TrainingJob, build_task, train_config
+from pipeline.training.task import TrainingJob, build_task, train_config
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class DesignFigures:
     training_flops: float
     """Forward and backward, in all stages."""
     bits_per_byte: float
+    """Mean over seeds."""
     context_bytes_per_token: float
     """Memory that grows with the context: keys, values and latents, in the precision of the weights."""
     window_bytes: float
@@ -67,6 +73,14 @@ class DesignFigures:
     curve: tuple[float, ...] = ()
     """Bits per byte of tokens by their position in the document."""
     changed_from: str | None = None
+    bits_by_seed: tuple[float, ...] = ()
+    nll_by_document: tuple[float, ...] = ()
+    """Nats of each document, mean over seeds."""
+    cached_bits_per_byte: float | None = None
+    """With a continuous cache at test time, mean over seeds."""
+    cached_nll_by_document: tuple[float, ...] = ()
+    controls: tuple[str, ...] = ()
+    """Names of the designs that are its controls."""
     slides: bool = True
     """False for a token-level model with learned positions, which recomputes half of a full context."""
 
@@ -98,14 +112,24 @@ class Measured:
 
 
 def measure_designs(
-    config: Config, position_edges: Sequence[int], designs: Sequence[TrainedDesign], may_use_gpu: bool
+    config: Config,
+    position_edges: Sequence[int],
+    designs: Sequence[TrainedDesign],
+    controls: Mapping[str, Sequence[str]],
+    may_use_gpu: bool,
 ) -> Iterator[str | Measured]:
     """Measure all designs on the dev documents of `config.shards` -> the name of each measurement before it begins, and
-    at the end their figures."""
+    at the end their figures.
+
+    Those of one name are one design with several seeds; all but bits per byte are measured on the first of them.
+    """
     (folder,) = config.shard_folders
     shards = open_shards(folder, config.stream)
-    documents = select_documents(shards.documents("dev"), config.evaluate.max_documents)
     device = device_for(may_use_gpu)
+    by_name: dict[str, list[TrainedDesign]] = {}
+    for each in designs:
+        by_name.setdefault(each.name, []).append(each)
+    designs = [seeds[0] for seeds in by_name.values()]
     models = {each.name: load_design(each).to(device).eval() for each in designs}
     tokenizer = shards.tokenizer()
     num_tokens = config.compare.generated_tokens
@@ -119,13 +143,27 @@ def measure_designs(
     }
     yield "speed of generation"
     speeds = measure_speeds(generators, config.compare.batch_sizes, config.compare.repeats)
-    totals = shards.manifest.totals["train"]
     figures = []
     for each in designs:
         yield f"{each.variant.title}: bits per byte, FLOPs"
         model = cast(TokenLm | Sllm, models[each.name])
-        scores = dict(_nll_by_ablation(each, config, documents, (tokenizer.bos_id, tokenizer.eos_id), model))
+        own = open_shards(each.config.shard_folders[0], config.stream)
+        documents = select_documents(own.documents("dev"), config.evaluate.max_documents)
+        source = _windows(each, model, documents, (tokenizer.bos_id, tokenizer.eos_id))
+        scores = dict(_nll_by_ablation(each, config, source, model))
         bits = {kind: likelihood_of_tokens(documents, nll_T).bits_per_byte for kind, nll_T in scores.items()}
+        budget = config.evaluate.micro_batch_tokens
+        nll_KN, cached_KN = [nll_by_document(documents, scores["none"])], []
+        for seeded in by_name[each.name]:
+            if seeded is not each:
+                model = cast(TokenLm | Sllm, load_design(seeded).to(device).eval())
+                nll_KN.append(nll_by_document(documents, _nll_by_token(model, source, budget)))
+            if "continuous-cache" in config.compare.controls:
+                cached_KN.append(cached_nll(model, source, budget, config.compare.cache_tokens))
+        model = cast(TokenLm | Sllm, models[each.name])
+        bits.pop("none")
+        mean_nll_N, mean_cached_N = np.mean(nll_KN, 0), np.mean(cached_KN, 0) if cached_KN else None
+        totals = own.manifest.totals["train"]
         growing, fixed = context_memory(model, totals.tokens / totals.sentences)
         figures.append(
             DesignFigures(
@@ -135,7 +173,7 @@ def measure_designs(
                 parameters=num_parameters(model),
                 training_tokens=sum(record.metrics["train/tokens"] for record in each.records.values()),
                 training_flops=_training_flops(each),
-                bits_per_byte=bits.pop("none"),
+                bits_per_byte=likelihood(documents, mean_nll_N).bits_per_byte,
                 context_bytes_per_token=growing,
                 window_bytes=fixed,
                 speeds=speeds[each.name],
@@ -147,6 +185,13 @@ def measure_designs(
                     )
                 ),
                 changed_from=each.variant.changed_from,
+                bits_by_seed=tuple(likelihood(documents, nll_N).bits_per_byte for nll_N in nll_KN),
+                nll_by_document=tuple(mean_nll_N.tolist()),
+                cached_bits_per_byte=(
+                    None if mean_cached_N is None else likelihood(documents, mean_cached_N).bits_per_byte
+                ),
+                cached_nll_by_document=() if mean_cached_N is None else tuple(mean_cached_N.tolist()),
+                controls=tuple(controls.get(each.name, ())),
                 slides=not isinstance(model, TokenLm) or learned_positions(model.model) is None,
             )
         )
@@ -164,20 +209,13 @@ def load_design(design: TrainedDesign) -> torch.nn.Module:
     return model.requires_grad_(False)  # PyTorch's counter of FLOPs fails on inference tensors otherwise
 
 
-def training_flops_per_token(task: Task, options: TrainConfig) -> float:
-    """FLOPs per document token of forward and backward pass, over a few micro-batches of training."""
-    reading = Stream(task.train, options.micro_batch_tokens, options.seed, task.stream)
-    module = task.module.train()
-    device = next(module.parameters()).device
-    plans = [plan for plan, _ in islice(reading.micro_batches(StreamState()), 3)]
-    flops = sum(training_flops_of(module, plan.batch().to(device)) for plan in plans)
-    return flops / sum(plan.tokens for plan in plans)
-
-
 def context_memory(model: TokenLm | Sllm, tokens_per_sentence: float) -> tuple[float, float]:
     """Bytes of keys, values and latents: per token of context, and in all for a sliding window."""
     size = next(model.parameters()).element_size()
     per_token = context_bytes_per_token(model, tokens_per_sentence, size)
+    if isinstance(model, TokenLm) and isinstance(model.model, ChunkAttentionLm):
+        latents = 2.0 * size * model.model.config.hidden_size / model.model.config.context_chunk_tokens
+        return per_token + latents, 0.0
     if isinstance(model, TokenLm):
         window = getattr(model.model.config, "sliding_window", None)
         return (0.0, per_token * window) if window else (per_token, 0.0)
@@ -199,30 +237,47 @@ def _speed(figures: DesignFigures, batch: int) -> float:
     return next(speed.tokens_per_second for speed in figures.speeds if speed.batch == batch)
 
 
-def _nll_by_ablation(
-    design: TrainedDesign,
-    config: Config,
-    documents: DocumentSource,
-    bos_eos: tuple[int, int],
+def _windows(
+    design: TrainedDesign, model: TokenLm | Sllm, documents: DocumentSource, bos_eos: tuple[int, int]
+) -> TokenWindows | SentenceWindows:
+    """The dev documents in windows that overlap by half."""
+    if isinstance(model, TokenLm):
+        context = design.config.lm.context_tokens
+        overlap = min(context // 2, context - 2)
+        return TokenWindows(documents, context, *bos_eos, overlap, model.memory(context))
+    sentences = model.config.context_sentences
+    return SentenceWindows(documents, sentences, *bos_eos, sentences // 2, model.vae.decoder_reach)
+
+
+def _nll_by_token(
     model: TokenLm | Sllm,
+    source: TokenWindows | SentenceWindows,
+    budget: int,
+    ablation: Ablation = "none",
+) -> Float64:
+    if isinstance(model, TokenLm):
+        assert isinstance(source, TokenWindows)
+        return token_lm_nll_by_token(model, source, budget)
+    assert isinstance(source, SentenceWindows)
+    return sllm_nll_by_token(model, source, budget, ablation)
+
+
+def _nll_by_ablation(
+    design: TrainedDesign, config: Config, source: TokenWindows | SentenceWindows, model: TokenLm | Sllm
 ) -> Iterator[tuple[str, Float64]]:
     """NLL of each dev token [T], by `Ablation`; `none` is the unchanged model."""
     budget = config.evaluate.micro_batch_tokens
-    if isinstance(model, TokenLm):
-        context = design.config.lm.context_tokens
-        source = TokenWindows(documents, context, *bos_eos, overlap=min(context // 2, context - 2))
-        yield "none", token_lm_nll_by_token(model, source, budget)
+    yield "none", _nll_by_token(model, source, budget)
+    if isinstance(model, TokenLm) or not config.evaluate.ablations:
         return
-    sentences = model.config.context_sentences
-    ablations: list[Ablation] = ["none"]
-    if config.evaluate.ablations:
-        ablations += ["zeroed", "shuffled"] if has_other_documents(documents) else ["zeroed"]
-        # A decoder that was never trained as an autoencoder cannot use the encoder's latents.
-        if "train-vae" in design.records:
-            ablations.append("oracle")
-    windows = SentenceWindows(documents, sentences, *bos_eos, sentences // 2, model.vae.decoder_reach)
+    ablations: list[Ablation] = (
+        ["zeroed", "shuffled"] if has_other_documents(source.documents) else ["zeroed"]
+    )
+    # A decoder that was never trained as an autoencoder cannot use the encoder's latents.
+    if "train-vae" in design.records:
+        ablations.append("oracle")
     for ablation in ablations:
-        yield ablation, sllm_nll_by_token(model, windows, budget, ablation)
+        yield ablation, _nll_by_token(model, source, budget, ablation)
 
 
 def _training_flops(design: TrainedDesign) -> float:

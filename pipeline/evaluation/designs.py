@@ -6,9 +6,10 @@ from pathlib import Path
 
 from pipeline.config import Config, Variant, load_config, override
 from pipeline.errors import ConfigError, ModelError
+from pipeline.evaluation.training_flops import training_flops_per_token
 from pipeline.lineage import JobRecord
 from pipeline.output_files import REPORT_FOLDER
-from pipeline.training.task import build_task
+from pipeline.training.task import build_task, train_config
 
 MODEL_SECTIONS = ("trunk", "lm", "vae", "sllm")
 """Sections that a design takes from its preset; all others are those of the comparison."""
@@ -20,6 +21,8 @@ class TrainedDesign:
 
     name: str
     variant: Variant
+    seed: int | None
+    """Seed of all its stages; none: those of its configuration."""
     config: Config
     """The design's configuration, with the folders of its models."""
     records: dict[str, JobRecord]
@@ -88,16 +91,29 @@ def check_variants(config: Config, presets: Path) -> dict[str, Variant]:
 
 def check_design(config: Config, name: str, presets: Path) -> None:
     """Build the model of each stage on the meta device. Raises `ConfigError` or `ModelError` that names the design."""
+    for verb in config.compare.variants[name].stages:
+        try:
+            build_task(verb, _fresh(config, name, presets), read_weights=False)
+        except (ConfigError, ModelError) as error:
+            raise type(error)(f"compare.variants.{name}: {error}") from error
+
+
+def design_flops_per_token(config: Config, name: str, presets: Path) -> float:
+    """Training FLOPs per document token of a design, its stages by their shares."""
+    own, stages = _fresh(config, name, presets), config.compare.variants[name].stages
+    flops = {
+        verb: training_flops_per_token(build_task(verb, own), train_config(verb, own)) for verb in stages
+    }
+    return sum(flops[verb] * share for verb, share in stages.items()) / sum(stages.values())
+
+
+def _fresh(config: Config, name: str, presets: Path) -> Config:
+    """The configuration of a design whose stages read no models."""
     fresh = {
         **{"sllm.vae_from": "config", "sllm.trunk_from": "config"},
         **{"vae.init_from_lm": False, "vae.decoder_from_lm": None},
     }
-    for verb in config.compare.variants[name].stages:
-        own = override(design_config(config, name, presets, {}), fresh)
-        try:
-            build_task(verb, own, read_weights=False)
-        except (ConfigError, ModelError) as error:
-            raise type(error)(f"compare.variants.{name}: {error}") from error
+    return override(design_config(config, name, presets, {}), fresh)
 
 
 def baseline_of(config: Config, variants: Mapping[str, Variant]) -> str:

@@ -119,7 +119,8 @@ class Evaluator:
         if name == "lm":
             model, segmenter = TokenLm(load_causal_lm(path, config.trunk)), None
             context = config.lm.context_tokens
-            source = TokenWindows(documents, context, *bos_eos, overlap=min(context // 2, context - 2))
+            overlap, memory = min(context // 2, context - 2), model.memory(context)
+            source = TokenWindows(documents, context, *bos_eos, overlap, memory)
         elif name == "vae":
             model = saved_model(path, SentenceVae, "vae")
             segmenter = model.config.segmenter

@@ -117,7 +117,7 @@ def context_bytes_per_token(
     """Elements of memory per token of context: keys and values. In a sentence-level model: the keys, values and latent
     of a sentence, and its key in the context attention, divided by its tokens."""
     if isinstance(model, TokenLm):
-        return float(bytes_per_value * _key_value_width(model.model.config))
+        return float(bytes_per_value * _key_value_width(_lm_config(model)))
     latents = (
         2 if model.context_attention is not None else 1
     )  # cross-attention to earlier sentences has a key for each
@@ -161,9 +161,16 @@ def _cpu_attention_backward(grad: Any, q: Any, k: Any, v: Any, *_: Any, **__: An
 def _token_lm_parts(model: TokenLm) -> Iterator[ModelPart]:
     head = model.model.get_output_embeddings()
     layers = [module for module in _matrices(model.model) if module is not head]
-    width = _attention_width(model.model.config)
+    width = _attention_width(_lm_config(model))
     yield _part("layers", "tokens", layers, attention_width=width)
     yield _part("head", "tokens", [head])
+
+
+def _lm_config(model: TokenLm) -> PreTrainedConfig:
+    """The configuration of its layers. Context attention is counted as two matrices, its keys and values not at all:
+    `flops_of` counts them."""
+    found: PreTrainedConfig = getattr(model.model.config, "lm_config", model.model.config)
+    return found
 
 
 def _vae_parts(vae: SentenceVae, into_encoder: bool) -> Iterator[ModelPart]:

@@ -55,7 +55,7 @@ def score_tokens(
 ) -> Iterator[TokenScores]:
     """The NLL of each token under a token-level model; that of a document's last token includes the EOS."""
     windows, first = source.windows, source.documents.token_starts_N1[0]
-    for plan, batch in _batches(model, micro_batches):
+    for plan, batch in batches_on_device(model, micro_batches):
         assert isinstance(batch, TokenBatch)
         nll_DL = model.score(batch).double().cpu().numpy()
         indexes, values = [], []
@@ -84,7 +84,7 @@ def score_sentences(
     `others`, for the ablation "shuffled": `OtherDocuments(source)`.
     """
     windows, first = source.windows, source.documents.token_starts_N1[0]
-    for plan, batch in _batches(model, micro_batches):
+    for plan, batch in batches_on_device(model, micro_batches):
         assert isinstance(batch, SentenceBatch)
         other = None if others is None else others.batch(plan.windows).to(batch.tokens_T.device)
         nll_R, stop_nll_S, _ = score(model, batch, ablation, other)
@@ -106,7 +106,7 @@ def score_sentences(
 @torch.inference_mode()
 def reconstruct(model: SentenceVae, micro_batches: Iterable[MicroBatch]) -> Iterator[Reconstructed]:
     """How well the SentenceVAE reconstructs the sentences of each micro-batch."""
-    for plan, batch in _batches(model, micro_batches):
+    for plan, batch in batches_on_device(model, micro_batches):
         assert isinstance(batch, SentenceBatch)
         nll_R, hit_R = model.token_nll(model.encode(batch), batch)
         misses_S = torch.zeros(len(batch.decoded.stop_S), device=hit_R.device)
@@ -121,9 +121,10 @@ def reconstruct(model: SentenceVae, micro_batches: Iterable[MicroBatch]) -> Iter
         )
 
 
-def _batches(
+def batches_on_device(
     model: nn.Module, micro_batches: Iterable[MicroBatch]
 ) -> Iterator[tuple[MicroBatch, TokenBatch | SentenceBatch]]:
+    """Each micro-batch and its tensors on the model's device; the model is set to evaluate."""
     device = next(model.parameters()).device
     model.eval()
     for micro_batch in micro_batches:

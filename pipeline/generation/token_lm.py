@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from pipeline.generation.chunk_cache import ChunkCache
 from pipeline.generation.preallocated import preallocated_cache
 from pipeline.generation.sampling import Sampler
+from pipeline.models.chunk_attention import ChunkAttentionLm
 from pipeline.models.precision import at_least_fp32
 from pipeline.models.token_lm import TokenLm, learned_positions
 
@@ -46,9 +48,10 @@ def continue_tokens(
 ) -> list[int]:
     """Ids of at most `max_tokens` tokens that continue the ids of a prompt, up to EOS, which is left out.
 
-    Only the end of a prompt that fits the context of `context_tokens` is read; see `generate_tokens`.
+    Only the end of a prompt that fits the context of `context_tokens` is read, and the chunks before it where the model
+    attends to them; see `generate_tokens`.
     """
-    start_BT = torch.tensor([[bos_id, *prompt][-context_tokens:]], device=next(model.parameters()).device)
+    start_BT = torch.tensor([[bos_id, *prompt]], device=next(model.parameters()).device)
     found: list[int] = []
     steps = next_tokens(model, start_BT, context_tokens, {bos_id} - {eos_id}, sampler)
     while len(found) < max_tokens and (token := int(next(steps))) != eos_id:
@@ -65,21 +68,31 @@ def next_tokens(
     cache: DynamicCache | None = None,
 ) -> Iterator[Tensor]:
     """The next token [B] of each document, without end; `never`: ids that are not generated; `cache`: of the tokens
-    before `tokens_BT`."""
+    before `tokens_BT`, which a model that attends to chunks does not take."""
     model.eval()
     slides = learned_positions(model.model) is None
-    unread_BT, cache = tokens_BT, cache or preallocated_cache(model.model.config, context_tokens)
+    chunks = ChunkCache(model.model, len(tokens_BT)) if isinstance(model.model, ChunkAttentionLm) else None
+    assert cache is None or chunks is None
+    config = model.model.lm.config if isinstance(model.model, ChunkAttentionLm) else model.model.config
+    unread_BT = tokens_BT if cache is not None else tokens_BT[:, -context_tokens:]
+    cache = cache or preallocated_cache(config, context_tokens)
     while True:
         if not slides and cache.get_seq_length() == context_tokens:
             unread_BT = tokens_BT[:, -max(context_tokens // 2, 1) :]
-            cache = preallocated_cache(model.model.config, context_tokens)
-        logits_BV = model.model(
-            input_ids=unread_BT, past_key_values=cache, use_cache=True, logits_to_keep=1
-        ).logits[:, -1]
+            cache = preallocated_cache(config, context_tokens)
+        if chunks is not None:
+            chunks.read(tokens_BT[:, 1:])
+            logits_BV = chunks.logits(unread_BT, cache)
+        else:
+            logits_BV = model.model(
+                input_ids=unread_BT, past_key_values=cache, use_cache=True, logits_to_keep=1
+            ).logits[:, -1]
         logits_BV = at_least_fp32(logits_BV)
         logits_BV[:, list(never)] = -torch.inf
         token_B = sampler(logits_BV)
         unread_BT = token_B[:, None]
-        if not slides:
+        if chunks is not None:
+            tokens_BT = torch.cat([tokens_BT, unread_BT], dim=1)
+        elif not slides:
             tokens_BT = torch.cat([tokens_BT[:, -context_tokens:], unread_BT], dim=1)
         yield token_B

@@ -52,7 +52,7 @@ class TrunkCache:
 
     def predict(self, documents: Sequence[int] = (0,)) -> Tensor:
         """Latent of the next sentence of each of these documents [D, H]."""
-        return self.model.from_trunk(self.hidden_BH[list(documents)])
+        return self.model.predicted_latents(self.hidden_BH[list(documents)])
 
     def stop_probability(self, documents: Sequence[int] = (0,)) -> Tensor:
         """Probability that each of these documents ends here [D]."""

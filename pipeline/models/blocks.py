@@ -49,12 +49,14 @@ def _power_of_two(n: int) -> int:
 
 
 class Rotation:
-    """Rotary positions of packed tokens (arXiv 2104.09864): only differences of positions reach attention."""
+    """Rotary positions of packed tokens (arXiv 2104.09864): only differences of positions reach attention. The angles
+    are float64 where the model is, else float32."""
 
     def __init__(
         self, positions_T: Tensor, head_size: int, dtype: torch.dtype, theta: float = 10_000.0
     ) -> None:
-        half = torch.arange(0, head_size, 2, device=positions_T.device)
+        wide = torch.float64 if dtype == torch.float64 else torch.float32
+        half = torch.arange(0, head_size, 2, device=positions_T.device, dtype=wide)
         frequencies = torch.exp(half * (-math.log(theta) / head_size))
         angles_T1K = (positions_T[:, None] * frequencies).repeat(1, 2)[:, None]
         self.cos_T1K, self.sin_T1K = angles_T1K.cos().to(dtype), angles_T1K.sin().to(dtype)

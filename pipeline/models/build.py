@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from pipeline.config import Config, ModelsConfig, TrunkConfig
 from pipeline.config.models import SllmArchitecture, VaeArchitecture, VaeTraining
 from pipeline.errors import ConfigError, ModelError
+from pipeline.models.chunk_attention import with_context_attention
 from pipeline.models.decoder_start import start_decoder
 from pipeline.models.model_folder import check_folder, is_folder, on_device
 from pipeline.models.saved import check_fits, saved_model
@@ -49,9 +50,10 @@ def build_lm(config: Config, shards: Shards | None, read_weights: bool = True) -
     source = _pretrained(config)
     found = _trunk_config(config, shards, source)
     if config.models.lm is not None:
-        check_described(config.models.lm, found, config.trunk)
+        check_described(config.models.lm, getattr(found, "lm_config", found), config.trunk)
     check_positions(source or "trunk.config", found, config.lm.context_tokens, "lm.context_tokens")
     model = _causal_lm(config, found, source, read_weights)
+    model = with_context_attention(model, config.lm, read_weights)
     if shards is not None:
         tokenizer = shards.tokenizer()
         model.config.tokenizer_digest = shards.manifest.tokenizer_digest
@@ -240,6 +242,11 @@ def _new_sllm(config: Config, shards: Shards | None, read_weights: bool) -> Sllm
     sllm = on_device(lambda: Sllm(_sllm_config(config, vae.config, of_trunk)), read_weights)
     sllm.vae.load_state_dict(vae.state_dict())
     if source is not None:
+        if hasattr(of_trunk, "lm_config"):
+            raise ModelError(
+                f"the model in {source} attends to chunks of tokens and is no trunk: train one without "
+                "lm.context_attention_heads"
+            )
         load_layers(sllm.trunk, _causal_lm(config, of_trunk, source, read_weights))
     elif not read_weights:
         check_runs(sllm.trunk, "trunk.config")

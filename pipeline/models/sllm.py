@@ -167,7 +167,12 @@ class Sllm(PreTrainedModel):
         hidden_DMH = self.trunk(inputs_embeds=inputs_DMH, use_cache=False).last_hidden_state
         before_SH = hidden_DMH[batch.window_S, batch.index_S]
         after_SH = hidden_DMH[batch.window_S, batch.index_S + 1]
-        return self.from_trunk(before_SH), self.stop_head(after_SH)[:, 0]
+        return self.predicted_latents(before_SH), self.stop_head(after_SH)[:, 0]
+
+    def predicted_latents(self, hidden_SH: Tensor) -> Tensor:
+        """The trunk's output before a sentence -> the predicted latent [S, H]; zeros without `trunk_prediction`."""
+        latents_SH = self.from_trunk(hidden_SH)
+        return latents_SH if self.config.trunk_prediction else torch.zeros_like(latents_SH)
 
 
 AutoConfig.register(SllmModelConfig.model_type, SllmModelConfig, exist_ok=True)

@@ -182,6 +182,16 @@ class SentenceBatch(Batch):
 
 
 @dataclass(frozen=True)
+class ChunkMemory:
+    """Chunks of tokens before a window of tokens, cut from the document's start on, wherever sentences end."""
+
+    tokens: int
+    """Tokens of a chunk."""
+    chunks: int
+    """Most chunks before the window's first token; those inside the window come on top."""
+
+
+@dataclass(frozen=True)
 class TokenBatch(Batch):
     """Windows of documents as rows of tokens, padded on the right."""
 
@@ -191,6 +201,10 @@ class TokenBatch(Batch):
     """Tokens, and EOS where the document ends; `IGNORED` past the end and on context."""
     document_D: Tensor
     """Document of each window."""
+    chunks_DCX: Tensor | None = None
+    """With a `ChunkMemory`: tokens of the chunks before and inside each window; 0 past the last one."""
+    visible_DL: Tensor | None = None
+    """With a `ChunkMemory`: how many chunks of its window end at or before the token that each position predicts."""
 
     @classmethod
     def pack(

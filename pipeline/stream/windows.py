@@ -1,12 +1,13 @@
 """Windows over the documents of shards: the inputs of a model, and how they become micro-batches."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from pipeline.stream.batches import Batch, SentenceBatch, TokenBatch
+from pipeline.stream.batches import Batch, ChunkMemory, SentenceBatch, TokenBatch
 
 Int64 = NDArray[np.int64]
 
@@ -160,9 +161,15 @@ class TokenWindows:
     """Windows of at most `context_tokens` model inputs (BOS among them) as `TokenBatch`es."""
 
     def __init__(
-        self, documents: DocumentSource, context_tokens: int, bos_id: int, eos_id: int, overlap: int = 0
+        self,
+        documents: DocumentSource,
+        context_tokens: int,
+        bos_id: int,
+        eos_id: int,
+        overlap: int = 0,
+        memory: ChunkMemory | None = None,
     ) -> None:
-        self.documents, self.bos_id, self.eos_id = documents, bos_id, eos_id
+        self.documents, self.bos_id, self.eos_id, self.memory = documents, bos_id, eos_id, memory
         self.windows = Windows.cover(documents.token_starts_N1, context_tokens - 1, overlap)
         self.length_W: Int64 = self.windows.end_W - self.windows.start_W
         self.tokens_W = self.length_W - self.windows.context_W
@@ -170,7 +177,7 @@ class TokenWindows:
     def batch(self, index: Int64) -> TokenBatch:
         """The windows of these numbers, a vector, as a batch."""
         windows = self.windows
-        return TokenBatch.pack(
+        batch = TokenBatch.pack(
             self.documents.gather(windows.start_W[index], windows.end_W[index]),
             self.length_W[index],
             bos_id=self.bos_id,
@@ -178,6 +185,25 @@ class TokenWindows:
             ends_document_D=windows.ends_document_W[index],
             context_D=windows.context_W[index],
             document_D=windows.document_W[index],
+        )
+        return batch if self.memory is None else self._with_chunks(batch, index, self.memory)
+
+    def _with_chunks(self, batch: TokenBatch, index: Int64, memory: ChunkMemory) -> TokenBatch:
+        windows, size = self.windows, memory.tokens
+        first_D = self.documents.token_starts_N1[windows.document_W[index]]
+        start_D, end_D = windows.start_W[index] - first_D, windows.end_W[index] - first_D
+        from_D = np.maximum(start_D // size - memory.chunks, 0)  # in chunks of the document
+        counts_D = end_D // size - from_D
+        chunks_DCX = np.zeros((len(index), int(counts_D.max()), size), np.int64)
+        if counts_D.any():
+            tokens = self.documents.gather(
+                first_D + from_D * size, first_D + np.maximum(end_D // size, from_D) * size
+            )
+            chunks_DCX[np.arange(chunks_DCX.shape[1]) < counts_D[:, None]] = tokens.reshape(-1, size)
+        predicted_DL = start_D[:, None] + np.arange(batch.inputs_DL.shape[1])
+        visible_DL = np.clip(predicted_DL // size - from_D[:, None], 0, counts_D[:, None])
+        return replace(
+            batch, chunks_DCX=torch.from_numpy(chunks_DCX), visible_DL=torch.from_numpy(visible_DL)
         )
 
 

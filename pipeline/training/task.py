@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from pipeline.config import Config, StreamConfig, TrainConfig
 from pipeline.errors import ConfigError, ModelError, ShardError
 from pipeline.models.build import build_lm, build_sllm, build_vae
+from pipeline.models.chunk_attention import chunk_memory
 from pipeline.models.model_folder import with_local_models
 from pipeline.models.sentence_vae import SentenceVae
 from pipeline.models.sllm import Sllm
@@ -142,7 +143,8 @@ def _windows(job: TrainingJob, config: Config, documents: Documents, tokenizer: 
     if job == "train-lm":
         size, in_loss = config.lm.context_tokens, config.lm.loss_tokens
         overlap = 0 if in_loss is None else max(size - 1 - in_loss, 0)
-        return TokenWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id, overlap)
+        memory = chunk_memory(config.lm, size)
+        return TokenWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id, overlap, memory)
     size = config.sllm.context_sentences
     in_loss = config.sllm.loss_sentences
     if job == "train-vae" or in_loss is None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,11 @@ import pytest
 from infra.registry.models import find_model
 from infra.tracking.store import client_of
 from jobs import compare, prepare
-from pipeline.config import load_config, override
+from pipeline.config import CompareConfig, load_config, override
 from pipeline.errors import ConfigError
 from pipeline.evaluation.designs import check_design
 from pipeline.lineage import read_record
+from pipeline.shards.reading import open_shards
 
 TRAIN = "{micro_batch_tokens: 256, micro_batches_per_step: 1, eval_every: 50, checkpoint_every: 50}"
 TEXT = "The lazy dog sleeps. The quick fox jumps over it, and runs away! Does the dog wake? No. "
@@ -38,6 +40,7 @@ def config(tmp_path_factory, empty_store):
         "sllm.context_sentences=8", f"lm.train={TRAIN}", f"vae.train={TRAIN}", f"sllm.train={TRAIN}",
         "compare.tokens=1500", "compare.generated_tokens=12", "compare.repeats=1", "compare.batch_sizes=[1, 3]",
         "compare.position_edges=[0, 16, 1000]", f"compare.variants={VARIANTS}", f"shards={folder}/shards",
+        "compare.controls=[]",
     ]  # fmt: skip
     prepare.run(load_config(None, [*base, f"output={folder}/shards"]))
     return load_config(None, [*base, f"output={folder}/comparison"])
@@ -93,6 +96,55 @@ def test_only_the_designs_named(config, capfd):
         compare.run(override(config, {"compare.only": ["nothing"]}))
 
 
+def test_controls_stand_beside_each_sentence_level_design(config, tmp_path, capfd):
+    """All of them, with their own shards and tokens, and the ratios to each in the report."""
+    changes = {"compare.only": ["lm", "local"], "compare.controls": list(CompareConfig().controls)}
+    compare.run(override(config, {**changes, "output": f"{tmp_path}/out", "compare.seeds": [3]}))
+    tree = json.loads((tmp_path / "out" / "report" / compare.JSON_FILE).read_text())
+    designs = tree["variants"]
+    twins = [name for name in designs if name.startswith("twin-1-layers-8-chunks")]
+    own = ["local-blind-chunks", "local-no-trunk-prediction", "local-no-context-attention"]
+    assert designs.keys() == {"lm", "local", *twins, *own}
+    assert designs["local"]["controls"] == [*twins, *own] and designs["lm"]["controls"] == []
+    assert [designs[name]["kind"] for name in twins] == ["token-level"] * len(twins)
+    # The second twin has as many training FLOPs as the design, within a step of training.
+    flops = [designs[name]["training_flops"] for name in ("local", twins[-1])]
+    assert flops[0] == pytest.approx(flops[1], rel=0.2)
+    for name, figures in designs.items():
+        assert sum(figures["nll_by_document"]) > 0 and math.isfinite(figures["cached_bits_per_byte"]), name
+        assert figures["bits_by_seed"] == [figures["bits_per_byte"]]
+        assert (tmp_path / "out" / name / "seed-3").is_dir()
+    (blind,) = (tmp_path / "out").glob("blind-chunks-of-*")
+    size, manifest = int(blind.name.rpartition("-")[2]), open_shards(str(blind)).manifest
+    assert manifest.segmenter["name"] == "fixed_v1" and manifest.max_sentence_tokens == size
+    whole = open_shards(str(config.shards)).manifest
+    assert manifest.totals["dev"].tokens == whole.totals["dev"].tokens
+    assert designs["local-no-trunk-prediction"]["parameters"] == designs["local"]["parameters"]
+    assert "| design | control |" in capfd.readouterr().out
+
+
+def test_seeds_are_averaged(config, tmp_path, capfd):
+    changes = {"compare.only": ["lm"], "compare.seeds": [0, 1], "output": f"{tmp_path}/out"}
+    compare.run(override(config, changes))
+    figures = json.loads((tmp_path / "out" / "report" / compare.JSON_FILE).read_text())["variants"]["lm"]
+    first, second = figures["bits_by_seed"]
+    assert first != second and figures["bits_per_byte"] == pytest.approx((first + second) / 2)
+    assert "mean over the seeds 0, 1" in capfd.readouterr().out
+
+
+def test_blind_chunks_need_the_record_of_the_shards(config, tmp_path):
+    shutil.copytree(str(config.shards), tmp_path / "shards")
+    (tmp_path / "shards" / "job.json").unlink()
+    changes = {
+        "compare.controls": ["blind-chunks"],
+        "shards": f"{tmp_path}/shards",
+        "output": f"{tmp_path}/out",
+    }
+    with pytest.raises(ConfigError, match=r"leave blind-chunks out of compare\.controls"):
+        compare.run(override(config, changes))
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -122,7 +174,7 @@ def test_the_preset_for_a_gpu_runs_at_reduced_sizes(config, tmp_path):
         f"tracking.uri={config.tracking.uri}", f"shards={config.shards}", f"output={tmp_path}/out",
         "trunk.config.hidden_size=24", "trunk.config.intermediate_size=32", "compare.tokens=200",
         "compare.generated_tokens=4", "compare.repeats=1", "compare.batch_sizes=[1, 2]",
-        "evaluate.max_documents=2", "evaluate.ablations=false",
+        "evaluate.max_documents=2", "evaluate.ablations=false", "compare.controls=[]",
     ]  # fmt: skip
     reduced = load_config(str(PRESETS / "compare-gpu.yaml"), small)
     compare.run(reduced)
@@ -145,6 +197,6 @@ def test_a_design_whose_folder_would_be_anothers_is_refused(name):
 def test_the_designs_of_the_preset_for_cpus_build_at_reduced_sizes(config):
     small = ["compare.overrides={trunk.config.hidden_size: 32}", f"shards={config.shards}"]
     reduced = load_config(str(PRESETS / "compare.yaml"), small)
-    assert len(reduced.compare.variants) == 17
+    assert len(reduced.compare.variants) == 18
     for name in reduced.compare.variants:
         check_design(reduced, name, compare.DESIGN_PRESETS)
