@@ -2,7 +2,7 @@
 
 It is the control of each sentence-level design with context attention: the same attention after the layers, to latents
 of the same kind, but no sentences and no trunk. The latent of a chunk is the normalised sum of its tokens' vectors in
-the output embedding, as that of a sentence is with `vae.encoder_layers=0` and `vae.encoder_embedding=output`. A position
+the output embedding, as that of a sentence is with `vae.encoder_layers=0`, `vae.encoder_embedding=output`. A position
 attends to the chunks that end at or before the token it predicts.
 """
 

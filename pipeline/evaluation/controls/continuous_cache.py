@@ -120,8 +120,8 @@ def scored_positions(
                 parts.append(_of_sentences(nll_R, batch, inputs, source, plan, model))
     joined = [np.concatenate(x) for x in zip(*parts, strict=True)]
     order = np.lexsort((joined[1], joined[0]))
-    document_R, _, target_R, nll_R, certain_R, hidden_RH = (each[order] for each in joined)
-    return ScoredPositions(document_R, target_R, nll_R, certain_R, hidden_RH, rest_N)
+    documents, _, targets, nll, certain, hidden = (each[order] for each in joined)
+    return ScoredPositions(documents, targets, nll, certain, hidden, rest_N)
 
 
 def _of_tokens(
