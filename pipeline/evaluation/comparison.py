@@ -13,7 +13,7 @@ import torch
 
 from pipeline.config import Config, StreamConfig, TrainConfig
 from pipeline.evaluation.ablations import Ablation, has_other_documents
-from pipeline.evaluation.controls.continuous_cache import cached_nll
+from pipeline.evaluation.controls.continuous_cache import fitted_nll, scored_positions
 from pipeline.evaluation.designs import TrainedDesign, model_of
 from pipeline.evaluation.flops import context_bytes_per_token, num_parameters
 from pipeline.evaluation.generation_speed import (
@@ -150,18 +150,20 @@ def measure_designs(
         own = open_shards(each.config.shard_folders[0], config.stream)
         documents = select_documents(own.documents("dev"), config.evaluate.max_documents)
         source = _windows(each, model, documents, (tokenizer.bos_id, tokenizer.eos_id))
-        scores = dict(_nll_by_ablation(each, config, source, model))
-        bits = {kind: likelihood_of_tokens(documents, nll_T).bits_per_byte for kind, nll_T in scores.items()}
         budget = config.evaluate.micro_batch_tokens
-        nll_KN, cached_KN = [nll_by_document(documents, scores["none"])], []
+        nll_KT, cached_KN = [], []
         for seeded in by_name[each.name]:
             if seeded is not each:
                 model = cast(TokenLm | Sllm, load_design(seeded).to(device).eval())
-                nll_KN.append(nll_by_document(documents, _nll_by_token(model, source, budget)))
             if "continuous-cache" in config.compare.controls:
-                cached_KN.append(cached_nll(model, source, budget, config.compare.cache_tokens))
+                nll_T, positions = scored_positions(model, source, budget)
+                cached_KN.append(fitted_nll(positions, config.compare.cache_tokens))
+            else:
+                nll_T = _nll_by_token(model, source, budget)
+            nll_KT.append(nll_T)
+        nll_KN = [nll_by_document(documents, nll_T) for nll_T in nll_KT]
         model = cast(TokenLm | Sllm, models[each.name])
-        bits.pop("none")
+        bits = dict(_ablated_bits(each, config, source, model))
         mean_nll_N, mean_cached_N = np.mean(nll_KN, 0), np.mean(cached_KN, 0) if cached_KN else None
         totals = own.manifest.totals["train"]
         growing, fixed = context_memory(model, totals.tokens / totals.sentences)
@@ -180,9 +182,7 @@ def measure_designs(
                 generation_flops_per_token=generation_flops_per_token(generators[each.name]),
                 ablations=bits,
                 curve=tuple(
-                    bits_per_byte_by_position(
-                        documents, scores["none"], tokenizer.token_bytes, position_edges
-                    )
+                    bits_per_byte_by_position(documents, nll_KT[0], tokenizer.token_bytes, position_edges)
                 ),
                 changed_from=each.variant.changed_from,
                 bits_by_seed=tuple(likelihood(documents, nll_N).bits_per_byte for nll_N in nll_KN),
@@ -262,12 +262,10 @@ def _nll_by_token(
     return sllm_nll_by_token(model, source, budget, ablation)
 
 
-def _nll_by_ablation(
+def _ablated_bits(
     design: TrainedDesign, config: Config, source: TokenWindows | SentenceWindows, model: TokenLm | Sllm
-) -> Iterator[tuple[str, Float64]]:
-    """NLL of each dev token [T], by `Ablation`; `none` is the unchanged model."""
-    budget = config.evaluate.micro_batch_tokens
-    yield "none", _nll_by_token(model, source, budget)
+) -> Iterator[tuple[str, float]]:
+    """Bits per byte under each `Ablation`."""
     if isinstance(model, TokenLm) or not config.evaluate.ablations:
         return
     ablations: list[Ablation] = (
@@ -277,7 +275,8 @@ def _nll_by_ablation(
     if "train-vae" in design.records:
         ablations.append("oracle")
     for ablation in ablations:
-        yield ablation, _nll_by_token(model, source, budget, ablation)
+        nll_T = _nll_by_token(model, source, config.evaluate.micro_batch_tokens, ablation)
+        yield ablation, likelihood_of_tokens(source.documents, nll_T).bits_per_byte
 
 
 def _training_flops(design: TrainedDesign) -> float:

@@ -6,11 +6,12 @@ sums over what they give, in the order of the documents, are the same to the las
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.evaluation.ablations import Ablation, OtherDocuments, score
 from pipeline.models.sentence_vae import SentenceVae
@@ -49,15 +50,30 @@ class Reconstructed:
     nll: float
 
 
+class Observer(Protocol):
+    """Gets each micro-batch as it is scored."""
+
+    def __call__(
+        self, plan: MicroBatch, batch: TokenBatch | SentenceBatch, nll: Tensor, stop_nll_S: Tensor | None
+    ) -> None:
+        """`nll`: of targets, [D, L] of a token-level model; [R] of a sentence-level one, with its stop decisions."""
+
+
 @torch.inference_mode()
 def score_tokens(
-    model: TokenLm, source: TokenWindows, micro_batches: Iterable[MicroBatch]
+    model: TokenLm,
+    source: TokenWindows,
+    micro_batches: Iterable[MicroBatch],
+    observe: Observer | None = None,
 ) -> Iterator[TokenScores]:
     """The NLL of each token under a token-level model; that of a document's last token includes the EOS."""
     windows, first = source.windows, source.documents.token_starts_N1[0]
-    for plan, batch in batches_on_device(model, micro_batches):
+    for plan, batch in _batches(model, micro_batches):
         assert isinstance(batch, TokenBatch)
-        nll_DL = model.score(batch).double().cpu().numpy()
+        nll = model.score(batch)
+        if observe is not None:
+            observe(plan, batch, nll, None)
+        nll_DL = nll.double().cpu().numpy()
         indexes, values = [], []
         for window, row_L in zip(plan.windows, nll_DL, strict=True):
             start, end = windows.start_W[window] - first, windows.end_W[window] - first
@@ -77,6 +93,7 @@ def score_sentences(
     micro_batches: Iterable[MicroBatch],
     ablation: Ablation = "none",
     others: OtherDocuments | None = None,
+    observe: Observer | None = None,
 ) -> Iterator[TokenScores]:
     """The NLL of each token under a sentence-level model; that of a sentence's last token includes its EOS and the
     decision to go on or to stop.
@@ -84,10 +101,12 @@ def score_sentences(
     `others`, for the ablation "shuffled": `OtherDocuments(source)`.
     """
     windows, first = source.windows, source.documents.token_starts_N1[0]
-    for plan, batch in batches_on_device(model, micro_batches):
+    for plan, batch in _batches(model, micro_batches):
         assert isinstance(batch, SentenceBatch)
         other = None if others is None else others.batch(plan.windows).to(batch.tokens_T.device)
         nll_R, stop_nll_S, _ = score(model, batch, ablation, other)
+        if observe is not None:
+            observe(plan, batch, nll_R, stop_nll_S)
         decoded = batch.decoded
         paid_R, in_loss_S = nll_R.double().cpu().numpy(), decoded.in_loss_S.cpu().numpy()
         ends_S = np.cumsum(decoded.positions.lengths_S.cpu().numpy()) - 1
@@ -106,7 +125,7 @@ def score_sentences(
 @torch.inference_mode()
 def reconstruct(model: SentenceVae, micro_batches: Iterable[MicroBatch]) -> Iterator[Reconstructed]:
     """How well the SentenceVAE reconstructs the sentences of each micro-batch."""
-    for plan, batch in batches_on_device(model, micro_batches):
+    for plan, batch in _batches(model, micro_batches):
         assert isinstance(batch, SentenceBatch)
         nll_R, hit_R = model.token_nll(model.encode(batch), batch)
         misses_S = torch.zeros(len(batch.decoded.stop_S), device=hit_R.device)
@@ -121,10 +140,9 @@ def reconstruct(model: SentenceVae, micro_batches: Iterable[MicroBatch]) -> Iter
         )
 
 
-def batches_on_device(
+def _batches(
     model: nn.Module, micro_batches: Iterable[MicroBatch]
 ) -> Iterator[tuple[MicroBatch, TokenBatch | SentenceBatch]]:
-    """Each micro-batch and its tensors on the model's device; the model is set to evaluate."""
     device = next(model.parameters()).device
     model.eval()
     for micro_batch in micro_batches:

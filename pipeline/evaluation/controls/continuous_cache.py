@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.evaluation.scoring import Float64, batches_on_device
+from pipeline.evaluation.likelihood import nll_by_token
+from pipeline.evaluation.scoring import Float64, score_sentences, score_tokens
 from pipeline.models.sllm import Sllm
 from pipeline.models.token_lm import TokenLm
 from pipeline.stream.batches import IGNORED, SentenceBatch, TokenBatch
@@ -47,16 +48,11 @@ class ScoredPositions:
     """Nats of each document that are no choice among tokens: the decisions to go on or to stop."""
 
 
-def cached_nll(
-    model: TokenLm | Sllm, source: TokenWindows | SentenceWindows, micro_batch_tokens: int, cache_tokens: int
-) -> Float64:
-    """NLL (nats) of each document [N] with a cache of `cache_tokens` positions; two numbers fitted two-fold."""
-    return fitted_nll(scored_positions(model, source, micro_batch_tokens), cache_tokens)
-
-
 def fitted_nll(scored: ScoredPositions, cache_tokens: int) -> Float64:
-    """As `cached_nll`, from the positions. Without documents to fit on, or where it does not help, the cache's share
-    is 0."""
+    """NLL (nats) of each document [N] with a cache of `cache_tokens` positions; two numbers fitted two-fold.
+
+    Without documents to fit on, or where it does not help, the cache's share is 0.
+    """
     num_documents = len(scored.rest_N)
     nll_CSN = np.zeros((len(SHARPNESS), len(SHARES), num_documents))
     is_choice_R = ~scored.is_certain_R
@@ -97,42 +93,52 @@ def _cache_probabilities(scored: ScoredPositions, cache_tokens: int) -> list[Flo
     return found
 
 
-@torch.inference_mode()
 def scored_positions(
     model: TokenLm | Sllm, source: TokenWindows | SentenceWindows, micro_batch_tokens: int
-) -> ScoredPositions:
-    """NLL, target and input of the LM head at each position that is in the loss."""
-    rest_N = np.zeros(len(source.documents.num_bytes_N))
-    parts: list[tuple[Any, ...]] = []
+) -> tuple[Float64, ScoredPositions]:
+    """NLL of each document token [T], as `token_lm_nll_by_token` and `sllm_nll_by_token` give it, and all positions."""
     head = model.vae.head if isinstance(model, Sllm) else model.model.get_output_embeddings()
     assert isinstance(head, torch.nn.Module)
-    for plan, batch in batches_on_device(model, in_order(source, micro_batch_tokens)):
-        with _inputs_of(head) as inputs:
+    rest_N = np.zeros(len(source.documents.num_bytes_N))
+    parts: list[tuple[Any, ...]] = []
+    micro_batches = in_order(source, micro_batch_tokens)
+    with _inputs_of(head) as inputs:
+
+        def observe(
+            plan: MicroBatch, batch: TokenBatch | SentenceBatch, nll: Tensor, stop_nll_S: Tensor | None
+        ) -> None:
+            hidden_RH = torch.cat([x.flatten(0, -2) for x in inputs]).float().cpu().numpy()
+            inputs.clear()
             if isinstance(batch, TokenBatch):
-                assert isinstance(model, TokenLm)
-                parts.append(_of_tokens(model.score(batch), batch, inputs, source, plan))
-            else:
-                assert isinstance(model, Sllm)
-                nll_R, stop_nll_S, _ = model.score(batch)
-                kept_S = batch.decoded.in_loss_S.cpu().numpy()
-                document_S = batch.document_D[batch.decoded.window_S].cpu().numpy()[kept_S]
-                np.add.at(rest_N, document_S, stop_nll_S.double().cpu().numpy()[kept_S])
-                parts.append(_of_sentences(nll_R, batch, inputs, source, plan, model))
+                parts.append(_of_tokens(nll, batch, hidden_RH, source, plan))
+                return
+            assert isinstance(model, Sllm) and stop_nll_S is not None
+            kept_S = batch.decoded.in_loss_S.cpu().numpy()
+            document_S = batch.document_D[batch.decoded.window_S].cpu().numpy()[kept_S]
+            np.add.at(rest_N, document_S, stop_nll_S.double().cpu().numpy()[kept_S])
+            parts.append(_of_sentences(nll, batch, hidden_RH, source, plan, model))
+
+        if isinstance(model, Sllm):
+            assert isinstance(source, SentenceWindows)
+            scores = score_sentences(model, source, micro_batches, observe=observe)
+        else:
+            assert isinstance(source, TokenWindows)
+            scores = score_tokens(model, source, micro_batches, observe)
+        nll_T = nll_by_token(source.documents, scores)
     joined = [np.concatenate(x) for x in zip(*parts, strict=True)]
     order = np.lexsort((joined[1], joined[0]))
     documents, _, targets, nll, certain, hidden = (each[order] for each in joined)
-    return ScoredPositions(documents, targets, nll, certain, hidden, rest_N)
+    return nll_T, ScoredPositions(documents, targets, nll, certain, hidden, rest_N)
 
 
 def _of_tokens(
-    nll_DL: Tensor, batch: TokenBatch, inputs: list[Tensor], source: Any, plan: MicroBatch
+    nll_DL: Tensor, batch: TokenBatch, hidden_RH: NDArray[np.float32], source: Any, plan: MicroBatch
 ) -> tuple[Any, ...]:
     kept_DL = (batch.targets_DL != IGNORED).cpu().numpy()
     shape = kept_DL.shape
     start_D = source.windows.start_W[plan.windows]
     place_DL = start_D[:, None] + np.arange(shape[1])
     document_DL = np.broadcast_to(batch.document_D.cpu().numpy()[:, None], shape)
-    hidden_RH = torch.cat([x.flatten(0, -2) for x in inputs]).float().cpu().numpy()
     return (
         document_DL[kept_DL],
         place_DL[kept_DL],
@@ -144,7 +150,12 @@ def _of_tokens(
 
 
 def _of_sentences(
-    nll_R: Tensor, batch: SentenceBatch, inputs: list[Tensor], source: Any, plan: MicroBatch, model: Sllm
+    nll_R: Tensor,
+    batch: SentenceBatch,
+    hidden_RH: NDArray[np.float32],
+    source: Any,
+    plan: MicroBatch,
+    model: Sllm,
 ) -> tuple[Any, ...]:
     decoded = batch.decoded
     sentence_R = decoded.positions.sequence_T
@@ -160,7 +171,7 @@ def _of_sentences(
         decoded.targets_R.cpu().numpy()[kept_R],
         nll_R.double().cpu().numpy()[kept_R],
         position_R[kept_R] == limit,
-        torch.cat(inputs).float().cpu().numpy()[kept_R],
+        hidden_RH[kept_R],
     )
 
 

@@ -11,11 +11,15 @@ from pipeline.evaluation.controls.continuous_cache import (
     SHARES,
     SHARPNESS,
     ScoredPositions,
-    cached_nll,
     fitted_nll,
     scored_positions,
 )
-from pipeline.evaluation.likelihood import sllm_nll, token_lm_nll
+from pipeline.evaluation.likelihood import (
+    sllm_nll,
+    sllm_nll_by_token,
+    token_lm_nll,
+    token_lm_nll_by_token,
+)
 from pipeline.models.token_lm import TokenLm
 from pipeline.stream.windows import SentenceWindows, TokenWindows
 
@@ -31,7 +35,8 @@ def token_lm(trunk_config):
 def test_the_positions_hold_the_likelihood_of_both_kinds_of_model(token_lm, sllm, random_documents):
     documents = random_documents(4, sentences=9)
     tokens = TokenWindows(documents, 13, BOS, EOS, 6)
-    scored = scored_positions(token_lm, tokens, 40)
+    nll_T, scored = scored_positions(token_lm, tokens, 40)
+    assert (nll_T == token_lm_nll_by_token(token_lm, tokens, 40)).all()
     sums = np.bincount(scored.document_R, scored.nll_R, 4) + scored.rest_N
     assert sums == pytest.approx(token_lm_nll(token_lm, tokens, 40), rel=1e-6)
     expected = [t for document in documents.documents for s in [*document, [EOS]] for t in s]
@@ -40,7 +45,8 @@ def test_the_positions_hold_the_likelihood_of_both_kinds_of_model(token_lm, sllm
 
     model = sllm(context_sentences=4)
     sentences = SentenceWindows(documents, 4, BOS, EOS, 2, model.vae.decoder_reach)
-    scored = scored_positions(model, sentences, 40)
+    nll_T, scored = scored_positions(model, sentences, 40)
+    assert (nll_T == sllm_nll_by_token(model, sentences, 40)).all()
     sums = np.bincount(scored.document_R, scored.nll_R, 4) + scored.rest_N
     assert sums == pytest.approx(sllm_nll(model, sentences, 40), rel=1e-6)
     expected = [t for document in documents.documents for s in document for t in [*s, EOS]]
@@ -99,6 +105,6 @@ def test_where_nothing_repeats_it_changes_nothing():
 
 def test_one_document_has_nothing_to_be_fitted_on(token_lm, random_documents):
     source = TokenWindows(random_documents(1), 64, BOS, EOS)
-    assert cached_nll(token_lm, source, 100, 32) == pytest.approx(
+    assert fitted_nll(scored_positions(token_lm, source, 100)[1], 32) == pytest.approx(
         token_lm_nll(token_lm, source, 100), rel=1e-6
     )
