@@ -103,6 +103,18 @@ _TABLE = (
         file="training.graft",
     ),
     Verb(
+        "reproduce",
+        "Train small configurations of the SentenceVAE paper; score them as its code does and exactly.",
+        reads="shards, or a corpus",
+        writes="nine models, small, as the paper's code trains and scores them and exactly; what each difference "
+        "does; tables, a plot",
+        examples=(
+            "sllm reproduce sentencevae",
+            "sllm reproduce sentencevae shards=runs/shards reproduce.tokens=1_000_000 output=runs/sentencevae-1m",
+        ),
+        file="reproduction.command",
+    ),
+    Verb(
         "run",
         "Run the whole path: prepare, train the three models, evaluate, generate.",
         reads="a configuration",

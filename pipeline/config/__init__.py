@@ -9,6 +9,7 @@ from pipeline.config.grafting import GraftConfig
 from pipeline.config.inference import EvaluateConfig, GenerateConfig, ModelsConfig
 from pipeline.config.infrastructure import DeepSpeedConfig, RayConfig, RunConfig, TrackingConfig
 from pipeline.config.models import LmConfig, SllmConfig, TrainConfig, TrunkConfig, VaeConfig
+from pipeline.config.reproduction import ReproduceConfig
 from pipeline.config.section import Section
 from pipeline.config.segmenter_training import SegmenterSource, SegmenterTrainConfig
 from pipeline.config.stream import StreamConfig
@@ -27,6 +28,7 @@ __all__ = [
     "ModelsConfig",
     "PrepareConfig",
     "RayConfig",
+    "ReproduceConfig",
     "RunConfig",
     "Section",
     "SegmenterConfig",

@@ -16,6 +16,7 @@ from pipeline.config.infrastructure import DeepSpeedConfig, RayConfig, RunConfig
 from pipeline.config.models import LmConfig, Precision, SllmConfig, TrunkConfig, VaeConfig
 from pipeline.config.paths import PathString, is_url, resolved_path
 from pipeline.config.recorded import check_secrets, config_of, is_record
+from pipeline.config.reproduction import ReproduceConfig
 from pipeline.config.section import Section, alternatives, is_section
 from pipeline.config.segmenter_training import SegmenterTrainConfig
 from pipeline.config.stream import StreamConfig
@@ -56,6 +57,7 @@ class Config(Section):
     generate: GenerateConfig = GenerateConfig()
     compare: CompareConfig = CompareConfig()
     graft: GraftConfig = GraftConfig()
+    reproduce: ReproduceConfig = ReproduceConfig()
     ray: RayConfig = RayConfig()
     deepspeed: DeepSpeedConfig = DeepSpeedConfig()
     tracking: TrackingConfig = TrackingConfig()

@@ -48,6 +48,9 @@ SMALL = [
     *(
         "compare.generated_tokens=8",
         "compare.baseline=token-level-1-layer",
+        "reproduce.tokens=300",
+        "reproduce.only=[125M-H1]",
+        "reproduce.rules_alone=[]",
         "segmenter_training.steps=2",
         "segmenter_training.unpunctuated_steps=2",
     ),

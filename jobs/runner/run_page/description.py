@@ -19,6 +19,7 @@ _DOES = {
     "run": "Runs jobs, each of which reads what those before it wrote",
     "compare": "Scores and times designs that were trained on the same tokens",
     "graft": "Scores a SentenceVAE grafted onto a pretrained model beside that model",
+    "reproduce": "Trains small configurations of a paper; scores them as its code does and exactly",
 }
 _INPUTS_NAMED = 8
 

@@ -1,0 +1,1 @@
+"""`sllm reproduce`: the job, the paper's table, and the report."""
