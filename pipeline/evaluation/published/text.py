@@ -48,9 +48,7 @@ def sentences_of(documents: DocumentSource) -> list[list[NDArray[np.int32]]]:
     return found
 
 
-def as_read(
-    documents: DocumentSource, tokenizer: Tokenizer, max_sentences: int | None = None
-) -> ReadText:
+def as_read(documents: DocumentSource, tokenizer: Tokenizer, max_sentences: int | None = None) -> ReadText:
     """What the published code reads of documents: the first `max_sentences` sentences (there: 64; none: all) that end
     with a punctuation mark, of each the first 63 tokens.
 
