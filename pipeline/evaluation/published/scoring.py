@@ -1,5 +1,6 @@
 """Scores of the three models, sentence after sentence, under the rules that need a forward pass of their own."""
 
+import dataclasses
 from collections.abc import Collection
 
 import numpy as np
@@ -34,8 +35,8 @@ def score_vae(model: SentenceVae, source: SentenceWindows, micro_batch_tokens: i
         no_stop_S = torch.zeros(len(batch.decoded.stop_S))
         limit = model.config.max_sentence_tokens
         found.append(_part(nll_R, no_stop_S, batch.decoded, source, plan.windows, limit))
-    scores = _joined(found)
-    return Scores(*scores[:4], np.arange(len(scores[0])) // VAE_BATCH, scores[5])
+    scores = Scores(*_joined(found))
+    return dataclasses.replace(scores, group_S=np.arange(len(scores.nll_S)) // VAE_BATCH)
 
 
 @torch.inference_mode()
