@@ -3,13 +3,11 @@
 `load_config("demo.yaml", ["vae.num_layers=2"])` loads it. Every job reads the sections it needs.
 """
 
-from pipeline.config.comparison import CompareConfig, Variant
+from pipeline.config.comparison import CompareConfig, GraftConfig, ReproduceConfig, Variant
 from pipeline.config.data import DataConfig, FilterConfig, PrepareConfig, SegmenterConfig, TokenizerConfig
-from pipeline.config.grafting import GraftConfig
 from pipeline.config.inference import EvaluateConfig, GenerateConfig, ModelsConfig
 from pipeline.config.infrastructure import DeepSpeedConfig, RayConfig, RunConfig, TrackingConfig
 from pipeline.config.models import LmConfig, SllmConfig, TrainConfig, TrunkConfig, VaeConfig
-from pipeline.config.reproduction import ReproduceConfig
 from pipeline.config.section import Section
 from pipeline.config.segmenter_training import SegmenterSource, SegmenterTrainConfig
 from pipeline.config.stream import StreamConfig

@@ -1,4 +1,4 @@
-"""Which designs are compared, and how."""
+"""What is compared, and how: designs, a grafted model with the model itself, the counts of a paper with exact ones."""
 
 import itertools
 from typing import Literal
@@ -12,6 +12,7 @@ TrainingVerb = Literal["train-lm", "train-vae", "train-sllm"]
 Control = Literal[
     "token-level-twin", "blind-chunks", "no-trunk-prediction", "no-context-attention", "continuous-cache"
 ]
+GraftControl = Literal["fresh-trunk", "fresh-decoder"]
 
 
 class Variant(Section):
@@ -78,3 +79,48 @@ class CompareConfig(Section):
         if len(edges) < 2 or any(low >= high for low, high in itertools.pairwise(edges)):
             raise ValueError("needs two edges or more, ascending from 0 or above")
         return edges
+
+
+class GraftConfig(Section):
+    """`sllm graft`: a SentenceVAE around a pretrained trunk, in three stages: the SentenceVAE, the SLLM with the trunk
+    frozen, the SLLM with LoRA's adapters in the trunk."""
+
+    tokens: Bytes = 6_000_000
+    """Document tokens that the model is trained on, all stages together. Steps follow from it."""
+    shares: tuple[Share, Share, Share] = (1.0, 2.0, 2.0)
+    """Relative share of the tokens for each of the three stages."""
+    decoder_layers: Count = 4
+    """Layers of the decoder. In a model of the Llama family they start from its own: the first ones, and as many or one
+    less of the last ones. In any other model they start from fresh weights."""
+    controls: tuple[GraftControl, ...] = ("fresh-trunk", "fresh-decoder")
+    """Models trained beside it on as many tokens: `fresh-trunk` has a trunk of the same shape with fresh weights,
+    trained whole from its first step; `fresh-decoder` a decoder with fresh weights. Each takes about as long as the
+    model itself."""
+
+
+class ReproduceConfig(Section):
+    """Small configurations of a paper, trained and scored as its code does and exactly."""
+
+    sizes: dict[str, dict[str, object]] = Field(default={})
+    """Sizes by the name that the paper's table has (`125M`, `350M`, `1.3B`): dotted keys of the configuration and their
+    values."""
+    vae_layers: tuple[Count, ...] = Field(default=(1, 2, 4), min_length=1)
+    """Layers of the sentence encoder, and of the decoder, that each size is trained with."""
+    only: tuple[str, ...] = ()
+    """Configurations to train, such as `125M-H1`; none: all."""
+    tokens: Bytes = 100_000
+    """Document tokens that each model is trained on: token-level model, SentenceVAE, sentence-level models."""
+    rules_alone: tuple[str, ...] = ()
+    """Configurations whose sentence-level model is also trained under each rule alone that the
+    published training has."""
+
+    @property
+    def names(self) -> list[str]:
+        """The configurations to train, in order."""
+        every = [self.name(size, layers) for size in self.sizes for layers in self.vae_layers]
+        return [name for name in every if name in (self.only or every)]
+
+    @staticmethod
+    def name(size: str, layers: int) -> str:
+        """The name that the paper gives a configuration."""
+        return f"{size}-H{layers}"

@@ -7,16 +7,14 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
-from pipeline.config.comparison import CompareConfig
+from pipeline.config.comparison import CompareConfig, GraftConfig, ReproduceConfig
 from pipeline.config.data import DataConfig, PrepareConfig, SegmenterConfig, TokenizerConfig
 from pipeline.config.explanation import explained, plain_kind
-from pipeline.config.grafting import GraftConfig
 from pipeline.config.inference import EvaluateConfig, GenerateConfig, ModelsConfig
 from pipeline.config.infrastructure import DeepSpeedConfig, RayConfig, RunConfig, TrackingConfig
 from pipeline.config.models import LmConfig, Precision, SllmConfig, TrunkConfig, VaeConfig
 from pipeline.config.paths import PathString, is_url, resolved_path
 from pipeline.config.recorded import check_secrets, config_of, is_record
-from pipeline.config.reproduction import ReproduceConfig
 from pipeline.config.section import Section, alternatives, is_section
 from pipeline.config.segmenter_training import SegmenterTrainConfig
 from pipeline.config.stream import StreamConfig

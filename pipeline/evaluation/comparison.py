@@ -35,7 +35,7 @@ from pipeline.evaluation.likelihood import (
 from pipeline.evaluation.scoring import Float64
 from pipeline.evaluation.training_flops import training_flops_per_token
 from pipeline.fetched import local_model
-from pipeline.models.chunk_attention import ChunkAttentionLm
+from pipeline.models.attention.chunks import ChunkAttentionLm
 from pipeline.models.device import device_for, device_name
 from pipeline.models.saved import saved_model
 from pipeline.models.sllm import Sllm

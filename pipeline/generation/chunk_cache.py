@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from pipeline.models.chunk_attention import ChunkAttentionLm, EarlierChunks
+from pipeline.models.attention.chunks import ChunkAttentionLm, EarlierChunks
 
 
 class ChunkCache:

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from pipeline.models.attention.context import keys_and_values
 from pipeline.models.attention_patterns import SlidingWindow, additive_mask
-from pipeline.models.context_attention import keys_and_values
 from pipeline.models.sentence_vae import SentenceVaeConfig
 from pipeline.stream.batches import DecodedSentences
 

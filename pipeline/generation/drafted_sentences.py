@@ -20,8 +20,8 @@ from pipeline.generation.decoder_cache import (
 )
 from pipeline.generation.sampling import Sampler
 from pipeline.generation.speculation import accepted
+from pipeline.models.attention.context import ContextAttention
 from pipeline.models.attention_patterns import SlidingWindow
-from pipeline.models.context_attention import ContextAttention
 from pipeline.models.precision import at_least_fp32
 from pipeline.models.sentence_vae import SentenceVae
 from pipeline.stream.batches import SentenceBatch

@@ -16,8 +16,8 @@ from pipeline.generation.decoder_cache import (
     KeysAndLatents,
 )
 from pipeline.generation.sampling import Sampler
+from pipeline.models.attention.context import ContextAttention
 from pipeline.models.attention_patterns import SlidingWindow
-from pipeline.models.context_attention import ContextAttention
 from pipeline.models.precision import at_least_fp32
 from pipeline.models.sentence_vae import SentenceVae
 from pipeline.stream.batches import SentenceBatch

@@ -9,7 +9,7 @@ from transformers import DynamicCache
 from pipeline.generation.chunk_cache import ChunkCache
 from pipeline.generation.preallocated import preallocated_cache
 from pipeline.generation.sampling import Sampler
-from pipeline.models.chunk_attention import ChunkAttentionLm
+from pipeline.models.attention.chunks import ChunkAttentionLm
 from pipeline.models.precision import at_least_fp32
 from pipeline.models.token_lm import TokenLm, learned_positions
 

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from pipeline.config import Config, ModelsConfig, TrunkConfig
 from pipeline.config.models import SllmArchitecture, VaeArchitecture, VaeTraining
 from pipeline.errors import ConfigError, ModelError
-from pipeline.models.chunk_attention import with_context_attention
+from pipeline.models.attention.chunks import with_context_attention
 from pipeline.models.decoder_start import start_decoder
 from pipeline.models.model_folder import check_folder, is_folder, on_device
 from pipeline.models.saved import check_fits, saved_model

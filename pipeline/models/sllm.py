@@ -4,7 +4,7 @@ Encoder -> one latent per sentence -> trunk, causal over sentences -> the predic
 decoder turns into tokens, and the decision to stop after it. The first sentence is predicted from a learned start
 vector. So each token of a document has a probability, and the likelihood of a document is exact. With
 `context_attention_heads` the decoder's positions also attend to the latents of earlier sentences
-(`pipeline.models.context_attention`).
+(`pipeline.models.attention.context`).
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from pipeline.config.models import SllmArchitecture
 from pipeline.config.renamed import is_old, with_current_names
 from pipeline.errors import ModelError
-from pipeline.models.context_attention import INITIAL_SCALE, ContextAttention, EarlierInWindow
+from pipeline.models.attention.context import INITIAL_SCALE, ContextAttention, EarlierInWindow
 from pipeline.models.precision import at_least_fp32
 from pipeline.models.sentence_vae import SentenceVae, SentenceVaeConfig
 from pipeline.models.trunk import empty_trunk

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from pipeline.config import TrunkConfig
-from pipeline.models.chunk_attention import ChunkAttentionLm, chunk_memory
+from pipeline.models.attention.chunks import ChunkAttentionLm, chunk_memory
 from pipeline.models.cross_entropy import head_cross_entropy
 from pipeline.models.model_folder import load_model
 from pipeline.models.precision import at_least_fp32

@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 
 from pipeline.config import Config, StreamConfig, TrainConfig
 from pipeline.errors import ConfigError, ModelError, ShardError
+from pipeline.models.attention.chunks import chunk_memory
 from pipeline.models.build import build_lm, build_sllm, build_vae
-from pipeline.models.chunk_attention import chunk_memory
 from pipeline.models.model_folder import with_local_models
 from pipeline.models.sentence_vae import SentenceVae
 from pipeline.models.sllm import Sllm

@@ -21,8 +21,8 @@ from transformers import (
 )
 
 from pipeline.errors import ModelError
+from pipeline.models.attention.context import INITIAL_SCALE, ContextAttention, keys_and_values
 from pipeline.models.blocks import Head
-from pipeline.models.context_attention import INITIAL_SCALE, ContextAttention, keys_and_values
 from pipeline.models.model_folder import on_device
 from pipeline.models.trunk import empty_model
 from pipeline.stream.batches import ChunkMemory, TokenBatch

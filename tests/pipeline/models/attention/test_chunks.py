@@ -8,7 +8,7 @@ from pipeline.errors import ModelError
 from pipeline.evaluation.likelihood import token_lm_nll
 from pipeline.generation.sampling import Sampler
 from pipeline.generation.token_lm import generate_tokens
-from pipeline.models.chunk_attention import ChunkAttentionLm, ChunkAttentionLmConfig, chunk_memory
+from pipeline.models.attention.chunks import ChunkAttentionLm, ChunkAttentionLmConfig, chunk_memory
 from pipeline.models.token_lm import TokenLm, load_causal_lm
 from pipeline.stream.windows import TokenWindows
 

@@ -1,0 +1,1 @@
+"""Attention to earlier text: latents of earlier sentences, or of chunks of tokens."""
