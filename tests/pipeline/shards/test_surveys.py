@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from pipeline.config import load_config
-from pipeline.corpus import Survey, find_sources, streams, survey_all
+from pipeline.corpus import Survey, find_sources, survey_all
 from pipeline.corpus import survey as of_file
+from pipeline.corpus.opening import streams
 from pipeline.corpus.survey import SurveyTask
 from pipeline.errors import CorpusError
 from pipeline.shards import surveys as module
