@@ -88,7 +88,7 @@ _TABLE = (
         "compare",
         "Train designs on the same tokens; one table and plot of bits per byte, speed, FLOPs, memory.",
         reads="shards, a list of designs",
-        writes="all of them trained on the same tokens; one table, one plot",
+        writes="all of them, and their controls, trained on the same tokens; one table, one plot",
         examples=("sllm compare compare shards=runs/compare/shards output=runs/compare/comparison",),
         step=RunStep("comparison", "report", by_default=False, record_folder=REPORT_FOLDER),
     ),
