@@ -165,8 +165,9 @@ def _stored(tracking_uri: str, undisturbed: dict[int, float]) -> list[tuple[str,
     client = MlflowClient(tracking_uri)
     experiment = client.get_experiment_by_name("detached")
     runs = client.search_runs([experiment.experiment_id]) if experiment is not None else []
-    found = sorted((run.data.tags.get("sllm.job"), run.info.status) for run in runs)
-    once = found == [("prepare", "FINISHED"), ("train-lm", "FINISHED")]
+    above = "run"  # the run above those of the jobs is of no job
+    found = sorted((run.data.tags.get("sllm.job", above), run.info.status) for run in runs)
+    once = found == [(job, "FINISHED") for job in ("prepare", above, "train-lm")]
     rows = [("one run in MLflow for each job", once, str(found))]
     training = next((run for run in runs if run.data.tags.get("sllm.job") == "train-lm"), None)
     if training is None:
