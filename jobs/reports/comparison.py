@@ -1,6 +1,5 @@
 """The table and the plot of `sllm compare`."""
 
-import io
 import itertools
 import math
 import textwrap
@@ -9,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jobs.reports.figure import closed_as
 from pipeline.evaluation.comparison import DesignFigures, beyond_frontier
 from pipeline.evaluation.controls.intervals import ratio_interval
 
@@ -203,10 +203,7 @@ def plot(designs: Sequence[DesignFigures], setting: Mapping[str, Any], form: str
         axis.grid(alpha=0.3)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", fontsize="small")
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format=form)
-    pyplot.close(figure)
-    return drawn.getvalue()
+    return closed_as(figure, form)
 
 
 def _scatter(axis: Any, designs: Sequence[DesignFigures], x: Sequence[float]) -> None:

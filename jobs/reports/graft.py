@@ -1,12 +1,12 @@
 """The table and the plot of `sllm graft`."""
 
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from infra.tracking.curves import Curve
+from jobs.reports.figure import closed_as
 from pipeline.evaluation.evaluate import Figures
 
 _ROWS = {
@@ -119,10 +119,7 @@ def plot(
     axis.set(xlabel="training tokens, all stages", ylabel="bits per byte (down is better)")
     axis.grid(alpha=0.3)
     axis.legend(fontsize="small")
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format=form)
-    pyplot.close(figure)
-    return drawn.getvalue()
+    return closed_as(figure, form)
 
 
 def _whole(number: float | None) -> str:

@@ -1,10 +1,10 @@
 """The tables and the plot of `sllm reproduce`."""
 
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from jobs.reports.figure import closed_as
 from jobs.reproduction.paper import SENTENCE_VAE, SLLM, TOKEN_LEVEL
 
 Rows = Sequence[Mapping[str, Any]]
@@ -170,7 +170,4 @@ def plot(rows: Rows, form: str) -> bytes:
         axis.tick_params(axis="x", rotation=45)
         axis.grid(alpha=0.3)
         axis.legend(fontsize="small")
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format=form)
-    pyplot.close(figure)
-    return drawn.getvalue()
+    return closed_as(figure, form)

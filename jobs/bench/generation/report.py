@@ -1,8 +1,9 @@
 """The table and the plot of `sllm bench generate`."""
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from jobs.reports.figure import closed_as
 
 _COLUMNS = (
     "model", "batch", "context", "tokens/s", "over token-level", "bound", "of the bound", "prefill s", "first token s",
@@ -109,7 +110,4 @@ def plot(report: Mapping[str, Any], form: str) -> bytes:
             axis.set(xscale="log", yscale="log")
             axis.grid(alpha=0.3)
         axes_of_size[0].legend(fontsize="x-small")
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format=form)
-    pyplot.close(figure)
-    return drawn.getvalue()
+    return closed_as(figure, form)
