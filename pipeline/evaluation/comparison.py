@@ -84,6 +84,13 @@ class DesignFigures:
     slides: bool = True
     """False for a token-level model with learned positions, which recomputes half of a full context."""
 
+    @property
+    def fewest_bits_per_byte(self) -> float:
+        """With or without a cache."""
+        if self.cached_bits_per_byte is None:
+            return self.bits_per_byte
+        return min(self.bits_per_byte, self.cached_bits_per_byte)
+
     def as_dict(self) -> dict[str, Any]:
         """All figures for JSON, which has no NaN: null where a bin holds no tokens."""
         return asdict(self) | {"curve": [None if math.isnan(bits) else bits for bits in self.curve]}
@@ -224,10 +231,11 @@ def context_memory(model: TokenLm | Sllm, tokens_per_sentence: float) -> tuple[f
 
 
 def beyond_frontier(point: DesignFigures, others: Sequence[DesignFigures], batch: int) -> bool:
-    """Whether no token-level model is at least as good (bits per byte) and at least as fast."""
+    """Whether no token-level model is at least as good (fewest bits per byte, with a cache where that is known) and at
+    least as fast."""
     speed = _speed(point, batch)
     return not any(
-        other.bits_per_byte <= point.bits_per_byte and _speed(other, batch) >= speed
+        other.fewest_bits_per_byte <= point.fewest_bits_per_byte and _speed(other, batch) >= speed
         for other in others
         if other.kind == "token-level" and other is not point
     )

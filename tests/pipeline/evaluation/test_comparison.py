@@ -1,5 +1,7 @@
 """Which designs are better than token-level models of their speed; how many FLOPs and bytes they take is elsewhere."""
 
+from dataclasses import replace
+
 from pipeline.evaluation.comparison import DesignFigures, beyond_frontier
 from pipeline.evaluation.generation_speed import Speed, generation_flops_per_token, measure_speeds
 
@@ -18,6 +20,13 @@ def test_a_design_is_beyond_the_frontier_unless_a_token_level_model_is_as_good_a
     ):
         ours = point("ours", "sentence-level", bits, speed)
         assert beyond_frontier(ours, [*token_level, ours], 1) == beyond
+
+
+def test_with_a_cache_the_frontier_is_that_of_cached_models():
+    ours = replace(point("ours", "sentence-level", 1.9, 60.0), cached_bits_per_byte=1.7)
+    for cached, beyond in ((1.75, True), (1.65, False)):
+        other = replace(point("small", "token-level", 2.0, 100.0), cached_bits_per_byte=cached)
+        assert beyond_frontier(ours, [other, ours], 1) == beyond
 
 
 def test_generators_take_turns_and_the_first_round_is_not_counted():
