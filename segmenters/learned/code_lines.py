@@ -53,14 +53,18 @@ class CodeLines(NamedTuple):
     """Lines of code that other languages may have."""
 
 
-def count_code_lines(lines: Sequence[str], least_code: float) -> CodeLines:
-    """How many of the stripped lines are code; counting ends where fewer than `least_code` lines can be."""
+def count_code_lines(lines: Sequence[str], least_code: float, unspaced_prose: bool = False) -> CodeLines:
+    """How many of the stripped lines are code; counting ends where fewer than `least_code` lines can be.
+
+    `unspaced_prose`: a long line without spaces may be prose in a script that has none. `learned_v1` takes it for code.
+    """
     code = python = other = 0
     most_code = len(lines)
     for line in lines:
         is_code = False
         if len(line) > _LONGEST_CODE_LINE:
-            is_code = line.count(" ") < len(line) // 12 or is_minified(line)
+            dense = line.count(" ") < len(line) // 12 and not (unspaced_prose and _is_unspaced(line))
+            is_code = dense or is_minified(line)
         elif not _is_prose(line):
             bare = _bare(line)
             if _is_code(bare):
@@ -72,6 +76,11 @@ def count_code_lines(lines: Sequence[str], least_code: float) -> CodeLines:
         if most_code < least_code:
             break
     return CodeLines(code, python, other)
+
+
+def _is_unspaced(line: str) -> bool:
+    """Whether most letters are of scripts such as Chinese and Thai: three bytes each in UTF-8."""
+    return len(line.encode("utf-8", "surrogatepass")) > 2 * len(line)
 
 
 def _is_prose(line: str) -> bool:

@@ -10,9 +10,16 @@ from segmenters.learned.logical_lines import structured_ends
 from segmenters.learned.structure import Structure, regions
 
 
-def split_regions(texts: list[str], prose_starts: Callable[[str, Ends], Ends]) -> list[Ends]:
-    """The ends of each text; `prose_starts` finds where sentences begin in batches of prose (see `split_batched`)."""
-    stretches = [(number, region) for number, text in enumerate(texts) for region in regions(text)]
+def split_regions(
+    texts: list[str], prose_starts: Callable[[str, Ends], Ends], unspaced_prose: bool = False
+) -> list[Ends]:
+    """The ends of each text; `prose_starts` finds where sentences begin in batches of prose (see `split_batched`).
+
+    For `unspaced_prose` see `count_code_lines`.
+    """
+    stretches = [
+        (number, region) for number, text in enumerate(texts) for region in regions(text, unspaced_prose)
+    ]
     prose = [texts[n][r.start : r.end] for n, r in stretches if r.structure is Structure.PROSE]
     prose_ends = iter(split_batched(prose, prose_starts))
     found: list[list[Ends]] = [[] for _ in texts]

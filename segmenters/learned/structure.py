@@ -52,8 +52,8 @@ _MANY_COMMENTS = 3
 _STARTS_WITH_LONG_STRING = re.compile(r"(?:\s|#[^\n]*\n)*[rRbBuU]?(?:\"\"\"|''')")
 
 
-def recognise(text: str) -> Structure:
-    """The kind of a text as a whole, from its first `SAMPLE` characters."""
+def recognise(text: str, unspaced_prose: bool = False) -> Structure:
+    """The kind of a text as a whole, from its first `SAMPLE` characters (see also `count_code_lines`)."""
     sample = text[:SAMPLE]
     if "\n" not in sample:
         return Structure.CODE if is_minified(sample) else Structure.PROSE
@@ -84,7 +84,7 @@ def recognise(text: str) -> Structure:
         return Structure.CODE if len(seen) >= _MANY_COMMENTS else Structure.PROSE
     least_code = _CODE_SHARE * len(lines)
     defines = _has_definitions(sample)
-    found = count_code_lines(lines, 0 if defines else least_code)
+    found = count_code_lines(lines, 0 if defines else least_code, unspaced_prose)
     is_python = found.python > found.other
     if found.code < least_code and not (defines and is_python):
         return Structure.PROSE
@@ -124,9 +124,12 @@ def _is_yaml(sample: str) -> bool:
     return sum(map(bool, map(_YAML_KEY.match, entries))) > len(entries) / 2
 
 
-def regions(text: str) -> Iterator[Region]:
-    """The text as regions of one kind each: one region, or the fenced blocks of Markdown and the prose between."""
-    whole = recognise(text)
+def regions(text: str, unspaced_prose: bool = False) -> Iterator[Region]:
+    """The text as regions of one kind each: one region, or the fenced blocks of Markdown and the prose between.
+
+    For `unspaced_prose` see `count_code_lines`.
+    """
+    whole = recognise(text, unspaced_prose)
     if whole is not Structure.PROSE or ("```" not in text and "~~~" not in text):
         yield Region(0, len(text), whole)
         return

@@ -157,7 +157,7 @@ class Tensors:
         rows = _word_rows_in_use(self.arrays["word.check"])
         word_VE = np.zeros((len(rows), word.shape[1]), np.float32)
         word_VE[rows] = word  # fails where they do not fit
-        found = Embedding(word_VE, *others)
+        found = Embedding(word_VE, others[0], others[1], others[2])
         if (len(found.shape_E), len(found.gap_E)) != (NUM_SHAPES, NUM_GAPS):
             raise ValueError(f"the embeddings of {net} do not fit the features")
         return found

@@ -12,7 +12,7 @@ import numpy as np
 
 from segmenters.contract import Ends, Segmenter
 from segmenters.learned.correction.places import places
-from segmenters.learned.correction.thai import thai_starts
+from segmenters.learned.correction.thai import thai_starts, without_abbreviations
 from segmenters.learned.correction.weights_file import SHIPPED_WEIGHTS, load_weights
 from segmenters.learned.regions import split_regions
 from segmenters.rules.kinds import classified
@@ -39,13 +39,14 @@ class LearnedV2(Segmenter):
 
     def split(self, texts: list[str]) -> list[Ends]:
         """See `Segmenter.split`."""
-        return split_regions(texts, self.sentence_starts)
+        return split_regions(texts, self.sentence_starts, unspaced_prose=True)
 
     def sentence_starts(self, batch: str, text_starts: Ends) -> Ends:
         """Where sentences begin in a batch of texts of prose (see `split_batched`)."""
         weights = load_weights(self._path)
         code_N, kind_N = classified(batch)
         rule_starts = PunctuationV2().starts_in(code_N, kind_N, text_starts)
+        rule_starts = without_abbreviations(code_N, kind_N, rule_starts)
         found = places(code_N, kind_N, rule_starts, text_starts)
         begins_M = weights.correction.begins(found)
         starts = np.setdiff1d(rule_starts, found.at_M[~begins_M], assume_unique=True)

@@ -1,5 +1,6 @@
 import pytest
 
+from segmenters import load
 from segmenters.learned.structure import Structure, recognise, regions
 from tests.segmenters.learned.structured_texts import PYTHON, RUST, TABLE
 
@@ -78,3 +79,18 @@ def test_fenced_blocks_are_regions_of_their_own() -> None:
         ("x = [1,\n     2]\n```\n", Structure.PYTHON),
         ("And so on.\n", Structure.PROSE),
     ]
+
+
+@pytest.mark.parametrize(
+    "sentence", ["这座城市有三千多年的历史，人口超过两千万。", "กรุงเทพมหานครเป็นเมืองหลวงและเมืองที่ใหญ่ที่สุด "]
+)
+def test_long_lines_of_scripts_without_spaces_are_prose(sentence: str) -> None:
+    text = f"{sentence * 12}\n" * 3
+    assert recognise(text, unspaced_prose=True) is Structure.PROSE
+    assert len(load("learned_v2").split([text])[0]) >= 3 * 11
+
+
+def test_learned_v1_takes_them_for_code_as_it_did() -> None:
+    text = f"{'这座城市有三千多年的历史，人口超过两千万。' * 12}\n" * 3
+    assert recognise(text) is Structure.CODE
+    assert recognise("x=a+b;" * 60 + "\n" + "y(1,2);" * 60 + "\n", unspaced_prose=True) is Structure.CODE
