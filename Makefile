@@ -23,8 +23,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: install ## run the whole path on this machine: corpus, shards, three models, evaluation, text
 	$(BIN)/sllm run demo
 
-test: install ## run the tests
-	$(BIN)/python -m pytest
+test: install ## run the tests, in two processes: one for those on Ray clusters, then both for the others
+	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 soak: install ## run the long tests: 50 kills of prepare at random moments, 1000 stops of the stream, a million damaged inputs
 	SLLM_SOAK_KILLS=50 $(BIN)/python -m pytest tests/jobs/test_prepare_reruns.py -k kills
@@ -36,7 +36,7 @@ faults: install ## strike real jobs on a real local Ray cluster at random moment
 	$(BIN)/python -m tests.faults.detached
 
 tutorial: install ## run the tutorial from a wheel in a fresh environment, and its commands for a cluster on one of this machine
-	SLLM_TUTORIAL=1 $(BIN)/python -m pytest tests/docs/test_wheel.py tests/docs/test_cluster.py
+	SLLM_TUTORIAL=1 $(BIN)/python -m pytest -n 2 tests/docs/test_wheel.py tests/docs/test_cluster.py
 
 docs: install ## write the documentation as a site to site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

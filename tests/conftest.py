@@ -27,6 +27,22 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("sllm")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Deals the tests out to the processes of `make test`."""
+    from tests.two_processes import ByGroup
+
+    return ByGroup(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest group begins first; without pytest-xdist the order stays."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        from tests.two_processes import ON_RAY, group
+
+        items.sort(key=lambda item: group(item.nodeid.split("::")[0]) != ON_RAY)
+
+
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[str]:
     """A Ray cluster of this session's own, 2 CPUs, no dashboard; yields its address."""

@@ -10,9 +10,12 @@ from tests.docs.pages import blocks
 from tests.docs.world import MODELS, SMALL, new_world
 from tests.infra.submission.test_submit_to_a_cluster import cluster as cluster
 
-pytestmark = pytest.mark.skipif(
-    not os.environ.get("SLLM_TUTORIAL"), reason="takes minutes: make tutorial, or set SLLM_TUTORIAL=1"
-)
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.skipif(
+        not os.environ.get("SLLM_TUTORIAL"), reason="takes minutes: make tutorial, or set SLLM_TUTORIAL=1"
+    ),
+]
 PAGE = [
     block
     for block in blocks()

@@ -11,6 +11,7 @@ import pytest
 from tests.faults.__main__ import run
 from tests.faults.cases import CASES
 
+pytestmark = pytest.mark.ray
 SHORT = ("prepare-worker", "shard-bit-unfinished")
 
 

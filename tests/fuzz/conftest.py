@@ -55,9 +55,6 @@ _SHARES = {
 }
 """Of the runs, by target: the quick ones have more."""
 
-_figures: dict[str, tuple[int, float, int, str]] = {}
-"""Runs, CPU seconds, kinds of failures, and the slowest run, by target."""
-
 
 class Hang(BaseException):
     """A run that did not end."""
@@ -112,10 +109,12 @@ _guard = _Guard()
 class Fuzz:
     """Runs a target on many inputs."""
 
-    def __init__(self, folder: Path, found: Path, capture: Any) -> None:
+    def __init__(
+        self, folder: Path, found: Path, capture: Any, record: Callable[[str, object], None]
+    ) -> None:
         self.folder = folder
         """What a run may write to."""
-        self._found, self._capture = found, capture
+        self._found, self._capture, self._record = found, capture, record
 
     def __call__(
         self, target: str, make: Callable[[random.Random], Any], check: Callable[[Any], object]
@@ -146,7 +145,7 @@ class Fuzz:
                 if len(failures) == SHOWN:
                     break
         slow = f"slowest {slowest[0]:.2f} s (run {slowest[1]})"
-        _figures[target] = (number + 1, spent, len(failures), slow)
+        self._record("fuzz", (target, number + 1, spent, len(failures), slow))
         if failures:
             pytest.fail("\n".join(failures.values()), pytrace=False)
 
@@ -237,13 +236,18 @@ def _as_bytes(case: Any) -> bytes:
 
 @pytest.fixture
 def fuzz(
-    fast_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
+    fast_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pytestconfig: pytest.Config,
+    record_property: Callable[[str, object], None],
 ) -> Iterator[Fuzz]:
     """Call it with a target's name, what makes an input, and what is done with it."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # thousands of files, none of them kept
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     with _bounded_memory():
-        yield Fuzz(fast_folder, tmp_path, pytestconfig.pluginmanager.getplugin("capturemanager"))
+        capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+        yield Fuzz(fast_folder, tmp_path, capture, record_property)
 
 
 @contextlib.contextmanager
@@ -277,11 +281,13 @@ def fast_folder(tmp_path: Path) -> Iterator[Path]:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Runs, CPU seconds and runs per second, by target."""
-    for target, (runs, seconds, failures, slow) in _figures.items():
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    figures = [value for one in reports for name, value in one.user_properties if name == "fuzz"]
+    for target, runs, seconds, failures, slow in figures:
         kinds = f", {failures} kinds of failure" if failures else ""
         terminalreporter.write_line(
             f"fuzz {target:28} {runs:>9,} runs {seconds:>8.1f} CPU s {runs / seconds:>8,.0f} runs/s, {slow}{kinds}"
         )
-    if _figures:
-        runs, seconds = sum(f[0] for f in _figures.values()), sum(f[1] for f in _figures.values())
+    if figures:
+        runs, seconds = sum(figure[1] for figure in figures), sum(figure[2] for figure in figures)
         terminalreporter.write_line(f"fuzz {'all':28} {runs:>9,} runs {seconds:>8.1f} CPU s")

@@ -175,6 +175,7 @@ def test_the_preset_for_a_gpu_runs_at_reduced_sizes(config, tmp_path):
         "trunk.config.hidden_size=24", "trunk.config.intermediate_size=32", "compare.tokens=200",
         "compare.generated_tokens=4", "compare.repeats=1", "compare.batch_sizes=[1, 2]",
         "evaluate.max_documents=2", "evaluate.ablations=false", "compare.controls=[]",
+        *(f"{stage}.train.micro_batch_tokens=2048" for stage in ("lm", "vae", "sllm")),
     ]  # fmt: skip
     reduced = load_config(str(PRESETS / "compare-gpu.yaml"), small)
     compare.run(reduced)

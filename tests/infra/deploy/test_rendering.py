@@ -144,7 +144,8 @@ STUBS = {
     "srun": 'echo "srun $*" >> "$LOG"\nwhile [ "${1#-}" != "$1" ]; do shift; done\nexec "$@"',
     "hostname": "echo 10.0.0.7 fe80::1",
     "ray": 'echo "ray $*" >> "$LOG"\n[ "$1" = health-check ] || exec sleep 30',
-    "sllm": 'trap "sleep 1; exit 7" TERM\necho "sllm $* at $RAY_ADDRESS" >> "$LOG"\n'
+    "sllm": "trap 'kill $!; sleep 1; exit 7' TERM\n"  # what it leaves running would keep the output open
+    'echo "sllm $* at $RAY_ADDRESS" >> "$LOG"\n'
     'ls -l "$RAY_AUTH_TOKEN_PATH" >> "$LOG"\n[ -z "$WAITS" ] || { kill -TERM "$PPID"; sleep 20 & wait; }\n'
     'exit "${CODE:-0}"',
 }

@@ -21,6 +21,7 @@ from pipeline.lineage import read_record
 from tests.jobs.cli.test_import_path import CONSOLE_SCRIPT, SEGMENTER
 from tests.ports import free_ports, is_open
 
+pytestmark = pytest.mark.ray
 REPOSITORY = Path(__file__).parents[3]
 
 

@@ -158,9 +158,9 @@ def test_away_at_the_start_and_back_before_the_end(line, job):
 
 
 def test_a_slow_store_gets_everything(line, job):
-    line.seconds = 0.5
+    line.seconds = 0.2
     record, seconds = timed(job)
-    print(f"slow (0.5 s a request, {line.requests} requests): {seconds:.1f} s")
+    print(f"slow (0.2 s a request, {line.requests} requests): {seconds:.1f} s")
     line.seconds = 0.0
     check_one_whole_run(line, job, record)
 
@@ -169,7 +169,7 @@ def test_a_slow_store_gets_everything(line, job):
 def test_a_job_that_requires_its_store(when, line, job):
     required = "tracking.required=true"
     if when == "slow":
-        line.seconds = 0.3
+        line.seconds = 0.15
         record = job(required)
         line.seconds = 0.0
         return check_one_whole_run(line, job, record)
