@@ -155,6 +155,7 @@ _TABLE = (
         examples=(
             "sllm lineage runs/demo/sllm",
             "sllm lineage runs/demo/sllm --html lineage.html",
+            "sllm lineage runs/demo/sllm runs/other/sllm --html differences.html",
             "sllm lineage corpus/books.jsonl.gz --json",
         ),
         group="Look",

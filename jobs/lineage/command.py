@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from infra.tracking.search import RunSearch
-from jobs.lineage.differences import differences
+from jobs.lineage.differences import differences, nothing_differs
 from jobs.lineage.node import LineageNode
 from jobs.lineage.records import Records
 from jobs.lineage.scores import scores
@@ -51,16 +51,20 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the tree as JSON.")] = False,
     html: Annotated[
         str | None,
-        typer.Option("--html", metavar="PAGE", help="Write an HTML page: graph, configurations, metrics."),
+        typer.Option(
+            "--html",
+            metavar="PAGE",
+            help="Write an HTML page: graph, configurations, metrics; of two, what differs upstream.",
+        ),
         PATH,
     ] = None,
 ) -> None:
     """Arguments of `sllm lineage`. Raises `ConfigError` for arguments that do not go together."""
     uri = None if tracking is None else resolved_tracking_uri(tracking)
     if other is not None:
-        if forward or verify or html is not None:
-            raise ConfigError("--forward, --verify and --html are about one artifact: name X alone")
-        show_differences(path, other, uri, as_json)
+        if forward or verify:
+            raise ConfigError("--forward and --verify are about one artifact: name X alone")
+        show_differences(path, other, uri, as_json, html)
     elif not show(path, uri, as_json, forward, verify, html):
         raise typer.Exit(1)
 
@@ -107,18 +111,24 @@ def show(
     return is_same
 
 
-def show_differences(a: str, b: str, tracking: str | None, as_json: bool = False) -> None:
-    """Print what differs upstream of two artifacts. Raises `ConfigError` as `show` does."""
+def show_differences(
+    a: str, b: str, tracking: str | None, as_json: bool = False, html: str | None = None
+) -> None:
+    """Print what differs upstream of two artifacts; with `html` it is written to that page, with both trees. Raises
+    `ConfigError` as `show` does."""
     trees = [back(subject_of(path, tracking), tracking) for path in (a, b)]
     found = differences(*trees)
+    if html is not None:
+        from jobs.lineage.page import page_of_two
+
+        with opened_output(html) as file:
+            file.write(page_of_two(a, b, *trees, found))
     if as_json:
         _print_json([dataclasses.asdict(each) for each in found])
-    elif found:
+    elif html is None and found:
         _console().print(differences_of(found, a, b))
-    elif trees[0].artifact.digest == trees[1].artifact.digest:
-        print(printable(f"{a} and {b} have the same content: SHA-256 {trees[0].artifact.digest}"))
-    else:
-        print(printable(f"nothing upstream of {a} and {b} is recorded to differ"))
+    elif html is None:
+        print(printable(nothing_differs(a, b, *trees)))
 
 
 def back(subject: Subject, tracking: str | None) -> LineageNode:

@@ -48,6 +48,13 @@ def differences(a: LineageNode, b: LineageNode) -> list[Difference]:
     return list(dict.fromkeys(_between(a, b, set())))
 
 
+def nothing_differs(a: str, b: str, tree_a: LineageNode, tree_b: LineageNode) -> str:
+    """A line for two artifacts without differences, which are named `a` and `b`."""
+    if tree_a.artifact.digest == tree_b.artifact.digest:
+        return f"{a} and {b} have the same content: SHA-256 {tree_a.artifact.digest}"
+    return f"nothing upstream of {a} and {b} is recorded to differ"
+
+
 def _between(
     a: LineageNode, b: LineageNode, seen: set[tuple[Artifact, Artifact]], reader: str = ""
 ) -> Iterator[Difference]:

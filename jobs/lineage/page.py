@@ -3,14 +3,16 @@
 import collections
 import dataclasses
 import hashlib
+import shlex
 from collections.abc import Iterator, Sequence
 
 import yaml
 
+from jobs.lineage.differences import Difference, nothing_differs
 from jobs.lineage.node import LineageNode
 from jobs.lineage.scores import Score
 from jobs.pages.graph import GraphNode
-from jobs.pages.lineage import NodeCard, lineage_page
+from jobs.pages.lineage import Compared, NodeCard, lineage_page
 from pipeline.config.paths import is_url
 from pipeline.lineage import Artifact
 from pipeline.redaction import redacted, redacted_tree
@@ -54,6 +56,23 @@ def page_of(root: LineageNode, scores: Sequence[Score] = ()) -> bytes:
     rows = [_row(score) for score in scores]
     return lineage_page(
         f"Lineage of {_name(root.artifact)}", path, f"sllm lineage {path}", cards_of(root), rows
+    )
+
+
+def page_of_two(
+    a: str, b: str, tree_a: LineageNode, tree_b: LineageNode, found: Sequence[Difference]
+) -> bytes:
+    """The page of what differs upstream of two artifacts, which are named `a` and `b`, with both trees."""
+    named = redacted(a), redacted(b)
+    rows = [(each.what, redacted(each.a), redacted(each.b)) for each in found]
+    compared = Compared(*named, rows, "" if found else nothing_differs(*named, tree_a, tree_b))
+    names = " and ".join(_name(tree.artifact) for tree in (tree_a, tree_b))
+    return lineage_page(
+        f"What differs upstream of {names}",
+        " and ".join(named),
+        f"sllm lineage {shlex.join(named)}",
+        cards_of(tree_a, tree_b),
+        compared=compared,
     )
 
 

@@ -26,13 +26,30 @@ class NodeCard:
     num_files: int = 0
 
 
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """Two artifacts, and what differs upstream of them."""
+
+    a: str
+    b: str
+    rows: Sequence[tuple[str, str, str]]
+    """What differs, and what it is of each."""
+    nothing: str = ""
+    """What is said where there are no rows."""
+
+
 def graph_of(cards: Sequence[NodeCard]) -> Markup:
     """The graph of these nodes."""
     return drawing([card.node for card in cards])
 
 
 def lineage_page(
-    title: str, subtitle: str, command: str, cards: Sequence[NodeCard], scores: Sequence[tuple[str, ...]] = ()
+    title: str,
+    subtitle: str,
+    command: str,
+    cards: Sequence[NodeCard],
+    scores: Sequence[tuple[str, ...]] = (),
+    compared: Compared | None = None,
 ) -> bytes:
     """The page of `sllm lineage --html`; `command` prints the same on a terminal.
 
@@ -47,4 +64,5 @@ def lineage_page(
         cards=cards,
         graph=graph,
         scores=scores,
+        compared=compared,
     )

@@ -4,8 +4,9 @@ import dataclasses
 import random
 import re
 
+from jobs.lineage.differences import differences
 from jobs.lineage.node import LineageNode
-from jobs.lineage.page import FILES_SHOWN, MOST_NODES, cards_of, page_of
+from jobs.lineage.page import FILES_SHOWN, MOST_NODES, cards_of, page_of, page_of_two
 from jobs.lineage.scores import Score
 from pipeline.lineage import Artifact
 from tests.browser import fits
@@ -29,7 +30,11 @@ def tree(num_files):
         user="ann",
         host="node-1",
         segmenter="punctuation_v1",
-        config={"tracking": {"uri": "postgresql://me:secret@db/mlflow"}, "data": {"inputs": ["/data/*"]}},
+        config={
+            "tracking": {"uri": "postgresql://me:secret@db/mlflow"},
+            "data": {"inputs": ["/data/*"]},
+            "segmenter": {"name": "punctuation_v1"},
+        },
         metrics={"train/tokens": 1234567.0},
         versions={"torch": "2.13.0"},
         made_from=(*files, LineageNode(artifact("segmenter", "punctuation_v1"))),
@@ -96,3 +101,35 @@ def test_the_page_shows_the_graph_and_leads_to_the_cards(tmp_path, browser):
         assert "postgresql://***@db/mlflow" in card.locator("pre").inner_text()
 
     browser.look(page, "lineage", check)
+
+
+def test_the_page_of_two_shows_what_differs_and_both_graphs(tmp_path, browser):
+    mine = tree(2)
+    old = dataclasses.replace(mine.made_from[0].made_from[0], artifact=artifact("corpus", "/data/old.jsonl"))
+    shards = dataclasses.replace(
+        mine.made_from[0],
+        artifact=artifact("shards", "runs/other-shards"),
+        segmenter="spacy_v1",
+        config={"segmenter": {"name": HOSTILE}},
+        made_from=(old, *mine.made_from[0].made_from[1:]),
+    )
+    other = LineageNode(artifact("model", "runs/other"), job="train-sllm", made_from=(shards,))
+    found = differences(mine, other)
+    page = tmp_path / "differences.html"
+    page.write_bytes(page_of_two("runs/sllm", "https://me:secret@host/other", mine, other, found))
+    html = page.read_text()
+    assert "secret" not in html and "<img" not in html and not re.search("[\x1b\u202e]", html)
+
+    def check(seen):
+        fits(seen)
+        assert_legible(seen, "p, h3, h3 span, td, th, code")
+        rows = seen.locator("#differences tbody tr")
+        assert rows.count() == len(found) > 2
+        assert any("prepare: segmenter.name" in text for text in rows.all_inner_texts())
+        for name in ("sllm", "other", "shards", "other-shards"):
+            assert seen.locator(".graph a", has=seen.get_by_text(name, exact=True)).count() == 1, name
+
+    browser.look(page, "differences", check)
+    same = page_of_two("a", "b", mine, mine, differences(mine, mine)).decode()
+    assert f"a and b have the same content: SHA-256 {mine.artifact.digest}" in same
+    assert same.count('<g class="box') == len(cards_of(mine))

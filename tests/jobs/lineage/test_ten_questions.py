@@ -150,6 +150,8 @@ def test_4_what_differs_upstream_of_two(ask):
     ]
     assert "segmenter.name" in ask(run_of("vae-punctuation_v1"), "vae-spacy_v1")
     assert "have the same content" in ask("lm-spacy_v1", run_of("lm-spacy_v1"))
+    assert ask("vae-punctuation_v1", "vae-spacy_v1", "--html", "differences.html") == ""
+    assert "prepare: segmenter.name" in Path("differences.html").read_text()
 
 
 @pytest.mark.parametrize("corpus", ["corpus", "corpus/*.txt", "corpus/b.txt"])
