@@ -116,19 +116,19 @@ def show_differences(
 ) -> None:
     """Print what differs upstream of two artifacts; with `html` it is written to that page, with both trees. Raises
     `ConfigError` as `show` does."""
-    trees = [back(subject_of(path, tracking), tracking) for path in (a, b)]
-    found = differences(*trees)
+    tree_a, tree_b = (back(subject_of(path, tracking), tracking) for path in (a, b))
+    found = differences(tree_a, tree_b)
     if html is not None:
         from jobs.lineage.page import page_of_two
 
         with opened_output(html) as file:
-            file.write(page_of_two(a, b, *trees, found))
+            file.write(page_of_two(a, b, tree_a, tree_b, found))
     if as_json:
         _print_json([dataclasses.asdict(each) for each in found])
     elif html is None and found:
         _console().print(differences_of(found, a, b))
     elif html is None:
-        print(printable(nothing_differs(a, b, *trees)))
+        print(printable(nothing_differs(a, b, tree_a, tree_b)))
 
 
 def back(subject: Subject, tracking: str | None) -> LineageNode:

@@ -15,7 +15,7 @@ from pipeline.config import load_config
 from tests.faults.processes import descendants, send, title, wait_for
 
 pytestmark = pytest.mark.ray
-STEPS, CHECKPOINT_EVERY = 50, 5
+STEPS, CHECKPOINT_EVERY = 90, 5
 TRAIN = (
     f"{{steps: {STEPS}, micro_batch_tokens: 200, micro_batches_per_step: 6, eval_every: {STEPS}, log_every: 1, "
     f"checkpoint_every: {CHECKPOINT_EVERY}}}"
