@@ -1,5 +1,6 @@
 """Ablations: a document's latents are replaced by others, to measure how much the decoder uses them."""
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -12,7 +13,8 @@ from pipeline.stream.batches import SentenceBatch
 from pipeline.stream.windows import DocumentSource, Int64, SentenceWindows, Windows
 
 Ablation = Literal["none", "zeroed", "shuffled", "oracle"]
-"""What replaces the predicted latents and the context latents: zeros, or the latents of another document. `oracle`
+"""What replaces the predicted latents and the context latents (with `state_attention_sentences` the predicted latents
+alone, for the decoder has read the document itself): zeros, or the latents of another document. `oracle`
 replaces only the predicted latents, by the encoder's latent of the sentence itself; only a decoder that was trained as
 an autoencoder can use it."""
 
@@ -27,17 +29,18 @@ def score(
 
     `other`, for "shuffled": a window of another document for each window of the batch (`OtherDocuments`).
     """
-    context_SH = model.vae.encode(batch)
-    predicted_SH, stop_logits_S = model.predict(context_SH, batch)
+    encoded = model.encode(batch)
+    latents_SH = encoded.latents_SH
+    predicted_SH, stop_logits_S = model.predict(latents_SH, batch)
     if ablation == "zeroed":
-        predicted_SH, context_SH = torch.zeros_like(predicted_SH), torch.zeros_like(context_SH)
+        predicted_SH, latents_SH = torch.zeros_like(predicted_SH), torch.zeros_like(latents_SH)
     elif ablation == "oracle":
-        predicted_SH = context_SH
+        predicted_SH = latents_SH
     elif ablation == "shuffled":
         assert other is not None
-        taken_S, context_SH = sentences_in(other, batch), model.vae.encode(other)
-        predicted_SH, context_SH = model.predict(context_SH, other)[0][taken_S], context_SH[taken_S]
-    return model.nll(predicted_SH, stop_logits_S, context_SH, batch)
+        taken_S, latents_SH = sentences_in(other, batch), model.encode(other).latents_SH
+        predicted_SH, latents_SH = model.predict(latents_SH, other)[0][taken_S], latents_SH[taken_S]
+    return model.nll(predicted_SH, stop_logits_S, replace(encoded, latents_SH=latents_SH), batch)
 
 
 def sentences_in(other: SentenceBatch, batch: SentenceBatch) -> Tensor:

@@ -254,7 +254,7 @@ def _windows(
         overlap = min(context // 2, context - 2)
         return TokenWindows(documents, context, *bos_eos, overlap, model.memory(context))
     sentences = model.config.context_sentences
-    return SentenceWindows(documents, sentences, *bos_eos, sentences // 2, model.vae.decoder_reach)
+    return SentenceWindows(documents, sentences, *bos_eos, sentences // 2, model.decoder_reach)
 
 
 def _nll_by_token(

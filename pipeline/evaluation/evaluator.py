@@ -129,7 +129,7 @@ class Evaluator:
             model = saved_model(path, Sllm, "sllm")
             segmenter = model.vae.config.segmenter
             context = model.config.context_sentences
-            source = SentenceWindows(documents, context, *bos_eos, context // 2, model.vae.decoder_reach)
+            source = SentenceWindows(documents, context, *bos_eos, context // 2, model.decoder_reach)
         micro_batches = list(in_order(source, config.evaluate.micro_batch_tokens))
         torch.nn.Module.to(model, self._device)
         return _Loaded(model, segmenter, source, micro_batches)

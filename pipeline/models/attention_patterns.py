@@ -55,8 +55,11 @@ class SlidingWindow:
         starts_T = starts_T.cummax(0).values
         self.positions_T = index_T - starts_T
         self.num_chunks = -(-num_positions // size)
-        first_T = torch.maximum(starts_T, index_T - size + 1)
-        first_CX1 = self._chunks(first_T[:, None], self.num_chunks * size)
+        self.starts_T = starts_T
+        """First position of each position's document."""
+        self.first_T = torch.maximum(starts_T, index_T - size + 1)
+        """First position of each position's window."""
+        first_CX1 = self._chunks(self.first_T[:, None], self.num_chunks * size)
         queries_CX1 = self._chunks(index_T[:, None], 0)
         # Padding attends to all keys of its chunk, so that no softmax is empty; its output is dropped.
         chunk_starts_C1Y = torch.arange(self.num_chunks, device=index_T.device)[:, None, None] * size
@@ -68,7 +71,7 @@ class SlidingWindow:
     def attend(self, q_TAK: Tensor, k_TAK: Tensor, v_TAK: Tensor, layer: int) -> Tensor:
         """Scaled dot-product attention -> [T, A, K]."""
         q_CAXK = self._chunks(q_TAK, 0.0).transpose(1, 2)
-        k_CAYK, v_CAYK = (self._with_chunk_before(self._chunks(x, 0.0)) for x in (k_TAK, v_TAK))
+        k_CAYK, v_CAYK = (self._seen(x) for x in (k_TAK, v_TAK))
         if self._mask_C1XY is None:  # one for all layers: with a boolean mask each layer would make it
             self._mask_C1XY = additive_mask(self.sees_CXY[:, None], q_TAK.dtype)
         out_CAXK = F.scaled_dot_product_attention(q_CAXK, k_CAYK, v_CAYK, attn_mask=self._mask_C1XY)
@@ -81,9 +84,9 @@ class SlidingWindow:
             x_T = torch.cat([x_T, x_T.new_full((missing, *x_T.shape[1:]), padding)])
         return x_T.view(self.num_chunks, self.size, *x_T.shape[1:])
 
-    @staticmethod
-    def _with_chunk_before(x_CXAK: Tensor) -> Tensor:
-        """[C, X, A, K] -> [C, A, Y, K]."""
+    def _seen(self, x_TAK: Tensor) -> Tensor:
+        """What the queries of each chunk see [C, A, Y, K]: it, and the chunk before it."""
+        x_CXAK = self._chunks(x_TAK, 0.0)
         before_CXAK = torch.cat([torch.zeros_like(x_CXAK[:1]), x_CXAK[:-1]])
         return torch.cat([before_CXAK, x_CXAK], dim=1).transpose(1, 2)
 

@@ -143,6 +143,11 @@ class LatentConditioning:
     output_SH: Tensor | None
     """At each position, after the blocks."""
 
+    @classmethod
+    def nothing(cls, num_layers: int) -> "LatentConditioning":
+        """The decoder without latents."""
+        return cls(None, (None,) * num_layers, None)
+
 
 class Head(nn.Linear):
     """Logits of the vocabulary; called with token ids, the output embeddings of those tokens. Both are calls, since

@@ -163,16 +163,19 @@ class SentenceVae(PreTrainedModel):
         return nll_R.masked_fill(is_certain_R, 0.0), is_likeliest_R | is_certain_R
 
     def decode_batch(
-        self, latents_SH: Tensor, batch: SentenceBatch, pattern: AttentionPattern | None = None
+        self, latents_SH: Tensor | None, batch: SentenceBatch, pattern: AttentionPattern | None = None
     ) -> Tensor:
-        """Input of the LM head [R, H] for `batch.decoded`, given the latents of all sentences; no `pattern`:
+        """Input of the LM head [R, H] for `batch.decoded`, given the latents of all sentences, if any; no `pattern`:
         `decoder_pattern`."""
         decoded = batch.decoded
+        conditioning = LatentConditioning.nothing(len(self.decoder))
+        if latents_SH is not None:
+            conditioning = self.condition(latents_SH[decoded.sentence_S])
         return self.decode(
             decoded.inputs_R,
             decoded.positions.positions_T,
             decoded.positions.sequence_T,
-            self.condition(latents_SH[decoded.sentence_S]),
+            conditioning,
             pattern or self.decoder_pattern(batch),
             decoded.longest_sentence + 1,
         )

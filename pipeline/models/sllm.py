@@ -4,9 +4,12 @@ Encoder -> one latent per sentence -> trunk, causal over sentences -> the predic
 decoder turns into tokens, and the decision to stop after it. The first sentence is predicted from a learned start
 vector. So each token of a document has a probability, and the likelihood of a document is exact. With
 `context_attention_heads` the decoder's positions also attend to the latents of earlier sentences
-(`pipeline.models.attention.context`).
+(`pipeline.models.attention.context`). With `state_attention_sentences` the decoder reads the document by itself
+(`pipeline.models.attention.states`): the latent of a sentence is its output at the sentence's last position, and the
+predicted latent is added to its output at the positions of the next one.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,8 +21,9 @@ from pipeline.config.models import SllmArchitecture
 from pipeline.config.renamed import is_old, with_current_names
 from pipeline.errors import ModelError
 from pipeline.models.attention.context import INITIAL_SCALE, ContextAttention, EarlierInWindow
+from pipeline.models.attention.states import WindowAndStates
 from pipeline.models.precision import at_least_fp32
-from pipeline.models.sentence_vae import SentenceVae, SentenceVaeConfig
+from pipeline.models.sentence_vae import Posterior, SentenceVae, SentenceVaeConfig
 from pipeline.models.trunk import empty_trunk
 from pipeline.stream.batches import SentenceBatch
 
@@ -49,6 +53,16 @@ class SllmModelConfig(PreTrainedConfig, SllmArchitecture):
             options = dict(self.trunk_config)
             self.trunk_config = AutoConfig.for_model(options.pop("model_type"), **options)
         super().__post_init__(**kwargs)
+
+
+@dataclass(frozen=True)
+class EncodedSentences:
+    """What is known of the sentences of a batch before the trunk."""
+
+    latents_SH: Tensor
+    hidden_RH: Tensor | None = None
+    """With `state_attention_sentences` the decoder's output without a predicted latent; its last positions have the
+    latents."""
 
 
 class Sllm(PreTrainedModel):
@@ -85,6 +99,8 @@ class Sllm(PreTrainedModel):
                 f"{latent_size}"
             )
         self.lookup = ContextAttention(config, latent_size) if config.context_attention_heads else None
+        if config.state_attention_sentences:
+            _check_reads_by_itself(config, vae_config)
         if config.freeze_vae:
             self.vae.requires_grad_(False)
         self.post_init()
@@ -110,16 +126,45 @@ class Sllm(PreTrainedModel):
 
         All of the sentences of `batch.decoded`.
         """
-        latents_SH = self.vae.encode(batch)
-        return self.nll(*self.predict(latents_SH, batch), latents_SH, batch)
+        encoded = self.encode(batch)
+        return self.nll(*self.predict(encoded.latents_SH, batch), encoded, batch)
+
+    @property
+    def decoder_reach(self) -> int | None:
+        """Number of positions before a sentence that the decoder computes for it; none: all of its window."""
+        return None if self.config.state_attention_sentences else self.vae.decoder_reach
+
+    def encode(self, batch: SentenceBatch) -> EncodedSentences:
+        """The latents of the sentences of a batch: samples in training with a KL term, else means."""
+        posterior, hidden_RH = self._posterior(batch)
+        return EncodedSentences(self.vae.sample(posterior), hidden_RH)
+
+    def _posterior(self, batch: SentenceBatch) -> tuple[Posterior, Tensor | None]:
+        if not self.config.state_attention_sentences:
+            return self.vae.posterior(batch), None
+        pattern = self.states_pattern(batch)
+        hidden_RH = self.vae.decode_batch(None, batch, pattern)
+        return Posterior(self.vae.latent_norm(hidden_RH[pattern.last_S]), None), hidden_RH
+
+    def states_pattern(self, batch: SentenceBatch) -> WindowAndStates:
+        """With `state_attention_sentences`: which keys the positions of `batch.decoded` attend to."""
+        decoded, layout = batch.decoded, batch.decoded.positions
+        assert len(decoded.sentence_S) == len(batch.window_S), "the decoder reads all sentences"
+        return WindowAndStates(
+            decoded.window_S[layout.sequence_T],
+            self.vae.config.decoder_window,
+            layout.sequence_T,
+            layout.starts_S + layout.lengths_S - 1,
+            self.config.state_attention_sentences,
+        )
 
     def forward(self, batch: SentenceBatch) -> dict[str, Tensor]:
         """Sums over the batch, each a scalar: `objective` (to minimise), `nll` (nats) of all targets and stop
         decisions, its parts."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_vae):
-            posterior = self.vae.posterior(batch)
-        latents_SH, decoded = self.vae.sample(posterior), batch.decoded
-        nll_R, stop_nll_S, hit_R = self.nll(*self.predict(latents_SH, batch), latents_SH, batch)
+            posterior, hidden_RH = self._posterior(batch)
+        encoded, decoded = EncodedSentences(self.vae.sample(posterior), hidden_RH), batch.decoded
+        nll_R, stop_nll_S, hit_R = self.nll(*self.predict(encoded.latents_SH, batch), encoded, batch)
         in_loss_R = decoded.in_loss_S[decoded.positions.sequence_T]
         nll_R, hit_R, stop_nll_S = nll_R * in_loss_R, hit_R & in_loss_R, stop_nll_S * decoded.in_loss_S
         penalty, sums = self.vae.kl(posterior[decoded.sentence_S])
@@ -133,24 +178,29 @@ class Sllm(PreTrainedModel):
         }
 
     def nll(
-        self, predicted_SH: Tensor, stop_logits_S: Tensor, context_SH: Tensor, batch: SentenceBatch
+        self, predicted_SH: Tensor, stop_logits_S: Tensor, encoded: EncodedSentences, batch: SentenceBatch
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As `score`, from the predicted latents, stop logits and context latents of all sentences: three sums, each a
-        scalar."""
+        """As `score`, from the predicted latents and stop logits of all sentences, and the sentences themselves."""
         decoded = batch.decoded
-        nll_R, hit_R = self.vae.output_nll(self.decode(predicted_SH, context_SH, batch), batch)
+        nll_R, hit_R = self.vae.output_nll(self.decode(predicted_SH, encoded, batch), batch)
         wide_S = at_least_fp32(stop_logits_S[decoded.sentence_S])
         stop_nll_S = F.binary_cross_entropy_with_logits(
             wide_S, decoded.stop_S.to(wide_S.dtype), reduction="none"
         )
         return nll_R, stop_nll_S, hit_R
 
-    def decode(self, predicted_SH: Tensor, context_SH: Tensor, batch: SentenceBatch) -> Tensor:
-        """Input of the LM head [R, H] for `batch.decoded`, given the predicted latents and the context latents of all
-        sentences."""
+    def decode(self, predicted_SH: Tensor, encoded: EncodedSentences, batch: SentenceBatch) -> Tensor:
+        """Input of the LM head [R, H] for `batch.decoded`, given the predicted latents of all sentences and the
+        sentences themselves."""
+        if encoded.hidden_RH is not None:
+            assert self.vae.output_latent is not None
+            return (
+                encoded.hidden_RH
+                + self.vae.output_latent(predicted_SH)[batch.decoded.positions.sequence_T]
+            )
         hidden_RH = self.vae.decode_batch(predicted_SH, batch)
         if self.context_attention is not None:
-            context_DMH = context_SH[batch.sentences_DM]
+            context_DMH = encoded.latents_SH[batch.sentences_DM]
             earlier = EarlierInWindow(self.context_attention.key(context_DMH), context_DMH, batch.decoded)
             hidden_RH = self.context_attention(hidden_RH, earlier)
         return hidden_RH
@@ -173,6 +223,20 @@ class Sllm(PreTrainedModel):
         """The trunk's output before a sentence -> the predicted latent [S, H]; zeros without `trunk_prediction`."""
         latents_SH = self.from_trunk(hidden_SH)
         return latents_SH if self.config.trunk_prediction else torch.zeros_like(latents_SH)
+
+
+def _check_reads_by_itself(config: SllmModelConfig, vae: SentenceVaeConfig) -> None:
+    """Raise `ModelError` for options that do not go with `state_attention_sentences`."""
+    needed = {
+        "vae.decoder_window above 0": vae.decoder_window > 0,
+        "vae.conditioning=none": vae.conditioning == "none",
+        "vae.encoder_layers=0": vae.encoder_layers == 0,
+        "vae.kl_weight=0": vae.kl_weight == 0,
+        "sllm.context_attention_heads=0": config.context_attention_heads == 0,
+    }
+    for option, is_so in needed.items():
+        if not is_so:
+            raise ModelError(f"sllm.state_attention_sentences={config.state_attention_sentences} needs {option}")
 
 
 AutoConfig.register(SllmModelConfig.model_type, SllmModelConfig, exist_ok=True)

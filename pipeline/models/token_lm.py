@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from pipeline.config import TrunkConfig
 from pipeline.models.attention.chunks import ChunkAttentionLm, chunk_memory
+from pipeline.models.attention.states_lm import StatesLm
 from pipeline.models.cross_entropy import head_cross_entropy
 from pipeline.models.model_folder import load_model
 from pipeline.models.precision import at_least_fp32
@@ -31,9 +32,10 @@ class TokenLm(nn.Module):
         It needs no attention mask: rows are padded on the right, where a causal model does not attend.
         """
         targets = batch.targets_DL.flatten()
-        if isinstance(self.model, ChunkAttentionLm):
+        if isinstance(self.model, ChunkAttentionLm | StatesLm):
             head: Any = self.model.get_output_embeddings()
-            nll, _ = head_cross_entropy(head, self.model.hidden(batch).flatten(0, 1), targets)
+            given: Any = batch.inputs_DL if isinstance(self.model, StatesLm) else batch
+            nll, _ = head_cross_entropy(head, self.model.hidden(given).flatten(0, 1), targets)
         elif self.model.config.model_type in HEAD_IS_LAST:
             base: Any = self.model.base_model
             hidden_DLH = base(input_ids=batch.inputs_DL, use_cache=False).last_hidden_state
