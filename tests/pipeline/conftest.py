@@ -72,6 +72,7 @@ def sllm(trunk_config: Callable[..., Any]) -> Callable[..., Sllm]:
         context_sentences: int = 16,
         num_hidden_layers: int = 2,
         context_attention_heads: int = 0,
+        state_attention_sentences: int = 0,
         **vae: Any,
     ) -> Sllm:
         torch.manual_seed(0)
@@ -82,6 +83,7 @@ def sllm(trunk_config: Callable[..., Any]) -> Callable[..., Sllm]:
                 trunk_config=trunk_config(trunk, num_hidden_layers=num_hidden_layers),
                 context_sentences=context_sentences,
                 context_attention_heads=context_attention_heads,
+                state_attention_sentences=state_attention_sentences,
             )
         )
         model.trunk.set_attn_implementation(attention)

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from pipeline.errors import ModelError
 from pipeline.evaluation.ablations import OtherDocuments, sentences_in, windows_of_other_documents
 from pipeline.evaluation.likelihood import sllm_nll, sllm_nll_by_token
+from pipeline.models.sllm import EncodedSentences
 from pipeline.stream.windows import SentenceWindows, Windows
 from tests.pipeline.conftest import FakeDocuments
+from tests.pipeline.models.test_sllm import STATES
 
 BOS, EOS = 1, 2
 HEAD = {
@@ -41,16 +43,16 @@ def test_no_latent_is_of_the_tokens_own_document(
         """The document, in place of the latent."""
         return batch.tokens_T[batch.sentences.starts_S].double()[:, None].expand(-1, size)
 
-    def decode(predicted_SH, known_SH, batch):
+    def decode(predicted_SH, known, batch):
         own_S = batch.tokens_T[batch.sentences.starts_S]
-        known_DM = known_SH[batch.sentences_DM][..., 0]
+        known_DM = known.latents_SH[batch.sentences_DM][..., 0]
         for s in batch.decoded.sentence_S.tolist():
             window, index = batch.window_S[s], batch.index_S[s]
             given.append((int(own_S[s]), {int(predicted_SH[s, 0]), *known_DM[window, :index].int().tolist()}))
-        return real_decode(predicted_SH, known_SH, batch)
+        return real_decode(predicted_SH, known, batch)
 
     real_decode = model.decode
-    monkeypatch.setattr(model.vae, "encode", encode)
+    monkeypatch.setattr(model, "encode", lambda batch: EncodedSentences(encode(batch)))
     monkeypatch.setattr(model, "predict", lambda latents, batch: (latents, latents[:, 0] * 0))
     monkeypatch.setattr(model, "decode", decode)
     for context_rows in (None, 0):
@@ -68,11 +70,11 @@ def test_no_latent_is_of_the_tokens_own_document(
 
 
 @pytest.mark.parametrize(
-    "vae", [{}, {**HEAD, "context_attention_heads": 4}, {"block": "llama", "decoder_window": 9}]
+    "vae", [{}, {**HEAD, "context_attention_heads": 4}, {"block": "llama", "decoder_window": 9}, STATES]
 )
 def test_what_replaced_latents_cost_does_not_depend_on_the_micro_batch(sllm, random_documents, vae):
     model, documents = sllm(context_sentences=6, **vae), random_documents(9, sentences=25)
-    source = SentenceWindows(documents, 6, BOS, EOS, 3, model.vae.decoder_reach)
+    source = SentenceWindows(documents, 6, BOS, EOS, 3, model.decoder_reach)
     expected = sllm_nll_by_token(model, source, 1, "shuffled")
     for micro_batch_tokens in (20, 100, 10_000):
         got = sllm_nll_by_token(model, source, micro_batch_tokens, "shuffled")

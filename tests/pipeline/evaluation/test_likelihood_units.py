@@ -26,7 +26,7 @@ from pipeline.models.token_lm import TokenLm
 from pipeline.stream.batches import SentenceBatch
 from pipeline.stream.windows import SentenceWindows, TokenWindows
 from tests.pipeline.conftest import FakeDocuments
-from tests.pipeline.models.test_sllm import HEAD
+from tests.pipeline.models.test_sllm import HEAD, STATES
 
 BOS, EOS, VOCAB = 1, 2, 50
 DESIGNS = {
@@ -35,6 +35,7 @@ DESIGNS = {
     "window": {"block": "llama", "decoder_window": 9},
     "context-attention": {**HEAD, "context_attention_heads": 4},
     "window-context-attention": {"context_attention_heads": 1, "block": "llama", "decoder_window": 9},
+    "state-attention": STATES,
 }
 ABLATIONS = ["none", "zeroed", "shuffled", "oracle"]
 
@@ -64,11 +65,11 @@ def test_under_a_uniform_model_each_unit_costs_the_same(sllm, documents, design,
         **design,
         "encoder_embedding": "input",
         "tie_word_embeddings": False,
-        "output_latent_scale": 0.0,
+        "output_latent_scale": 0.5 if design is STATES else 0.0,
     }
     model = uniform(sllm(context_sentences=4, **options))
     for micro_batch_tokens in (1, 20, 1000):
-        source = SentenceWindows(documents, 4, BOS, EOS, 2, model.vae.decoder_reach)
+        source = SentenceWindows(documents, 4, BOS, EOS, 2, model.decoder_reach)
         nll_T = sllm_nll_by_token(model, source, micro_batch_tokens, ablation)
         expected = []
         for document in documents.documents:
@@ -119,7 +120,7 @@ def test_a_sentence_that_the_model_cannot_generate_is_refused_in_every_path(
     sllm, documents, design, ablation
 ):
     model, longer = sllm(**design), with_one_longer(documents)
-    source = SentenceWindows(longer, 16, BOS, EOS, 8, model.vae.decoder_reach)
+    source = SentenceWindows(longer, 16, BOS, EOS, 8, model.decoder_reach)
     batch = source.batch(np.arange(len(source.windows)))
     message = r"a sentence of 13 tokens .* after 12: prepare the shards with prepare.max_sentence_tokens=12"
     for path in (

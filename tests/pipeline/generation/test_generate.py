@@ -33,9 +33,9 @@ def pack(*documents):
 
 def training_logits(model, batch):
     """Logits [R, V] of the forward pass of training, all positions at once."""
-    latents_SH = model.vae.encode(batch)
-    predicted_SH, _ = model.predict(latents_SH, batch)
-    return model.vae.head(model.decode(predicted_SH, latents_SH, batch))
+    encoded = model.encode(batch)
+    predicted_SH, _ = model.predict(encoded.latents_SH, batch)
+    return model.vae.head(model.decode(predicted_SH, encoded, batch))
 
 
 def latents(model, sentences):

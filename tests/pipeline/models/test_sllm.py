@@ -31,6 +31,12 @@ HEAD = {
 }
 
 
+STATES = {
+    **{"block": "llama", "decoder_window": 5, "encoder_layers": 0, "state_attention_sentences": 3},
+    **{"conditioning": "none", "output_latent_scale": 0.5, "tie_word_embeddings": False},
+}
+
+
 VAES = {
     "paper": {},
     "norm-first": {"norm_first": True},
@@ -43,6 +49,7 @@ VAES = {
     "head-sliding": {**HEAD, "conditioning": "prefix", "block": "llama", "decoder_window": 9},
     "context-attention": {**HEAD, "context_attention_heads": 4},
     "context-attention-sliding": {"context_attention_heads": 1, "block": "llama", "decoder_window": 9},
+    "state-attention": STATES,
 }
 
 

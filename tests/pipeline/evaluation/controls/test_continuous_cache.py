@@ -44,7 +44,7 @@ def test_the_positions_hold_the_likelihood_of_both_kinds_of_model(token_lm, sllm
     assert not scored.rest_N.any()
 
     model = sllm(context_sentences=4)
-    sentences = SentenceWindows(documents, 4, BOS, EOS, 2, model.vae.decoder_reach)
+    sentences = SentenceWindows(documents, 4, BOS, EOS, 2, model.decoder_reach)
     nll_T, scored = scored_positions(model, sentences, 40)
     assert (nll_T == sllm_nll_by_token(model, sentences, 40)).all()
     sums = np.bincount(scored.document_R, scored.nll_R, 4) + scored.rest_N
