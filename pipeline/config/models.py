@@ -206,11 +206,11 @@ class SllmArchitecture:
     context_attention_heads: CountOrZero = 0
     """Heads of the cross-attention from each position of the decoder, after its layers, to the latents of earlier
     sentences. The number must divide the size of a latent. 0 (the paper): no such attention."""
-    state_attention_sentences: CountOrZero = 0
+    state_attention_sentences: CountOrZero | None = None
     """Earlier sentences to whose last positions each position of the decoder attends, in each layer, besides those of
-    `vae.decoder_window`; with gradients (arXiv 2512.25026). There is no sentence encoder: the latent of a sentence is
-    the decoder's own output at its last position. Needs `vae.decoder_window`, `vae.conditioning: none`,
-    `vae.encoder_layers: 0`. 0 (the paper): no such attention."""
+    `vae.decoder_window`; with gradients (arXiv 2512.25026). There is no sentence encoder then: the latent of a sentence
+    is the decoder's own output at its last position. Needs `vae.decoder_window`, `vae.conditioning: none`,
+    `vae.encoder_layers: 0`. 0, as a control: the window alone. None (the paper): a sentence encoder."""
     trunk_prediction: bool = True
     """Whether the decoder gets the latent that the trunk predicts. False, as a control: zeros, in training too; the
     trunk decides on the stop alone."""

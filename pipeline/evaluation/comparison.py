@@ -36,6 +36,7 @@ from pipeline.evaluation.scoring import Float64
 from pipeline.evaluation.training_flops import training_flops_per_token
 from pipeline.fetched import local_model
 from pipeline.models.attention.chunks import ChunkAttentionLm
+from pipeline.models.attention.states_lm import StatesLm
 from pipeline.models.device import device_for, device_name
 from pipeline.models.saved import saved_model
 from pipeline.models.sllm import Sllm
@@ -225,6 +226,8 @@ def context_memory(model: TokenLm | Sllm, tokens_per_sentence: float) -> tuple[f
         return per_token + latents, 0.0
     if isinstance(model, TokenLm):
         window = getattr(model.model.config, "sliding_window", None)
+        if isinstance(model.model, StatesLm):
+            return per_token / model.model.config.chunk_tokens, per_token * model.model.config.sliding_window
         return (0.0, per_token * window) if window else (per_token, 0.0)
     vae = model.vae.config
     return per_token, float(size * 2 * vae.num_layers * vae.hidden_size * vae.decoder_window)

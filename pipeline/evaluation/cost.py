@@ -133,11 +133,12 @@ def _micro_batch(config: Config, model: Model, train: TrainConfig, tokens_per_se
     full, rest = divmod(sentences, in_loss)
     sizes = [size] * full + [rest + size - in_loss] * (rest > 0)
     contexts = [size - in_loss] * len(sizes)
-    window = config.vae.decoder_window
+    window, reads_itself = config.vae.decoder_window, config.sllm.state_attention_sentences is not None
+    reach = size * round(tokens_per_sentence + 1) if reads_itself else max(window - 1, 0)
     return Workload.of_sentences(
         [tokens_per_sentence] * sum(sizes),
         sizes,
         contexts,
         decoder_window=window,
-        decoded_context_positions=max(window - 1, 0),  # as in `train-sllm`
+        decoded_context_positions=reach,  # as in `train-sllm`
     )

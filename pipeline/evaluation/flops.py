@@ -115,13 +115,16 @@ def context_bytes_per_token(
     model: TokenLm | Sllm, tokens_per_sentence: float, bytes_per_value: int = 2
 ) -> float:
     """Elements of memory per token of context: keys and values. In a sentence-level model: the keys, values and latent
-    of a sentence, and its key in the context attention, divided by its tokens."""
+    of a sentence, and its key in the context attention or its keys and values in the decoder, divided by its tokens."""
     if isinstance(model, TokenLm):
         return float(bytes_per_value * _key_value_width(_lm_config(model)))
     latents = (
         2 if model.context_attention is not None else 1
     )  # cross-attention to earlier sentences has a key for each
-    width = _key_value_width(model.trunk.config) + latents * model.vae.config.hidden_size
+    vae = model.vae.config
+    if model.reads_itself:  # a key and a value of each sentence in each layer
+        latents += 2 * vae.num_layers
+    width = _key_value_width(model.trunk.config) + latents * vae.hidden_size
     return bytes_per_value * width / tokens_per_sentence
 
 
@@ -200,6 +203,10 @@ def _trunk_parts(model: Sllm) -> Iterator[ModelPart]:
     width = _attention_width(model.trunk.config)
     yield _part("trunk", "trunk_positions", trunk, attention_width=width, pairs="trunk_pairs")
     yield _part("out of trunk", "sentences", [*_matrices(model.from_trunk), model.stop_head])
+    if model.config.state_attention_sentences:
+        width = len(model.vae.decoder) * model.vae.config.hidden_size
+        states: dict[str, Any] = {"attention_width": width, "pairs": "context_pairs"}
+        yield _part("attention to states", "decoder_positions", [], **states)
     if model.context_attention is not None:
         yield _part("keys of earlier sentences", "sentences", [model.context_attention.key])
         width = model.vae.config.hidden_size

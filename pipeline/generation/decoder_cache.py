@@ -4,6 +4,7 @@ A cache holds X positions of each document.
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,11 +13,18 @@ from torch.nn.utils.rnn import pad_sequence
 
 from pipeline.models.attention.context import keys_and_values
 from pipeline.models.attention_patterns import SlidingWindow, additive_mask
-from pipeline.models.sentence_vae import SentenceVaeConfig
 from pipeline.stream.batches import DecodedSentences
 
 KeysAndLatents = tuple[Tensor, Tensor]
 """Keys of context attention and latents [M, H] of a document's sentences."""
+
+
+class CacheOptions(Protocol):
+    """The options of a model's configuration that its cache uses."""
+
+    hidden_size: int
+    num_heads: int
+    num_layers: int
 
 
 class DecoderCache:
@@ -27,15 +35,26 @@ class DecoderCache:
     """
 
     def __init__(
-        self, config: SentenceVaeConfig, batch: int, size: int, like: Tensor, window: int | None = None
+        self,
+        config: CacheOptions,
+        batch: int,
+        size: int,
+        like: Tensor,
+        window: int | None = None,
+        states: int = 0,
     ) -> None:
+        """`states`: cells after these X that hold no last positions (`pipeline.generation.states_cache`)."""
         head_size = config.hidden_size // config.num_heads
-        shape = (batch, config.num_heads, size, head_size)
+        shape = (batch, config.num_heads, size + states, head_size)
         self.size, self.window = size, size if window is None else window
         self.layers = [(like.new_zeros(shape), like.new_zeros(shape)) for _ in range(config.num_layers)]
         """Keys and values [B, A, X, K]."""
         self.document_B = torch.arange(batch, device=like.device)
         self.cell_X = torch.arange(size, device=like.device)
+
+    def sees(self, positions_B: Tensor) -> Tensor:
+        """Which cells the newest position of each document attends to [B, cells]."""
+        return self.cell_X <= positions_B[:, None]
 
     def put(self, layer: int, document_R: Tensor, cell_R: Tensor, k_RAK: Tensor, v_RAK: Tensor) -> None:
         """Write keys and values of positions into cells of documents."""
@@ -57,7 +76,7 @@ class CachedPositions:
         self.positions_T = positions_B
         self._cache = cache
         self._cell_B = positions_B % cache.size
-        self._mask_B11X = additive_mask((cache.cell_X <= positions_B[:, None])[:, None, None], dtype)
+        self._mask_B11X = additive_mask(cache.sees(positions_B)[:, None, None], dtype)
 
     def attend(self, q_BAK: Tensor, k_BAK: Tensor, v_BAK: Tensor, layer: int) -> Tensor:
         """Scaled dot-product attention -> [B, A, K]."""

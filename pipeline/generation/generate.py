@@ -15,6 +15,7 @@ from pipeline.errors import ModelError
 from pipeline.generation.drafted_sentences import DraftedDecoder
 from pipeline.generation.sampling import Sampler
 from pipeline.generation.sentence_decoder import SentenceDecoder
+from pipeline.generation.states_decoder import StatesDecoder, decoder_of
 from pipeline.generation.trunk_cache import TrunkCache
 from pipeline.models.sentence_vae import SentenceVaeConfig, check_longest
 from pipeline.models.sllm import Sllm
@@ -72,7 +73,7 @@ def generate_documents(
             f"generate.max_sentence_tokens={longest}: the model ends each sentence after "
             f"{model.vae.config.max_sentence_tokens} tokens; set it to that or less, or leave it out"
         )
-    decoder = decoder or SentenceDecoder(model.vae, len(prompts), longest, model.context_attention)
+    decoder = decoder or decoder_of(model, len(prompts), longest)
     cache = TrunkCache(model, len(prompts))
     _read_prompts(model, [prompt[-model.config.context_sentences :] for prompt in prompts], cache, decoder)
     names = list(range(len(prompts)))  # of the documents in the batch
@@ -87,7 +88,10 @@ def generate_documents(
             decoder.start(starting, cache.predict(starting), limits, earlier)
         generated = decoder.generate(sampler, max(1, int(len(going) * WAITING_SHARE)))
         ended = list(generated)
-        latents_SH = model.vae.encode(_pack(model, [[ids] for ids in generated.values()]))
+        if isinstance(decoder, StatesDecoder):
+            latents_SH = decoder.latents(ended)
+        else:
+            latents_SH = model.vae.encode(_pack(model, [[ids] for ids in generated.values()]))
         cache.add(ended, latents_SH.split(1))
         stop_S = cache.stop_probability(ended).cpu()
         draw_S = torch.full_like(stop_S, 0.5)
@@ -121,7 +125,7 @@ def _read_prompts(model: Sllm, prompts: Sequence[Prompt], cache: TrunkCache, dec
         return
     batch = _pack(model, [prompts[document] for document in documents])
     check_longest(batch.longest_sentence, model.vae.config.max_sentence_tokens, "the prompt: ")
-    latents_SH = model.vae.encode(batch)
+    latents_SH = model.encode(batch).latents_SH
     predicted_SH, _ = model.predict(latents_SH, batch)
     decoder.read(batch, predicted_SH, documents)
     cache.add(documents, latents_SH.split([len(prompts[document]) for document in documents]))

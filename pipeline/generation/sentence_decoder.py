@@ -18,6 +18,7 @@ from pipeline.generation.decoder_cache import (
 from pipeline.generation.sampling import Sampler
 from pipeline.models.attention.context import ContextAttention
 from pipeline.models.attention_patterns import SlidingWindow
+from pipeline.models.blocks import LatentConditioning
 from pipeline.models.precision import at_least_fp32
 from pipeline.models.sentence_vae import SentenceVae
 from pipeline.stream.batches import SentenceBatch
@@ -112,7 +113,11 @@ class SentenceDecoder:
                 else:
                     ended[document] = self.sentences[document]
                     going.remove(document)
+                    self._end(document)
         return ended
+
+    def _end(self, document: int) -> None:
+        """The document's sentence has ended with the last position of its cache."""
 
     def keep(self, documents: Sequence[int]) -> None:
         """Keep only these documents, as 0, 1, ..."""
@@ -132,21 +137,29 @@ class SentenceDecoder:
         if self.context_attention is not None:
             self._earlier = EarlierInDocuments(self.earlier)
 
-    def _logits(self) -> Tensor:
-        """Logits [B, V] after one more position of each document."""
-        config = self.vae.config
+    def _decode(self, conditioning: LatentConditioning) -> Tensor:
+        """The decoder's output [B, H] at one more position of each document."""
         pattern = CachedPositions(self.cache, self.cached_B, self.latents_BH.dtype)
-        hidden_BH = self.vae.decode(
+        return self.vae.decode(
             self.tokens_B,
             self.positions_B,
             self.cache.document_B,
-            self.conditioning,
+            conditioning,
             pattern,
             self.num_positions,
         )
+
+    def _hidden(self) -> Tensor:
+        """Input of the LM head [B, H] at one more position of each document."""
+        hidden_BH = self._decode(self.conditioning)
         if self.context_attention is not None:
             hidden_BH = self.context_attention(hidden_BH, self._earlier)
-        logits_BV = at_least_fp32(self.vae.head(hidden_BH))
+        return hidden_BH
+
+    def _logits(self) -> Tensor:
+        """Logits [B, V] after one more position of each document."""
+        config = self.vae.config
+        logits_BV = at_least_fp32(self.vae.head(self._hidden()))
         # A sentence has at least one token.
         logits_BV[:, config.eos_token_id].masked_fill_(self.positions_B == 0, -torch.inf)
         if config.bos_token_id != config.eos_token_id:

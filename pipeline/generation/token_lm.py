@@ -9,7 +9,9 @@ from transformers import DynamicCache
 from pipeline.generation.chunk_cache import ChunkCache
 from pipeline.generation.preallocated import preallocated_cache
 from pipeline.generation.sampling import Sampler
+from pipeline.generation.states_lm import StatesLmSteps
 from pipeline.models.attention.chunks import ChunkAttentionLm
+from pipeline.models.attention.states_lm import StatesLm
 from pipeline.models.precision import at_least_fp32
 from pipeline.models.token_lm import TokenLm, learned_positions
 
@@ -72,7 +74,8 @@ def next_tokens(
     model.eval()
     slides = learned_positions(model.model) is None
     chunks = ChunkCache(model.model, len(tokens_BT)) if isinstance(model.model, ChunkAttentionLm) else None
-    assert cache is None or chunks is None
+    states = StatesLmSteps(model.model, len(tokens_BT)) if isinstance(model.model, StatesLm) else None
+    assert cache is None or (chunks is None and states is None)
     config = model.model.lm.config if isinstance(model.model, ChunkAttentionLm) else model.model.config
     unread_BT = tokens_BT if cache is not None else tokens_BT[:, -context_tokens:]
     cache = cache or preallocated_cache(config, context_tokens)
@@ -80,7 +83,9 @@ def next_tokens(
         if not slides and cache.get_seq_length() == context_tokens:
             unread_BT = tokens_BT[:, -max(context_tokens // 2, 1) :]
             cache = preallocated_cache(config, context_tokens)
-        if chunks is not None:
+        if states is not None:
+            logits_BV = states.logits(unread_BT)
+        elif chunks is not None:
             chunks.read(tokens_BT[:, 1:])
             logits_BV = chunks.logits(unread_BT, cache)
         else:

@@ -99,7 +99,9 @@ class Sllm(PreTrainedModel):
                 f"{latent_size}"
             )
         self.lookup = ContextAttention(config, latent_size) if config.context_attention_heads else None
-        if config.state_attention_sentences:
+        self.reads_itself = config.state_attention_sentences is not None
+        """Whether the latents are the decoder's own states, with no sentence encoder."""
+        if self.reads_itself:
             _check_reads_by_itself(config, vae_config)
         if config.freeze_vae:
             self.vae.requires_grad_(False)
@@ -132,7 +134,7 @@ class Sllm(PreTrainedModel):
     @property
     def decoder_reach(self) -> int | None:
         """Number of positions before a sentence that the decoder computes for it; none: all of its window."""
-        return None if self.config.state_attention_sentences else self.vae.decoder_reach
+        return None if self.reads_itself else self.vae.decoder_reach
 
     def encode(self, batch: SentenceBatch) -> EncodedSentences:
         """The latents of the sentences of a batch: samples in training with a KL term, else means."""
@@ -140,7 +142,7 @@ class Sllm(PreTrainedModel):
         return EncodedSentences(self.vae.sample(posterior), hidden_RH)
 
     def _posterior(self, batch: SentenceBatch) -> tuple[Posterior, Tensor | None]:
-        if not self.config.state_attention_sentences:
+        if not self.reads_itself:
             return self.vae.posterior(batch), None
         pattern = self.states_pattern(batch)
         hidden_RH = self.vae.decode_batch(None, batch, pattern)
@@ -148,14 +150,14 @@ class Sllm(PreTrainedModel):
 
     def states_pattern(self, batch: SentenceBatch) -> WindowAndStates:
         """With `state_attention_sentences`: which keys the positions of `batch.decoded` attend to."""
-        decoded, layout = batch.decoded, batch.decoded.positions
-        assert len(decoded.sentence_S) == len(batch.window_S), "the decoder reads all sentences"
+        layout = batch.decoded.positions
+        assert layout.num_sequences == len(batch.window_S), "the decoder reads all sentences"
         return WindowAndStates(
-            decoded.window_S[layout.sequence_T],
+            batch.window_S[layout.sequence_T],
             self.vae.config.decoder_window,
             layout.sequence_T,
             layout.starts_S + layout.lengths_S - 1,
-            self.config.state_attention_sentences,
+            self.config.state_attention_sentences or 0,
         )
 
     def forward(self, batch: SentenceBatch) -> dict[str, Tensor]:
@@ -195,8 +197,7 @@ class Sllm(PreTrainedModel):
         if encoded.hidden_RH is not None:
             assert self.vae.output_latent is not None
             return (
-                encoded.hidden_RH
-                + self.vae.output_latent(predicted_SH)[batch.decoded.positions.sequence_T]
+                encoded.hidden_RH + self.vae.output_latent(predicted_SH)[batch.decoded.positions.sequence_T]
             )
         hidden_RH = self.vae.decode_batch(predicted_SH, batch)
         if self.context_attention is not None:
@@ -236,7 +237,9 @@ def _check_reads_by_itself(config: SllmModelConfig, vae: SentenceVaeConfig) -> N
     }
     for option, is_so in needed.items():
         if not is_so:
-            raise ModelError(f"sllm.state_attention_sentences={config.state_attention_sentences} needs {option}")
+            raise ModelError(
+                f"sllm.state_attention_sentences={config.state_attention_sentences} needs {option}"
+            )
 
 
 AutoConfig.register(SllmModelConfig.model_type, SllmModelConfig, exist_ok=True)

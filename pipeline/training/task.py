@@ -151,6 +151,6 @@ def _windows(job: TrainingJob, config: Config, documents: Documents, tokenizer: 
         return SentenceWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id)
     # In training the decoder computes only the context that its first layer attends to; evaluation is exact.
     overlap, positions = max(size - in_loss, 0), max(config.vae.decoder_window - 1, 0)
-    if config.sllm.state_attention_sentences:
+    if config.sllm.state_attention_sentences is not None:  # the decoder reads all of the context
         return SentenceWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id, overlap)
     return SentenceWindows(documents, size, tokenizer.bos_id, tokenizer.eos_id, overlap, positions)

@@ -72,7 +72,7 @@ def sllm(trunk_config: Callable[..., Any]) -> Callable[..., Sllm]:
         context_sentences: int = 16,
         num_hidden_layers: int = 2,
         context_attention_heads: int = 0,
-        state_attention_sentences: int = 0,
+        state_attention_sentences: int | None = None,
         **vae: Any,
     ) -> Sllm:
         torch.manual_seed(0)

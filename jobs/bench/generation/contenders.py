@@ -16,6 +16,7 @@ from pipeline.generation.preallocated import layers_of_cache, preallocated_cache
 from pipeline.generation.sampling import Sampler
 from pipeline.generation.sentence_decoder import SentenceDecoder
 from pipeline.generation.single_query import use_single_query
+from pipeline.generation.states_decoder import decoder_of
 from pipeline.generation.token_lm import next_tokens
 from pipeline.generation.trunk_cache import TrunkCache
 from pipeline.generation.weights import Weights, prepare_weights
@@ -205,7 +206,7 @@ class SentenceLevel:
         own = (min(length, longest) for length in lengths)
         prompts: list[Prompt] = [random_prompt(vocabulary, own, context, seed) for seed in range(batch)]
         config = GenerateConfig(max_tokens=10**9, max_sentences=10**9)
-        decoder = SentenceDecoder(model.vae, batch, longest, model.context_attention)
+        decoder = decoder_of(model, batch, longest)
         sampler = _NoEos(decoder)
         start = clock()
         steps = generate_documents(

@@ -44,9 +44,12 @@ def with_controls(
         if list(variant.stages)[-1] != "train-sllm":
             continue
         own = design_config(config, name, presets, {})
-        attends = own.sllm.context_attention_heads > 0
+        states = own.sllm.state_attention_sentences
+        attends = own.sllm.context_attention_heads > 0 or bool(states)
         if "token-level-twin" in compare.controls and attends:
-            twin_name, twin = _twin(config, chosen, own, chunk)
+            twin_name, twin = (
+                _states_twin(variant, own, states, chunk) if states else _twin(config, chosen, own, chunk)
+            )
             add(name, twin_name, twin)
             extended = with_variants(config, everything)
             ratio = flops_per_token(extended, name) / flops_per_token(extended, twin_name)
@@ -64,7 +67,8 @@ def with_controls(
             add(name, f"{name}-no-trunk-prediction", changed)
         if "no-context-attention" in compare.controls and attends:
             title = f"{variant.title}; without context attention"
-            changed = _control(variant, name, title, {"sllm.context_attention_heads": 0})
+            memory = "state_attention_sentences" if states else "context_attention_heads"
+            changed = _control(variant, name, title, {f"sllm.{memory}": 0})
             add(name, f"{name}-no-context-attention", changed)
     return with_variants(config, everything), trained, controls
 
@@ -86,6 +90,37 @@ def _twin(config: Config, chosen: dict[str, Variant], design: Config, chunk: int
     title = f"token-level, {layers} layer{'s' * (layers > 1)}, context attention over {chunks} chunks of {chunk} tokens"
     name = f"twin-{layers}-layers-{chunks}-chunks"
     return name, _control(variants[source], source, title, changes)
+
+
+def _states_twin(variant: Variant, design: Config, states: int, chunk: int) -> tuple[str, Variant]:
+    """The decoder of a design with `state_attention_sentences` as a token-level model, over chunks in place of
+    sentences: its name and variant. It is trained as the section `lm` of the design says."""
+    vae, sllm = design.vae, design.sllm
+    layers: dict[str, object] = {
+        "model_type": "states_lm",
+        "hidden_size": vae.hidden_size or design.trunk.config["hidden_size"],
+        "num_layers": vae.num_layers,
+        "num_heads": vae.num_heads,
+        "ffn_multiplier": vae.ffn_multiplier,
+        "rope_theta": vae.rope_theta,
+        "sliding_window": vae.decoder_window,
+        "chunk_tokens": chunk,
+        "attended_chunks": states,
+        "tie_word_embeddings": vae.tie_word_embeddings,
+    }
+    changes = {
+        "trunk.config": layers,
+        "lm.context_tokens": sllm.context_sentences * chunk + 1,
+        "lm.loss_tokens": None if sllm.loss_sentences is None else sllm.loss_sentences * chunk,
+    }
+    title = (
+        f"token-level, {vae.num_layers} layer{'s' * (vae.num_layers > 1)}, each attends to the last positions of "
+        f"{states} chunks of {chunk} tokens"
+    )
+    name = f"twin-{vae.num_layers}-layers-states-of-{states}-chunks"
+    return name, _changed(
+        variant, title, overrides={**variant.overrides, **changes}, changed_from=None, stages={"train-lm": 1}
+    )
 
 
 def _control(variant: Variant, name: str, title: str, changes: Mapping[str, object]) -> Variant:

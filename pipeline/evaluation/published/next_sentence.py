@@ -27,8 +27,8 @@ def check_design(model: Sllm) -> None:
     """Raise `ModelError` for a model that is no SLLM as published."""
     if model.context_attention is not None or model.vae.config.decoder_window:
         raise ModelError(
-            "the published evaluation knows a decoder of one sentence: unset vae.decoder_window and "
-            "sllm.context_attention_heads"
+            "the published evaluation knows a decoder of one sentence: unset vae.decoder_window, "
+            "sllm.context_attention_heads and sllm.state_attention_sentences"
         )
 
 

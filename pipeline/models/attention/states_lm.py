@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
+from pipeline.config.models import BlockKind
 from pipeline.errors import ModelError
 from pipeline.models.attention.states import WindowAndStates
 from pipeline.models.attention_patterns import AttentionPattern
@@ -22,11 +23,12 @@ class StatesLmConfig(PreTrainedConfig):
     """The configuration of a `StatesLm`, saved with it; in `trunk.config` its `model_type` is `states_lm`."""
 
     model_type = "states_lm"
+    attribute_map = {"num_hidden_layers": "num_layers", "num_attention_heads": "num_heads"}  # noqa: RUF012
 
     vocab_size: int = 8192
     hidden_size: int = 128
-    num_hidden_layers: int = 2
-    num_attention_heads: int = 4
+    num_layers: int = 2
+    num_heads: int = 4
     ffn_multiplier: float = 2.6875
     """Feed-forward width divided by hidden size."""
     rope_theta: float = 10_000.0
@@ -41,20 +43,13 @@ class StatesLmConfig(PreTrainedConfig):
     max_position_embeddings: int | None = None
     """None: the positions are rotary, without a limit."""
     tie_word_embeddings: bool = False
+    block: BlockKind = "llama"
+    norm_first: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.initializer_range is None:
             self.initializer_range = self.hidden_size**-0.5
         super().__post_init__(**kwargs)
-
-    # What `Block` asks for.
-    block = "llama"
-    norm_first = True
-
-    @property
-    def num_heads(self) -> int:
-        """Attention heads."""
-        return self.num_attention_heads
 
 
 class StatesLm(PreTrainedModel):
@@ -68,15 +63,17 @@ class StatesLm(PreTrainedModel):
 
     def __init__(self, config: StatesLmConfig) -> None:
         super().__init__(config)
-        if config.hidden_size % (2 * config.num_attention_heads):
+        if config.hidden_size % (2 * config.num_heads):
             raise ModelError(
-                f"trunk.config: hidden_size ({config.hidden_size}) must be an even multiple of num_attention_heads "
-                f"({config.num_attention_heads})"
+                f"trunk.config: hidden_size ({config.hidden_size}) must be an even multiple of num_heads "
+                f"({config.num_heads})"
             )
         if min(config.sliding_window, config.chunk_tokens) < 1 or config.attended_chunks < 0:
-            raise ModelError("trunk.config: sliding_window and chunk_tokens must be 1 or more, attended_chunks 0 or more")
+            raise ModelError(
+                "trunk.config: sliding_window and chunk_tokens must be 1 or more, attended_chunks 0 or more"
+            )
         self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
         self.norm = new_norm(config)
         self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
@@ -98,9 +95,13 @@ class StatesLm(PreTrainedModel):
         num_rows, length = input_ids_DL.shape
         row_D1 = torch.arange(num_rows, device=input_ids_DL.device)[:, None]
         # BOS, in position 0, belongs to the first chunk.
-        chunk_L = (torch.arange(length, device=input_ids_DL.device) - 1).clamp(min=0) // self.config.chunk_tokens
+        chunk_L = (torch.arange(length, device=input_ids_DL.device) - 1).clamp(
+            min=0
+        ) // self.config.chunk_tokens
         per_row = -(-max(length - 1, 1) // self.config.chunk_tokens)
-        last_M = ((torch.arange(per_row, device=row_D1.device) + 1) * self.config.chunk_tokens).clamp(max=length - 1)
+        last_M = ((torch.arange(per_row, device=row_D1.device) + 1) * self.config.chunk_tokens).clamp(
+            max=length - 1
+        )
         pattern = WindowAndStates(
             row_D1.expand(-1, length).flatten(),
             self.config.sliding_window,
@@ -113,7 +114,7 @@ class StatesLm(PreTrainedModel):
     def decode(self, tokens_R: Tensor, pattern: AttentionPattern) -> Tensor:
         """The layers, from tokens to the input of the LM head [R, H]."""
         config = self.config
-        head_size = config.hidden_size // config.num_attention_heads
+        head_size = config.hidden_size // config.num_heads
         rotation = Rotation(pattern.positions_T, head_size, self.embedding.weight.dtype, config.rope_theta)
         x_RH = self.embedding(tokens_R) * config.hidden_size**0.5
         for block in self.blocks:

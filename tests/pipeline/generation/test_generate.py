@@ -7,8 +7,10 @@ from pipeline.config import GenerateConfig
 from pipeline.generation.generate import generate, generate_documents
 from pipeline.generation.sampling import Sampler
 from pipeline.generation.sentence_decoder import SentenceDecoder
+from pipeline.generation.states_decoder import StatesDecoder, decoder_of
 from pipeline.generation.trunk_cache import TrunkCache
 from pipeline.stream.batches import SentenceBatch
+from tests.pipeline.models.test_sllm import STATES
 
 TRUNKS = ["opt", "opt-projected", "llama", "qwen2", "qwen3", "mistral", "gpt2", "gpt_neox"]
 
@@ -99,6 +101,8 @@ DECODERS = {
     "head-sliding": {"block": "llama", "output_latent_scale": 0.5, "decoder_window": 9},
     "context-attention": {"context_attention_heads": 2},
     "context-attention-sliding": {"context_attention_heads": 4, "block": "llama", "decoder_window": 9},
+    "state-attention": STATES,
+    "window-alone": {**STATES, "state_attention_sentences": 0},
 }
 
 
@@ -154,8 +158,8 @@ def test_logits_of_cached_generation_are_those_of_training(sllm, vae):
     prompts = [[[5, 6, 7], [9], [11, 12, 13, 14]], [[8] * 12, [7] * 5]]
     sentences = [[[3, 4], [5] * 11, [6]], [[9, 8, 7], [20, 21], [22] * 9]]
     batch = pack(*prompts)
-    latents_SH = model.vae.encode(batch)
-    decoder = SentenceDecoder(model.vae, 2, 12, model.context_attention)
+    latents_SH = model.encode(batch).latents_SH
+    decoder = decoder_of(model, 2, 12)
     cache = TrunkCache(model, 2)
     decoder.read(batch, model.predict(latents_SH, batch)[0], [0, 1])
     cache.add([0, 1], latents_SH.split([3, 2]))
@@ -167,7 +171,9 @@ def test_logits_of_cached_generation_are_those_of_training(sllm, vae):
         for document in (0, 1):
             ids = sentences[document][step]
             generated[document] += given.logits[document][: len(ids) + 1]
-            cache.add([document], latents(model, [ids]))
+            by_itself = isinstance(decoder, StatesDecoder)
+            new = [decoder.latents([document])] if by_itself else latents(model, [ids])
+            cache.add([document], new)
     for document in (0, 1):
         whole = [*prompts[document], *sentences[document]]
         batch = pack(whole)
