@@ -49,9 +49,9 @@ def test_the_window_alone_is_no_memory_that_a_twin_could_have(config):
     config = load_config(
         None,
         [
-            "compare.variants={lm: {title: lm, stages: {train-lm: 1}}, no: {title: t, stages: {train-sllm: 1}, "
+            "compare.variants={lm: {title: lm, stages: {train-lm: 1}}, alone: {title: t, stages: {train-sllm: 1}, "
             "overrides: {sllm.state_attention_sentences: 0}}}"
         ],
     )
     _, _, controls = with_controls(config, check_variants(config, NO_PRESETS), NO_PRESETS, 5, "blind", flops)
-    assert controls == {"no": ["no-blind-chunks", "no-no-trunk-prediction"]}
+    assert controls == {"alone": ["alone-blind-chunks", "alone-no-trunk-prediction"]}
