@@ -15,7 +15,7 @@ from pipeline.config import Config, StreamConfig, TrainConfig
 from pipeline.evaluation.ablations import Ablation, has_other_documents
 from pipeline.evaluation.controls.continuous_cache import fitted_nll, scored_positions
 from pipeline.evaluation.designs import TrainedDesign, model_of
-from pipeline.evaluation.flops import context_bytes_per_token, num_parameters
+from pipeline.evaluation.flops import context_memory, num_parameters
 from pipeline.evaluation.generation_speed import (
     Speed,
     generation_flops_per_token,
@@ -35,8 +35,6 @@ from pipeline.evaluation.likelihood import (
 from pipeline.evaluation.scoring import Float64
 from pipeline.evaluation.training_flops import training_flops_per_token
 from pipeline.fetched import local_model
-from pipeline.models.attention.chunks import ChunkAttentionLm
-from pipeline.models.attention.states_lm import StatesLm
 from pipeline.models.device import device_for, device_name
 from pipeline.models.saved import saved_model
 from pipeline.models.sllm import Sllm
@@ -215,22 +213,6 @@ def load_design(design: TrainedDesign) -> torch.nn.Module:
     else:
         model = saved_model(folder, Sllm, "sllm")
     return model.requires_grad_(False)  # PyTorch's counter of FLOPs fails on inference tensors otherwise
-
-
-def context_memory(model: TokenLm | Sllm, tokens_per_sentence: float) -> tuple[float, float]:
-    """Bytes of keys, values and latents: per token of context, and in all for a sliding window."""
-    size = next(model.parameters()).element_size()
-    per_token = context_bytes_per_token(model, tokens_per_sentence, size)
-    if isinstance(model, TokenLm) and isinstance(model.model, ChunkAttentionLm):
-        latents = 2.0 * size * model.model.config.hidden_size / model.model.config.context_chunk_tokens
-        return per_token + latents, 0.0
-    if isinstance(model, TokenLm):
-        window = getattr(model.model.config, "sliding_window", None)
-        if isinstance(model.model, StatesLm):
-            return per_token / model.model.config.chunk_tokens, per_token * model.model.config.sliding_window
-        return (0.0, per_token * window) if window else (per_token, 0.0)
-    vae = model.vae.config
-    return per_token, float(size * 2 * vae.num_layers * vae.hidden_size * vae.decoder_window)
 
 
 def beyond_frontier(point: DesignFigures, others: Sequence[DesignFigures], batch: int) -> bool:

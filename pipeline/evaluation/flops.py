@@ -18,6 +18,8 @@ from transformers import PreTrainedConfig
 from transformers.pytorch_utils import Conv1D
 
 from pipeline.evaluation.workload import Positions, Workload
+from pipeline.models.attention.chunks import ChunkAttentionLm
+from pipeline.models.attention.states_lm import StatesLm
 from pipeline.models.sentence_vae import SentenceVae
 from pipeline.models.sllm import Sllm
 from pipeline.models.token_lm import TokenLm, learned_positions
@@ -126,6 +128,22 @@ def context_bytes_per_token(
         latents += 2 * vae.num_layers
     width = _key_value_width(model.trunk.config) + latents * vae.hidden_size
     return bytes_per_value * width / tokens_per_sentence
+
+
+def context_memory(model: TokenLm | Sllm, tokens_per_sentence: float) -> tuple[float, float]:
+    """Bytes of keys, values and latents: per token of context, and in all for a sliding window."""
+    size = next(model.parameters()).element_size()
+    per_token = context_bytes_per_token(model, tokens_per_sentence, size)
+    if isinstance(model, TokenLm) and isinstance(model.model, ChunkAttentionLm):
+        latents = 2.0 * size * model.model.config.hidden_size / model.model.config.context_chunk_tokens
+        return per_token + latents, 0.0
+    if isinstance(model, TokenLm):
+        window = getattr(model.model.config, "sliding_window", None)
+        if isinstance(model.model, StatesLm):
+            return per_token / model.model.config.chunk_tokens, per_token * model.model.config.sliding_window
+        return (0.0, per_token * window) if window else (per_token, 0.0)
+    vae = model.vae.config
+    return per_token, float(size * 2 * vae.num_layers * vae.hidden_size * vae.decoder_window)
 
 
 def num_parameters(module: nn.Module, trained: bool = False) -> int:

@@ -73,6 +73,8 @@ def generate_documents(
             f"generate.max_sentence_tokens={longest}: the model ends each sentence after "
             f"{model.vae.config.max_sentence_tokens} tokens; set it to that or less, or leave it out"
         )
+    if model.reads_itself and isinstance(decoder, DraftedDecoder):
+        raise ModelError("no sentences are drafted for a model with sllm.state_attention_sentences")
     decoder = decoder or decoder_of(model, len(prompts), longest)
     cache = TrunkCache(model, len(prompts))
     _read_prompts(model, [prompt[-model.config.context_sentences :] for prompt in prompts], cache, decoder)

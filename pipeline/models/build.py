@@ -242,7 +242,7 @@ def _new_sllm(config: Config, shards: Shards | None, read_weights: bool) -> Sllm
     sllm = on_device(lambda: Sllm(_sllm_config(config, vae.config, of_trunk)), read_weights)
     sllm.vae.load_state_dict(vae.state_dict())
     if source is not None:
-        if hasattr(of_trunk, "lm_config"):
+        if hasattr(of_trunk, "lm_config") or of_trunk.model_type == "states_lm":
             raise ModelError(
                 f"the model in {source} attends to chunks of tokens and is no trunk: train one without "
                 "lm.context_attention_heads"
@@ -264,11 +264,11 @@ def _earlier_sllm(path: str, config: Config, shards: Shards | None, read_weights
         _check_same_vae(path, earlier.vae.config, vae_config)
     _check_longest(config, shards, vae_config, "models.sllm")
     _take_segmenter(vae_config, shards)
-    if config.sllm.context_attention_heads != earlier.config.context_attention_heads:
-        raise ModelError(
-            f"the model in {path} has context_attention_heads {earlier.config.context_attention_heads}, "
-            f"sllm.context_attention_heads says {config.sllm.context_attention_heads}: {_SAME_ARCHITECTURE}"
-        )
+    for name in ("context_attention_heads", "state_attention_sentences"):
+        found, wanted = getattr(earlier.config, name), getattr(config.sllm, name)
+        if found != wanted:
+            says = f"sllm.{name} says {wanted}: {_SAME_ARCHITECTURE}"
+            raise ModelError(f"the model in {path} has {name} {found}, {says}")
     sllm = on_device(lambda: Sllm(_sllm_config(config, vae_config, earlier.trunk.config)), read_weights)
     sllm.load_state_dict(earlier.state_dict())
     return sllm

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
 from pipeline.config.models import BlockKind
@@ -123,5 +123,4 @@ class StatesLm(PreTrainedModel):
 
 
 AutoConfig.register(StatesLmConfig.model_type, StatesLmConfig, exist_ok=True)
-AutoModel.register(StatesLmConfig, StatesLm, exist_ok=True)
 AutoModelForCausalLM.register(StatesLmConfig, StatesLm, exist_ok=True)
