@@ -49,9 +49,10 @@ class CompareConfig(Section):
     """What is trained and scored beside each sentence-level design; `[]`, for a quick look: nothing.
     `token-level-twin`: a token-level model of as many layers as the decoder, with the memory of the design over chunks
     of tokens: context attention to as many as it has sentences, or to the last positions of as many as
-    `sllm.state_attention_sentences`; where the training FLOPs of the two differ, also one trained with as many FLOPs. `blind-chunks`: the design on chunks of as many tokens as a sentence has on average.
-    `no-trunk-prediction`, `no-context-attention`: the design trained without that part. `continuous-cache`: a cache of
-    the last positions (arXiv 1612.04426) at test time, for all designs."""
+    `sllm.state_attention_sentences`; where the training FLOPs of the two differ, also one trained with as many FLOPs.
+    `blind-chunks`: the design on chunks of as many tokens as a sentence has on average. `no-trunk-prediction`,
+    `no-context-attention`: the design trained without that part. `continuous-cache`: a cache of the last positions
+    (arXiv 1612.04426) at test time, for all designs."""
     twin: str | None = None
     """Token-level variant from which the twins differ in layers and context attention alone; none: the baseline."""
     cache_tokens: Count = 1024

@@ -100,7 +100,13 @@ def test_an_option_of_the_section_is_in_the_saved_configuration():
         *(f"vae.{field.name}" for one in (VaeArchitecture, VaeTraining) for field in fields(one)),
         *(f"sllm.{field.name}" for field in fields(SllmArchitecture)),
     ]
-    assert sorted(changed) == sorted(shared), "a new option needs a value here"
+    apart = {  # it does not go with those
+        "sllm.state_attention_sentences": 5, "vae.encoder_layers": 0, "vae.block": "llama", "vae.decoder_window": 8,
+        "vae.conditioning": "none", "vae.output_latent_scale": 0.5,
+    }  # fmt: skip
+    assert sorted({*changed, *apart}) == sorted(shared), "a new option needs a value here"
+    states = build_sllm(untrained(override(load_config(None), apart)), None, read_weights=False)
+    assert states.config.state_attention_sentences == 5
     config = override(load_config(None), changed)
     sllm = build_sllm(untrained(config), None, read_weights=False)
     saved = {"vae": sllm.vae.config.to_dict(), "sllm": sllm.config.to_dict()}
