@@ -18,7 +18,8 @@ from jobs.runner.printable_console import PrintableConsole
 from jobs.runner.progress import WorkProgress
 from pipeline.config.paths import PATH, is_url
 from pipeline.errors import ConfigError, ShardError
-from pipeline.shards.reading import Documents, Shards, open_shards
+from pipeline.shards.documents import Documents
+from pipeline.shards.reading import Shards, open_shards
 from pipeline.tokenization.tokenizer import Tokenizer
 
 SAMPLES, SAMPLES_ON_PAGE = 2, 6

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from infra.tracking.corpus_files import Corpus
+from infra.tracking.creation import adopt, delete_copies, run_of
 from infra.tracking.datasets import DIGEST_CHARACTERS, OUTPUT_CONTEXT, corpus_dataset, dataset, name_of
 from infra.tracking.journal import Operation
 from infra.tracking.logged_models import (
@@ -18,21 +19,17 @@ from infra.tracking.logged_models import (
 )
 from infra.tracking.logged_models import PATH_TAG as OUTPUT_PATH_TAG
 from infra.tracking.run_files import RunFiles
-from infra.tracking.store import client_of, experiment_id_of, is_away
+from infra.tracking.store import client_of, is_away
 from pipeline.config import TrackingConfig
-from pipeline.errors import ConfigError, SllmError
+from pipeline.errors import SllmError
 from pipeline.lineage import Artifact, read_record
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-KEY_TAG = "sllm.run_key"
-"""Tag with our own name of a run, by which a run is found whose creation was not answered."""
 _SYSTEM = "system/"
 """Of these metrics no point comes again from a resumed job."""
-_PARENT_KEY_TAG = "sllm.parent_key"
-"""Tag with the key of the run above, whose id may come to be known late."""
-_PARENT_TAG, _NOTE_TAG = "mlflow.parentRunId", "mlflow.note.content"
+_NOTE_TAG = "mlflow.note.content"
 _PARAMS_A_BATCH = _INPUTS_A_BATCH = 100
 _METRICS_A_BATCH = 1000
 """MLflow's limit."""
@@ -112,55 +109,16 @@ class RunWriter:
             if first.get("error"):
                 client.set_tag(self.run_id, "sllm.error", first["error"])
             client.set_terminated(self.run_id, first["status"], end_time=first["ms"])
-            self._delete_copies(client)
-            self._adopt(client)
+            delete_copies(client, self.run_id)
+            adopt(client, self.run_id)
             if first.get("delete"):
                 client.delete_run(self.run_id)
 
     def _create(self, client: "MlflowClient", operation: Operation) -> None:
-        key, experiment = operation["key"], operation["experiment"]
+        key = operation["key"]
         self.doubt()
-        must_exist = operation["must_exist"]
-        known = operation["run_id"] if must_exist else self.runs.get(key) or operation["run_id"]
-        if known and _reopened(client, known, must_exist):
-            self.run_id = self.runs[key] = known
-            return
-        tracking = self._tracking.model_copy(update={"experiment": experiment})
-        experiment_id = experiment_id_of(tracking)
-        found = client.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
-        if found and _reopened(client, found[0].info.run_id):
-            self.run_id = self.runs[key] = found[0].info.run_id
-            return
-        parent, parent_key = operation.get("parent"), operation.get("parent_key")
-        if not parent and parent_key:
-            above = client.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{parent_key}'", max_results=1)
-            parent = above[0].info.run_id if above else None
-        tags = {KEY_TAG: key, _PARENT_TAG: parent, _PARENT_KEY_TAG: parent_key}
-        made = client.create_run(
-            experiment_id,
-            start_time=operation["ms"],
-            tags={name: value for name, value in tags.items() if value},
-            run_name=operation["name"],
-        )
-        self.run_id = self.runs[key] = made.info.run_id
-        self._is_ours_alone = True
-
-    def _delete_copies(self, client: "MlflowClient") -> None:
-        """Delete runs that a stalled server made when it went on, after this one had been made again."""
-        run = client.get_run(self.run_id)
-        if key := run.data.tags.get(KEY_TAG):
-            for copy in client.search_runs([run.info.experiment_id], f"tags.`{KEY_TAG}` = '{key}'"):
-                if copy.info.run_id != self.run_id:
-                    client.delete_run(copy.info.run_id)
-
-    def _adopt(self, client: "MlflowClient") -> None:
-        """Put runs below this one that began while its id was not known."""
-        run = client.get_run(self.run_id)
-        if not (key := run.data.tags.get(KEY_TAG)):
-            return
-        for below in client.search_runs([run.info.experiment_id], f"tags.`{_PARENT_KEY_TAG}` = '{key}'"):
-            if _PARENT_TAG not in below.data.tags:
-                client.set_tag(below.info.run_id, _PARENT_TAG, self.run_id)
+        self.run_id, self._is_ours_alone = run_of(client, self._tracking, operation, self.runs.get(key))
+        self.runs[key] = self.run_id
 
     def _metrics(self, client: "MlflowClient", operations: Sequence[Operation]) -> None:
         """Points whose step the store has are left out: a job that goes on reports some of them again."""
@@ -276,26 +234,6 @@ class RunWriter:
         client = client_of(self._uri)
         if operation["do"] == "upload" and (model_id := client.get_run(self.run_id).data.tags.get(MODEL_TAG)):
             keep_reference(client, model_id)
-
-
-def _reopened(client: "MlflowClient", run_id: str, must_exist: bool = False) -> bool:
-    """Set a run to RUNNING -> whether the store has it.
-
-    Raises `ConfigError` where it lacks one that `must_exist`.
-    """
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.update_run(run_id, status="RUNNING")
-    except MlflowException as error:
-        if is_away(error):
-            raise
-        if must_exist:
-            raise ConfigError(
-                f"MLFLOW_RUN_ID={run_id}: the store has no such run; unset the variable"
-            ) from error
-        return False  # another store, or deleted: the job gets a new run
-    return True
 
 
 def _known(artifact: Artifact) -> Artifact:

@@ -24,7 +24,8 @@ from rich.table import Table
 from jobs.runner.printable_console import PrintableConsole
 from pipeline.config import StreamConfig
 from pipeline.errors import ConfigError
-from pipeline.shards.reading import Documents, Shards, open_shards
+from pipeline.shards.documents import Documents
+from pipeline.shards.reading import Shards, open_shards
 from pipeline.stream.batches import Batch, SentenceBatch, TokenBatch
 from pipeline.stream.order import Corpus, MicroBatch, Stream
 from pipeline.stream.windows import SentenceWindows, TokenWindows, WindowSource

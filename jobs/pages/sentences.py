@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import segmenters
-from pipeline.shards.reading import Documents, Shards
+from pipeline.shards.documents import Documents
+from pipeline.shards.reading import Shards
 from pipeline.tokenization.sentences import encode_documents
 from pipeline.tokenization.tokenizer import Tokenizer
 from segmenters import Segmenter, SegmenterError

@@ -59,7 +59,7 @@ class Windows:
 
 
 class DocumentSource(Protocol):
-    """Documents of shards (`pipeline.shards.reading.Documents`)."""
+    """Documents of shards (`pipeline.shards.documents.Documents`)."""
 
     @property
     def num_bytes_N(self) -> Int64:

@@ -27,6 +27,7 @@ from pipeline.training.checkpoint import MODEL_FOLDER, Checkpoint, snapshot, wri
 from pipeline.training.ema import WeightAverage
 from pipeline.training.engine import Engine, load_checkpoint
 from pipeline.training.loss_monitor import LossMonitor, RunningLoss
+from pipeline.training.meter import Meter
 from pipeline.training.task import Task
 
 REPORTED_KEPT = 500
@@ -127,7 +128,7 @@ def _train(
     reported: deque[dict[str, float]],
     steps: Iterator[GlobalBatch],
 ) -> dict[str, float]:
-    meter = _Meter(engine)
+    meter = Meter(engine)
     metrics: dict[str, float] = {}
     for step, loaded in enumerate(meter.waiting_for(steps), start=progress.step):
         rate = learning_rate(step, config)
@@ -168,7 +169,7 @@ def evaluate_stream(task: Task, config: TrainConfig, engine: Engine) -> dict[str
     assert task.dev is not None
     stream = Stream(task.dev, config.micro_batch_tokens, 0, task.stream)
     plan = list(islice(stream.first_epoch(), config.eval_micro_batches))
-    meter = _Meter(engine)
+    meter = Meter(engine)
     with engine.evaluating():
         for micro_batch, counts in deal(plan, engine.rank, engine.world_size):
             sums = engine.forward(micro_batch.batch().to(engine.device))
@@ -190,7 +191,7 @@ def _step(
     config: TrainConfig,
     step: int,
     rate: float,
-    meter: "_Meter",
+    meter: Meter,
 ) -> tuple[Tensor, float | Tensor]:
     """One optimizer step -> this rank's NLL (nats), and the gradient norm."""
     scale = 1.0 / loaded.tokens
@@ -267,52 +268,3 @@ def _checkpoint(
         write_state(folder, tensors, state, engine.rank)
 
     return write
-
-
-class _Meter:
-    """Sums since `start`, read as means per document token; ranks synchronise only when they are read."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.start()
-
-    def start(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.tokens = 0
-        self.waited = 0.0
-        self.since = time.perf_counter()
-
-    def waiting_for(self, steps: Iterator[GlobalBatch]) -> Iterator[GlobalBatch]:
-        """The same steps; it measures the time that the loop waits for them."""
-        while True:
-            start = time.perf_counter()
-            loaded = next(steps, None)
-            self.waited += time.perf_counter() - start
-            if loaded is None:
-                return
-            yield loaded
-
-    def add(self, sums: dict[str, Tensor], tokens: int, counts: bool) -> None:
-        for name, value in sums.items():
-            known = self.sums.get(name)
-            value = value.detach() * float(counts)
-            self.sums[name] = value if known is None else known + value
-        self.tokens += tokens * counts
-
-    def read(self, prefix: str) -> dict[str, Any]:
-        names = sorted(self.sums)
-        mine = [float(self.sums[name]) for name in names]
-        device = self.engine.device
-        *values, tokens = self.engine.sum_over_ranks(
-            torch.tensor([*mine, float(self.tokens)], dtype=torch.float64, device=device)
-        ).tolist()
-        found = dict(zip(names, values, strict=True))
-        correct, predicted = found.pop("correct", 0.0), found.pop("predicted", 0.0)
-        out = {f"{prefix}{name}_per_token": value / max(tokens, 1) for name, value in found.items()}
-        if predicted:
-            out[f"{prefix}token_accuracy"] = correct / predicted
-        passed = time.perf_counter() - self.since
-        out[f"{prefix}tokens_per_second"] = tokens / passed
-        if self.waited:
-            out[f"{prefix}data_wait_fraction"] = self.waited / passed
-        return out

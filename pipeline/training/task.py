@@ -20,8 +20,9 @@ from pipeline.models.sllm import Sllm
 from pipeline.models.token_lm import TokenLm
 from pipeline.models.tokenizer_agreement import check_mixed
 from pipeline.models.trunk import merge_adapters
+from pipeline.shards.documents import Documents
 from pipeline.shards.format import SplitName
-from pipeline.shards.reading import Documents, Shards, mixing_weights, open_shards
+from pipeline.shards.reading import Shards, mixing_weights, open_shards
 from pipeline.stream.order import Corpus
 from pipeline.stream.windows import SentenceWindows, TokenWindows, WindowSource
 from pipeline.tokenization.tokenizer import Tokenizer

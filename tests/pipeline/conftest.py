@@ -28,7 +28,7 @@ TRUNKS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class FakeDocuments:
-    """Documents in memory, with the interface of `pipeline.shards.reading.Documents`."""
+    """Documents in memory, with the interface of `pipeline.shards.documents.Documents`."""
 
     documents: list[list[list[int]]]
 

@@ -21,7 +21,8 @@ from pipeline.models.model_folder import check_folder, read_config
 from pipeline.models.saved import saved_model
 from pipeline.models.sllm import Sllm, SllmModelConfig
 from pipeline.models.token_lm import TokenLm, load_causal_lm
-from pipeline.shards.reading import Documents, open_shards
+from pipeline.shards.documents import Documents
+from pipeline.shards.reading import open_shards
 
 Run = Callable[[Prompt, Sampler, int], tuple[int, int]]
 """Continue a prompt by at least so many tokens -> tokens, passes of the whole model or, in a sentence-level one, of the
