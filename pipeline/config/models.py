@@ -214,6 +214,14 @@ class SllmArchitecture:
     trunk_prediction: bool = True
     """Whether the decoder gets the latent that the trunk predicts. False, as a control: zeros, in training too; the
     trunk decides on the stop alone."""
+    code_books: CountOrZero = 0
+    """Codebooks of a discrete code of each sentence, which the trunk predicts beside the latent (arXiv 2602.08984); the
+    number must divide the size of a latent. The decoder gets the expected code too. 0 (the paper): no codes."""
+    code_entries: Annotated[int, Field(ge=2, lt=2**16)] = 64
+    """Entries of each codebook."""
+    code_loss_weight: NonNegative = 0.1
+    """Weight of the codes' cross-entropy (nats per sentence, all codebooks together) in the training objective. Reported
+    losses leave it out."""
     freeze_vae: bool = False
     """Freeze the weights of the SentenceVAE."""
 

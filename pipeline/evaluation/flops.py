@@ -220,7 +220,8 @@ def _trunk_parts(model: Sllm) -> Iterator[ModelPart]:
     trunk = [*_matrices(model.to_trunk), *_matrices(model.trunk)]
     width = _attention_width(model.trunk.config)
     yield _part("trunk", "trunk_positions", trunk, attention_width=width, pairs="trunk_pairs")
-    yield _part("out of trunk", "sentences", [*_matrices(model.from_trunk), model.stop_head])
+    codes = [] if model.codes is None else [model.codes.head]
+    yield _part("out of trunk", "sentences", [*_matrices(model.from_trunk), model.stop_head, *codes])
     if model.config.state_attention_sentences:
         width = len(model.vae.decoder) * model.vae.config.hidden_size
         states: dict[str, Any] = {"attention_width": width, "pairs": "context_pairs"}

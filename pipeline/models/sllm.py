@@ -23,6 +23,7 @@ from pipeline.errors import ModelError
 from pipeline.models.attention.context import INITIAL_SCALE, ContextAttention, EarlierInWindow
 from pipeline.models.attention.states import WindowAndStates
 from pipeline.models.precision import at_least_fp32
+from pipeline.models.sentence_codes import SentenceCodes
 from pipeline.models.sentence_vae import Posterior, SentenceVae, SentenceVaeConfig
 from pipeline.models.trunk import empty_trunk
 from pipeline.stream.batches import SentenceBatch
@@ -103,6 +104,7 @@ class Sllm(PreTrainedModel):
         """Whether the latents are the decoder's own states, with no sentence encoder."""
         if self.reads_itself:
             _check_reads_by_itself(config, vae_config)
+        self.codes = SentenceCodes(config, trunk_size, latent_size) if config.code_books else None
         if config.freeze_vae:
             self.vae.requires_grad_(False)
         self.post_init()
@@ -117,6 +119,8 @@ class Sllm(PreTrainedModel):
             initialization.normal_(module.key.weight, std=std)
             initialization.zeros_(module.none_H)
             initialization.constant_(module.scale_H, INITIAL_SCALE)
+        if isinstance(module, SentenceCodes):
+            initialization.normal_(module.centres_BEK)
 
     @property
     def context_attention(self) -> ContextAttention | None:
@@ -166,10 +170,16 @@ class Sllm(PreTrainedModel):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_vae):
             posterior, hidden_RH = self._posterior(batch)
         encoded, decoded = EncodedSentences(self.vae.sample(posterior), hidden_RH), batch.decoded
-        nll_R, stop_nll_S, hit_R = self.nll(*self.predict(encoded.latents_SH, batch), encoded, batch)
+        before_SH, after_SH = self.trunk_output(encoded.latents_SH, batch)
+        predicted_SH, stop_logits_S = self.predicted_latents(before_SH), self.stop_head(after_SH)[:, 0]
+        nll_R, stop_nll_S, hit_R = self.nll(predicted_SH, stop_logits_S, encoded, batch)
         in_loss_R = decoded.in_loss_S[decoded.positions.sequence_T]
         nll_R, hit_R, stop_nll_S = nll_R * in_loss_R, hit_R & in_loss_R, stop_nll_S * decoded.in_loss_S
         penalty, sums = self.vae.kl(posterior[decoded.sentence_S])
+        if self.codes is not None:
+            learned_S = decoded.sentence_S[decoded.in_loss_S]
+            codes = self.codes(before_SH[learned_S], posterior.mean_SH[learned_S])
+            penalty, sums = penalty + codes.loss, {**sums, "code_nll": codes.nll}
         return {
             "objective": self.vae.focal(nll_R).sum() + stop_nll_S.sum() + penalty,
             "nll": nll_R.detach().sum() + stop_nll_S.detach().sum(),
@@ -212,17 +222,24 @@ class Sllm(PreTrainedModel):
         The prediction of a sentence depends on the start vector and the sentences before it; the decision to stop after
         a sentence depends on that sentence too. Windows are padded on the right, where a causal trunk does not attend.
         """
+        before_SH, after_SH = self.trunk_output(latents_SH, batch)
+        return self.predicted_latents(before_SH), self.stop_head(after_SH)[:, 0]
+
+    def trunk_output(self, latents_SH: Tensor, batch: SentenceBatch) -> tuple[Tensor, Tensor]:
+        """The trunk's output before and after each sentence, two tensors [S, H]."""
         latents_DMH = latents_SH[batch.sentences_DM]
         start_D1H = self.start_H.expand(len(latents_DMH), 1, -1)
         inputs_DMH = self.to_trunk(torch.cat([start_D1H, latents_DMH], dim=1))
         hidden_DMH = self.trunk(inputs_embeds=inputs_DMH, use_cache=False).last_hidden_state
         before_SH = hidden_DMH[batch.window_S, batch.index_S]
         after_SH = hidden_DMH[batch.window_S, batch.index_S + 1]
-        return self.predicted_latents(before_SH), self.stop_head(after_SH)[:, 0]
+        return before_SH, after_SH
 
     def predicted_latents(self, hidden_SH: Tensor) -> Tensor:
         """The trunk's output before a sentence -> the predicted latent [S, H]; zeros without `trunk_prediction`."""
         latents_SH = self.from_trunk(hidden_SH)
+        if self.codes is not None:
+            latents_SH = latents_SH + self.codes(hidden_SH).expected_SH
         return latents_SH if self.config.trunk_prediction else torch.zeros_like(latents_SH)
 
 

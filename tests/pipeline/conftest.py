@@ -73,6 +73,7 @@ def sllm(trunk_config: Callable[..., Any]) -> Callable[..., Sllm]:
         num_hidden_layers: int = 2,
         context_attention_heads: int = 0,
         state_attention_sentences: int | None = None,
+        code_books: int = 0,
         **vae: Any,
     ) -> Sllm:
         torch.manual_seed(0)
@@ -84,6 +85,7 @@ def sllm(trunk_config: Callable[..., Any]) -> Callable[..., Sllm]:
                 context_sentences=context_sentences,
                 context_attention_heads=context_attention_heads,
                 state_attention_sentences=state_attention_sentences,
+                code_books=code_books,
             )
         )
         model.trunk.set_attn_implementation(attention)

@@ -50,6 +50,7 @@ VAES = {
     "context-attention": {**HEAD, "context_attention_heads": 4},
     "context-attention-sliding": {"context_attention_heads": 1, "block": "llama", "decoder_window": 9},
     "state-attention": STATES,
+    "codes": {**HEAD, "context_attention_heads": 4, "code_books": 4},
 }
 
 
@@ -219,7 +220,7 @@ def test_context_that_is_not_decoded_changes_no_likelihood(sllm, random_document
 
 def test_save_and_load_give_the_same_model(sllm, random_documents, tmp_path):
     for trunk in TRUNKS:
-        options = {**HEAD, "context_attention_heads": 2} if trunk == "llama" else {}
+        options = {**HEAD, "context_attention_heads": 2, "code_books": 4} if trunk == "llama" else {}
         model = sllm(trunk, kl_weight=1e-3, **options).float()
         model.save_pretrained(tmp_path / trunk)
         again = AutoModel.from_pretrained(tmp_path / trunk).eval()
