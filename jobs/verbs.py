@@ -197,6 +197,16 @@ _TABLE = (
         has_own_arguments=True,
     ),
     Verb(
+        "scaling",
+        "Fit bits per byte over parameters and training tokens, from finished comparisons.",
+        reads="the output folders of `sllm compare`",
+        writes="a fit of each family, and how well the points determine it; a plot",
+        examples=("sllm scaling runs/compare-1m runs/compare-3m runs/compare-10m --plot scaling.png",),
+        group="Look",
+        has_own_arguments=True,
+        file="reports.scaling",
+    ),
+    Verb(
         "init",
         "Write a commented configuration for your own files: by three questions, or by flags.",
         reads="your answers",

@@ -220,8 +220,8 @@ class SllmArchitecture:
     code_entries: Annotated[int, Field(ge=2, lt=2**16)] = 64
     """Entries of each codebook."""
     code_loss_weight: NonNegative = 0.1
-    """Weight of the codes' cross-entropy (nats per sentence, all codebooks together) in the training objective. Reported
-    losses leave it out."""
+    """Weight of the codes' cross-entropy (nats per sentence, all codebooks together) in the training objective. It is
+    not part of reported losses."""
     freeze_vae: bool = False
     """Freeze the weights of the SentenceVAE."""
 

@@ -2,8 +2,8 @@
 
 A code is a product quantisation of the sentence's latent (Jégou et al. 2011): the latent is cut into B parts, and the
 code of a part is the nearest of its E centres. The cross-entropy of the codes is an auxiliary loss of the trunk. The
-decoder gets the mean of the centres under the predicted probabilities, added to the predicted latent, and never the code
-of the sentence itself, so likelihoods stay exact.
+decoder gets the mean of the centres under the predicted probabilities, added to the predicted latent, and never the
+code of the sentence itself, so likelihoods stay exact.
 """
 
 from dataclasses import dataclass
@@ -62,9 +62,7 @@ class SentenceCodes(nn.Module):
             return CodePrediction(expected_SBK.flatten(1), logits_SBE.new_zeros(()), logits_SBE.new_zeros(()))
         codes_SB, mixture_nll = self._quantise(latents_SH.detach())
         nll = F.cross_entropy(logits_SBE.flatten(0, 1), codes_SB.flatten(), reduction="sum")
-        return CodePrediction(
-            expected_SBK.flatten(1), self.loss_weight * (nll + mixture_nll), nll.detach()
-        )
+        return CodePrediction(expected_SBK.flatten(1), self.loss_weight * (nll + mixture_nll), nll.detach())
 
     def _quantise(self, latents_SH: Tensor) -> tuple[Tensor, Tensor]:
         """The codes [S, B], and the loss of the centres.
