@@ -42,7 +42,7 @@ def command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print points and fits as JSON.")] = False,
 ) -> None:
-    """Arguments of `sllm scaling`."""
+    """Arguments of `sllm scaling`. Raises `ConfigError` as `read_points`, and for a plot of another form."""
     points = read_points(comparisons, only or ())
     found = {family: scaling_of(list(own.values())) for family, own in points.items()}
     if plot is not None:

@@ -40,7 +40,8 @@ class CodePrediction:
 class SentenceCodes(nn.Module):
     """Codebooks of latents, and their prediction by the trunk. Raises `ModelError` where the parts do not fit.
 
-    Letters: B codebooks, E entries of each, K width of a part of a latent.
+    Letters: B codebooks, E entries of each, K width of a part of a latent. `trunk_size`, `latent_size`: widths, in
+    dimensions.
     """
 
     def __init__(self, config: SentenceCodesConfig, trunk_size: int, latent_size: int) -> None:
