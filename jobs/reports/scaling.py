@@ -12,7 +12,7 @@ from jobs.reports.figure import closed_as
 from jobs.runner.output.file import opened_output
 from pipeline.config.paths import PATH, joined
 from pipeline.errors import ConfigError
-from pipeline.evaluation.scaling import Scaling, ScalingFit, TrainedPoint, scaling_of
+from pipeline.evaluation.scaling import Scaling, TrainedPoint, scaling_of
 from pipeline.output_files import REPORT_FOLDER
 from pipeline.printable import printable
 
@@ -55,7 +55,7 @@ def command(
     if as_json:
         tree = {
             family: asdict(found[family])
-            | {"points": {name: asdict(point) for name, point in points[family].items()}}
+            | {"designs": {name: asdict(point) for name, point in points[family].items()}}
             for family in points
         }
         print(json.dumps(tree, indent=2))
@@ -102,7 +102,7 @@ def markdown(points: Points, found: Mapping[str, Scaling]) -> str:
     for family, scaling in found.items():
         fields = ("floor", "of_parameters", "parameter_exponent", "of_tokens", "token_exponent", "residual")
         cells = [_with_range(scaling, field) for field in fields]
-        lines.append(f"| {family} | {scaling.points} | {' | '.join(cells)} |")
+        lines.append(f"| {family} | {len(scaling.points)} | {' | '.join(cells)} |")
     reasons = [f"- {family}: {reason}." for family, scaling in found.items() for reason in scaling.missing]
     lines += ["", "What these points do not determine:", "", *reasons] if reasons else []
     lines += [
@@ -111,9 +111,13 @@ def markdown(points: Points, found: Mapping[str, Scaling]) -> str:
         "|---|---|---:|---:|---:|---:|",
     ]
     for family, own in points.items():
-        fit = found[family].fit
+        fit, used = found[family].fit, found[family].points
         for name, point in own.items():
-            fitted = "" if fit is None else f"{fit.bits_per_byte(point.parameters, point.tokens):.4f}"
+            fitted = (
+                ""
+                if fit is None or point not in used
+                else f"{fit.bits_per_byte(point.parameters, point.tokens):.4f}"
+            )
             lines.append(
                 f"| {name} | {family} | {point.parameters:,.0f} | {point.tokens:,.0f} | {point.bits_per_byte:.4f} "
                 f"| {fitted} |"
@@ -142,10 +146,10 @@ def draw(points: Points, found: Mapping[str, Scaling], form: str) -> bytes:
     figure, axes = pyplot.subplots(1, 2, figsize=(12, 5), layout="constrained", squeeze=False)
     for color, (family, own) in enumerate(points.items()):
         for axis, variable in zip(axes[0], ("tokens", "parameters"), strict=True):
-            x = [getattr(point, variable) for point in own.values()]
+            x = [point.value(variable) for point in own.values()]
             bits = [point.bits_per_byte for point in own.values()]
             axis.scatter(x, bits, marker=FAMILIES[family], color=f"C{color}", label=family)
-            _draw_fits(axis, list(own.values()), found[family].fit, variable, f"C{color}")
+            _draw_fits(axis, found[family], variable, f"C{color}")
             axis.set(xscale="log", xlabel={"tokens": "training tokens"}.get(variable, variable))
             axis.set_ylabel("bits per byte (down is better)")
             axis.grid(alpha=0.3)
@@ -153,16 +157,10 @@ def draw(points: Points, found: Mapping[str, Scaling], form: str) -> bytes:
     return closed_as(figure, form)
 
 
-def _draw_fits(
-    axis: Any, points: Sequence[TrainedPoint], fit: ScalingFit | None, variable: str, color: str
-) -> None:
+def _draw_fits(axis: Any, scaling: Scaling, variable: str, color: str) -> None:
     """A line for each value of the other variable, from the smallest to the largest value of this one there."""
-    if fit is None:
-        return
     other = "parameters" if variable == "tokens" else "tokens"
-    for value in {getattr(point, other) for point in points}:
-        line = sorted(
-            (point for point in points if getattr(point, other) == value), key=lambda p: getattr(p, variable)
-        )
-        fitted = [fit.bits_per_byte(point.parameters, point.tokens) for point in line]
-        axis.plot([getattr(point, variable) for point in line], fitted, "-", color=color, alpha=0.5)
+    for value in {point.value(other) for point in scaling.points if scaling.fit is not None}:
+        line = sorted((p for p in scaling.points if p.value(other) == value), key=lambda p: p.value(variable))
+        fitted = [scaling.fit.bits_per_byte(p.parameters, p.tokens) for p in line if scaling.fit is not None]
+        axis.plot([point.value(variable) for point in line], fitted, "-", color=color, alpha=0.5)

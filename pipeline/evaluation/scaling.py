@@ -28,6 +28,14 @@ class TrainedPoint:
     """Document tokens in the training loss."""
     bits_per_byte: float
 
+    def value(self, name: str) -> float:
+        """`parameters` or `tokens`."""
+        return self.parameters if name == "parameters" else self.tokens
+
+    def rounded(self, name: str) -> str:
+        """That value to two digits, with its name."""
+        return f"{self.value(name):.2g} {name}"
+
 
 @dataclass(frozen=True)
 class ScalingFit:
@@ -54,7 +62,8 @@ class ScalingFit:
 class Scaling:
     """What the points of one family of models determine."""
 
-    points: int
+    points: tuple[TrainedPoint, ...]
+    """Those of the fit."""
     terms: tuple[str, ...]
     """The terms that are fitted beside E: `parameters`, `tokens`."""
     missing: tuple[str, ...]
@@ -69,24 +78,29 @@ class Scaling:
 def scaling_of(points: Sequence[TrainedPoint]) -> Scaling:
     """Fit the terms that the points determine; a term needs three distinct values of its variable.
 
-    Without the term of the parameters, E includes it, and is that of these models. Linear in the points.
+    Without the term of a variable, E includes it, and the fit is of the points with the most frequent value of it.
+    Linear in the points.
     """
-    counts = {
-        "parameters": _distinct([point.parameters for point in points]),
-        "tokens": _distinct([point.tokens for point in points]),
-    }
-    terms = tuple(name for name, count in counts.items() if count >= DISTINCT)
-    missing = [
-        f"{count} distinct number{'s' * (count != 1)} of {name}, {DISTINCT} are needed for its term"
-        for name, count in counts.items()
-        if count < DISTINCT
-    ]
+    terms, missing = [], []
+    for name in ("tokens", "parameters"):
+        groups = _groups(points, name)
+        if len(groups) >= DISTINCT:
+            terms.append(name)
+            continue
+        count = len(groups)
+        missing.append(
+            f"{count} distinct number{'s' * (count != 1)} of {name}, {DISTINCT} are needed for its term"
+        )
+        if count > 1:
+            points = max(groups, key=len)
+            missing[-1] += f"; the fit is of the {len(points)} points at {points[0].rounded(name)}"
+    terms = [name for name in terms if len(_groups(points, name)) >= DISTINCT]
     numbers = 1 + 2 * len(terms)
     if terms and len(points) < numbers:
         missing.append(f"{len(points)} points determine no {numbers} numbers")
-        terms = ()
+        terms = []
     if not terms:
-        return Scaling(len(points), (), tuple(missing), None)
+        return Scaling(tuple(points), (), tuple(missing), None)
     if len(points) == numbers:
         missing.append(f"{len(points)} points for {numbers} numbers: a fit of any points, without a check")
     others = [
@@ -100,16 +114,17 @@ def scaling_of(points: Sequence[TrainedPoint]) -> Scaling:
         for end, edge in (("smallest", EXPONENTS[0]), ("largest", EXPONENTS[-1]))
         if exponents[name] == edge
     ]
-    return Scaling(len(points), terms, tuple(missing), fit, tuple(others))
+    return Scaling(tuple(points), tuple(terms), tuple(missing), fit, tuple(others))
 
 
-def _distinct(values: Sequence[float]) -> int:
-    """The number of values that are each larger than the one before by more than `RATIO`."""
-    count, last = 0, 0.0
-    for value in sorted(values):
-        if value > last * RATIO:
-            count, last = count + 1, value
-    return count
+def _groups(points: Sequence[TrainedPoint], name: str) -> list[list[TrainedPoint]]:
+    """Points whose value of a variable is within `RATIO` of the smallest of their group."""
+    groups: list[list[TrainedPoint]] = []
+    for point in sorted(points, key=lambda point: point.value(name)):
+        if not groups or point.value(name) > groups[-1][0].value(name) * RATIO:
+            groups.append([])
+        groups[-1].append(point)
+    return groups
 
 
 def _fit(points: Sequence[TrainedPoint], terms: Sequence[str]) -> ScalingFit:
@@ -117,8 +132,8 @@ def _fit(points: Sequence[TrainedPoint], terms: Sequence[str]) -> ScalingFit:
     bits_P = np.array([point.bits_per_byte for point in points])
     powers = {
         "floor": np.ones((1, len(points))),
-        "parameters": np.power.outer([point.parameters for point in points], -EXPONENTS).T,
-        "tokens": np.power.outer([point.tokens for point in points], -EXPONENTS).T,
+        "parameters": np.power.outer([point.value("parameters") for point in points], -EXPONENTS).T,
+        "tokens": np.power.outer([point.value("tokens") for point in points], -EXPONENTS).T,
     }
     best: tuple[float, dict[str, tuple[float, float]]] = np.inf, {}
     used = ["floor", *terms]

@@ -50,7 +50,7 @@ def test_table_json_and_plot(comparisons, tmp_path, capsys):
     assert "training tokens" in plot.read_text()
     command(comparisons, only=["lm-3"], as_json=True)
     found = json.loads(capsys.readouterr().out)
-    assert found["token-level"]["terms"] == ["tokens"] and found["sentence-level"]["points"] == {}
+    assert found["token-level"]["terms"] == ["tokens"] and found["sentence-level"]["designs"] == {}
 
 
 def test_a_folder_without_a_report_and_an_unknown_design_are_refused(comparisons, tmp_path):

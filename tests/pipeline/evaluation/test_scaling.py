@@ -24,7 +24,7 @@ def points(parameters=PARAMETERS, tokens=TOKENS, noise=0.0):
 
 def test_the_law_that_made_the_points_is_found():
     found = scaling_of(points())
-    assert found.terms == ("parameters", "tokens") and not found.missing
+    assert set(found.terms) == {"parameters", "tokens"} and not found.missing
     assert found.fit.parameter_exponent == pytest.approx(0.3)
     assert found.fit.token_exponent == pytest.approx(0.28)
     assert found.fit.floor == pytest.approx(0.9, rel=1e-5)
@@ -70,6 +70,12 @@ def test_a_term_without_three_values_is_not_fitted(parameters, tokens, terms, me
 def test_nearly_equal_budgets_count_once():
     found = scaling_of(points(tokens=(1e6, 1.001e6, 1.002e6)))
     assert found.terms == ("parameters",) and "1 distinct number of tokens" in found.missing[0]
+
+
+def test_budgets_of_a_term_that_is_not_fitted_are_not_mixed():
+    found = scaling_of([*points(tokens=(1e6,)), TrainedPoint(1e6, 3e6, law(1e6, 3e6))])
+    assert len(found.points) == 4 and "the fit is of the 4 points at 1e+06 tokens" in found.missing[0]
+    assert found.fit.parameter_exponent == pytest.approx(0.3) and found.fit.residual < 1e-8
 
 
 def test_an_exponent_at_the_end_of_the_candidates_is_said():
