@@ -19,13 +19,13 @@ _NOT_ON_THE_CARD = {"gold", "raw", "licence_note"}
 _OF_V1 = {
     "segmenter",
     "start_from",
-    "unpunctuated_steps",
-    "unpunctuated_learning_rate",
     "dropout",
     "word_dropout",
     "weight_decay",
 }
 """Settings that `learned_v2` does not have."""
+_UNMARKED = ("unpunctuated", "ideographs")
+"""Networks for unpunctuated text."""
 
 
 def run(config: Config, force: bool = False) -> JobRecord:
@@ -61,7 +61,7 @@ def run(config: Config, force: bool = False) -> JobRecord:
             network = next(iter(figures)).partition("/")[0]  # first one is trained, then the other
             if network not in shown:
                 bars.close()
-                steps = settings.unpunctuated_steps if network == "unpunctuated" else settings.steps
+                steps = settings.unpunctuated_steps if network in _UNMARKED else settings.steps
                 shown[network] = bars.enter_context(TrainingProgress(f"train-segmenter, {network}", steps))
             named = ((key.partition("/")[2].replace("_", " "), value) for key, value in figures.items())
             shown[network].show(step, ", ".join(f"{name} {value:.4g}" for name, value in named))
@@ -119,13 +119,19 @@ def training_of(settings: SegmenterTrainConfig, cache: str = StreamConfig().cach
 def correction_of(settings: SegmenterTrainConfig, cache: str = StreamConfig().cache) -> "CorrectionTraining":
     """The training of `learned_v2` that these options describe; `cache` as in `training_of`."""
     from segmenters.learned.training.correction import CorrectionSettings
+    from segmenters.learned.training.ideographs import IdeographSettings
     from segmenters.learned.training.train_correction import CorrectionTraining
 
     return CorrectionTraining(
         gold={local_file(source.path, cache): source.weight for source in settings.gold},
-        raw=tuple(local_file(source.path, cache) for source in settings.raw),
+        raw={local_file(source.path, cache): source.weight for source in settings.raw},
         settings=CorrectionSettings(
             steps=settings.steps, learning_rate=settings.learning_rate, seed=settings.seed
+        ),
+        ideographs=IdeographSettings(
+            steps=settings.unpunctuated_steps,
+            learning_rate=settings.unpunctuated_learning_rate,
+            seed=settings.seed,
         ),
         held_out_fraction=settings.held_out_fraction,
         num_threads=settings.num_threads,

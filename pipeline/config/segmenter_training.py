@@ -22,13 +22,14 @@ class SegmenterTrainConfig(Section):
     """How a learned segmenter is trained."""
 
     segmenter: Literal["learned_v1", "learned_v2"] = "learned_v1"
-    """The segmenter whose weights are made. `learned_v2` takes no `start_from` and none of the settings of the network
-    for unpunctuated text, which is that of the shipped `learned_v1`."""
+    """The segmenter whose weights are made. `learned_v2` takes no `start_from`; its network for unpunctuated text is
+    that of the shipped `learned_v1`, but for Chinese and Japanese."""
     gold: tuple[SegmenterSource, ...] = ()
     """Files with known boundaries: JSONL with `text` and `ends`, or CoNLL-U."""
     raw: tuple[SegmenterSource, ...] = ()
     """JSONL files with `text`, for self-supervision: boundaries are those of the rule `punctuation_v1`, and the
-    punctuation is then removed. Of `learned_v2`: for the statistics of words, without boundaries."""
+    punctuation is then removed. Of `learned_v2`: for the statistics of words, without boundaries; those in Chinese and
+    Japanese also as for `learned_v1`, and `weight` is their share."""
     start_from: PathString | None = None
     """Weights to adapt: a file, or `shipped`; none: from scratch."""
     held_out_fraction: float = Field(default=0.06, gt=0, lt=1)
@@ -39,7 +40,8 @@ class SegmenterTrainConfig(Section):
     learning_rate: float = Field(default=3e-3, gt=0, le=1e12)
     """Peak learning rate of a one-cycle schedule."""
     unpunctuated_steps: Count = 2000
-    """Optimizer steps of the network for unpunctuated text, of 8,192 words each."""
+    """Optimizer steps of the network for unpunctuated text, of 8,192 words each; of `learned_v2`, of that for Chinese
+    and Japanese, where a labelled file is in them."""
     unpunctuated_learning_rate: float = Field(default=2e-3, gt=0, le=1e12)
     """Its peak learning rate."""
     dropout: float = Field(default=0.3, ge=0, lt=1)

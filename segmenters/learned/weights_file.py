@@ -23,6 +23,7 @@ from segmenters.learned.networks import (
     Convolution,
     Embedding,
     Floats,
+    Product,
     PunctuatedNet,
     UnpunctuatedNet,
     word_rows,
@@ -167,10 +168,10 @@ class Tensors:
         names = {name.split(".")[1] for name in self.arrays if name.startswith(prefix)}
         return len(names)
 
-    def unpunctuated(self) -> UnpunctuatedNet:
+    def unpunctuated(self, product: Product = np.matmul) -> UnpunctuatedNet:
         """The network for unpunctuated text. Raises `ValueError` where it does not fit the padding of a batch."""
         convolutions = tuple(
-            Convolution(self.norm(f"unmarked.norm{n}"), *self.linear(f"unmarked.convolution{n}"))
+            Convolution(self.norm(f"unmarked.norm{n}"), *self.linear(f"unmarked.convolution{n}"), product)
             for n in range(self.count("unmarked.convolution"))
         )
         if sum(convolution.reach for convolution in convolutions) > PADDING:
@@ -181,6 +182,7 @@ class Tensors:
             convolutions,
             self.norm("unmarked.norm"),
             self.linear("unmarked.outer"),
+            product,
         )
 
 

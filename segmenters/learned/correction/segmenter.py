@@ -52,7 +52,7 @@ class LearnedV2(Segmenter):
         starts = np.setdiff1d(rule_starts, found.at_M[~begins_M], assume_unique=True)
         more = (
             found.at_M[begins_M & ~found.rule_M],
-            weights.unmarked.starts(batch, code_N, kind_N),
+            weights.unmarked.starts(batch, code_N, kind_N, text_starts),
             thai_starts(batch, code_N, kind_N, rule_starts),
         )
         return np.union1d(starts, np.concatenate(more))

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segmenters.learned.correction.ideographs import GRAMS, IdeographNet
 from segmenters.learned.correction.network import CorrectionNet, Statistics, Vocabulary
 from segmenters.learned.correction.places import FEATURES, WORDS
 from segmenters.learned.correction.unmarked import Unmarked
+from segmenters.learned.networks import FIRST_WORD, exact_product
 from segmenters.learned.weights_file import Tensors, WeightsFile, read_weights, write_weights
 
 WEIGHTS_FORMAT_VERSION = 3
@@ -58,8 +60,26 @@ def _weights(file: WeightsFile) -> CorrectionWeights:
         tensors.linear("correction.outer"),
         margins,
     )
-    unmarked = Unmarked(arrays["word.check"], tensors.unpunctuated(), float(file.metadata["unmarked_shift"]))
+    unmarked = Unmarked(
+        arrays["word.check"],
+        tensors.unpunctuated(exact_product),
+        float(file.metadata["unmarked_shift"]),
+        _ideographs(tensors, file.metadata) if "ideographs_shift" in file.metadata else None,
+    )
     return CorrectionWeights(correction, unmarked, file.digest)
+
+
+def _ideographs(tensors: Tensors, metadata: Mapping[str, str]) -> IdeographNet:
+    checks = tuple(tensors.arrays[f"ideographs.check{number}"] for number in range(GRAMS))
+    tables = []
+    for number, check_V in enumerate(checks):
+        used = np.append(np.ones(FIRST_WORD, np.bool_), check_V > 0)
+        stored = tensors.table(f"ideographs.table{number}")
+        table_VE = np.zeros((len(used), stored.shape[1]), np.float32)
+        table_VE[used] = stored  # fails where they do not fit
+        tables.append(table_VE)
+    layers = tuple(tensors.linear(f"ideographs.layer{number}") for number in range(3))
+    return IdeographNet(checks, tuple(tables), layers, float(metadata["ideographs_shift"]))
 
 
 def _rows_in_use(vocabulary: Vocabulary) -> NDArray[np.bool_]:
@@ -89,4 +109,8 @@ def save_weights(
                 [np.ones(len(values) - len(tensors["word.check"]), np.bool_), tensors["word.check"] > 0]
             )
             stored[name] = values[used]
+    for number in range(GRAMS):
+        if (name := f"ideographs.table{number}") in tensors:
+            used = np.append(np.ones(FIRST_WORD, np.bool_), tensors[f"ideographs.check{number}"] > 0)
+            stored[name] = tensors[name][used]
     write_weights(path, stored, metadata, WEIGHTS_FORMAT_VERSION)

@@ -77,7 +77,7 @@ def correction_card(
 
 {weights.stat().st_size:,} bytes, SHA-256 `{load_correction(weights).digest}`. The rule `punctuation_v2` decides where
 sentences end; this network overrules it after a space where its log-odds are large enough. In long stretches without
-any mark or line break the network for unpunctuated text of `learned_v1` decides.
+any mark or line break the network for unpunctuated text of `learned_v1` decides, and in ideographs one of its own.
 
 ## Data
 
@@ -90,8 +90,9 @@ any mark or line break the network for unpunctuated text of `learned_v1` decides
 Labelled text was used as it is and augmented: its sentences in another order and alone, with and without their final
 marks, in lower and upper case, with quotes of other styles; words were hidden, as in a language that was not trained
 on. Of raw text two statistics of each word were used: how often it is in lower case, and how often a full stop that
-ends no sentence is after it; and the first 200,000 characters of each file with the answers of the rule. The weights
-store hashes of words and numbers, no text.
+ends no sentence is after it; and the first 200,000 characters of each file with the answers of the rule. The network
+for ideographs was trained on the labelled and raw Chinese and Japanese sentences, in their order and in others, without
+their marks. The weights store hashes of words and numbers, no text.
 
 ## Scores
 

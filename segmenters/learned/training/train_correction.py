@@ -35,6 +35,14 @@ from segmenters.learned.training.correction import (
 )
 from segmenters.learned.training.examples import Example, read_texts
 from segmenters.learned.training.features import Report
+from segmenters.learned.training.ideographs import (
+    IdeographSettings,
+    in_ideographs,
+    reordered,
+    sentences_of,
+    texts_of,
+    train_ideographs,
+)
 from segmenters.learned.training.model_card import correction_card
 from segmenters.learned.training.open_places import OpenPlaces, open_places, statistics, vocabulary
 from segmenters.learned.training.train import CARD_NAME, WEIGHTS_NAME, Texts, divided
@@ -47,6 +55,12 @@ from segmenters.scoring import score
 MARGINS = (5.0, 3.0, 5.0, 4.0, 3.5, 3.0)
 """See `CorrectionNet.margins`. Chosen on texts and on whole languages that were held out of training."""
 STATISTICS_BUCKETS = 2**16
+IDEOGRAPHS_SHIFT = 1.6
+"""Added to the log-odds of the network for ideographs: between the best on texts held out of known files (0.6 to 1.4)
+and of a file that was not trained on (2.4 and more)."""
+SOME, ALL = 200_000, 20_000_000
+"""Characters of a raw file in which sentences in ideographs are looked for, and the most that are read of one that has
+some."""
 CHARACTERS_OF_RAW, CHARACTERS_BY_RULE = 3_000_000, 200_000
 """Characters at the start of each raw file that the statistics of words are made of, and that the network is trained on
 with the answers of the rule."""
@@ -58,9 +72,11 @@ class CorrectionTraining:
 
     gold: Mapping[str, float]
     """Files with known boundaries, and the weight of each."""
-    raw: tuple[str, ...]
-    """JSONL files with `text`, for the statistics of words."""
+    raw: Mapping[str, float]
+    """JSONL files with `text`, for the statistics of words; those in ideographs also for the network for text without
+    marks, with this share of its raw text."""
     settings: CorrectionSettings
+    ideographs: IdeographSettings
     held_out_fraction: float
     """Share of the texts of each gold file that is held out for scoring."""
     num_threads: int | None
@@ -87,6 +103,7 @@ class CorrectionTraining:
         parts = [part for path in gold for part in self._weighted(path, gold[path], plain[path], rng)]
         parts += map(_by_rule, self.raw)
         module = train_correction(together(parts), found, self.settings, report)
+        ideographs = self._ideographs(gold, rng)
         unmarked = load_learned_v1(LEARNED_V1)
         copy = UnpunctuatedModule(UnpunctuatedSettings(), len(unmarked.check_V))
         copy.load(unmarked.unpunctuated)
@@ -95,11 +112,15 @@ class CorrectionTraining:
             **module.tensors(),
             **copy.tensors(),
         }
+        if ideographs:
+            tensors |= train_ideographs(ideographs, self.ideographs, report).tensors()
         metadata = {
             "name": LearnedV2.name,
             "margins": " ".join(map(str, MARGINS)),
             "unmarked_shift": str(unmarked.unpunctuated_shift),
         }
+        if ideographs:
+            metadata["ideographs_shift"] = str(IDEOGRAPHS_SHIFT)
         file = output / WEIGHTS_NAME
         save_weights(file, found, tensors, metadata)
         load_weights.cache_clear()
@@ -115,6 +136,22 @@ class CorrectionTraining:
         card = correction_card(file, used, scores, self.held_out_fraction, self.licence_note, shown)
         (output / CARD_NAME).write_text(card, encoding="utf-8")
         return scores
+
+    def _ideographs(self, gold: Texts, rng: random.Random) -> list[tuple[list[Example], float]]:
+        """Texts in ideographs, with the share of each file; none where no labelled file is in ideographs."""
+        found: list[tuple[list[Example], float]] = []
+        labelled = {path: texts for path, texts in gold.items() if in_ideographs([one.text for one in texts])}
+        if labelled:
+            counts = {path: sum(len(one.ends) for one in texts) for path, texts in labelled.items()}
+            for path, texts in labelled.items():
+                share = self.ideographs.labelled_share * counts[path] / sum(counts.values())
+                found.append((list(reordered(texts, rng, 4)), share))
+            raw = {path: sentences_of(Path(path), ALL) for path in self.raw if sentences_of(Path(path), SOME)}
+            weight = sum(self.raw[path] for path in raw)
+            for path, listed in raw.items():
+                share = (1 - self.ideographs.labelled_share) * self.raw[path] / weight
+                found.append((list(reordered(texts_of(listed), rng, 2)), share))
+        return found
 
     def _unlabelled(self, gold: Texts) -> Iterator[str]:
         for path in self.raw:

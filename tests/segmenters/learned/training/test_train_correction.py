@@ -3,6 +3,7 @@ from pathlib import Path
 
 from segmenters.learned.correction.segmenter import LearnedV2
 from segmenters.learned.training.correction import CorrectionSettings
+from segmenters.learned.training.ideographs import IdeographSettings
 from segmenters.learned.training.open_places import statistics
 from segmenters.learned.training.train import CARD_NAME, WEIGHTS_NAME
 from segmenters.learned.training.train_correction import CorrectionTraining
@@ -19,8 +20,9 @@ def test_training_writes_weights_that_load_and_a_card(tmp_path: Path) -> None:
     raw.write_text(json.dumps({"text": "This is a line of prose. It has two sentences."}) + "\n")
     training = CorrectionTraining(
         gold={str(gold): 1.0},
-        raw=(str(raw),),
+        raw={str(raw): 1.0},
         settings=CorrectionSettings(steps=3, batch=32),
+        ideographs=IdeographSettings(steps=1),
         held_out_fraction=0.06,
         num_threads=1,
         seed=0,
