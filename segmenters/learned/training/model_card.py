@@ -97,6 +97,7 @@ their marks. The weights store hashes of words and numbers, no text.
 ## Scores
 
 F1 on {held_out_fraction:.0%} of the texts of each labelled file (at least one text), which were not trained on.
+Of the weights that are shipped, the page `docs/segmenters.md` has F1 on the dev set of each treebank.
 
 | held out from | learned_v2 | punctuation_v2 |
 |---|---|---|

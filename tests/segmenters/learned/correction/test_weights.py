@@ -32,3 +32,18 @@ def test_weights_of_another_segmenter_and_incomplete_ones_are_refused(tmp_path: 
     del tensors["words.check3"]
     save_file(tensors, other, metadata=metadata)
     assert "are incomplete: 'words.check3'" in refusal(other)
+
+
+def test_weights_without_the_network_for_ideographs_still_load(tmp_path: Path) -> None:
+    """Those of earlier versions."""
+    data = SHIPPED_WEIGHTS.read_bytes()
+    metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    del metadata["ideographs_shift"]
+    tensors = {key: one for key, one in load_file(SHIPPED_WEIGHTS).items() if "ideographs" not in key}
+    file = tmp_path / "w.safetensors"
+    save_file(tensors, file, metadata=metadata)
+    earlier = load("learned_v2", weights=str(file))
+    assert earlier.fingerprint()["weights"] != load("learned_v2").fingerprint()["weights"]
+    text = "He came. She went to St. Mary. 他来了。她走了。"
+    assert earlier.split([text])[0].tolist() == load("learned_v2").split([text])[0].tolist()
+    assert len(earlier.split(["我们" * 100])[0]) >= 1
