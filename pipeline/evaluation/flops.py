@@ -124,7 +124,7 @@ def context_bytes_per_token(
         2 if model.context_attention is not None else 1
     )  # cross-attention to earlier sentences has a key for each
     vae = model.vae.config
-    if model.reads_itself:  # a key and a value of each sentence in each layer
+    if model.config.state_attention_sentences:  # a key and a value of each sentence in each layer
         latents += 2 * vae.num_layers
     width = _key_value_width(model.trunk.config) + latents * vae.hidden_size
     return bytes_per_value * width / tokens_per_sentence

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, DynamicCache
 
 from pipeline.evaluation.flops import (
     context_bytes_per_token,
+    context_memory,
     flops_of,
     generation_flops,
     long_generation_flops,
@@ -19,8 +20,10 @@ from pipeline.evaluation.flops import (
     training_flops_of,
 )
 from pipeline.evaluation.workload import Workload
+from pipeline.models.attention.states_lm import StatesLm, StatesLmConfig
 from pipeline.models.token_lm import TokenLm
 from pipeline.stream.batches import SentenceBatch, TokenBatch
+from tests.pipeline.models.test_sllm import STATES
 
 HEAD = {
     "output_latent_scale": 0.1,
@@ -286,6 +289,19 @@ def test_memory_of_the_context_is_that_of_the_cache(trunk_config, sllm, trunk):
     latent = 32 * 4
     expected = (context_bytes_per_token(model, 1.0, 4) + latent) / 8
     assert context_bytes_per_token(sllm(trunk), 8.0, 4) == expected
+
+
+def test_memory_of_the_context_has_a_key_and_a_value_of_each_sentence_in_each_layer(sllm):
+    with_states, alone = (sllm(**{**STATES, "state_attention_sentences": count}) for count in (4, 0))
+    states = 2 * len(alone.vae.decoder) * 32 * 4
+    growing, window = context_memory(with_states.float(), 8.0)
+    assert (growing, window) == (context_memory(alone.float(), 8.0)[0] + states / 8, 2 * 2 * 32 * 4 * 5)
+
+
+def test_a_token_level_model_has_one_of_each_chunk():
+    config = StatesLmConfig(vocab_size=50, hidden_size=32, num_layers=2, sliding_window=5, chunk_tokens=8)
+    per_layer = 2 * 32 * 4
+    assert context_memory(TokenLm(StatesLm(config)), 3.0) == (2 * per_layer / 8, 2 * per_layer * 5)
 
 
 def test_tied_parameters_count_once(sllm, trunk_config):
