@@ -26,6 +26,8 @@ QUICK = (
     "tests/jobs/lineage",
 )
 """What runs if no arguments of pytest are given: each library at work, without the long tests of faults."""
+LEFT_OPEN = ("-W", "ignore::pytest.PytestUnraisableExceptionWarning")
+"""Of the oldest: Ray 2.50 leaves files and processes to the garbage collector. What is ours `make test` finds."""
 _EXTRA = re.compile(r"sllm\[.*\]")
 
 
@@ -71,7 +73,14 @@ def main() -> int:
         print(f"{kind}: {folder}", flush=True)
         kept = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
         found = subprocess.run(
-            [folder / "bin/python", "-m", "pytest", "-q", *options.pytest],
+            [
+                folder / "bin/python",
+                "-m",
+                "pytest",
+                "-q",
+                *(LEFT_OPEN if kind == "oldest" else ()),
+                *options.pytest,
+            ],
             cwd=ROOT,
             env={**kept, "PATH": f"{folder / 'bin'}:{kept['PATH']}", "PYTHONPATH": str(ROOT)},
         )
