@@ -175,6 +175,7 @@ def plot(designs: Sequence[DesignFigures], setting: Mapping[str, Any], form: str
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import LogFormatter
 
     batches = [speed.batch for speed in designs[0].speeds]
     columns = math.ceil((len(batches) + 2) / 2)
@@ -193,6 +194,8 @@ def plot(designs: Sequence[DesignFigures], setting: Mapping[str, Any], form: str
         axes[number].set(
             xlabel=f"generated tokens per second, {side_by_side} (right is better)", xscale="log"
         )
+        for formatted in (axes[number].xaxis.set_major_formatter, axes[number].xaxis.set_minor_formatter):
+            formatted(LogFormatter())
     flops, by_position = axes[len(batches) : len(batches) + 2]
     _scatter(flops, designs, [each.training_flops for each in designs])
     flops.set(xlabel="training FLOPs (left is better)", xscale="log")
