@@ -62,7 +62,7 @@ def test_a_design_without_a_preset_has_the_models_of_the_comparison():
 def test_the_comparison_that_is_shipped_names_presets_that_there_are():
     config = load_config(str(COMPARE))
     variants = check_variants(config, DESIGNS)
-    assert len(variants) == 23
+    assert len(variants) == 24
     assert {variant.preset for variant in variants.values()} == {path.stem for path in DESIGNS.glob("*.yaml")}
     titles = [variant.title for variant in variants.values()]
     assert len(set(titles)) == len(titles)
