@@ -198,6 +198,6 @@ def test_a_design_whose_folder_would_be_anothers_is_refused(name):
 def test_the_designs_of_the_preset_for_cpus_build_at_reduced_sizes(config):
     small = ["compare.overrides={trunk.config.hidden_size: 32}", f"shards={config.shards}"]
     reduced = load_config(str(PRESETS / "compare.yaml"), small)
-    assert len(reduced.compare.variants) == 19
+    assert len(reduced.compare.variants) == 24
     for name in reduced.compare.variants:
         check_design(reduced, name, compare.DESIGN_PRESETS)
