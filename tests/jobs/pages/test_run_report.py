@@ -2,11 +2,13 @@
 
 import json
 import re
+from dataclasses import replace
 
 from jobs.pages.run import Step, run_report
 from jobs.reports.comparison import plot
 from pipeline.config import load_config
 from pipeline.evaluation.comparison import DesignFigures
+from pipeline.evaluation.generation_speed import Speed
 from pipeline.lineage import Artifact, JobRecord
 from tests.browser import DESKTOP_DARK, PHONE, fits
 
@@ -69,9 +71,7 @@ def test_a_comparison_has_its_table_and_plot(tmp_path, browser):
 
 
 def plot_of(figures, setting):
-    speed = type("Speed", (), {"batch": 1, "tokens_per_second": 100.0})()
-    drawn = [type("Design", (), {**vars(each), "speeds": (speed,)})() for each in figures]
-    return plot(drawn, setting, "png")
+    return plot([replace(each, speeds=(Speed(1, 100.0),)) for each in figures], setting, "png")
 
 
 def test_what_cannot_be_read_is_named_and_secrets_are_not_shown(tmp_path):

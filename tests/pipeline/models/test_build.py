@@ -94,7 +94,7 @@ def test_an_option_of_the_section_is_in_the_saved_configuration():
         "vae.token_dropout": 0.125, "vae.latent_dropout": 0.375, "vae.rope_theta": 5e4,
         "vae.freeze_embedding": True, "vae.loss_vocabulary": 7,
         "sllm.context_sentences": 9, "sllm.context_attention_heads": 4, "sllm.freeze_vae": True,
-            "sllm.trunk_prediction": False,
+        "sllm.trunk_prediction": False, "sllm.code_books": 4, "sllm.code_entries": 16, "sllm.code_loss_weight": 0.5,
     }  # fmt: skip
     shared = [
         *(f"vae.{field.name}" for one in (VaeArchitecture, VaeTraining) for field in fields(one)),
