@@ -70,9 +70,9 @@ def markdown(designs: Sequence[DesignFigures], setting: Mapping[str, Any]) -> st
             f"**Bits per byte mean nothing here**: the token ids of {lossy:,} documents of the dev split do not give "
             "the text back. Compare designs with each other only, not with those of another tokenizer.",
         ]
-    if setting.get("seeds"):
-        seeds = ", ".join(map(str, setting["seeds"]))
-        lines += ["", f"Bits per byte are the mean over the seeds {seeds}, with the standard deviation."]
+    if len(seeds := setting.get("seeds", ())) > 1:
+        named = ", ".join(map(str, seeds))
+        lines += ["", f"Bits per byte are the mean over the seeds {named}, with the standard deviation."]
     if any(each.cached_bits_per_byte is not None for each in designs):
         lines += [
             "",
