@@ -6,11 +6,11 @@ import torch
 
 from pipeline.errors import ModelError
 from pipeline.evaluation.likelihood import token_lm_nll
-from pipeline.generation.sampling import Sampler
 from pipeline.generation.token_lm import generate_tokens
 from pipeline.models.attention.states_lm import StatesLm, StatesLmConfig
 from pipeline.models.token_lm import TokenLm, load_causal_lm
 from pipeline.stream.windows import TokenWindows
+from tests.pipeline.models.attention.prefixes import RecordingSampler, nll_from_prefixes
 
 BOS, EOS, VOCAB = 1, 2, 50
 CHUNK, CHUNKS, WINDOW, CONTEXT = 3, 2, 4, 19
@@ -55,32 +55,23 @@ def logits_by_hand(twin, prefix):
 def test_each_token_has_the_probability_that_its_prefix_gives(twin, random_documents, overlap):
     documents = random_documents(4, sentences=8)
     source = TokenWindows(documents, CONTEXT, BOS, EOS, overlap)
-    expected = []
-    for document in documents.documents:
-        tokens, total = [token for sentence in document for token in sentence], 0.0
-        for position, target in enumerate([*tokens, EOS]):
-            # The window that has this token in its loss; EOS belongs to that of the last token.
-            stride, last = CONTEXT - 1 - overlap, min(position, len(tokens) - 1)
-            start = max(last // stride * stride - overlap, 0)
-            total -= logits_by_hand(twin, tokens[start:position]).log_softmax(-1)[target].item()
-        expected.append(total)
+
+    def logits_of(tokens, start):
+        return logits_by_hand(twin, tokens[start:])
+
+    expected = [nll_from_prefixes(each, CONTEXT, overlap, EOS, logits_of) for each in documents.documents]
     for micro_batch_tokens in (1, 50, 10_000):
         assert token_lm_nll(twin, source, micro_batch_tokens) == pytest.approx(expected, rel=1e-9)
 
 
 @torch.no_grad()
 def test_generation_gives_the_logits_of_the_prefix(twin):
-    given = []
-
-    def sampler(logits_BV):
-        given.append(logits_BV.clone())
-        return Sampler(1.0, seed=len(given))(logits_BV)
-
+    sampler = RecordingSampler()
     for row, tokens in enumerate(generate_tokens(twin, 2, 24, 64, BOS, EOS, sampler).tolist()):
         for n in range(24):
             expected = logits_by_hand(twin, tokens[:n])
             expected[[BOS, EOS]] = -torch.inf
-            assert torch.allclose(given[n][row], expected, atol=1e-10), n
+            assert torch.allclose(sampler.given[n][row], expected, atol=1e-10), n
 
 
 def test_saved_and_loaded_it_is_the_same_model(twin, random_documents, tmp_path):
