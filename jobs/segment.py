@@ -20,7 +20,7 @@ from pipeline.corpus.opening.streams import stored_bytes
 from pipeline.errors import ConfigError, CorpusError
 from pipeline.printable import printable
 from pipeline.unique_keys import read_value
-from segmenters import Segmenter, SegmenterError
+from segmenters import DEFAULT_SEGMENTER, Segmenter, SegmenterError
 from segmenters.batching import BATCH_CHARACTERS
 
 MAX_REJECTED_FRACTION: float = DataConfig().max_rejected_fraction
@@ -47,7 +47,7 @@ def command(
     segmenter: Annotated[
         str,
         typer.Option("--segmenter", metavar="NAME", help="See --list.", autocompletion=complete_segmenter),
-    ] = "punctuation_v1",
+    ] = DEFAULT_SEGMENTER,
     option: Annotated[
         list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="An option of the segmenter.")
     ] = None,

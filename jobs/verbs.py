@@ -179,7 +179,7 @@ _TABLE = (
         examples=(
             "sllm segment --list",
             "sllm segment --segmenter spacy_v1 --option pipeline=en_core_web_sm docs.jsonl.gz --output ends.jsonl",
-            "sllm segment --compare punctuation_v1,learned_v1 README.md --html splits.html",
+            "sllm segment --compare punctuation_v1,learned_v2 README.md --html splits.html",
         ),
         group="Look",
         has_own_arguments=True,

@@ -6,6 +6,6 @@ models.
 """
 
 from segmenters.contract import Segmenter, SegmenterError
-from segmenters.registry import BUILT_IN, load, names
+from segmenters.registry import BUILT_IN, DEFAULT_SEGMENTER, load, names
 
-__all__ = ["BUILT_IN", "Segmenter", "SegmenterError", "load", "names"]
+__all__ = ["BUILT_IN", "DEFAULT_SEGMENTER", "Segmenter", "SegmenterError", "load", "names"]

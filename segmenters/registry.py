@@ -22,6 +22,9 @@ BUILT_IN = {
 }
 """Paths and not classes, so that a segmenter is imported when it is loaded."""
 
+DEFAULT_SEGMENTER = "learned_v2"
+"""The segmenter where none is named."""
+
 ENTRY_POINT_GROUP = "sllm.segmenters"
 
 

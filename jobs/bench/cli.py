@@ -10,6 +10,7 @@ from jobs.runner.completion import complete_config
 from jobs.runner.console import answering_errors
 from pipeline.config.paths import LOCAL_PATH
 from pipeline.printable import printable
+from segmenters import DEFAULT_SEGMENTER
 
 
 def prepare(
@@ -19,7 +20,7 @@ def prepare(
     tokenizer: Annotated[str, typer.Argument(help="Folder or hub name of a fast tokenizer."), LOCAL_PATH],
     num_workers: Annotated[int, typer.Option("--num-workers", help="Workers of each contender.")] = 2,
     segmenter: Annotated[str, typer.Option("--segmenter", metavar="NAME", help="Segmenter of sllm.")] = (
-        "punctuation_v1"
+        DEFAULT_SEGMENTER
     ),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

@@ -27,6 +27,7 @@ from pipeline.corpus import Document, WorkUnitReader, find_sources, plan_work_un
 from pipeline.errors import ConfigError
 from pipeline.printable import printable
 from pipeline.tokenization.tokenizer import Tokenizer
+from segmenters import DEFAULT_SEGMENTER
 
 SAMPLE_SECONDS = 0.05
 
@@ -50,7 +51,7 @@ class ContenderCost:
 
 
 def bench_prepare(
-    file: str, tokenizer: str, num_workers: int, segmenter: str = "punctuation_v1", as_json: bool = False
+    file: str, tokenizer: str, num_workers: int, segmenter: str = DEFAULT_SEGMENTER, as_json: bool = False
 ) -> list[ContenderCost]:
     """Measure all installed contenders on `file` (anything that `data.inputs` takes), and print a table.
 

@@ -188,7 +188,7 @@ def driver(units: int, documents_per_unit: int) -> tuple[Cost, bytes]:
     and the manifest."""
     tokenizer, segmenter, store = (
         Tokenizer.train(["Text."], 260),
-        segmenters.load("punctuation_v1"),
+        segmenters.load(segmenters.DEFAULT_SEGMENTER),
         _NoStore(),
     )
 

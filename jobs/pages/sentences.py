@@ -14,7 +14,7 @@ from pipeline.tokenization.sentences import encode_documents
 from pipeline.tokenization.tokenizer import Tokenizer
 from segmenters import Segmenter, SegmenterError
 
-_LOADED = ("punctuation_v1", "punctuation_v2", "reference_v1", "fixed_v1", "learned_v1")
+_LOADED = ("punctuation_v1", "punctuation_v2", "reference_v1", "fixed_v1", "learned_v1", "learned_v2")
 """Segmenters that are loaded to see where the limit, not the segmenter, ended a sentence. No others: shards may be of
 strangers, and a segmenter that they name could be code."""
 _NO_LIMIT = 2**31 - 1

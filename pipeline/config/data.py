@@ -7,6 +7,7 @@ from pydantic import Field, field_validator
 
 from pipeline.config.paths import InputString, ModelPathString, PathOptions
 from pipeline.config.section import Bytes, Count, Section
+from segmenters import DEFAULT_SEGMENTER
 
 
 class FilterConfig(Section):
@@ -82,7 +83,7 @@ class DataConfig(Section):
 class SegmenterConfig(Section):
     """Which segmenter cuts the text."""
 
-    name: str = "punctuation_v1"
+    name: str = DEFAULT_SEGMENTER
     """A versioned name (`sllm segment --list` shows all) or `package.module:Class`."""
     options: PathOptions = Field(default={})
     """Options of that segmenter."""

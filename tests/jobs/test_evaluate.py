@@ -53,11 +53,11 @@ def test_an_sllm_on_shards_of_another_segmenter_is_evaluated_and_said(made, capf
     tokenizer = f"tokenizer.path={root}/shards/tokenizer"
     prepare.run(config("blind", "segmenter.name=fixed_v1", "segmenter.options={num_tokens: 4}", tokenizer))
     evaluate.run(config("blind-report", f"shards={root}/blind", f"models.sllm={root}/sllm"))
-    assert "sllm was trained on sentences of punctuation_v1, and evaluated on those of fixed_v1" in " ".join(
+    assert "sllm was trained on sentences of learned_v2, and evaluated on those of fixed_v1" in " ".join(
         capfd.readouterr().out.split()
     )
     report = read_report(f"{root}/blind-report")
-    assert (report["sllm"]["segmenter"], report["sllm"]["shards_segmenter"]) == ("punctuation_v1", "fixed_v1")
+    assert (report["sllm"]["segmenter"], report["sllm"]["shards_segmenter"]) == ("learned_v2", "fixed_v1")
     evaluate.run(config("own-report", f"shards={root}/shards", f"models.sllm={root}/sllm"))
     assert "was trained on sentences of" not in capfd.readouterr().out
     assert "segmenter" not in read_report(f"{root}/own-report")["sllm"]

@@ -144,7 +144,7 @@ def test_a_rerun_makes_only_what_is_missing_or_damaged(made: Path, tmp_path: Pat
         ("prepare.max_sentence_tokens=7", "max_sentence_tokens: 64 there, 7 now"),
         ("data.dev_fraction=0.5", "data.dev_fraction: 0.2 there, 0.5 now"),
         ("tokenizer.vocab_size=290", "tokenizer_digest"),
-        ("segmenter.name=reference_v1", "segmenter.name: punctuation_v1 there, reference_v1 now"),
+        ("segmenter.name=reference_v1", "segmenter.name: learned_v2 there, reference_v1 now"),
     ],
 )
 def test_shards_of_something_else_are_never_mixed(

@@ -45,9 +45,9 @@ def jobs_run(tmp_path_factory):
         "prepare.work_unit_bytes=5000",
     ]
     inputs = f"data.inputs=[{root}/a_both.jsonl, {root}/b_unread.jsonl]"
-    job(prepare, inputs, f"data.dev_inputs={root}/dev_only.jsonl", f"output={root}/rule", *shards)
+    job(prepare, inputs, f"data.dev_inputs={root}/dev_only.jsonl", f"output={root}/default", *shards)
     job(prepare, inputs, f"output={root}/fixed", "segmenter.name=fixed_v1", *shards)
-    for name in ("rule", "fixed"):
+    for name in ("default", "fixed"):
         job(train_lm, f"shards={root}/{name}", f"output={root}/lm-{name}", *TINY)
     return root, uri
 
@@ -69,9 +69,9 @@ def test_a_file_leads_to_the_models_that_were_trained_on_it(jobs_run):
         name: json.loads(lineage(jobs_run, root / f"{name}.jsonl", "--json"))
         for name in ("a_both", "b_unread", "dev_only")
     }
-    assert names(forward["a_both"]) == {"rule": {"lm-rule": {}}, "fixed": {"lm-fixed": {}}}
-    assert names(forward["dev_only"]) == {"rule": {}}
-    assert names(forward["b_unread"]) == {"rule": {}, "fixed": {}}
+    assert names(forward["a_both"]) == {"default": {"lm-default": {}}, "fixed": {"lm-fixed": {}}}
+    assert names(forward["dev_only"]) == {"default": {}}
+    assert names(forward["b_unread"]) == {"default": {}, "fixed": {}}
     (shards,) = (each for each in forward["dev_only"]["went_into"])
     assert shards["documents"] == {"train": 0, "dev": 5}
     assert "dev: 5 documents" in lineage(jobs_run, root / "dev_only.jsonl")
@@ -80,7 +80,7 @@ def test_a_file_leads_to_the_models_that_were_trained_on_it(jobs_run):
 
 def test_a_model_leads_back_to_its_files_with_their_splits(jobs_run):
     root, _ = jobs_run
-    (shards,) = json.loads(lineage(jobs_run, root / "lm-rule", "--json"))["made_from"]
+    (shards,) = json.loads(lineage(jobs_run, root / "lm-default", "--json"))["made_from"]
     files = {Path(each["artifact"]["path"]).stem: each["documents"] for each in shards["made_from"]}
     both = files["a_both"]
     assert both["train"] > 0 and both["dev"] > 0
@@ -97,7 +97,7 @@ def test_mlflow_finds_models_by_the_segmenter_that_made_their_shards(jobs_run):
         return [Path(run.data.params["output"]).name for run in runs]
 
     assert found("params.`segmenter.name` = 'fixed_v1'") == ["lm-fixed"]
-    assert found("params.`segmenter.name` = 'punctuation_v1'") == ["lm-rule"]
+    assert found("params.`segmenter.name` = 'learned_v2'") == ["lm-default"]
     (run,) = client.search_runs(
         [experiment], "params.`segmenter.name` = 'fixed_v1' and tags.`sllm.job` = 'train-lm'"
     )
@@ -132,13 +132,13 @@ def test_verify_tells_whether_everything_upstream_is_what_the_model_was_trained_
 def test_the_record_makes_the_same_model_again(jobs_run):
     """Question 10 of ten: the command that is shown, and what it makes."""
     root, _ = jobs_run
-    tree = json.loads(lineage(jobs_run, root / "lm-rule", "--json"))
+    tree = json.loads(lineage(jobs_run, root / "lm-default", "--json"))
     _, verb, *arguments = shlex.split(tree["again"])
     done = CliRunner().invoke(app, [verb, *arguments])
     assert done.exit_code == 0, done.stderr
-    again = root / "lm-rule-again"
-    assert (again / "model.safetensors").read_bytes() == (root / "lm-rule" / "model.safetensors").read_bytes()
-    same = CliRunner().invoke(app, ["lineage", str(root / "lm-rule"), str(again)])
+    again = root / "lm-default-again"
+    assert (again / "model.safetensors").read_bytes() == (root / "lm-default" / "model.safetensors").read_bytes()
+    same = CliRunner().invoke(app, ["lineage", str(root / "lm-default"), str(again)])
     assert same.exit_code == 0 and "have the same content" in same.stdout
     reused = CliRunner().invoke(app, [verb, arguments[0]])
     assert reused.exit_code == 0 and "reuse" in reused.stderr
@@ -146,7 +146,7 @@ def test_the_record_makes_the_same_model_again(jobs_run):
 
 def test_the_store_knows_the_files_without_the_shards(jobs_run):
     root, _ = jobs_run
-    shards = root / "rule"
+    shards = root / "default"
     run_id = json.loads((shards / "job.json").read_text())["run_id"]
     hidden = shards.rename(root / "hidden")
     try:
@@ -156,4 +156,4 @@ def test_the_store_knows_the_files_without_the_shards(jobs_run):
         hidden.rename(shards)
     files = {Path(each["artifact"]["path"]).stem: each["documents"] for each in tree["made_from"]}
     assert files["dev_only"] == {"train": 0, "dev": 5} and files["b_unread"] == {"train": 0, "dev": 0}
-    assert names(forward) == {"rule": {}}  # no model: it is in dev alone
+    assert names(forward) == {"default": {}}  # no model: it is in dev alone

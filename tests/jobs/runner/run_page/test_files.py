@@ -44,7 +44,7 @@ def test_a_model_has_its_configuration_environment_card_and_curve(root, files):
     tree = yaml.safe_load(found["config.yaml"])
     assert Config.model_validate(tree).lm == Config.model_validate(read_record(root / "lm").config).lm
     assert f"torch=={metadata.version('torch')}" in found["environment.txt"].splitlines()
-    assert "punctuation_v1" in found["model_card.md"] and "train/tokens" in found["model_card.md"]
+    assert "learned_v2" in found["model_card.md"] and "train/tokens" in found["model_card.md"]
     assert drawn(found["plots/loss.svg"])
 
 

@@ -78,7 +78,7 @@ def test_the_page_of_runs_opens_for_training_with_the_jobs_of_a_command_below_it
     lines = text.splitlines()
     assert {"Runs", "Models", "prepare shards", "sllm train-lm"} <= set(lines)
     assert "job first" not in text and "matching runs" in text  # folded below that of the command
-    assert [line for line in lines if line.startswith("punctuation_v1 (")]  # the data sets of prepare
+    assert [line for line in lines if line.startswith("learned_v2 (")]  # the data sets of prepare
     assert "Judges" not in text and "Prompts" not in text  # the view of traces and prompts
 
 
@@ -86,7 +86,7 @@ def test_a_run_says_what_it_is_from_what_and_by_whom(look, root):
     record = read_record(root / "lm")
     path = f"/experiments/EXPERIMENT/runs/{look.runs['train-lm lm']}?{TRAINING_VIEW}"
     text = look("run", path, "Trains the token-level language model", "lm.train.steps", "Registered models")
-    for part in ("train/tokens", "segmenter", "punctuation_v1", record.user, "shards", "sllm train-lm"):
+    for part in ("train/tokens", "segmenter", "learned_v2", record.user, "shards", "sllm train-lm"):
         assert part in text, part
     assert "tracking.uri" not in text and "ray.resize_seconds" not in text
 
@@ -108,7 +108,7 @@ def test_the_files_of_a_run_are_shown(look):
     assert {"config.yaml", "environment.txt"} <= set(text.splitlines())
 
 
-@pytest.mark.parametrize(("segmenter", "number"), [("punctuation_v1", 3), ("reference_v1", 0)])
+@pytest.mark.parametrize(("segmenter", "number"), [("learned_v2", 3), ("reference_v1", 0)])
 def test_a_search_by_segmenter_finds_the_models(look, segmenter, number):
     query = f"tags.segmenter = '{segmenter}' AND tags.`sllm.job` LIKE 'train-%'"
     path = f"/experiments/EXPERIMENT/runs?{TRAINING_VIEW}&searchFilter={urllib.parse.quote(query)}"

@@ -44,7 +44,7 @@ def test_runs_are_found_by_the_segmenter_of_their_shards(root):
     other = config(root, "fixed", "tokenizer.vocab_size=300", "segmenter.name=fixed_v1")
     prepare.run(other)
     made = {"shards", "lm", "vae", "sllm"}
-    assert made <= found(root, "tags.segmenter = 'punctuation_v1'")
+    assert made <= found(root, "tags.segmenter = 'learned_v2'")
     assert found(root, "tags.segmenter = 'fixed_v1'") == {"fixed"}
     assert "fixed" in found(root, "tags.corpus = 'corpus'") and made <= found(root, "tags.corpus = 'corpus'")
     digest = read_record(root / "lm").tags["segmenter.digest"]
@@ -53,14 +53,14 @@ def test_runs_are_found_by_the_segmenter_of_their_shards(root):
     tokenizer = open_shards(str(root / "shards")).manifest.tokenizer_digest
     assert made <= found(root, f"tags.`tokenizer.digest` = '{tokenizer}'")
     evaluate.run(config(root, "scores", f"shards={root}/shards", f"models.lm={root}/lm"))
-    assert "scores" in found(root, "tags.segmenter = 'punctuation_v1'")
+    assert "scores" in found(root, "tags.segmenter = 'learned_v2'")
 
 
 def test_inputs_that_differ_give_both_values(root, tmp_path):
     one, two = artifact_of(root / "lm"), Artifact("model", str(tmp_path), "ab" * 32)
     record = read_record(root / "lm")
     write_record(tmp_path, dataclasses.replace(record, tags={"segmenter": "fixed_v1"}, output=two))
-    assert inherited_tags([one, two])["segmenter"] == "punctuation_v1 + fixed_v1"
+    assert inherited_tags([one, two])["segmenter"] == "learned_v2 + fixed_v1"
     assert inherited_tags([one, one]) == record.tags
     changed = dataclasses.replace(two, digest="cd" * 32)  # another model lies there now
     assert inherited_tags([changed]) == {}
