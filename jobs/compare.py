@@ -16,7 +16,8 @@ from infra.model_workers import on_one_worker
 from infra.registry.models import with_model_folders
 from infra.storage import Folder
 from infra.tracking.run import ActiveRun
-from jobs.reports.comparison import markdown, plot
+from jobs.reports.comparison import markdown
+from jobs.reports.comparison_plot import plot
 from jobs.runner.console import say
 from jobs.runner.execution import run_job
 from jobs.runner.output.folder import artifact_at, check_new, output_folder, record_at

@@ -1,24 +1,18 @@
-"""The table and the plot of `sllm compare`."""
+"""The tables of `sllm compare`."""
 
 import itertools
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from jobs.reports.figure import closed_as
 from pipeline.evaluation.comparison import DesignFigures, beyond_frontier
 from pipeline.evaluation.controls.intervals import ratio_interval
+from pipeline.evaluation.drafted_speed import DRAFTED_TOKENS
 
-_MARKERS = {"token-level": "o", "sentence-level": "^"}
 _LATENTS = {"zeroed": "zeroed", "shuffled": "of another document", "oracle": "of the sentence itself"}
 """Title of the column of each ablation."""
-_OFFSETS = ((4, 4), (4, -11), (-15, 4), (-15, -11))
-"""Offsets of the numbers beside points, in turn, so that numbers of close points are legible."""
-_LABEL_WIDTH = 46
-"""Characters of a line of the plot's legend."""
 
 
 def markdown(designs: Sequence[DesignFigures], setting: Mapping[str, Any]) -> str:
@@ -26,6 +20,7 @@ def markdown(designs: Sequence[DesignFigures], setting: Mapping[str, Any]) -> st
     base = next(each for each in designs if each.name == setting["baseline"])
     batches = [speed.batch for speed in base.speeds]
     cached = ", with a cache," if base.cached_bits_per_byte is not None else ""
+    drafted = ", with drafts where these are faster" if any(each.drafted for each in designs) else ""
     lines = [
         "# Comparison",
         "",
@@ -34,7 +29,7 @@ def markdown(designs: Sequence[DesignFigures], setting: Mapping[str, Any]) -> st
         f"document, with key/value caches in all models, which take turns; {setting['device']}, "
         f"{setting['threads']} thread(s), torch {setting['torch']}. "
         f"Ratios are bits per byte divided by those of: {base.title}. "
-        f"A design is beyond the frontier if no token-level model is both as good{cached} and as fast. "
+        f"A design is beyond the frontier if no token-level model is both as good{cached} and as fast{drafted}. "
         "Intervals are of 95 %, by a bootstrap over documents; the spread over seeds is not in them.",
         "",
         *_table(
@@ -81,7 +76,7 @@ def markdown(designs: Sequence[DesignFigures], setting: Mapping[str, Any]) -> st
             "tokens/s are those without it: it costs each model one product with the cached positions per token.",
         ]
     by_name = {each.name: each for each in designs}
-    lines += _controls(by_name)
+    lines += [*_controls(by_name), *_drafted(by_name)]
     changed = [(each, by_name[each.changed_from]) for each in designs if each.changed_from in by_name]
     if changed:
         rows = [
@@ -165,85 +160,32 @@ def _controls(by_name: Mapping[str, DesignFigures]) -> list[str]:
     ]
 
 
-def plot(designs: Sequence[DesignFigures], setting: Mapping[str, Any], form: str) -> bytes:
-    """Bits per byte against generated tokens/s for each batch size, against training FLOPs, and by position.
-
-    Each design has a number and a colour; hollow markers are with a cache. A line shows the frontier of token-level
-    models. `form`: `png` or `svg`.
-    """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-    from matplotlib.ticker import LogFormatter
-
-    batches = [speed.batch for speed in designs[0].speeds]
-    columns = math.ceil((len(batches) + 2) / 2)
-    figure, grid = pyplot.subplots(
-        2, columns, figsize=(5 * columns + 5, 9), layout="constrained", squeeze=False
-    )
-    axes = grid.flatten()
-    for unused in axes[len(batches) + 2 :]:
-        unused.axis("off")
-    for number, batch in enumerate(batches):
-        speeds = [each.speeds[number].tokens_per_second for each in designs]
-        _scatter(axes[number], designs, speeds)
-        _frontier_line(axes[number], [(speed, each.fewest_bits_per_byte) for speed, each
-                                      in zip(speeds, designs, strict=True) if each.kind == "token-level"])  # fmt: skip
-        side_by_side = "1 document" if batch == 1 else f"{batch} documents side by side"
-        axes[number].set(
-            xlabel=f"generated tokens per second, {side_by_side} (right is better)", xscale="log"
-        )
-        for formatted in (axes[number].xaxis.set_major_formatter, axes[number].xaxis.set_minor_formatter):
-            formatted(LogFormatter())
-    flops, by_position = axes[len(batches) : len(batches) + 2]
-    _scatter(flops, designs, [each.training_flops for each in designs])
-    flops.set(xlabel="training FLOPs (left is better)", xscale="log")
-    middles = [(low + high) / 2 for low, high in itertools.pairwise(setting["position_edges"])]
-    for number, each in enumerate(designs):
-        style = "-" if each.kind == "sentence-level" else "--"
-        by_position.plot(middles, each.curve, style, color=_color(number))
-    by_position.set(xlabel="position in the document (tokens)", xscale="log")
-    for axis in axes[: len(batches) + 2]:
-        axis.set_ylabel("bits per byte (down is better)")
-        axis.grid(alpha=0.3)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", fontsize="small")
-    return closed_as(figure, form)
-
-
-def _scatter(axis: Any, designs: Sequence[DesignFigures], x: Sequence[float]) -> None:
-    for number, (each, at) in enumerate(zip(designs, x, strict=True)):
-        label = f"{number + 1}: {textwrap.fill(each.title, _LABEL_WIDTH, subsequent_indent='     ')}"
-        axis.scatter(at, each.bits_per_byte, marker=_MARKERS[each.kind], color=_color(number), label=label)
-        axis.annotate(
-            str(number + 1),
-            (at, each.bits_per_byte),
-            fontsize="small",
-            xytext=_OFFSETS[number % len(_OFFSETS)],
-            textcoords="offset points",
-        )
-        if each.cached_bits_per_byte is not None:
-            axis.scatter(
-                at,
-                each.cached_bits_per_byte,
-                marker=_MARKERS[each.kind],
-                facecolors="none",
-                edgecolors=_color(number),
+def _drafted(by_name: Mapping[str, DesignFigures]) -> list[str]:
+    """Speed of a single document with lossless speculation beside that without."""
+    rows = []
+    for each in by_name.values():
+        if each.drafted is not None:
+            without = next(speed.tokens_per_second for speed in each.speeds if speed.batch == 1)
+            small = by_name.get(each.drafted.drafts)
+            rows.append(
+                [
+                    each.title,
+                    small.title if small else each.drafted.drafts,
+                    f"{without:,.0f}",
+                    f"{each.drafted.tokens_per_second:,.0f}",
+                    f"{each.drafted.tokens_per_second / without:.2f}",
+                ]
             )
-
-
-def _frontier_line(axis: Any, points: Sequence[tuple[float, float]]) -> None:
-    """Fewest bits per byte of all points that are at least as fast, from the fastest to the slowest."""
-    fastest_first = sorted(points, reverse=True)
-    best = list(itertools.accumulate((bits for _, bits in fastest_first), min))
-    axis.plot([speed for speed, _ in fastest_first], best, ":", color="gray", drawstyle="steps-post")
-
-
-def _color(number: int) -> Any:
-    import matplotlib
-
-    return matplotlib.colormaps["tab20"](number % 20)
+    if not rows:
+        return []
+    head = ["design", "drafts by", "tokens/s without", "with", "ratio"]
+    return [
+        *("", "## Lossless speculation, one document", ""),
+        f"At most {DRAFTED_TOKENS} tokens are drafted and then verified in one pass (arXiv 2211.17192), sampled at "
+        "temperature 1; the distribution of the text is the same. Shown are the fastest drafts of each design.",
+        "",
+        *_table(head, rows),
+    ]
 
 
 def _frontier(each: DesignFigures, designs: Sequence[DesignFigures], batches: Sequence[int]) -> str:

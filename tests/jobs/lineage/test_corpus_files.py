@@ -137,7 +137,9 @@ def test_the_record_makes_the_same_model_again(jobs_run):
     done = CliRunner().invoke(app, [verb, *arguments])
     assert done.exit_code == 0, done.stderr
     again = root / "lm-default-again"
-    assert (again / "model.safetensors").read_bytes() == (root / "lm-default" / "model.safetensors").read_bytes()
+    assert (again / "model.safetensors").read_bytes() == (
+        root / "lm-default" / "model.safetensors"
+    ).read_bytes()
     same = CliRunner().invoke(app, ["lineage", str(root / "lm-default"), str(again)])
     assert same.exit_code == 0 and "have the same content" in same.stdout
     reused = CliRunner().invoke(app, [verb, arguments[0]])

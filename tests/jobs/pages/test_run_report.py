@@ -5,7 +5,7 @@ import re
 from dataclasses import replace
 
 from jobs.pages.run import Step, run_report
-from jobs.reports.comparison import plot
+from jobs.reports.comparison_plot import plot
 from pipeline.config import load_config
 from pipeline.evaluation.comparison import DesignFigures
 from pipeline.evaluation.generation_speed import Speed

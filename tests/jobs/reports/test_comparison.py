@@ -2,8 +2,10 @@
 
 import dataclasses
 
-from jobs.reports.comparison import markdown, plot
+from jobs.reports.comparison import markdown
+from jobs.reports.comparison_plot import plot
 from pipeline.evaluation.comparison import DesignFigures
+from pipeline.evaluation.drafted_speed import DraftedSpeed
 from pipeline.evaluation.generation_speed import Speed
 
 SETTING = {
@@ -36,6 +38,17 @@ def test_the_tables_have_titles_and_no_internal_names():
     assert "| title of ours | 1.9000 | 2.5000 | 2.7500 |" in table
     assert "| title of ours | title of large | +0.1000 | 1.056 |" in table
     assert "slide" not in table and "mean nothing" not in table
+
+
+def test_drafts_move_the_frontier():
+    fast = dataclasses.replace(DESIGNS[1], drafted=DraftedSpeed("small", 70.0))
+    table = markdown([DESIGNS[0], fast, DESIGNS[2]], SETTING)
+    assert "| title of large | title of small | 50 | 70 | 1.40 |" in table
+    assert "as fast, with drafts where these are faster." in table
+    assert "| batch 1 |" not in table  # `large` is as good as `ours`, and faster with drafts
+    ours = dataclasses.replace(DESIGNS[2], drafted=DraftedSpeed("the decoder's first layer", 71.0))
+    assert "| batch 1 |" in markdown([DESIGNS[0], fast, ours], SETTING)
+    assert plot([DESIGNS[0], fast, ours], SETTING, "svg") != plot(DESIGNS, SETTING, "svg")
 
 
 def test_what_limits_the_figures_is_printed_below_them():
