@@ -23,7 +23,7 @@ from jobs.runner.execution import run_job
 from jobs.runner.output.folder import artifact_at, check_new, output_folder, record_at
 from jobs.runner.progress import time_left
 from jobs.runner.several_jobs import several_jobs
-from jobs.runner.training import shards_artifact
+from jobs.runner.training import check_planned, shards_artifact
 from jobs.verbs import VERBS
 from pipeline.config import Config, Variant, load_config, override
 from pipeline.config.paths import joined
@@ -150,6 +150,7 @@ def _train(name: str, seed: int | None, config: Config, force: bool) -> TrainedD
         own = own.model_copy(
             update={"output": joined(str(config.output), *_folder(name, seed), model_of(verb))}
         )
+        check_planned(verb, own, force)
         records[verb] = VERBS[verb].load().run(own, force=force)
     own = design_config(config, name, DESIGN_PRESETS, records)
     return TrainedDesign(name, variant, seed, own, records)

@@ -131,14 +131,33 @@ def _with_start(job: TrainingJob, config: Config, start: str | None) -> Config:
     return config.model_copy(update={"models": models})
 
 
-def _check_grown(job: TrainingJob, config: Config, output: str) -> None:
-    """Print a note where a run continues to more steps. Raises `ConfigError` where it has no checkpoint left."""
+def check_planned(job: TrainingJob, config: Config, force: bool) -> None:
+    """Raise `ConfigError` where `config.output` has a model that was planned with fewer steps.
+
+    The job alone would go on with it. Among models that are compared it would be the only one whose learning rate fell
+    twice.
+    """
+    output = str(config.output)
+    before, steps = _steps_before(job, output), train_config(job, config).steps
+    if before is not None and before < steps and not force:
+        raise ConfigError(
+            f"{output} was planned with {before} steps, and {steps} are needed now; going on with it is not comparable "
+            "with a run of that many steps: choose another output, remove that folder, or train all anew with --force"
+        )
+
+
+def _steps_before(job: TrainingJob, output: str) -> int | None:
+    """The steps of the job that has written to the folder."""
     earlier = record_at(output)
     if earlier is None or earlier.job != job:
-        return
-    before = earlier.config.get(_section(job), {}).get("train", {}).get("steps", 0)
-    steps = train_config(job, config).steps
-    if before >= steps:
+        return None
+    return int(earlier.config.get(_section(job), {}).get("train", {}).get("steps", 0))
+
+
+def _check_grown(job: TrainingJob, config: Config, output: str) -> None:
+    """Print a note where a run continues to more steps. Raises `ConfigError` where it has no checkpoint left."""
+    before, steps = _steps_before(job, output), train_config(job, config).steps
+    if before is None or before >= steps:
         return
     with CheckpointFolder(joined(output, CHECKPOINTS_NAME)).newest() as folder:
         last = None if folder is None else Checkpoint(folder).state["step"]
@@ -149,7 +168,7 @@ def _check_grown(job: TrainingJob, config: Config, output: str) -> None:
             f"run planned with {steps}",
             file=sys.stderr,
         )
-    elif open_output(output, "model").is_whole(earlier):
+    elif (earlier := record_at(output)) and open_output(output, "model").is_whole(earlier):
         key = f"models.{_section(job)}"
         raise ConfigError(
             f"{output} has no checkpoint left to continue from: start from its weights with {key}={output} and another "

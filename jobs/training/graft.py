@@ -18,6 +18,7 @@ from jobs.runner.console import say
 from jobs.runner.execution import run_job
 from jobs.runner.output.folder import artifact_at, output_folder
 from jobs.runner.several_jobs import several_jobs
+from jobs.runner.training import check_planned
 from jobs.verbs import VERBS
 from pipeline.config import Config, override
 from pipeline.config.paths import joined
@@ -128,6 +129,7 @@ def _train(name: str, plan: list[Stage], config: Config, force: bool) -> dict[st
         steps = steps_for(reading, train_config(stage.verb, own), config.stream, stage.tokens)
         own = override(own, {f"{model_of(stage.verb)}.train.steps": steps})
         own = own.model_copy(update={"output": joined(str(config.output), stage.folder)})
+        check_planned(stage.verb, own, force)
         records[stage.folder] = VERBS[stage.verb].load().run(own, force=force)
         models[model_of(stage.verb)] = records[stage.folder].output.path
     return records

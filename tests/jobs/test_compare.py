@@ -94,6 +94,9 @@ def test_only_the_designs_named(config, capfd):
     assert "One change at a time" not in printed.out  # the design that it was changed from is not there
     with pytest.raises(ConfigError, match=r"nothing is no variant; there are lm, paper, local"):
         compare.run(override(config, {"compare.only": ["nothing"]}))
+    # With a larger budget no design goes on from a smaller one: its learning rate would fall twice.
+    with pytest.raises(ConfigError, match=r"lm/lm was planned with \d+ steps, and \d+ are needed now"):
+        compare.run(override(config, {"compare.only": ["lm"], "compare.tokens": 3000}))
 
 
 def test_controls_stand_beside_each_sentence_level_design(config, tmp_path, capfd):
