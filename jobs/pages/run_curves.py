@@ -12,9 +12,11 @@ from pipeline.lineage import JobRecord
 TITLES = {
     "unigram": "unigram model (control)",
     "lm": "token-level model",
+    "lm_with_cache": "the same, with a continuous cache",
     "sllm": "sentence-level LLM",
     "sllm_latents_zeroed": "the same, latents zeroed (control)",
     "sllm_latents_shuffled": "the same, latents of other documents (control)",
+    "sllm_with_cache": "sentence-level LLM, with a continuous cache",
 }
 """Names of models in an evaluation, in words."""
 _METRICS = (

@@ -12,7 +12,9 @@ from pipeline.evaluation.evaluate import Figures
 _ROWS = {
     "unigram": "unigram",
     "lm": "the pretrained model",
+    "lm_with_cache": "the pretrained model, with a continuous cache",
     "sllm": "grafted",
+    "sllm_with_cache": "grafted, with a continuous cache",
     "sllm_latents_zeroed": "grafted, predicted latents zeroed",
     "sllm_latents_shuffled": "grafted, predicted latents of another document",
 }

@@ -141,7 +141,9 @@ def _evaluate(name: str, records: Mapping[str, JobRecord], config: Config, force
     models: dict[str, str] = {"sllm": last.output.path}
     if name == GRAFTED:
         models |= {"lm": _pretrained_folder(config), "vae": next(iter(records.values())).output.path}
-    own = override(config, {"evaluate.ablations": name == GRAFTED and config.evaluate.ablations})
+    options = config.evaluate
+    changes: dict[str, object] = {} if name == GRAFTED else {"ablations": False, "cache_tokens": 0}
+    own = config.model_copy(update={"evaluate": options.model_copy(update=changes)})
     update = {"lm": None, "vae": None, **models}
     own = own.model_copy(
         update={

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from pipeline.config.paths import PathString
-from pipeline.config.section import Count, Section, Seed
+from pipeline.config.section import Count, CountOrZero, Section, Seed
 
 
 class ModelsConfig(Section):
@@ -28,6 +28,9 @@ class EvaluateConfig(Section):
     """Largest number of document tokens evaluated in a micro-batch; context-only tokens are not counted."""
     ablations: bool = True
     """Also evaluate the SLLM with its predicted latents zeroed, and with those of another document."""
+    cache_tokens: CountOrZero = 0
+    """Also evaluate the token-level model and the SLLM with a continuous cache (arXiv 1612.04426) of so many of the
+    document's last positions at test time; 0: not. One worker holds 4 bytes per dev token and hidden unit."""
 
 
 class GenerateConfig(Section):

@@ -87,7 +87,7 @@ def evaluate(
         evaluation = _Evaluation(config, shards, documents, evaluators, say, progress, on_curve)
         figures: Figures = {"unigram": evaluation.unigram()}
         if config.models.lm is not None:
-            figures["lm"] = evaluation.token_lm()
+            figures |= evaluation.token_lm()
         if config.models.vae is not None:
             figures["vae"] = evaluation.vae()
         if config.models.sllm is not None:
@@ -125,10 +125,12 @@ class _Evaluation:
         num_documents = self.shards.manifest.totals["train"].documents
         return self._likelihood(unigram_nll(counts_V, num_documents, self.documents))
 
-    def token_lm(self) -> dict[str, Any]:
+    def token_lm(self) -> Figures:
         self.say("token-level model")
         model = self._describe("lm")
-        return self._scores("token-level model", "lm", "lm", model) | {"parameters": model.parameters}
+        own = {"parameters": model.parameters}
+        figures = {"lm": self._scores("token-level model", "lm", "lm", model) | own}
+        return figures | self._cached("lm", own)
 
     def vae(self) -> dict[str, Any]:
         self.say("SentenceVAE")
@@ -152,7 +154,15 @@ class _Evaluation:
             self.say(name)
             own = {"parameters": model.parameters} | self._segmenters(model)
             figures[name] = self._scores(name, name, "sllm", model, ablation) | own
-        return figures
+        return figures | self._cached("sllm", own)
+
+    def _cached(self, name: ModelName, own: dict[str, Any]) -> Figures:
+        """With a continuous cache, if one is asked for."""
+        if not self.config.evaluate.cache_tokens:
+            return {}
+        self.say(f"{name}, with a continuous cache")
+        ((_, nll_N),) = self.evaluators.map(Evaluator.cached, [name])
+        return {f"{name}_with_cache": self._likelihood(nll_N) | own}
 
     def _describe(self, name: ModelName) -> Description:
         ((_, description),) = self.evaluators.map(Evaluator.describe, [name])

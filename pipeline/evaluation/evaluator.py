@@ -9,9 +9,11 @@ import torch
 
 from pipeline.config import Config
 from pipeline.evaluation.ablations import Ablation, OtherDocuments
+from pipeline.evaluation.controls.continuous_cache import fitted_nll, scored_positions
 from pipeline.evaluation.flops import num_parameters
 from pipeline.evaluation.likelihood import select_documents, token_counts
 from pipeline.evaluation.scoring import (
+    Float64,
     Reconstructed,
     TokenScores,
     reconstruct,
@@ -97,6 +99,13 @@ class Evaluator:
         loaded = self._load(part.model)
         assert isinstance(loaded.model, SentenceVae)
         return list(reconstruct(loaded.model, loaded.micro_batches[part.start : part.end]))
+
+    def cached(self, model: ModelName) -> Float64:
+        """The NLL (nats) of each dev document [N] with a continuous cache of `evaluate.cache_tokens` positions."""
+        loaded, options = self._load(model), self._config.evaluate
+        assert isinstance(loaded.model, TokenLm | Sllm)
+        _, positions = scored_positions(loaded.model.eval(), loaded.source, options.micro_batch_tokens)
+        return fitted_nll(positions, options.cache_tokens)
 
     def count_tokens(self, train_shards: Sequence[int]) -> Int64:
         """How often each token occurs in these shards of the train split [V]."""

@@ -63,6 +63,20 @@ def test_an_sllm_on_shards_of_another_segmenter_is_evaluated_and_said(made, capf
     assert "segmenter" not in read_report(f"{root}/own-report")["sllm"]
 
 
+def test_a_continuous_cache_helps_text_that_repeats_itself(made):
+    root, config = made
+    train_lm.run(config("lm", f"shards={root}/shards"))
+    models = (f"models.lm={root}/lm", f"models.sllm={root}/sllm")
+    given = (f"shards={root}/shards", *models, "evaluate.ablations=false")
+    evaluate.run(config("without", *given))
+    evaluate.run(config("with", *given, "evaluate.cache_tokens=64"))
+    without, found = (read_report(f"{root}/{name}") for name in ("without", "with"))
+    assert set(found) - set(without) == {"lm_with_cache", "sllm_with_cache"}
+    for name in ("lm", "sllm"):
+        assert found[name] == without[name]
+        assert found[f"{name}_with_cache"]["bits_per_byte"] < 0.9 * found[name]["bits_per_byte"]
+
+
 def test_longer_sentences_than_the_models_are_refused_before_anything_is_evaluated(made, capfd):
     root, config = made
     tokenizer = f"tokenizer.path={root}/shards/tokenizer"

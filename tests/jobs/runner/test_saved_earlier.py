@@ -23,6 +23,7 @@ from pipeline.shards.reading import open_shards
 
 ARTIFACTS = Path(__file__).parents[2] / "artifacts" / "first"
 OVERRIDES = [
+    "segmenter.name=punctuation_v1",  # was the default then
     *("vae.block=llama", "vae.conditioning=prefix", "vae.kl_weight=0.01", "vae.tie_word_embeddings=false"),
     *("vae.ffn_multiplier=2.6875", "vae.decoder_window=16", "vae.output_latent_scale=0.1"),
     *("vae.encoder_embedding=output", "vae.free_bits=0.25", "sllm.loss_sentences=4"),
@@ -63,6 +64,10 @@ def test_shards_are_intact_and_reused(load, capfd):
     record = prepare.run(load("runs/shards"))
     assert "reuse runs/shards" in capfd.readouterr().err
     assert record == read_record(Path("runs/shards"))
+    with pytest.raises(
+        ConfigError, match=r"segmenter.name was 'punctuation_v1', is 'learned_v2'.*another output"
+    ):
+        prepare.run(load("runs/shards", "segmenter.name=learned_v2"))
     prepare.run(load("runs/again"))
     assert Path("runs/again/train-00000.arrow").read_bytes() == before
 
