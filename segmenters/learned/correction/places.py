@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from segmenters.characters import Codes, Kind, Kinds
 from segmenters.contract import Ends
+from segmenters.learned.correction.surroundings import NUM_HABITS, NUM_SURROUNDINGS, surroundings
 from segmenters.learned.correction.words import Hashes, WordIndex, Words, affixes
 
 Columns = NDArray[np.int16]
@@ -25,6 +26,9 @@ _OPEN_AFTER_MARK[[Kind.LETTER, Kind.OPENER, Kind.QUOTE]] = True
 """Those before which it is open after a token that ends in a mark."""
 _CLOSING = np.zeros(16, np.bool_)
 _CLOSING[[Kind.QUOTE, Kind.CLOSER, Kind.SYMBOL]] = True
+_HANGUL = 0xAC00, 0xD7A3
+_HANGUL_ENDINGS = np.array(sorted(map(ord, "다요까죠네라자지야어아해줘봐냐니나군걸래려오")), np.uint32)
+"""Last syllables of Korean verbs, after which a sentence without a mark may end."""
 _MOST_CLOSERS = 3
 _LONGEST_BULLET, _DEEPEST_BULLET = 6, 8
 """Characters of a bullet and of its indent."""
@@ -50,8 +54,12 @@ FEATURES = {
     "text": 64,
     "statistics": 512,
     "statistics farther": 64,
+    "surroundings": NUM_SURROUNDINGS,
+    "habits": NUM_HABITS,
 }
-"""Number of values of each feature."""
+"""Number of values of each feature. Weights of earlier versions have the first `FEATURES_OF_EARLIER` alone."""
+STATISTICS = list(FEATURES).index("statistics")
+FEATURES_OF_EARLIER = 14
 WORDS = ("before", "after", "second before", "second after", "end", "start")
 """The words around a place, by hash; the last two are the last letters before it, the first after it."""
 WHOLE_WORDS = 4
@@ -71,8 +79,8 @@ class Places(NamedTuple):
     """Hashes of `WORDS`, 0 for none."""
 
 
-def places(code_N: Codes, kind_N: Kinds, rule_starts: Ends, text_starts: Ends) -> Places:
-    """The open places of a batch of texts, in order."""
+def places(code_N: Codes, kind_N: Kinds, rule_starts: Ends, text_starts: Ends, hangul: bool = True) -> Places:
+    """The open places of a batch of texts, in order; with `hangul` those after Korean verbs too."""
     solid_N = kind_N > Kind.BREAK
     edge_W = (
         np.flatnonzero(solid_N[1:] != solid_N[:-1]) + 1
@@ -89,6 +97,10 @@ def places(code_N: Codes, kind_N: Kinds, rule_starts: Ends, text_starts: Ends) -
     open_W |= _OPEN_AFTER_MARK[first_W[1:]] & (lastly_W > Kind.IDEOGRAPH)
     closing = np.flatnonzero(_CLOSING[lastly_W])
     open_W[closing] |= _after_mark(kind_N, end_W[closing])
+    if hangul and code_N.dtype != np.uint8:
+        code_W = code_N[end_W[:-1] - 1]
+        syllables = np.flatnonzero((code_W >= _HANGUL[0]) & (code_W <= _HANGUL[1]))
+        open_W[syllables] |= np.isin(code_W[syllables], _HANGUL_ENDINGS)
     # A gap with a line break is the rule's. All white space of two characters or more is looked at for one.
     open_W &= kind_N[end_W[:-1]] == Kind.SPACE
     wide = np.flatnonzero(open_W & (gap_W > 1))
@@ -203,6 +215,7 @@ def _described(
         _text_features(text_M, last_kind_M, first_kind_M),
         np.zeros(len(at_M), np.int16),
         np.zeros(len(at_M), np.int16),
+        *surroundings(kind_N, start_W, end_W, number_M, text_M, text_starts),
     )
     words = (
         before.hash_M,

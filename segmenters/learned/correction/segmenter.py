@@ -47,7 +47,7 @@ class LearnedV2(Segmenter):
         code_N, kind_N = classified(batch)
         rule_starts = PunctuationV2().starts_in(code_N, kind_N, text_starts)
         rule_starts = without_abbreviations(code_N, kind_N, rule_starts)
-        found = places(code_N, kind_N, rule_starts, text_starts)
+        found = places(code_N, kind_N, rule_starts, text_starts, weights.correction.vocabulary.has_hangul)
         begins_M = weights.correction.begins(found)
         starts = np.setdiff1d(rule_starts, found.at_M[~begins_M], assume_unique=True)
         more = (

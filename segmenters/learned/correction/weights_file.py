@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segmenters.learned.correction.ideographs import GRAMS, IdeographNet
+from segmenters.learned.correction.languages import WORDS_OF_LANGUAGE, Languages
 from segmenters.learned.correction.network import CorrectionNet, Statistics, Vocabulary
-from segmenters.learned.correction.places import FEATURES, WORDS
+from segmenters.learned.correction.places import FEATURES_OF_EARLIER, WORDS
 from segmenters.learned.correction.unmarked import Unmarked
 from segmenters.learned.networks import FIRST_WORD, exact_product
 from segmenters.learned.weights_file import Tensors, WeightsFile, read_weights, write_weights
@@ -19,7 +20,7 @@ from segmenters.learned.weights_file import Tensors, WeightsFile, read_weights, 
 WEIGHTS_FORMAT_VERSION = 3
 """Raised when the meaning of the features or of a tensor changes; 2 is that of `learned_v1`."""
 SHIPPED_WEIGHTS = Path(__file__).parent.parent / "weights" / "learned_v2.safetensors"
-NUM_MARGINS = 6
+NUM_MARGINS, NUM_MARGINS_OF_EARLIER = 3, 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,14 +42,18 @@ def load_weights(path: str | Path) -> CorrectionWeights:
 def _weights(file: WeightsFile) -> CorrectionWeights:
     tensors, arrays = Tensors(file.arrays), file.arrays
     checks = tuple(arrays[f"words.check{number}"] for number in range(len(WORDS)))
-    vocabulary = Vocabulary(Statistics(arrays["statistics.check"], arrays["statistics.step"]), checks)
+    num_features = int(file.metadata.get("features", FEATURES_OF_EARLIER))
+    vocabulary = Vocabulary(
+        Statistics(arrays["statistics.check"], arrays["statistics.step"]), checks, num_features
+    )
     used = _rows_in_use(vocabulary)
     stored = tensors.table("correction.table")
     table_RH = np.zeros((len(used), stored.shape[1]), np.float32)
     table_RH[used] = stored  # fails where they do not fit
+    languages = _languages(arrays)
     margins = tuple(map(float, file.metadata["margins"].split()))
     if (
-        len(margins) != NUM_MARGINS
+        len(margins) != (NUM_MARGINS if languages else NUM_MARGINS_OF_EARLIER)
         or len(vocabulary.statistics.step_V) != len(vocabulary.statistics.check_V) + 1
     ):
         raise ValueError("the margins or the statistics do not fit")
@@ -59,6 +64,7 @@ def _weights(file: WeightsFile) -> CorrectionWeights:
         tensors.linear("correction.inner"),
         tensors.linear("correction.outer"),
         margins,
+        languages,
     )
     unmarked = Unmarked(
         arrays["word.check"],
@@ -67,6 +73,13 @@ def _weights(file: WeightsFile) -> CorrectionWeights:
         _ideographs(tensors, file.metadata) if "ideographs_shift" in file.metadata else None,
     )
     return CorrectionWeights(correction, unmarked, file.digest)
+
+
+def _languages(arrays: Mapping[str, NDArray[Any]]) -> Languages | None:
+    if "languages.share" not in arrays:
+        return None
+    of_words = tuple(arrays[f"languages.word{number}"] for number in range(WORDS_OF_LANGUAGE))
+    return Languages(of_words, arrays["languages.share"])
 
 
 def _ideographs(tensors: Tensors, metadata: Mapping[str, str]) -> IdeographNet:
@@ -84,7 +97,7 @@ def _ideographs(tensors: Tensors, metadata: Mapping[str, str]) -> IdeographNet:
 
 def _rows_in_use(vocabulary: Vocabulary) -> NDArray[np.bool_]:
     """Stored rows of the table: those of the features, and of words those of non-empty buckets."""
-    parts = [np.ones(sum(FEATURES.values()), np.bool_)]
+    parts = [np.ones(vocabulary.first_word, np.bool_)]
     for check_V in vocabulary.checks:
         parts += [np.ones(1, np.bool_), check_V > 0]
     return np.concatenate(parts)

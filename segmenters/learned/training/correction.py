@@ -27,13 +27,13 @@ LEAST_COUNT = 4
 class CorrectionSettings:
     """Size of the network and length of its training."""
 
-    hidden: tuple[int, int] = (32, 16)
+    hidden: tuple[int, int] = (32, 32)
     steps: int = 1200
     batch: int = 8192
     """Places of a step."""
     learning_rate: float = 4e-3
     weight_decay: float = 0.02
-    dropout: float = 0.3
+    dropout: float = 0.2
     """On the hidden layer."""
     all_words_dropout: float = 0.35
     """Share of the places whose words are all hidden, as in a language that was not trained on."""

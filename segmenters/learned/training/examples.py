@@ -95,6 +95,16 @@ def read_gold(path: Path) -> Iterator[Example]:
         yield Example(text, tuple(ends))
 
 
+def language_of(path: Path) -> str:
+    """The `lang` of the first document of JSONL; the name of the file where there is none."""
+    if ".conllu" not in path.suffixes:
+        for _, document in _documents(path):
+            if isinstance(document.get("lang"), str):
+                return str(document["lang"])
+            break
+    return path.name
+
+
 def read_raw(path: Path) -> Iterator[Example]:
     """Examples from the `text` of JSONL: its lines of prose, with the ends that `punctuation_v1` finds in them.
 

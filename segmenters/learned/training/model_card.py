@@ -76,8 +76,9 @@ def correction_card(
     return f"""# A sentence segmenter: learned_v2
 
 {weights.stat().st_size:,} bytes, SHA-256 `{load_correction(weights).digest}`. The rule `punctuation_v2` decides where
-sentences end; this network overrules it after a space where its log-odds are large enough. In long stretches without
-any mark or line break the network for unpunctuated text of `learned_v1` decides, and in ideographs one of its own.
+sentences end; this network overrules it after a space where its log-odds are large enough, in texts whose language it
+recognises as one that it was trained on. In long stretches without any mark or line break the network for unpunctuated
+text of `learned_v1` decides, and in ideographs one of its own.
 
 ## Data
 
@@ -88,11 +89,12 @@ any mark or line break the network for unpunctuated text of `learned_v1` decides
 {licence_note}
 
 Labelled text was used as it is and augmented: its sentences in another order and alone, with and without their final
-marks, in lower and upper case, with quotes of other styles; words were hidden, as in a language that was not trained
-on. Of raw text two statistics of each word were used: how often it is in lower case, and how often a full stop that
-ends no sentence is after it; and the first 200,000 characters of each file with the answers of the rule. The network
-for ideographs was trained on the labelled and raw Chinese and Japanese sentences, in their order and in others, without
-their marks. The weights store hashes of words and numbers, no text.
+marks, with spaces for line breaks, in lower and upper case, with quotes of other styles; words were hidden, as in a
+language that was not trained on. Of raw text two statistics of each word were used: how often it is in lower case, and
+how often a full stop that ends no sentence is after it; and the first 200,000 characters of each file with the answers
+of the rule, as they are and with few final marks removed. Of the words beside open places the weights say in which
+language each is most frequent. The network for ideographs was trained on the labelled and raw Chinese and Japanese
+sentences, in their order and in others, without their marks. The weights store hashes of words and numbers, no text.
 
 ## Scores
 

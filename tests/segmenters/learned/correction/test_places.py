@@ -25,3 +25,7 @@ def test_line_breaks_and_the_inside_of_tokens_are_left_to_the_rule() -> None:
 
 def test_bullets_and_headings_are_left_to_the_rule() -> None:
     assert at("## See also\n  * Bold text\n> Note\nsee - Item") == ["- It", "Item"]
+
+
+def test_a_place_after_a_korean_verb_is_open() -> None:
+    assert at("사진 보여줘 얼마나 걸릴까 강남역 가는 길") == ["얼마나", "걸릴까", "강남역"]
