@@ -9,7 +9,7 @@ from pipeline.training.task import Task
 
 RELATIVE_ERROR = 0.01
 """Standard error that is small enough, as a share of the mean."""
-FEWEST_MICRO_BATCHES, MOST_MICRO_BATCHES = 16, 200
+FEWEST_MICRO_BATCHES, MOST_MICRO_BATCHES = 16, 100
 
 
 def training_flops_per_token(task: Task, options: TrainConfig) -> float:
