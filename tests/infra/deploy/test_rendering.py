@@ -145,6 +145,8 @@ STUBS = {
     "hostname": "echo 10.0.0.7 fe80::1",
     "ray": 'echo "ray $*" >> "$LOG"\n[ "$1" = health-check ] || exec sleep 30',
     "sllm": "trap 'kill $!; sleep 1; exit 7' TERM\n"  # what it leaves running would keep the output open
+    # A job outlasts the start of the workers, which is in the background.
+    'for _ in {1..500}; do grep -q -e "--exclude=n1" "$LOG" && break; sleep 0.01; done\n'
     'echo "sllm $* at $RAY_ADDRESS" >> "$LOG"\n'
     'ls -l "$RAY_AUTH_TOKEN_PATH" >> "$LOG"\n[ -z "$WAITS" ] || { kill -TERM "$PPID"; sleep 20 & wait; }\n'
     'exit "${CODE:-0}"',
