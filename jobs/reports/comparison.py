@@ -165,7 +165,7 @@ def _drafted(by_name: Mapping[str, DesignFigures]) -> list[str]:
     rows = []
     for each in by_name.values():
         if each.drafted is not None:
-            without = next(speed.tokens_per_second for speed in each.speeds if speed.batch == 1)
+            without = each.speed(1)
             small = by_name.get(each.drafted.drafts)
             rows.append(
                 [

@@ -93,9 +93,13 @@ class DesignFigures:
             return self.bits_per_byte
         return min(self.bits_per_byte, self.cached_bits_per_byte)
 
+    def speed(self, batch: int) -> float:
+        """Tokens/s of documents side by side."""
+        return next(speed.tokens_per_second for speed in self.speeds if speed.batch == batch)
+
     def fastest(self, batch: int) -> float:
         """Tokens/s of documents side by side; of a single one with drafts, where these are faster."""
-        speed = next(speed.tokens_per_second for speed in self.speeds if speed.batch == batch)
+        speed = self.speed(batch)
         return max(speed, self.drafted.tokens_per_second) if self.drafted and batch == 1 else speed
 
     def as_dict(self) -> dict[str, Any]:

@@ -7,11 +7,9 @@ decoder by its own first layer. Models with a memory of earlier chunks or states
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.config import GenerateConfig
 from pipeline.evaluation.flops import num_parameters
-from pipeline.evaluation.generation_speed import Generator, Speed, measure_speeds
+from pipeline.evaluation.generation_speed import Generator, Speed, measure_speeds, sentence_generator
 from pipeline.generation.drafted_sentences import DraftedDecoder, first_decoder_layers
-from pipeline.generation.generate import generate_documents
 from pipeline.generation.sampling import Sampler
 from pipeline.generation.speculation import Drafter, DraftModel, PromptLookup, speculate
 from pipeline.models.attention.chunks import ChunkAttentionLm
@@ -95,11 +93,7 @@ def _tokens(
 def _sentences(model: Sllm, num_tokens: int) -> Generator:
     shallow, longest = first_decoder_layers(model.vae, 1), model.vae.config.max_sentence_tokens
 
-    def generate(batch: int, seed: int) -> int:
-        assert batch == 1
-        config = GenerateConfig(max_tokens=num_tokens, max_sentences=num_tokens, temperature=1.0, seed=seed)
-        decoder = DraftedDecoder(model.vae, shallow, longest, model.context_attention, DRAFTED_TOKENS)
-        steps = generate_documents(model, [[]], config, may_stop=False, decoder=decoder)
-        return sum(len(sentence.token_ids) for _, sentence in steps)
+    def decoder() -> DraftedDecoder:
+        return DraftedDecoder(model.vae, shallow, longest, model.context_attention, DRAFTED_TOKENS)
 
-    return generate
+    return sentence_generator(model, num_tokens, decoder)

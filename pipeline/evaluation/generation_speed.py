@@ -9,7 +9,7 @@ import torch
 
 from pipeline.config import GenerateConfig
 from pipeline.evaluation.flops import flops_of
-from pipeline.generation.generate import generate_documents
+from pipeline.generation.generate import Decoder, generate_documents
 from pipeline.generation.sampling import Sampler
 from pipeline.generation.token_lm import generate_tokens
 from pipeline.models.sllm import Sllm
@@ -40,12 +40,15 @@ def token_generator(
     return generate
 
 
-def sentence_generator(model: Sllm, num_tokens: int) -> Generator:
-    """Generates `num_tokens` tokens in each document, sampled at temperature 1."""
+def sentence_generator(
+    model: Sllm, num_tokens: int, decoder: Callable[[], Decoder] | None = None
+) -> Generator:
+    """Generates `num_tokens` tokens in each document, sampled at temperature 1; with a `decoder` anew each time."""
 
     def generate(batch: int, seed: int) -> int:
         config = GenerateConfig(max_tokens=num_tokens, max_sentences=num_tokens, temperature=1.0, seed=seed)
-        generated = generate_documents(model, [[]] * batch, config, may_stop=False)
+        own = None if decoder is None else decoder()
+        generated = generate_documents(model, [[]] * batch, config, may_stop=False, decoder=own)
         return sum(len(sentence.token_ids) for _, sentence in generated)
 
     return generate
